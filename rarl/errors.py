@@ -1,0 +1,22 @@
+"""The one exception that people are meant to read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RarlError(Exception):
+    """Bad input, named in one line: which file, key or value, and what would be right.
+
+    The command line prints it without a traceback and exits with `exit_code`.
+    """
+
+    exit_code = 2
+
+
+def did_you_mean(name: str, known: Iterable[str], *, limit: int = 4) -> str:
+    """The known names closest to `name`, as the end of an error message."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(map(repr, known))}"

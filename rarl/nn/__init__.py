@@ -1,0 +1,1 @@
+"""Networks: encoders, summarisers, the retrieval process (Algorithm 1), bottleneck, fusion, heads."""

@@ -1,0 +1,48 @@
+"""How what retrieval tells (u) changes the agent's state (PAPER section 2, step 6: s~ = s + u, gated and normalised)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FilmFusion(nn.Module):
+    """s~ = s + s * (u W_scale) + u W_shift: u opens and closes single features of s."""
+
+    def __init__(self, d_s: int, d_u: int):
+        super().__init__()
+        self.scale = nn.Linear(d_u, d_s, bias=False)
+        self.shift = nn.Linear(d_u, d_s, bias=False)
+
+    def forward(self, s: Tensor, u: Tensor) -> Tensor:
+        """s (..., d_s), u (..., d_u) -> s~ (..., d_s)."""
+        return torch.addcmul(s + self.shift(u), s, self.scale(u))
+
+
+class GRUFusion(nn.Module):
+    """The paper's implementation note: a GRU-style gate between s and u, then layer norm."""
+
+    def __init__(self, d_s: int, d_u: int):
+        super().__init__()
+        self.cell = nn.GRUCell(d_u, d_s)
+        self.norm = nn.LayerNorm(d_s)
+
+    def forward(self, s: Tensor, u: Tensor) -> Tensor:
+        """s (..., d_s), u (..., d_u) -> s~ (..., d_s)."""
+        fused = self.cell(u.reshape(-1, u.shape[-1]), s.reshape(-1, s.shape[-1]))
+        return self.norm(fused.reshape(s.shape))
+
+
+class AdditiveFusion(nn.Module):
+    """Algorithm 1 to the letter: s~ = s + u."""
+
+    def __init__(self, d_s: int, d_u: int):
+        super().__init__()
+        self.value = nn.Linear(d_u, d_s, bias=False)
+
+    def forward(self, s: Tensor, u: Tensor) -> Tensor:
+        """s (..., d_s), u (..., d_u) -> s~ (..., d_s)."""
+        return s + self.value(u)
+
+
+FUSIONS = {"film": FilmFusion, "gru": GRUFusion, "add": AdditiveFusion}

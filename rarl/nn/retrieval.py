@@ -1,0 +1,241 @@
+"""The retrieval process: Algorithm 1 of Goyal et al. (2022), its six steps in order, under the paper's symbols.
+
+Axes: G groups, each with a retrieval batch of its own (on Gridroboman a group is a task); B states of a group that ask;
+k slots (n_f of them); i retrieved trajectories (n_traj); j their steps (l); N = n_traj * l candidate states.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rarl.nn.bottleneck import InformationBottleneck
+from rarl.nn.summarisers import SUMMARISERS
+
+NEVER = float("-inf")
+
+
+class Summaries(NamedTuple):
+    """A retrieval batch, made ready once for all queries of a learner step.
+
+    keys (G, N, d_e): κ_ij = (h_ij + s_ij) W_e.  values (G, N, d_v): b_ij W_v.
+    mask (G, N) bool, True on real steps, or None if all are real.  h, b (G, n_traj, l, d_h): for the auxiliary losses.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None
+    h: Tensor
+    b: Tensor
+
+    @property
+    def n_traj(self) -> int:
+        return self.h.shape[1]
+
+
+class RetrievalStep(NamedTuple):
+    """What one step of the retrieval process gives.
+
+    z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step; None where not asked for.
+    kl (G, B): bottleneck cost in nats, summed over slots.  alpha (G, B, n_f, N): attention weights; exactly 0 where not
+    selected; None if nothing was retrieved.
+    """
+
+    z: Tensor
+    m_t: Tensor | None
+    kl: Tensor
+    alpha: Tensor | None
+
+
+@torch.no_grad()
+def select(logits: Tensor, n_traj: int, k_traj: int | None, k_states: int) -> Tensor:
+    """Two-level top-k of step 2: first the trajectories, then the states within them.
+
+    A trajectory's score is the sum of its states' softmax weights, and that is monotone in the logsumexp of their logits:
+    the softmax over all states is not needed.
+
+    Args:
+      logits: (..., N) with N = n_traj * l; -inf where a step is padding.
+      n_traj: number of trajectories.
+      k_traj: trajectories to keep for each query; None keeps all (they were chosen before, for example by return).
+      k_states: states to keep for each query.
+
+    Returns:
+      (..., N) bool, True where selected.
+    """
+    if k_traj is not None and k_traj < n_traj:
+        by_trajectory = logits.unflatten(-1, (n_traj, -1))
+        best = by_trajectory.logsumexp(-1).topk(k_traj, dim=-1, sorted=False).indices
+        keep = torch.zeros(by_trajectory.shape[:-1], dtype=torch.bool, device=logits.device).scatter_(-1, best, True)
+        logits = by_trajectory.masked_fill(~keep[..., None], NEVER).flatten(-2)
+    if k_states >= logits.shape[-1]:
+        return logits > NEVER
+    best = logits.topk(k_states, dim=-1, sorted=False).indices
+    return torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, best, True) & (logits > NEVER)
+
+
+class SlotGRU(nn.Module):
+    """Step 1: m̂^k = GRU(s_t, m_tm1^k), with one set of weights for all slots.
+
+    The half that sees s_t is computed once for all slots; the half that sees the slots once for all states where the
+    slots are the same for all of them (a fresh start).
+    """
+
+    def __init__(self, d_s: int, d_m: int):
+        super().__init__()
+        self.from_state = nn.Linear(d_s, 3 * d_m)
+        self.from_slot = nn.Linear(d_m, 3 * d_m)
+
+    def forward(self, s_t: Tensor, m_tm1: Tensor) -> Tensor:
+        """s_t (G, B, d_s), m_tm1 (G or 1, B or 1, n_f, d_m) -> m̂ (G, B, n_f, d_m)."""
+        d_m = m_tm1.shape[-1]
+        state, slot = self.from_state(s_t)[..., None, :], self.from_slot(m_tm1)
+        reset, update = torch.sigmoid(state[..., : 2 * d_m] + slot[..., : 2 * d_m]).chunk(2, dim=-1)
+        candidate = torch.tanh(torch.addcmul(state[..., 2 * d_m :], reset, slot[..., 2 * d_m :]))
+        return torch.lerp(candidate, m_tm1.expand_as(candidate), update)
+
+
+class SlotAttention(nn.Module):
+    """Step 5's exchange among slots: multi-head self-attention, residual through a gate, then layer norm."""
+
+    def __init__(self, d_m: int, heads: int):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(d_m, heads, batch_first=True)
+        self.gate = nn.Linear(2 * d_m, d_m)
+        self.norm = nn.LayerNorm(d_m)
+
+    def forward(self, m: Tensor) -> Tensor:
+        """m (..., n_f, d_m) -> the same shape."""
+        flat = m.reshape(-1, *m.shape[-2:])
+        heard, _ = self.attention(flat, flat, flat, need_weights=False)
+        gate = torch.sigmoid(self.gate(torch.cat([flat, heard], dim=-1)))
+        return self.norm(flat + gate * heard).view_as(m)
+
+
+class RetrievalProcess(nn.Module):
+    """Slots that ask a retrieval batch: steps 1 to 5 of Algorithm 1.
+
+    Args:
+      d_s: width of the agent's state s.
+      d_input: width of a retrieved step's input to the summariser (d_s, or more with actions and rewards).
+      n_f: number of slots.
+      d_m: width of a slot and of z.
+      d_e: width of queries and keys.
+      d_h: width of a summary.
+      d_v: width of values.
+      k_traj: trajectories kept by attention; None keeps all that the batch holds (chosen before by return).
+      k_states: states kept by attention.
+      summariser: "gru" (paper) or "decay" (parallel over time).
+      slot_heads: heads of the slots' self-attention.
+    """
+
+    def __init__(
+        self,
+        d_s: int,
+        d_input: int,
+        n_f: int,
+        d_m: int,
+        d_e: int,
+        d_h: int,
+        d_v: int,
+        k_traj: int | None,
+        k_states: int,
+        summariser: str,
+        slot_heads: int,
+    ):
+        super().__init__()
+        self.n_f, self.d_m, self.d_e, self.d_v = n_f, d_m, d_e, d_v
+        self.k_traj, self.k_states = k_traj, k_states
+        self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
+        self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0))
+        self.summariser = SUMMARISERS[summariser](d_input, d_h)
+        self.state_in_key = nn.Linear(d_s, d_h, bias=False)
+        self.key = nn.Linear(d_h, d_e, bias=False)  # W_e
+        self.value = nn.Linear(d_h, d_v, bias=False)  # W_v
+        self.slot_gru = SlotGRU(d_s, d_m)
+        self.query = nn.Sequential(nn.Linear(d_m, d_m), nn.ReLU(), nn.Linear(d_m, d_e))
+        self.bottleneck = InformationBottleneck(d_v, d_m)
+        self.slot_attention = SlotAttention(d_m, slot_heads)
+
+    def initial_slots(self, sample: bool) -> Tensor:
+        """m_0 (1, 1, n_f, d_m): drawn around each slot's own mean at the start of an episode; the mean at evaluation."""
+        m_0 = self.slot_mean
+        if sample:
+            m_0 = m_0 + torch.exp(self.slot_log_std) * torch.randn_like(self.slot_mean)
+        return m_0[None, None]
+
+    def summarise(self, s: Tensor, inputs: Tensor, mask: Tensor | None = None) -> Summaries:
+        """Make a retrieval batch ready.
+
+        Args:
+          s: (G, n_traj, l, d_s), the encoded states of the batch.
+          inputs: (G, n_traj, l, d_input), what the summariser sees of each step: s, or s with action and reward.
+          mask: (G, n_traj, l) bool, True on real steps.
+        """
+        g, n_traj, length, _ = s.shape
+        flat_mask = None if mask is None else mask.flatten(0, 1)
+        h, b = self.summariser(inputs.flatten(0, 1), flat_mask)
+        h, b = h.view(g, n_traj, length, -1), b.view(g, n_traj, length, -1)
+        keys = self.key(h + self.state_in_key(s)).flatten(1, 2)
+        return Summaries(keys, self.value(b).flatten(1, 2), None if mask is None else mask.flatten(1), h, b)
+
+    def forward(
+        self, s_t: Tensor, m_tm1: Tensor, retrieved: Summaries | None, *, sample: bool, carry: bool = True
+    ) -> RetrievalStep:
+        """One step of the retrieval process.
+
+        Args:
+          s_t: (G, B, d_s), the agent's states.
+          m_tm1: (G or 1, B or 1, n_f, d_m), the slots before.
+          retrieved: the retrieval batch of each group; None retrieves nothing (ablation A-2): slots then read zeros.
+          sample: draw z (training) or take its mean (evaluation).
+          carry: compute m_t too; an agent without recurrence does not need it.
+        """
+        # Step 1. Query.
+        m_hat = self.slot_gru(s_t, m_tm1)
+        q = self.query(m_hat)
+        # Steps 2 and 3. Which trajectories, which states; read.
+        if retrieved is None:
+            alpha, g = None, torch.zeros(*m_hat.shape[:-1], self.d_v, device=s_t.device, dtype=s_t.dtype)
+        else:
+            alpha, g = self.read(q, retrieved)
+        # Step 4. Information bottleneck.
+        z, kl = self.bottleneck(g, m_tm1, sample)
+        # Step 5. Slot update.
+        m_t = self.slot_attention(m_hat + z) if carry else None
+        return RetrievalStep(z, m_t, kl.sum(-1), alpha)
+
+    def read(self, q: Tensor, retrieved: Summaries) -> tuple[Tensor, Tensor]:
+        """q (G, B, n_f, d_e) -> alpha (G, B, n_f, N), g (G, B, n_f, d_v).
+
+        The selection is not differentiated; what is not selected has weight 0 and gradient 0.
+        """
+        shape = q.shape[:-1]
+        logits = torch.bmm(q.flatten(1, 2) * self.d_e**-0.5, retrieved.keys.transpose(1, 2))
+        if retrieved.mask is not None:
+            logits = logits.masked_fill(~retrieved.mask[:, None], NEVER)
+        selected = select(logits.detach(), retrieved.n_traj, self.k_traj, self.k_states)
+        alpha = torch.softmax(logits.masked_fill(~selected, NEVER), dim=-1)
+        g = torch.bmm(alpha, retrieved.values)
+        return alpha.view(*shape, -1), g.view(*shape, -1)
+
+
+class SlotReadout(nn.Module):
+    """Step 6: the agent attends over what the slots passed on.
+
+    γ = softmax_k(d · κ^k / sqrt(d_e)) with d = s W_q and κ^k = z^k W_e. Returns Σ_k γ_k z^k; the value map W_v belongs
+    to the fusion, since it is linear and commutes with the sum.
+    """
+
+    def __init__(self, d_s: int, d_m: int, d_e: int):
+        super().__init__()
+        self.query = nn.Linear(d_s, d_e, bias=False)
+        self.key = nn.Linear(d_m, d_e, bias=False)
+        self.scale = d_e**-0.5
+
+    def forward(self, s: Tensor, z: Tensor) -> Tensor:
+        """s (..., d_s), z (..., n_f, d_m) -> (..., d_m)."""
+        logits = torch.einsum("...e,...ke->...k", self.query(s) * self.scale, self.key(z))
+        return torch.einsum("...k,...km->...m", torch.softmax(logits, dim=-1), z)

@@ -1,0 +1,89 @@
+"""Forward and backward summaries of retrieved trajectories (PAPER section 1: h_ij and b_ij).
+
+h_ij summarises steps 1..j of trajectory i, b_ij steps l..j: the past and the future of a moment.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class GRUSummariser(nn.Module):
+    """The paper's: one GRU forwards, one backwards.
+
+    Args:
+      d_in: width of the trajectory's inputs.
+      d_h: width of a summary.
+    """
+
+    def __init__(self, d_in: int, d_h: int):
+        super().__init__()
+        self.forwards = nn.GRU(d_in, d_h, batch_first=True)
+        self.backwards = nn.GRU(d_in, d_h, batch_first=True)
+
+    def forward(self, s: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """s (n, l, d_in), mask (n, l) bool, True on real steps (padding comes last) -> h, b (n, l, d_h).
+
+        Padded steps do not influence real ones; what stands at padded steps has no meaning.
+        """
+        h, _ = self.forwards(s)
+        if mask is None:
+            b, _ = self.backwards(s.flip(1))
+            return h, b.flip(1)
+        # Reverse the real part of each trajectory, so that the backward GRU starts at the last real step.
+        steps = torch.arange(s.shape[1], device=s.device).expand(s.shape[:2])
+        lengths = mask.sum(1, keepdim=True)
+        reverse = torch.where(mask, lengths - 1 - steps, steps)[..., None]
+        b, _ = self.backwards(s.gather(1, reverse.expand_as(s)))
+        return h, b.gather(1, reverse.expand_as(b))
+
+
+class DecaySummariser(nn.Module):
+    """Parallel over time: weighted means of the past (future) at fixed time scales, between two linear layers.
+
+    Each group of channels averages with weights decay^|j - j'|; one product with an (l, l) matrix takes the place of l
+    recurrent steps.
+
+    Args:
+      d_in: width of the trajectory's inputs.
+      d_h: width of a summary; a multiple of the number of decays.
+      decays: one per time scale, in steps of the retrieved trajectory; 0 looks at the step itself, 1 at all alike.
+    """
+
+    def __init__(self, d_in: int, d_h: int, decays: tuple[float, ...] = (0.0, 0.5, 0.8, 1.0)):
+        super().__init__()
+        if d_h % len(decays):
+            raise ValueError(f"d_h = {d_h} is not a multiple of the {len(decays)} decays")
+        self.decays = decays
+        self.inputs = nn.Linear(d_in, 2 * d_h)
+        self.forwards = nn.Sequential(nn.LayerNorm(d_h), nn.ReLU(), nn.Linear(d_h, d_h))
+        self.backwards = nn.Sequential(nn.LayerNorm(d_h), nn.ReLU(), nn.Linear(d_h, d_h))
+
+    def _weights(self, length: int, like: Tensor) -> Tensor:
+        """(decays, l, l): row j holds the weights of steps 1..j."""
+        steps = torch.arange(length, device=like.device)
+        age = (steps[:, None] - steps).clamp(min=0).to(like.dtype)
+        decays = torch.tensor(self.decays, device=like.device, dtype=like.dtype)[:, None, None]
+        return (decays**age).tril()
+
+    def forward(self, s: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """s (n, l, d_in), mask (n, l) bool, True on real steps -> h, b (n, l, d_h)."""
+        n, length, _ = s.shape
+        projected = self.inputs(s).view(n, length, 2, len(self.decays), -1)
+        past = self._weights(length, s)
+        future = past.flip(1, 2)
+        means = []
+        for direction, weights in enumerate((past, future)):
+            if mask is None:
+                weights = weights / weights.sum(-1, keepdim=True)
+                mean = torch.einsum("cjm,nmcd->njcd", weights, projected[:, :, direction])
+            else:
+                weights = weights[None] * mask[:, None, None, :]
+                weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
+                mean = torch.einsum("ncjm,nmcd->njcd", weights, projected[:, :, direction])
+            means.append(mean.reshape(n, length, -1))
+        return self.forwards(means[0]), self.backwards(means[1])
+
+
+SUMMARISERS = {"gru": GRUSummariser, "decay": DecaySummariser}

@@ -1,0 +1,239 @@
+"""The paper's claims and our own questions: read from config/claims.yaml, answered by the runs, never by hand.
+
+A claim names a `measure`; the section of its experiment (see `sections`) knows how to compute it. Everything
+else here is the same for all environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from rarl.errors import RarlError, did_you_mean
+from rarl.reporting.results import Results
+from rarl.reporting.statistics import (
+    KINDS,
+    LEVEL,
+    Interval,
+    Verdict,
+    paired_interval,
+    t_interval,
+    verdict,
+    welch_interval,
+)
+
+if TYPE_CHECKING:
+    from rarl.reporting.sections import Section
+
+DESIGNS = ("independent", "paired", "single")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One scale: what its report says in the first line, and whether its numbers may be read as results."""
+
+    name: str
+    banner: str
+    results: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Rules of judgement, fixed before the runs.
+
+    solved: share of the expert's return from which on a task counts as solved by a run.
+    """
+
+    level: float = LEVEL
+    min_seeds: int = 5
+    solved: float = 0.5
+    repetitions: int = 10_000
+    bootstrap_seed: int = 0
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    def scale(self, name: str) -> Scale:
+        """The scale of this name; an unknown one is not taken for results."""
+        return self.scales.get(name, Scale(name, "a scale that config/claims.yaml does not describe", results=False))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, or a question of our own (`own`).
+
+    scales: where it can be judged. test: {"measure", "experiment", "task_set", "a", "b", ...}, or empty where no
+    run of ours can answer it. paper_scale: quantity -> the paper's number, to set ours against.
+    """
+
+    id: str
+    text: str
+    place: str = ""
+    number: str = ""
+    n: str = ""
+    kind: str = "superiority"
+    margin: float = 0.0
+    unit: str = ""
+    scales: tuple[str, ...] = ()
+    test: Mapping[str, Any] = field(default_factory=dict)
+    paper_scale: Mapping[str, float] = field(default_factory=dict)
+    own: bool = False
+    headline: bool = False
+
+    @property
+    def experiment(self) -> str:
+        return str(self.test.get("experiment", ""))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a measure returns: one number per seed.
+
+    a, b: seed -> value. design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone;
+    b, if given, is what defined the question).
+    detail: one sentence for the table; must not hold anything that the numbers do not say.
+    """
+
+    a: Mapping[int, float]
+    b: Mapping[int, float] = field(default_factory=dict)
+    design: str = "independent"
+    detail: str = ""
+
+    def interval(self, level: float) -> Interval:
+        """The interval that fits the design."""
+        if self.design == "independent":
+            return welch_interval(list(self.a.values()), list(self.b.values()), level)
+        if self.design == "paired":
+            seeds = sorted(set(self.a) & set(self.b))
+            return paired_interval([self.a[s] for s in seeds], [self.b[s] for s in seeds], level)
+        if self.design == "single":
+            # A second group that only defines the question (which tasks count) must have its seeds as well.
+            n = (len(self.a), len(self.b)) if self.b else (len(self.a),)
+            return replace(t_interval(list(self.a.values()), level), n=n)
+        raise RarlError(f"unknown design of samples {self.design!r}: {did_you_mean(self.design, DESIGNS)}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A claim with what the runs say. preliminary: some of its planned runs are not there (yet)."""
+
+    claim: Claim
+    verdict: Verdict
+    interval: Interval | None = None
+    samples: Samples | None = None
+    ours_scale: Mapping[str, float] = field(default_factory=dict)
+    preliminary: bool = False
+
+
+_CLAIM_KEYS = {"id", "text", "place", "paper", "kind", "margin", "unit", "scales", "test", "headline"}
+
+
+def load_claims(path: str | Path) -> tuple[Settings, list[Claim]]:
+    """Read and check claims.yaml; every mistake is named with the claim's id."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RarlError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise RarlError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(raw, dict) or not isinstance(raw.get("claims"), list):
+        raise RarlError(f"{path}: needs the keys settings, claims and questions")
+    settings = _settings(raw.get("settings") or {}, path)
+    claims = [_claim(entry, path, own=False) for entry in raw["claims"]]
+    claims += [_claim(entry, path, own=True) for entry in raw.get("questions") or []]
+    for claim in claims:
+        if sum(other.id == claim.id for other in claims) > 1:
+            raise RarlError(f"{path}: the id {claim.id!r} is there twice")
+        for name in claim.scales:
+            if name not in settings.scales:
+                raise RarlError(f"{path}: claim {claim.id}: scale {name!r}: {did_you_mean(name, settings.scales)}")
+    return settings, claims
+
+
+def _settings(raw: dict[str, Any], path: Path) -> Settings:
+    raw = dict(raw)
+    scales = {name: Scale(name, **entry) for name, entry in (raw.pop("scales", None) or {}).items()}
+    known = {"level", "min_seeds", "solved", "repetitions", "bootstrap_seed"}
+    for key in raw:
+        if key not in known:
+            raise RarlError(f"{path}: settings: unknown key {key!r}: {did_you_mean(key, known)}")
+    return Settings(**raw, scales=scales)
+
+
+def _claim(entry: dict[str, Any], path: Path, *, own: bool) -> Claim:
+    name = entry.get("id") if isinstance(entry, dict) else None
+    if not name or not entry.get("text"):
+        raise RarlError(f"{path}: a claim needs an id and a text: {entry!r}")
+    for key in entry:
+        if key not in _CLAIM_KEYS:
+            raise RarlError(f"{path}: claim {name}: unknown key {key!r}: {did_you_mean(key, _CLAIM_KEYS)}")
+    kind = entry.get("kind", "superiority")
+    if kind not in KINDS:
+        raise RarlError(f"{path}: claim {name}: kind {kind!r}: {did_you_mean(kind, KINDS)}")
+    margin = float(entry.get("margin", 0.0))
+    if kind == "equivalence" and not margin > 0:
+        raise RarlError(f"{path}: claim {name}: equivalence needs a margin above 0")
+    test = entry.get("test") or {}
+    if test and not {"measure", "experiment", "task_set", "a"} <= set(test):
+        raise RarlError(f"{path}: claim {name}: test needs measure, experiment, task_set and a")
+    paper = entry.get("paper") or {}
+    return Claim(
+        id=str(name),
+        text=" ".join(str(entry["text"]).split()),
+        place=str(entry.get("place", "")),
+        number=str(paper.get("number", "")),
+        n=str(paper.get("n", "")),
+        kind=kind,
+        margin=margin,
+        unit=str(entry.get("unit", "")),
+        scales=tuple(entry.get("scales") or ()),
+        test=test,
+        paper_scale=paper.get("scale") or {},
+        own=own,
+        headline=bool(entry.get("headline", False)),
+    )
+
+
+def evaluate_claims(
+    claims: list[Claim], settings: Settings, results: Results, sections: Mapping[str, Section]
+) -> list[Outcome]:
+    """Answer every claim from the runs.
+
+    A claim without a test, of an experiment without a section, or at a scale that is not in its list, is "not tested at
+    this scale".
+    """
+    return [_evaluate(claim, settings, results, sections.get(claim.experiment)) for claim in claims]
+
+
+def _evaluate(claim: Claim, settings: Settings, results: Results, section: Section | None) -> Outcome:
+    able = bool(claim.test) and section is not None and results.scale in claim.scales
+    able = able and settings.scale(results.scale).results
+    planned = _involved(claim, results.planned())
+    if not able or section is None:
+        why = "too small to judge it" if claim.test and section and len(planned) else "no runs that could judge it"
+        return Outcome(claim, Verdict("not tested at this scale", why))
+    measure = section.measures.get(claim.test["measure"])
+    if measure is None:
+        known = did_you_mean(claim.test["measure"], section.measures)
+        raise RarlError(f"claims.yaml: claim {claim.id}: unknown measure {claim.test['measure']!r}: {known}")
+    samples = measure(results, claim, settings)
+    interval = samples.interval(settings.level) if samples else None
+    result = verdict(claim.kind, interval, margin=claim.margin, min_seeds=settings.min_seeds, able=able)
+    preliminary = bool(len(planned)) and not bool(planned["usable"].all())
+    return Outcome(claim, result, interval, samples, section.scale_facts(results, claim), preliminary)
+
+
+def _involved(claim: Claim, runs: Any) -> Any:
+    variants = [claim.test.get("a"), claim.test.get("b")]
+    same = (runs["experiment"] == claim.experiment) & (runs["task_set"] == claim.test.get("task_set"))
+    return runs[same & runs["variant"].isin(variants)]
+
+
+def counts(outcomes: list[Outcome]) -> dict[str, int]:
+    """How many claims have which verdict, in a fixed order, zeros left out."""
+    order = ("supported", "contradicted", "inconclusive", "estimated", "not tested", "not tested at this scale")
+    numbers = {name: sum(o.verdict.outcome == name for o in outcomes) for name in order}
+    return {name: number for name, number in numbers.items() if number}

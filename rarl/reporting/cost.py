@@ -1,0 +1,84 @@
+"""What runs cost: parameters, time per update, wall time, memory. The same for every experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rarl.reporting import figures, tables
+from rarl.reporting.figures import Look
+from rarl.reporting.results import Results
+
+
+def cost_table(results: Results, experiment: str) -> pd.DataFrame:
+    """One row per task set and variant: means over usable runs, and how many runs of each kind there are."""
+    planned = results.planned(experiment)
+    usable = planned[planned["usable"]].copy()
+    usable["ms_per_update"] = 1000 * usable["seconds_training"] / usable["updates"].where(usable["updates"] > 0)
+    columns = ["parameters", "updates", "ms_per_update", "seconds_training", "seconds_total", "peak_memory_mb"]
+    table = usable.groupby(["task_set", "variant"], as_index=False)[columns].mean()
+    return table.merge(usable.groupby(["task_set", "variant"], as_index=False).size().rename(columns={"size": "runs"}))
+
+
+def rows(table: pd.DataFrame, baseline: str, label: Callable[[str], str]) -> list[list[Any]]:
+    """Table cells; ratios to `baseline` of the same task set stand in brackets."""
+    out = []
+    for _, row in table.iterrows():
+        same = (table["task_set"] == row["task_set"]) & (table["variant"] == baseline)
+        base = table[same].iloc[0] if same.any() else None
+
+        def with_ratio(text: str, key: str, row: Any = row, base: Any = base) -> str:
+            if base is None or row["variant"] == baseline or not base[key] > 0 or not np.isfinite(row[key]):
+                return text
+            return f"{text} (×{tables.number(row[key] / base[key])})".replace(" ", tables.HARD_SPACE)
+
+        out.append(
+            [
+                tables.unbroken(row["task_set"].replace("-", " ")),
+                label(row["variant"]),
+                row["runs"],
+                with_ratio(tables.count(row["parameters"]), "parameters"),
+                with_ratio(tables.number(row["ms_per_update"], 1), "ms_per_update"),
+                tables.duration(row["seconds_total"]),
+                tables.count(row["peak_memory_mb"]),
+            ]
+        )
+    return out
+
+
+HEADERS = ["Task set", "Agent", "Runs", "Parameters", "ms per update", "Wall time per run", "Peak memory, MB"]
+
+
+def figure(table: pd.DataFrame, look: Callable[[str], Look]) -> Figure:
+    """Three panels: parameters, milliseconds per learner update, wall time of a run; one dot per variant."""
+    drawn = figures.new_figure(0.28 * len(table) + 1.0)
+    grid = drawn.subplots(1, 3, sharey=True)
+    panels = [
+        ("parameters", 1e-3, "parameters, thousands"),
+        ("ms_per_update", 1.0, "ms per update"),
+        ("seconds_total", 1 / 60, "minutes per run"),
+    ]
+    y = range(len(table))
+    for axes, (column, factor, title) in zip(grid, panels, strict=True):
+        for position, (_, row) in zip(y, table.iterrows(), strict=True):
+            seen = look(row["variant"])
+            value = row[column] * factor
+            axes.plot([0, value], [position] * 2, color=seen.colour, lw=1.5, alpha=0.5)
+            axes.plot(value, position, marker=seen.marker, color=seen.colour, ms=5.5)
+        axes.set_xlim(left=0)
+        axes.margins(x=0.12)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(title)
+        axes.grid(axis="y", visible=False)
+    sets = table["task_set"].nunique() > 1
+    names = [
+        look(v).label + (f" ({t.replace('-tasks', '')})" if sets else "")
+        for t, v in zip(table["task_set"], table["variant"], strict=True)
+    ]
+    grid[0].set_yticks(list(y), names)
+    grid[0].set_ylim(len(table) - 0.4, -0.6)
+    return drawn

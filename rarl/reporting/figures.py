@@ -1,0 +1,208 @@
+"""The look of every figure, and files that are equal byte for byte when the numbers are.
+
+Colours are petroff10 (best worst-case distance for colour-blind readers); each agent also has a marker and a line
+style, so that nothing is told by colour alone. Figures are narrow (WIDTH): their text stays readable on a phone.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rarl.files import atomic_writer
+from rarl.reporting.statistics import Interval
+
+WIDTH = 5.8  # inches
+INK = "#333333"
+FAINT = "#8a8a8a"
+PALETTE = (
+    "#3f90da",
+    "#bd1f01",
+    "#ffa90e",
+    "#832db6",
+    "#94a4a2",
+    "#a96b59",
+    "#e76300",
+    "#717581",
+    "#b9ac70",
+    "#92dadd",
+)
+_SPARE_MARKERS = ("P", "X", "<", ">", "h", "*")
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "svg.hashsalt": "rarl",
+    "svg.fonttype": "path",
+    "figure.constrained_layout.use": True,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one agent is drawn everywhere."""
+
+    label: str
+    colour: str
+    marker: str
+    line: str | tuple = "-"
+
+
+def spare_look(name: str, i: int = 0) -> Look:
+    """A look for an agent that no section knows."""
+    return Look(name, PALETTE[(4 + i) % len(PALETTE)], _SPARE_MARKERS[i % len(_SPARE_MARKERS)], "-.")
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """All drawing and saving happens inside."""
+    with matplotlib.style.context("petroff10"), mpl.rc_context(_STYLE):
+        yield
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure, without pyplot and its global state."""
+    figure = Figure(figsize=(min(width, WIDTH), height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def stamp(figure: Figure, text: str) -> None:
+    """A warning across the figure that cannot be cropped away from the numbers."""
+    figure.text(
+        0.5,
+        0.5,
+        text,
+        rotation=25,
+        ha="center",
+        va="center",
+        fontsize=34,
+        color="#bd1f01",
+        alpha=0.22,
+        weight="bold",
+        zorder=99,
+    )
+
+
+def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
+    """Write `stem`.svg and `stem`.png; both are byte-stable."""
+    paths = []
+    for kind in formats:
+        buffer = io.BytesIO()
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
+        path = Path(f"{stem}.{kind}")
+        with atomic_writer(path, "wb") as file:
+            file.write(buffer.getvalue())
+        paths.append(path)
+    return paths
+
+
+def spread(positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> np.ndarray:
+    """Move numbers apart so that neighbours are at least `gap` away, each as little as possible, inside [low, high]."""
+    positions = np.asarray(positions, dtype=float)
+    order = np.argsort(positions, kind="stable")
+    out = positions[order].copy()
+    for _ in range(200):
+        moved = False
+        for i in range(len(out) - 1):
+            lack = gap - (out[i + 1] - out[i])
+            if lack > 1e-9 * max(1.0, abs(gap)):
+                out[i] -= lack / 2
+                out[i + 1] += lack / 2
+                moved = True
+        if len(out):
+            out += max(0.0, low - out[0]) - max(0.0, out[-1] - high)
+        if not moved:
+            break
+    result = np.empty_like(out)
+    result[order] = out
+    return result
+
+
+def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], height: float, size: float = 8.5) -> None:
+    """Write (y, text, colour) to the right of the axes, beside the lines' ends, without overlap.
+
+    height: of the axes in inches, roughly; it gives the size of a line of text in data units.
+    """
+    labels = [entry for entry in labels if math.isfinite(entry[0])]
+    low, high = axes.get_ylim()
+    gap = size * 1.25 / 72 / height * (high - low)
+    for (_, text, colour), y in zip(labels, spread([entry[0] for entry in labels], gap, low, high), strict=True):
+        axes.text(
+            1.03, y, text, color=colour, fontsize=size, va="center", transform=axes.get_yaxis_transform(), weight="bold"
+        )
+
+
+def legend_handles(looks: Iterable[Look], *, line: bool = True) -> list[Line2D]:
+    """One legend entry per look."""
+    return [
+        Line2D([], [], color=look.colour, marker=look.marker, ls=look.line if line else "none", ms=5, label=look.label)
+        for look in looks
+    ]
+
+
+def dots_with_interval(
+    axes: Axes,
+    values: Sequence[float],
+    interval: Interval,
+    position: float,
+    look: Look,
+    *,
+    size: float = 4.5,
+    hollow: bool = False,
+) -> None:
+    """Horizontal: one dot per seed, a bar at the mean, a line for the interval where there is one."""
+    values = [v for v in values if math.isfinite(v)]
+    if not values:
+        return
+    if interval.known:
+        axes.plot(
+            [interval.low, interval.high], [position] * 2, color=look.colour, lw=2, alpha=0.45, solid_capstyle="butt"
+        )
+    # A small shift per seed, the same every time, keeps equal values apart.
+    shift = np.linspace(-0.13, 0.13, len(values)) if len(values) > 1 else np.zeros(1)
+    axes.plot(
+        values,
+        position + shift,
+        ls="none",
+        marker=look.marker,
+        ms=size,
+        mfc="white" if hollow else look.colour,
+        mec=look.colour,
+        mew=0.9,
+        alpha=0.85,
+    )
+    axes.plot(
+        [interval.estimate] * 2, [position - 0.28, position + 0.28], color=look.colour, lw=2.4, solid_capstyle="butt"
+    )

@@ -1,0 +1,237 @@
+"""Builds the report of one scale: REPORT.md, figures/, tables/ and the self-contained report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from rarl.errors import RarlError
+from rarl.files import read_json, write_text
+from rarl.reporting import page, provenance, tables, wording
+from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
+from rarl.reporting.results import Results, load_results
+from rarl.reporting.sections import Section, load_sections
+from rarl.reporting.sheet import Sheet
+
+MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
+_MADE = {"figures": (".svg", ".png", ".gif"), "tables": (".csv",)}
+
+
+def build_report(
+    scale: str,
+    root: str | Path = ".",
+    output: str | Path | None = None,
+    planned_runs: Iterable[str] | None = None,
+    preview: bool = False,
+) -> Path:
+    """Build the report of `scale` from whatever runs there are.
+
+    Args:
+      root: the project's folder, with config/claims.yaml, results/ and data/.
+      output: folder to write to; default reports/{scale}, or scratch/{scale}/preview for a preview.
+      planned_runs: names of all runs that this scale asks for; those without result are named as missing.
+      preview: say "preliminary" wherever it matters; for looking at runs that are still being made.
+
+    Returns:
+      The path of report.html.
+
+    Raises:
+      RarlError: the claims file is missing or wrong. Runs that are missing, failed or damaged raise nothing.
+    """
+    root = Path(root)
+    output = (
+        Path(output)
+        if output
+        else root / ("scratch" if preview else "reports") / scale / ("preview" if preview else "")
+    )
+    settings, claims = load_claims(root / "config" / "claims.yaml")
+    results = load_results(scale, root, planned_runs)
+    sections = load_sections()
+    outcomes = evaluate_claims(claims, settings, results, sections)
+    stamp = "" if settings.scale(scale).results else f"{scale}: not a result"
+
+    files: list[Path] = []
+    shown, number = [], 0
+    for section in sections.values():
+        if not (results.runs["experiment"] == section.experiment).any():
+            continue
+        sheet = Sheet(output, results, settings, outcomes, stamp or ("preliminary" if preview else ""), number)
+        section.build(sheet)
+        files += sheet.files
+        number = sheet.figure_number
+        shown.append({"title": section.title, "markdown": sheet.markdown()})
+
+    front = Sheet(output, results, settings, outcomes)
+    context = _context(front, sections, root, preview) | {"sections": shown}
+    files += front.files
+    markdown = page.render_markdown(context)
+    write_text(output / "REPORT.md", markdown)
+    title = f"{'[' + context['mark'] + '] ' if context['mark'] else ''}Retrieval-Augmented RL, replicated: {scale}"
+    write_text(output / "report.html", page.to_html(markdown, output, title=title, mark=context["mark"]))
+    _remove_stale(output, files)
+    return output / "report.html"
+
+
+def _remove_stale(output: Path, files: list[Path]) -> None:
+    """A figure of an earlier build that this one did not make would show runs that are gone."""
+    kept = {path.resolve() for path in files}
+    for folder, suffixes in _MADE.items():
+        for path in (output / folder).glob("*"):
+            if path.suffix in suffixes and path.resolve() not in kept:
+                path.unlink()
+
+
+def _context(sheet: Sheet, sections: dict[str, Section], root: Path, preview: bool) -> dict[str, Any]:
+    results, settings, outcomes = sheet.results, sheet.settings, sheet.outcomes
+    scale = settings.scale(results.scale)
+    texts = read_texts()
+    mark = (scale.name if not scale.results else "") or ("preliminary" if preview else "")
+    scores = {run: score for section in sections.values() for run, score in section.aggregate(results).items()}
+    search = read_search(results)
+    paper, own = ([o for o in outcomes if o.claim.own is mine] for mine in (False, True))
+    problems = results.problems
+    return {
+        "scale": scale,
+        "settings": settings,
+        "answer": wording.answer(outcomes, settings, results),
+        "mark": mark,
+        "warnings": _warnings(results, settings, preview),
+        "headlines": wording.headlines(outcomes) if scale.results else [],
+        "scope": _scope(outcomes),
+        "method": _method(results),
+        "runs_line": wording.runs_line(results, preview=preview),
+        "cost_line": wording.cost_line(results),
+        "texts": texts,
+        "claim_table": wording.claim_table(paper),
+        "question_table": wording.question_table(own),
+        "claims_link": Markup("All verdicts with their numbers: {}.").format(
+            sheet.csv("claims", wording.claim_frame(outcomes))
+        ),
+        "protocol": wording.protocol(results),
+        "effort": wording.effort(results),
+        "rules_table": Markup("{}\n\n{}").format(wording.rules_table(settings), tables.md(wording.margins(outcomes))),
+        "search": search,
+        "search_table": tables.table(
+            ["Setting", "Values tried", "Chosen", "Evidence"],
+            [[_plain(entry.get(key)) for key in ("setting", "values", "chosen", "evidence")] for entry in search],
+        ),
+        "deviation_table": _choices(texts["choices"], "deviation", results),
+        "open_table": _choices(texts["choices"], "open", results),
+        "making_table": tables.table(["What", "Value"], provenance.making(results)),
+        "compute_table": tables.table(provenance.COMPUTE_HEADERS, provenance.compute(results), "lrrrrrrr"),
+        "variant_table": tables.table(
+            ["Runs of", "Configuration", "Command of the first seed"], provenance.variants(results)
+        ),
+        "command": f"rarl report --scale {results.scale}",
+        "runs_link": Markup("One row per run: {}.").format(sheet.csv("runs", provenance.run_table(results, scores))),
+        "run_count_rows": len(results.runs),
+        "run_count_table": tables.table(provenance.RUN_COUNT_HEADERS, provenance.run_counts(results), "lrrrrrrr"),
+        "problems": problems,
+        "problem_table": tables.table(["Where", "What"], problems[:MOST_PROBLEMS]),
+        "more_problems": max(0, len(problems) - MOST_PROBLEMS),
+        "limitations": _limitations(texts["limitations"], results, settings, outcomes),
+    }
+
+
+def _warnings(results: Results, settings: Settings, preview: bool) -> list[str]:
+    lines = []
+    if not settings.scale(results.scale).results:
+        lines.append(
+            f"This is a {results.scale} report: it shows that every part of the workflow runs. Its numbers and "
+            f"figures are not results "
+            "and must not be quoted."
+        )
+    if preview:
+        lines.append(wording.runs_line(results, preview=True) + " Numbers and verdicts will change.")
+    return lines
+
+
+def _scope(outcomes: list[Outcome]) -> str:
+    asked = [o.claim for o in outcomes if o.verdict.outcome != "not tested at this scale"]
+    own = sum(claim.own for claim in asked)
+    experiments = sorted({claim.experiment for claim in asked if claim.experiment})
+    if not asked:
+        return "No claim can be judged by this report."
+    where = f" ({', '.join(experiments)})" if experiments else ""
+    claims, questions = tables.plural(len(asked) - own, "claim"), tables.plural(own, "question")
+    return f"{claims} of the paper and {questions} of our own{where}."
+
+
+def _method(results: Results) -> str:
+    planned = results.planned()
+    if planned.empty:
+        return "No runs."
+    agents = tables.plural(planned["variant"].nunique(), "agent or control", "agents and controls")
+    sets = tables.plural(planned["task_set"].nunique(), "task set")
+    most = int(planned.groupby(["experiment", "task_set", "variant"]).size().max())
+    return f"{agents} on {sets}, up to {tables.plural(most, 'seed')} each."
+
+
+def read_texts(path: Path | None = None) -> dict[str, Any]:
+    """choices.yaml: choices, limitations, easy, difficult, questions; a missing part is empty."""
+    path = path or Path(__file__).parent / "choices.yaml"
+    raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    texts = {key: raw.get(key) or [] for key in ("choices", "limitations", "easy", "difficult", "questions")}
+    for entry in texts["choices"]:
+        missing = {"what", "kind", "paper", "here", "why", "effect"} - set(entry)
+        if missing or entry["kind"] not in ("deviation", "open"):
+            raise RarlError(
+                f"{path}: choice {entry.get('what')!r}: needs what, kind (deviation or open), paper, here, why, effect"
+            )
+    return texts | {"contact": raw.get("contact", "")}
+
+
+def read_search(results: Results) -> list[dict[str, Any]]:
+    """The records results/search/*.json; a damaged one is noted as a problem."""
+    entries: list[dict[str, Any]] = []
+    for path in sorted((results.root / "results" / "search").glob("*.json")):
+        try:
+            content = read_json(path)
+            if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+                raise RarlError(f"{path.name}: must be a list of settings, each with setting, values, chosen, evidence")
+            entries += content
+        except RarlError as error:
+            results.problems.append((f"results/search/{path.name}", str(error)))
+    return entries
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def _choices(choices: list[dict[str, Any]], kind: str, results: Results) -> Markup:
+    rows = []
+    for entry in choices:
+        if entry["kind"] == kind:
+            values = provenance.configured(results, entry["config"]) if entry.get("config") else []
+            here = f"{entry['here']} ({', '.join(map(str, values))})" if values else entry["here"]
+            rows.append([entry["what"], entry["paper"], here, entry["why"], entry["effect"]])
+    return tables.table(["What", "Paper", "Here", "Why", "Expected effect"], rows)
+
+
+def _limitations(texts: list[str], results: Results, settings: Settings, outcomes: list[Outcome]) -> list[str]:
+    lines = []
+    untested = sum(o.verdict.outcome.startswith("not tested") for o in outcomes if not o.claim.own)
+    if untested:
+        lines.append(
+            f"{tables.plural(untested, 'claim')} of the paper could not be tested at this scale or with the runs "
+            f"there are."
+        )
+    usable = results.runs[results.runs["usable"]]
+    sizes = usable.groupby(["experiment", "task_set", "variant"]).size()
+    few = int((sizes < settings.min_seeds).sum())
+    if few:
+        lines.append(
+            f"{few} of {tables.plural(len(sizes), 'variant')} have fewer than {settings.min_seeds} usable seeds."
+        )
+    unnormalised = results.last["normalised"].isna().sum()
+    if unnormalised:
+        lines.append(
+            f"{tables.plural(int(unnormalised), 'score')} could not be normalised: no return of the expert is known "
+            f"for the task."
+        )
+    return lines + [str(text) for text in texts]

@@ -1,0 +1,353 @@
+"""Reads results/S into tidy long-form tables. A missing, failed or damaged run is named and counted, never fatal."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rarl.errors import RarlError
+from rarl.files import read_json, sha256_file
+
+IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
+RUN_COLUMNS = [
+    *IDENTITY,
+    "status",  # finished | failed | damaged | missing | excluded | not planned
+    "usable",
+    "reason",
+    "updates",
+    "seconds_total",
+    "seconds_training",
+    "seconds_evaluation",
+    "peak_memory_mb",
+    "parameters",
+    "resumed",
+]
+EVALUATION_COLUMNS = ["update", "task", "episodes", "return_mean", "return_std", "success_rate"]
+INTERVENTION_COLUMNS = ["intervention", "task", "given_task", "episodes", "return_mean"]
+ATTENTION_COLUMNS = ["task", "quantity", "value"]
+
+
+def slug(task: str) -> str:
+    """The one spelling of a task in all tables, that of paths: "lift red" -> "lift-red"."""
+    return str(task).replace(" ", "-")
+
+
+@dataclass
+class Results:
+    """All that one scale's runs left behind.
+
+    runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each
+    with the run's identity and environment: evaluations (EVALUATION_COLUMNS + expert, normalised), training,
+    interventions, attention.
+    records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return of the expert.
+    manifests: path -> manifest. problems: (where, what), all that was wrong or odd.
+    """
+
+    scale: str
+    root: Path
+    runs: pd.DataFrame
+    evaluations: pd.DataFrame
+    training: pd.DataFrame
+    interventions: pd.DataFrame
+    attention: pd.DataFrame
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    galleries: dict[str, Path] = field(default_factory=dict)
+    expert: dict[tuple[str, str], float] = field(default_factory=dict)
+    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def last(self) -> pd.DataFrame:
+        """The evaluations at each run's last point: the result of a run (never its best point)."""
+        frame = self.evaluations
+        return frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
+
+    def select(self, frame: pd.DataFrame, experiment: str, task_set: str | None = None, variant: str | None = None):
+        """The rows of one experiment, task set and variant."""
+        keep = frame["experiment"] == experiment
+        if task_set is not None:
+            keep &= frame["task_set"] == task_set
+        if variant is not None:
+            keep &= frame["variant"] == variant
+        return frame[keep]
+
+    def planned(self, experiment: str | None = None) -> pd.DataFrame:
+        """The runs that the scale asks for."""
+        runs = self.runs[self.runs["status"] != "not planned"]
+        return runs if experiment is None else runs[runs["experiment"] == experiment]
+
+
+def load_results(scale: str, root: str | Path = ".", planned_runs: Iterable[str] | None = None) -> Results:
+    """Read results/{scale} under `root`.
+
+    Args:
+      planned_runs: names like "gridroboman/30-tasks/dqn-hidden/seed-0". Planned runs without a folder are
+        "missing", found runs that were not planned are "not planned" and take no part. None: what is found was planned.
+    """
+    root = Path(root)
+    folder = root / "results" / scale
+    found = _found_runs(folder / "runs")
+    planned = list(found) if planned_runs is None else list(dict.fromkeys(planned_runs))
+    loader = _Loader(scale, root)
+    for run in sorted(set(found) | set(planned), key=_run_key):
+        loader.add(run, folder, planned=run in planned, present=run in found)
+    return loader.finish()
+
+
+def _found_runs(folder: Path) -> dict[str, Path]:
+    """run name -> folder, for every results/S/runs/{experiment}/{task_set}/{variant}/seed-{n}."""
+    return {str(p.relative_to(folder).as_posix()): p for p in sorted(folder.glob("*/*/*/seed-*")) if p.is_dir()}
+
+
+def _run_key(run: str) -> tuple:
+    parts = run.split("/")
+    seed = parts[-1].removeprefix("seed-")
+    return (*parts[:-1], int(seed) if seed.isdigit() else math.inf)
+
+
+def identity(run: str) -> dict[str, Any]:
+    """The parts of a run's name. A name of another shape is an error."""
+    parts = run.split("/")
+    seed = parts[-1].removeprefix("seed-")
+    if len(parts) != 4 or not parts[-1].startswith("seed-") or not seed.isdigit():
+        raise RarlError(f"run {run!r}: the name must be experiment/task-set/variant/seed-N")
+    return {"run": run, "experiment": parts[0], "task_set": parts[1], "variant": parts[2], "seed": int(seed)}
+
+
+class _Damaged(Exception):
+    """The reason why a run cannot be used."""
+
+
+class _Loader:
+    def __init__(self, scale: str, root: Path):
+        self.scale, self.root = scale, root
+        self.rows: list[dict[str, Any]] = []
+        self.frames: dict[str, list[pd.DataFrame]] = {
+            k: [] for k in ("evaluations", "training", "interventions", "attention")
+        }
+        self.records: dict[str, dict[str, Any]] = {}
+        self.galleries: dict[str, Path] = {}
+        self.problems: list[tuple[str, str]] = []
+        self.manifests, self.expert = self._read_manifests()
+
+    def _read_manifests(self) -> tuple[dict[str, dict], dict[tuple[str, str], float]]:
+        manifests, expert = {}, {}
+        base = self.root / "data" / self.scale
+        # The planner's experts define the scale; another source only fills gaps.
+        paths = sorted(base.glob("*/*/*/manifest.json"), key=lambda p: (p.parts[-3] != "planner", p.as_posix()))
+        for path in paths:
+            name = path.relative_to(self.root).as_posix()
+            try:
+                manifest = read_json(path)
+                value = manifest.get("expert_return")
+                key = (str(manifest.get("environment", path.parts[-4])), slug(manifest.get("task", path.parts[-2])))
+                manifests[name] = manifest
+                if _positive(value):
+                    expert.setdefault(key, float(value))
+            except (RarlError, AttributeError) as error:
+                self.problems.append((name, f"manifest not readable: {error}"))
+        return manifests, expert
+
+    def add(self, run: str, folder: Path, *, planned: bool, present: bool) -> None:
+        row = dict.fromkeys(RUN_COLUMNS) | {"usable": False, "reason": ""}
+        try:
+            row |= identity(run)
+        except RarlError as error:
+            self.problems.append((run, str(error)))
+            return
+        if not planned:
+            row |= {"status": "not planned", "reason": "not in the plan of this scale; takes no part"}
+        elif not present:
+            row |= {"status": "missing", "reason": "planned, no result yet"}
+        else:
+            try:
+                self._read(run, folder, row)
+            except _Damaged as damage:
+                row |= {"status": "damaged", "usable": False, "reason": str(damage)}
+        if row["status"] in ("damaged", "failed", "excluded"):
+            self.problems.append((run, f"{row['status']}: {row['reason']}"))
+        self.rows.append(row)
+
+    def _read(self, run: str, folder: Path, row: dict[str, Any]) -> None:
+        here = folder / "runs" / run
+        try:
+            record = read_json(here / "run.json")
+        except RarlError as error:
+            raise _Damaged(str(error).replace(str(here) + "/", "")) from None
+        if not isinstance(record, dict) or record.get("status") not in ("finished", "failed"):
+            raise _Damaged("run.json: status must be finished or failed")
+        if record.get("run", run) != run:
+            raise _Damaged(f"run.json is that of {record['run']}")
+        self.records[run] = record
+        seconds = record.get("seconds") or {}
+        row |= {
+            "status": record["status"],
+            "reason": record.get("reason") or "",
+            "updates": record.get("updates"),
+            "seconds_total": seconds.get("total"),
+            "seconds_training": seconds.get("training"),
+            "seconds_evaluation": seconds.get("evaluation"),
+            "peak_memory_mb": record.get("peak_memory_mb"),
+            "parameters": (record.get("parameters") or {}).get("total"),
+            "resumed": record.get("resumed"),
+        }
+        environment = _environment(record, row["experiment"])
+        for task, value in (record.get("expert_returns") or {}).items():
+            if _positive(value):
+                self.expert.setdefault((environment, slug(task)), float(value))
+        self._check_data(run, record)
+        if record["status"] == "failed":
+            row["reason"] = row["reason"] or "no reason recorded"
+            return
+        evaluations = self._evaluations(here / "evaluations.csv", record)
+        bad = evaluations["return_mean"][evaluations["update"] == evaluations["update"].max()]
+        if not np.isfinite(bad).all():
+            tasks = evaluations["task"][bad.index[~np.isfinite(bad)]]
+            row |= {
+                "status": "excluded",
+                "reason": f"return is not a number on {len(tasks)} tasks, first {tasks.iloc[0]}",
+            }
+            return
+        row["usable"] = True
+        who = {key: row[key] for key in IDENTITY} | {"environment": environment}
+        self._keep("evaluations", evaluations, who)
+        self._optional("training", here / "training.csv", [], who)
+        probes = folder / "probes" / run
+        self._optional("interventions", probes / "interventions.csv", INTERVENTION_COLUMNS, who)
+        self._optional("attention", probes / "attention.csv", ATTENTION_COLUMNS, who)
+        if (probes / "gallery.json").is_file():
+            self.galleries[run] = probes / "gallery.json"
+
+    def _check_data(self, run: str, record: dict[str, Any]) -> None:
+        changed = [
+            path
+            for path, expected in (record.get("data") or {}).items()
+            if (self.root / path).is_file() and sha256_file(self.root / path) != expected
+        ]
+        if changed:
+            self.problems.append((run, f"{len(changed)} data manifests changed since this run, first {changed[0]}"))
+
+    def _evaluations(self, path: Path, record: dict[str, Any]) -> pd.DataFrame:
+        frame = _read_csv(path, EVALUATION_COLUMNS)
+        if frame.empty:
+            raise _Damaged(f"{path.name} has no rows")
+        frame["task"] = frame["task"].map(slug)
+        if not np.isfinite(frame["update"]).all() or frame.duplicated(["update", "task"]).any():
+            raise _Damaged(f"{path.name}: an evaluation point is missing its update or is there twice")
+        last = frame["update"].max()
+        if record.get("updates") is not None and last != record["updates"]:
+            raise _Damaged(f"{path.name} ends at update {last:g}, run.json says {record['updates']}")
+        here, all_tasks = set(frame["task"][frame["update"] == last]), set(frame["task"])
+        if here != all_tasks:
+            raise _Damaged(f"{path.name}: the last point has {len(here)} of {len(all_tasks)} tasks")
+        return frame
+
+    def _optional(self, kind: str, path: Path, columns: list[str], who: dict[str, Any]) -> None:
+        if not path.is_file():
+            return
+        try:
+            frame = _read_csv(path, columns)
+        except _Damaged as damage:
+            self.problems.append((f"{who['run']}/{path.name}", str(damage)))
+            return
+        for column in ("task", "given_task"):
+            if column in frame:
+                frame[column] = frame[column].map(slug, na_action="ignore")
+        self._keep(kind, frame, who)
+
+    def _keep(self, kind: str, frame: pd.DataFrame, who: dict[str, Any]) -> None:
+        if not frame.empty:
+            self.frames[kind].append(frame.assign(**who))
+
+    def finish(self) -> Results:
+        columns = {
+            "evaluations": EVALUATION_COLUMNS,
+            "training": ["update"],
+            "interventions": INTERVENTION_COLUMNS,
+            "attention": ATTENTION_COLUMNS,
+        }
+        common = ["environment", *IDENTITY]
+        tables = {
+            kind: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns[kind] + common)
+            for kind, frames in self.frames.items()
+        }
+        runs = pd.DataFrame(self.rows, columns=RUN_COLUMNS)
+        for column in RUN_COLUMNS[RUN_COLUMNS.index("updates") :]:
+            runs[column] = pd.to_numeric(runs[column], errors="coerce")
+        runs["usable"] = runs["usable"].astype(bool)
+        evaluations = tables["evaluations"]
+        keys = zip(evaluations["environment"], evaluations["task"], strict=True)
+        evaluations["expert"] = [self.expert.get(key, math.nan) for key in keys]
+        evaluations["normalised"] = evaluations["return_mean"].astype(float) / evaluations["expert"].astype(float)
+        tables["evaluations"] = evaluations
+        self._compare_configurations(runs)
+        return Results(
+            self.scale,
+            self.root,
+            runs,
+            **tables,
+            records=self.records,
+            galleries=self.galleries,
+            expert=self.expert,
+            manifests=self.manifests,
+            problems=self.problems,
+        )
+
+    def _compare_configurations(self, runs: pd.DataFrame) -> None:
+        """Seeds of one variant must differ in nothing but the seed."""
+        for (experiment, task_set, variant), group in runs[runs["usable"]].groupby(IDENTITY[1:4]):
+            configurations = {repr(_without_seed(self.records[run].get("config"))) for run in group["run"]}
+            if len(configurations) > 1:
+                where = f"{experiment}/{task_set}/{variant}"
+                self.problems.append((where, f"its seeds were run with {len(configurations)} different configurations"))
+
+
+def _environment(record: dict[str, Any], experiment: str) -> str:
+    """Which environment's experts to compare with: that of the run's data, else the experiment's name."""
+    for path in sorted(record.get("data") or {}):
+        parts = Path(path).parts
+        if len(parts) >= 3 and parts[0] == "data":
+            return parts[2]
+    return experiment
+
+
+def _without_seed(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    return sorted((key, repr(value)) for key, value in config.items() if key != "seed")
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+
+
+def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A CSV file with at least `columns`, all of them numbers except names. A torn or odd file raises _Damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _Damaged(f"{path.name} not readable ({type(error).__name__})") from None
+    if not text.strip():
+        raise _Damaged(f"{path.name} is empty")
+    if not text.endswith("\n"):
+        raise _Damaged(f"{path.name}: the last line is torn")
+    try:
+        frame = pd.read_csv(io.StringIO(text))
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise _Damaged(f"{path.name}: {' '.join(str(error).split())}") from None
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise _Damaged(f"{path.name} lacks the columns {', '.join(missing)}")
+    for column in set(columns) - {"task", "given_task", "intervention", "quantity"}:
+        numbers = pd.to_numeric(frame[column], errors="coerce")
+        if (numbers.isna() & frame[column].notna()).any():
+            raise _Damaged(f"{path.name}: column {column} holds something that is not a number")
+        frame[column] = numbers.astype(float)
+    return frame

@@ -1,0 +1,44 @@
+"""The parts of the report that know an environment. Each is one module with a `SECTION`.
+
+To add one: write `sections/NAME.py` with a `SECTION` and name it in `MODULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from rarl.reporting.claims import Claim, Samples, Settings
+from rarl.reporting.results import Results
+from rarl.reporting.sheet import Sheet
+
+Measure = Callable[[Results, Claim, Settings], Samples | None]
+
+# experiment (the first part of a run's name) -> module, in the order of the page
+MODULES = {"gridroboman": "rarl.reporting.sections.gridroboman"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the rest of the report wants to know about one experiment.
+
+    experiment: the first part of the names of its runs.
+    title: its heading.
+    measures: name in claims.yaml -> function that returns per-seed numbers, or None where there are no runs for it.
+    scale_facts: quantity -> our number, for the quantities that the claim's `paper.scale` names.
+    build: writes the section on a sheet; must cope with no usable run at all.
+    aggregate: run -> its score, for the table of runs.
+    """
+
+    experiment: str
+    title: str
+    measures: Mapping[str, Measure]
+    scale_facts: Callable[[Results, Claim], dict[str, float]]
+    build: Callable[[Sheet], None]
+    aggregate: Callable[[Results], dict[str, float]]
+
+
+def load_sections() -> dict[str, Section]:
+    """experiment -> section, in the order of the page."""
+    return {name: import_module(module).SECTION for name, module in MODULES.items()}

@@ -1,0 +1,331 @@
+"""Gridroboman's part of the report: returns, controls, what retrieval does, gallery, cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from rarl.errors import RarlError
+from rarl.reporting import cost, figures, tables
+from rarl.reporting.sections import Section
+from rarl.reporting.sections import gridroboman_figures as draw
+from rarl.reporting.sections import gridroboman_gallery as gallery
+from rarl.reporting.sections import gridroboman_probes as probes
+from rarl.reporting.sections.gridroboman_measures import (
+    ALL_TASKS,
+    EXPERIMENT,
+    MEASURES,
+    aggregate,
+    intervention_scores,
+    normalised_table,
+    scale_facts,
+    solved,
+)
+from rarl.reporting.sheet import Sheet
+from rarl.reporting.statistics import (
+    Interval,
+    bootstrap_interval,
+    probability_of_improvement,
+    t_interval,
+)
+
+_REWARD_NOTE = (
+    "The return is the number of rewarded steps of an episode; the normalised return divides it by the mean return "
+    "of the "
+    "scripted expert without noise, task by task."
+)
+
+
+def build(sheet: Sheet) -> None:
+    """Write the section; with no usable run it says so and stops."""
+    results = sheet.results
+    usable = results.select(results.last, EXPERIMENT)
+    if usable.empty:
+        sheet.text("No usable run yet: nothing to show.")
+        return
+    with figures.style():
+        _returns(sheet)
+        _tasks(sheet)
+        _controls(sheet)
+        _probes(sheet)
+        _gallery(sheet)
+        _cost(sheet)
+
+
+def _variants(sheet: Sheet) -> list[tuple[str, str]]:
+    last = sheet.results.select(sheet.results.last, EXPERIMENT)
+    return [(s, v) for s in draw.task_sets(last) for v in draw.in_order(last["variant"][last["task_set"] == s])]
+
+
+def _returns(sheet: Sheet) -> None:
+    results, settings = sheet.results, sheet.settings
+    sheet.heading("Returns")
+    sheet.text(_REWARD_NOTE)
+    last = results.select(results.last, EXPERIMENT)
+    if last["variant"].isin([v for side in draw.SIDES.values() for v in side]).any():
+        sheet.figure(
+            "gridroboman-curves",
+            draw.learning_curves(results),
+            "Learning curves of DQN and RA-DQN: average return against learner updates, one panel per task set, task "
+            "hidden above, "
+            "task observed below.",
+            "Learning curves. Thin: every seed. Bold: mean over seeds, with its t interval. Dotted: the expert.",
+        )
+    rows, data = [], []
+    for task_set, variant in _variants(sheet):
+        table = normalised_table(results, task_set, variant)
+        if not table.shape[1]:
+            continue
+        values = table.dropna().mean(axis=1)
+        mean = t_interval(values, settings.level)
+        bootstrap = {"repetitions": settings.repetitions, "seed": settings.bootstrap_seed, "level": settings.level}
+        middle = bootstrap_interval(table, **bootstrap)
+        better = Interval(np.nan, np.nan, np.nan, ())
+        if variant != draw.BASELINE:
+            base = normalised_table(results, task_set, draw.BASELINE)
+            if list(base.columns) == list(table.columns):
+                better = probability_of_improvement(table, base, **bootstrap)
+        share = solved(results, task_set, variant, settings.solved).sum(axis=1)
+        raw = results.select(last, EXPERIMENT, task_set, variant).groupby("seed")["return_mean"].mean()
+        rows.append(
+            [
+                tables.unbroken(task_set.replace("-", " ")),
+                draw.look(variant).label,
+                tables.seeds(mean.n),
+                tables.number(raw.mean(), 1),
+                tables.interval(mean),
+                tables.interval(middle),
+                tables.interval(better),
+                tables.unbroken(f"{tables.number(share.mean(), 1)} of {table.shape[1]}") if len(share) else tables.NONE,
+            ]
+        )
+        data.append({"task_set": task_set, "variant": variant, "seeds": mean.n[0], "tasks": table.shape[1],
+                     "return_mean": raw.mean(), "normalised": mean.estimate, "low": mean.low, "high": mean.high,
+                     "iqm": middle.estimate, "iqm_low": middle.low, "iqm_high": middle.high,
+                     "improvement": better.estimate, "improvement_low": better.low, "improvement_high": better.high,
+                     "solved": share.mean() if len(share) else np.nan})  # fmt: skip
+    headers = [
+        "Task set",
+        "Agent",
+        "Seeds",
+        "Return",
+        "Normalised, t interval",
+        "IQM, bootstrap",
+        "Beats DQN (hidden)",
+        "Solved",
+    ]
+    if rows:
+        sheet.figure(
+            "gridroboman-aggregate",
+            draw.aggregate_strip(results),
+            "Normalised return of every seed, its mean and interval, for each task set and agent.",
+            "Normalised return at the last evaluation. Each marker is a seed, the tick their mean, the bar the t "
+            "interval; hollow "
+            "markers see the task.",
+        )
+        sheet.table(headers, rows, "llrrrrrr")
+    sheet.text(Markup("Numbers: {}, {}.").format(
+        sheet.csv("gridroboman-aggregate", pd.DataFrame(data)),
+        sheet.csv("gridroboman-curves", draw.curve_table(results)),
+    ))  # fmt: skip
+
+
+def _tasks(sheet: Sheet) -> None:
+    results = sheet.results
+    frame = results.select(results.last, EXPERIMENT, ALL_TASKS)
+    columns = [
+        "task_set",
+        "variant",
+        "seed",
+        "task",
+        "episodes",
+        "return_mean",
+        "return_std",
+        "success_rate",
+        "expert",
+        "normalised",
+    ]
+    link = sheet.csv("gridroboman-tasks", results.select(results.last, EXPERIMENT)[columns])
+    if frame["variant"].isin([v for side in draw.SIDES.values() for v in side]).any():
+        sheet.heading("Task by task")
+        sheet.figure(
+            "gridroboman-tasks",
+            draw.per_task(results),
+            "Return on each of the tasks, by family, every seed a dot, for DQN and RA-DQN with the task hidden and "
+            "observed, and the expert.",
+            "Return per task at the last evaluation, tasks grouped by family. Dots: seeds. Coloured ticks: their "
+            "mean. Dark tick: expert.",
+        )
+    sheet.text(Markup("Every run, every task: {}.").format(link))
+
+
+def _controls(sheet: Sheet) -> None:
+    results = sheet.results
+    last = results.select(results.last, EXPERIMENT, ALL_TASKS)
+    extra = set(last["variant"]) - {v for side in draw.SIDES.values() for v in side}
+    if not extra and not (last["variant"] == draw.BASELINE).any():
+        return
+    sheet.heading("Controls")
+    if draw.seed_scores(results, ALL_TASKS, draw.BASELINE):
+        sheet.figure(
+            "gridroboman-controls",
+            draw.controls(results),
+            "Difference in normalised return from DQN with the task hidden, for every agent and control on the "
+            "largest task set.",
+            "Controls, as difference from DQN with the task hidden (line at 0; its own bar is the t interval of its "
+            "mean). Bars: Welch "
+            "interval of the difference. Nothing retrieved: same network, same parameters. Oracle: a learned "
+            "embedding of the task in place "
+            "of what is retrieved, the upper bound for how the two are joined.",
+        )
+    else:
+        sheet.text("No usable run of DQN with the task hidden on this task set: nothing to compare the controls with.")
+    if extra:
+        sheet.figure(
+            "gridroboman-control-curves",
+            draw.all_curves(results),
+            "Learning curves of all agents and controls on the largest task set.",
+            "Learning curves of agents and controls on the largest task set.",
+        )
+
+
+def _probes(sheet: Sheet) -> None:
+    results, settings = sheet.results, sheet.settings
+    sheet.heading("What retrieval does")
+    acted = probes.intervention_table(results, ALL_TASKS, probes.PROBED)
+    label = draw.look(probes.PROBED).label
+    if acted.empty:
+        sheet.text("No interventions were measured.")
+    else:
+        sheet.figure(
+            "gridroboman-interventions",
+            probes.interventions(results),
+            f"Normalised return of {label} when its retrieval dataset is left, removed, shuffled or swapped.",
+            f"The same trained networks ({label}) with their retrieval dataset changed at evaluation. Swapped: the "
+            f"dataset of another "
+            "task, measured once on the reward of the task in play and once on that of the dataset's task.",
+        )
+        matrix = probes.swap_matrix(results)
+        if not matrix.empty:
+            sheet.figure(
+                "gridroboman-swaps",
+                probes.swap_heatmap(matrix),
+                "Heat map: rows are the task whose dataset is given, columns the task whose reward is measured.",
+                "Does the agent do the task whose dataset it is given? Bright on the diagonal and dark elsewhere "
+                "means yes. Related tasks "
+                "may share reward. Grey cells were not measured.",
+            )
+        scores = [
+            {"variant": probes.PROBED, "intervention": name, "seed": seed, "normalised": value}
+            for name in sorted(set(acted["intervention"]))
+            for seed, value in intervention_scores(acted, name).items()
+        ]
+        sheet.text(Markup("Numbers: {}.").format(sheet.csv("gridroboman-interventions", pd.DataFrame(scores))))
+    seen = probes.attention_table(results)
+    if seen.empty:
+        sheet.text("No attention was measured.")
+        return
+    per_task = probes.goal_attention(results)
+    if per_task is not None:
+        sheet.figure(
+            "gridroboman-attention",
+            per_task,
+            "Per task: the share of goal states among the candidates for retrieval, and the attention that falls on "
+            "them.",
+            "Does retrieval look at states at which the task's condition holds? Open: their share among the "
+            "candidates. Filled: the "
+            "attention on them. Equal means: no better than chance. Mean over seeds.",
+        )
+    rows = [
+        [draw.look(variant).label, quantity.replace("_", " "), tables.seeds((len(group),)),
+         tables.interval(t_interval(group["value"], settings.level), 3)]
+        for (variant, quantity), group in seen.groupby(["variant", "quantity"])
+    ]  # fmt: skip
+    sheet.table(["Agent", "Quantity (mean over tasks)", "Seeds", "Value"], rows, "llrr")
+
+
+def _gallery(sheet: Sheet) -> None:
+    results = sheet.results
+    run = gallery.representative_run(results, probes.PROBED)
+    sheet.heading("Gallery: what it looks at")
+    if run is None:
+        sheet.text("No gallery was recorded.")
+        return
+    try:
+        content = gallery.read_gallery(results.galleries[run])
+    except RarlError as error:
+        results.problems.append((f"{run}/gallery.json", str(error)))
+        sheet.text("The gallery could not be read; see the list of failures.")
+        return
+    episodes = content["episodes"]
+    if not episodes:
+        sheet.text("The gallery holds no episode.")
+        return
+    sheet.text(
+        f"Run shown: {run}, the seed with the median score. Recorded by this rule: {content['rule'] or 'not stated'}."
+    )
+    sheet.text(
+        f"Strip: of the {tables.plural(len(episodes), 'recorded episode')}, the one with the median return. "
+        f"{gallery.STEP_RULE} "
+        "The agent does not see the names of tasks."
+    )
+    chosen = gallery.median_episode(episodes)
+    task = str(chosen["task"]).replace("-", " ")
+    sheet.figure(
+        "gridroboman-strip",
+        gallery.strip(chosen),
+        f"Chosen steps of an episode of {task}: the board, and the retrieved boards with the largest attention "
+        f"weights.",
+        f"Task {task}, return {chosen['return']:g}. Left: the board. Then the retrieved states with the most "
+        f"attention: weight, task and "
+        "return of their trajectory, and whether the state was rewarded there (thick frame).",
+    )
+    shown = {"lowest": episodes[0], "median": chosen, "highest": episodes[-1]}
+    for name, episode in shown.items():
+        if any(episode is other for key, other in shown.items() if list(shown).index(key) < list(shown).index(name)):
+            continue
+        task = str(episode["task"]).replace("-", " ")
+        sheet.image(
+            f"gridroboman-episode-{name}.gif",
+            gallery.episode_gif(episode),
+            f"Animation of the recorded episode with the {name} return, task {task}.",
+            f"The recorded episode with the {name} return: {task}, return {episode['return']:g}.",
+        )
+
+
+def _cost(sheet: Sheet) -> None:
+    table = cost.cost_table(sheet.results, EXPERIMENT)
+    sheet.heading("Cost")
+    if table.empty:
+        sheet.text("No cost was recorded.")
+        return
+    order = {pair: i for i, pair in enumerate(_variants(sheet))}
+    table = table.sort_values(["task_set", "variant"], key=lambda c: c)
+    table = table.iloc[
+        sorted(range(len(table)), key=lambda i: order.get((table.iloc[i]["task_set"], table.iloc[i]["variant"]), 10**6))
+    ]
+    if table[["parameters", "ms_per_update", "seconds_total"]].notna().all(axis=None):
+        largest = draw.task_sets(table)[-1]
+        sheet.figure(
+            "gridroboman-cost",
+            cost.figure(table[table["task_set"] == largest], draw.look),
+            "Parameters, milliseconds per learner update and minutes per run of each agent on the largest task set.",
+            "What each agent costs on the largest task set: parameters, training time per learner update, wall time "
+            "of a whole run.",
+        )
+    rows = cost.rows(table, draw.BASELINE, lambda v: draw.look(v).label)
+    sheet.table(cost.HEADERS, rows, "llrrrrr")
+    sheet.text(Markup("In brackets: relative to {}. Numbers: {}.").format(
+        draw.look(draw.BASELINE).label, sheet.csv("gridroboman-cost", table)
+    ))  # fmt: skip
+
+
+SECTION = Section(
+    experiment=EXPERIMENT,
+    title="Gridroboman",
+    measures=MEASURES,
+    scale_facts=scale_facts,
+    build=build,
+    aggregate=aggregate,
+)

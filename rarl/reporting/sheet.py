@@ -1,0 +1,85 @@
+"""What a section writes on: text, tables and figures become Markdown, files land in the report's folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from rarl.files import atomic_writer
+from rarl.reporting import figures, tables
+from rarl.reporting.claims import Outcome, Settings
+from rarl.reporting.results import Results
+
+
+@dataclass
+class Sheet:
+    """The part of the report that one section fills, top to bottom.
+
+    output: the report's folder; figures go to figures/, CSV files to tables/. results, settings, outcomes: what there
+    is to report. stamp: text across every figure, where the numbers are not results.
+    """
+
+    output: Path
+    results: Results
+    settings: Settings
+    outcomes: list[Outcome] = field(default_factory=list)
+    stamp: str = ""
+    figure_number: int = 0
+    parts: list[Markup] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    def heading(self, text: Any) -> None:
+        """A heading inside the section."""
+        self.parts.append(Markup("### ") + tables.md(text))
+
+    def text(self, text: Any) -> None:
+        """A paragraph; escaped unless it is Markup."""
+        self.parts.append(tables.md(text))
+
+    def table(self, headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = "") -> None:
+        """A table."""
+        self.parts.append(tables.table(headers, rows, align))
+
+    def folded(self, title: Any, body: Markup) -> None:
+        """A part that the reader opens on demand."""
+        self.parts.append(Markup("<details>\n<summary>{}</summary>\n\n{}\n\n</details>").format(tables.md(title), body))
+
+    def csv(self, name: str, frame: pd.DataFrame) -> Markup:
+        """Write tables/`name`.csv and return a link to it."""
+        path = self.output / "tables" / f"{name}.csv"
+        tables.write_csv(path, frame)
+        self.files.append(path)
+        return Markup(f"[tables/{name}.csv](tables/{name}.csv)")
+
+    def figure(self, name: str, figure: Figure, alt: str, caption: str) -> None:
+        """Save a figure as SVG and PNG and show the SVG. Call inside `figures.style()`.
+
+        alt: what a reader who cannot see the figure needs. caption: one or two sentences.
+        """
+        if self.stamp:
+            figures.stamp(figure, self.stamp)
+        self.files += figures.save(figure, self.output / "figures" / name)
+        self._show(f"figures/{name}.svg", alt, caption)
+
+    def image(self, file_name: str, content: bytes, alt: str, caption: str) -> None:
+        """Save a ready-made image (GIF, PNG) under figures/ and show it."""
+        path = self.output / "figures" / file_name
+        with atomic_writer(path, "wb") as file:
+            file.write(content)
+        self.files.append(path)
+        self._show(f"figures/{file_name}", alt, caption)
+
+    def _show(self, source: str, alt: str, caption: str) -> None:
+        self.figure_number += 1
+        line = Markup("![{}]({})\n\n*Figure {}. {}*")
+        self.parts.append(line.format(tables.md(alt), Markup(source), self.figure_number, tables.md(caption)))
+
+    def markdown(self) -> Markup:
+        """All parts, as Markdown."""
+        return Markup("\n\n").join(self.parts)

@@ -1,0 +1,123 @@
+"""Text that is safe in Markdown and in HTML: escaping, numbers, tables; and CSV files."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from rarl.files import write_text
+from rarl.reporting.statistics import Interval
+
+HARD_SPACE = "\u00a0"  # keeps "0.42 [0.30, 0.54]" on one line, on GitHub as well
+_MINUS = "\u2212"
+NONE = "–"
+_SPACE = re.compile(r"[\x00-\x20\x7f\x85\u2028\u2029]+")  # what could end a line; hard spaces stay
+# Numeric entities: shown as the character by Markdown and HTML, never read as syntax.
+_MARKDOWN = {ord(c): f"&#{ord(c)};" for c in "\\`*_[]|~$@"}
+
+
+def md(text: Any) -> Markup:
+    """Any value as one line of Markdown text in which nothing is syntax: no tags, no table bars, no links."""
+    if isinstance(text, Markup):
+        return text
+    line = html.escape(_SPACE.sub(" ", str(text)).strip(" "), quote=False).replace('"', "&quot;").translate(_MARKDOWN)
+    line = line.replace("://", "&#58;//").replace("www.", "www&#46;")
+    # What opens a list, a quotation or a heading does so at the start of a line only: a zero-width space before it.
+    return Markup(
+        re.sub(r"^([-+](?=\s|$)|[-=]{2,}|&gt;|#|\d+[.)](?=\s|$))", lambda match: "&#8203;" + match.group(0), line)
+    )
+
+
+def code(text: Any) -> Markup:
+    """Inline code that may hold backticks, bars and tags."""
+    return Markup(f"<code>{md(text)}</code>")
+
+
+def number(value: Any, digits: int = 2, *, signed: bool = False) -> str:
+    """A number with a fixed number of decimals, or a dash where there is none."""
+    if value is None or not _is_number(value) or not math.isfinite(value):
+        return NONE
+    rounded = f"{abs(value):,.{digits}f}"
+    zero = not any(c in "123456789" for c in rounded)
+    sign = "" if zero else _MINUS if value < 0 else "+" if signed else ""
+    return sign + rounded
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands separators."""
+    return number(value, 0)
+
+
+def unbroken(text: Any) -> str:
+    """Text that stays on one line: hard spaces and hyphens."""
+    return str(text).replace(" ", HARD_SPACE).replace("-", "\u2011")
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """ "1 run", "3 runs"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def interval(value: Interval | None, digits: int = 2, *, signed: bool = False) -> str:
+    """Estimate and interval on one line: "0.42 [0.30, 0.54]", or "0.42, CI n/a (n=1)"."""
+    if value is None or not math.isfinite(value.estimate):
+        return NONE
+    text = number(value.estimate, digits, signed=signed)
+    if not value.known:
+        text += f", CI {value.note}"
+    else:
+        text += f" [{number(value.low, digits, signed=signed)}, {number(value.high, digits, signed=signed)}]"
+        text += f" ({value.note})" if value.note else ""
+    return text.replace(" ", HARD_SPACE)
+
+
+def seeds(n: Sequence[int]) -> str:
+    """How many seeds, per group: "5 v 5"."""
+    return " v ".join(str(i) for i in n).replace(" ", HARD_SPACE) if n else NONE
+
+
+def duration(seconds: Any) -> str:
+    """ "48 s", "12.3 min" or "3.4 h"."""
+    if seconds is None or not _is_number(seconds) or not math.isfinite(seconds):
+        return NONE
+    for limit, divisor, unit, digits in ((120, 1, "s", 0), (7200, 60, "min", 1), (math.inf, 3600, "h", 1)):
+        if seconds < limit:
+            digits = 1 if unit == "s" and seconds < 10 else digits
+            return f"{number(seconds / divisor, digits)}{HARD_SPACE}{unit}"
+    raise AssertionError("unreachable: the last limit is infinite")
+
+
+def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = "") -> Markup:
+    """A GitHub Markdown table. Cells are escaped unless they are Markup.
+
+    Args:
+      align: one letter per column: l, r or c; missing letters mean l.
+    """
+    if len(align) > len(headers):
+        raise ValueError(f"{len(align)} alignments for {len(headers)} columns")
+    align = align.ljust(len(headers), "l")
+    rule = {"l": ":--", "r": "--:", "c": ":-:"}
+    lines = ["| " + " | ".join(str(md(h)) for h in headers) + " |", "|" + "|".join(rule[a] for a in align) + "|"]
+    for row in rows:
+        cells = [str(md(NONE if cell is None or cell == "" else cell)) for cell in row]
+        if len(cells) != len(headers):
+            raise ValueError(f"table row has {len(cells)} cells, the head has {len(headers)}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return Markup("\n".join(lines))
+
+
+def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a table; the same numbers give the same bytes."""
+    write_text(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))

@@ -1,0 +1,1 @@
+"""Training: the loop that every learner shares, its checkpoints, its scratch folder, its progress and its device."""

@@ -1,0 +1,306 @@
+"""The scratch folder of one run: who writes it, its logs, and where its products go.
+
+Everything here can be thrown away; what must last is published to `results/` by the loop. One process holds the folder,
+by a file lock that the system drops with the process, however it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rarl.errors import RarlError
+from rarl.files import remove_leftovers, write_text
+
+LOCK = "lock"
+LOG = "train.log"
+TENSORBOARD = "tensorboard"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where a run keeps what: `scratch` while it works; `record` (small, in git) and `checkpoint` (DVC) at its end."""
+
+    scratch: Path
+    record: Path
+    checkpoint: Path
+
+    @classmethod
+    def of(cls, run: str, scale: str, root: str | os.PathLike = ".") -> RunPaths:
+        """The paths of run "gridroboman/30-tasks/ra-dqn-hidden/seed-0" at a scale, under the project's root."""
+        root = Path(root)
+        return cls(
+            scratch=root / "scratch" / scale / "runs" / run,
+            record=root / "results" / scale / "runs" / run,
+            checkpoint=root / "results" / scale / "checkpoints" / run,
+        )
+
+
+class RunFolder:
+    """A run's scratch folder, held exclusively: `with RunFolder(path, run) as folder`.
+
+    Raises:
+        RarlError: another process holds it (named with its host), or it cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike, run: str) -> None:
+        self.path = Path(path)
+        self.run = run
+        self._lock: int | None = None
+        self._handler: logging.Handler | None = None
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self._lock = self._hold()
+        except OSError as error:
+            raise RarlError(f"{self.path}: cannot be used as a scratch folder ({error.strerror})") from error
+        remove_leftovers(self.path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_log_file()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _hold(self) -> int:
+        path = self.path / LOCK
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # the holder has just finished and removed the folder
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 4096, 0)
+                os.close(descriptor)
+                raise RarlError(f"run {self.run} is being written by {_describe(holder)}: {self.path}") from None
+            except OSError:
+                os.close(descriptor)
+                raise
+            try:
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    break
+            except FileNotFoundError:
+                pass
+            os.close(descriptor)  # locked a file that its holder had removed; take the new one
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        return descriptor
+
+    def start_log_file(self) -> None:
+        """Copy what the `rarl` loggers say to `train.log` as plain lines, until the folder is left."""
+        logger = logging.getLogger("rarl")
+        self._handler = logging.FileHandler(self.path / LOG, encoding="utf-8", delay=True)
+        self._handler.setLevel(logging.INFO)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(self._handler)
+
+    def stop_log_file(self) -> None:
+        """Close `train.log`."""
+        if self._handler is not None:
+            logging.getLogger("rarl").removeHandler(self._handler)
+            self._handler.close()
+            self._handler = None
+
+    def clear(self) -> None:
+        """Remove everything but the lock: the next run starts from update 0."""
+        for entry in self.path.iterdir():
+            if entry.name == LOCK:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def remove(self) -> None:
+        """Remove the folder of a run whose products are published; TensorBoard's files stay if there are any."""
+        self.stop_log_file()
+        for entry in list(self.path.iterdir()):
+            if entry.name in (LOCK, TENSORBOARD):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        if not (self.path / TENSORBOARD).exists():
+            (self.path / LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
+
+def _describe(holder: bytes) -> str:
+    try:
+        fields = json.loads(holder)
+        pid, host = int(fields["pid"]), str(fields["host"])
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+    text = f"process {pid} on host {host}"
+    if host == socket.gethostname() and not _alive(pid):
+        text += " (which has ended, but a process that it started still holds the folder)"
+    return text
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+class MetricsLog:
+    """Rows of numbers as CSV: in memory, mirrored to a file that can be followed while a run works.
+
+    The rows are part of the run's checkpoint (`state_dict`), so a resumed run continues exactly after the last row that
+    the checkpoint knows: rows written after it, and a line torn by a kill, are gone from the file when the state is
+    loaded.
+
+    Args:
+        path: the CSV file.
+        columns: the columns, fixed; or None: those of the first row, later ones are added at the end.
+    """
+
+    def __init__(self, path: str | os.PathLike, columns: Iterable[str] | None = None) -> None:
+        self.path = Path(path)
+        self._fixed = columns is not None
+        self.columns: list[str] = list(columns or ())
+        self.rows: list[list[str]] = []
+        if self._fixed:
+            self._rewrite()
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def append(self, rows: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> None:
+        """Add one row or several; they reach the file before this returns. A missing value is an empty cell.
+
+        Raises:
+            RarlError: a column that is not declared, or a full disk.
+        """
+        rows = [rows] if isinstance(rows, Mapping) else list(rows)
+        known = len(self.columns)
+        for row in rows:
+            for name in row:
+                if name not in self.columns:
+                    if self._fixed:
+                        raise RarlError(f"{self.path.name}: no column {name!r}; there are {', '.join(self.columns)}")
+                    self.columns.append(name)
+        new = [[_cell(row.get(name)) for name in self.columns] for row in rows]
+        self.rows += new
+        if len(self.columns) > known:
+            self._rewrite()
+        else:
+            self._append_text(_csv_text(new))
+
+    @property
+    def text(self) -> str:
+        """The whole file, header included."""
+        width = len(self.columns)
+        return _csv_text([self.columns, *(row + [""] * (width - len(row)) for row in self.rows)]) if width else ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Columns and rows, for a checkpoint."""
+        return {"columns": list(self.columns), "rows": [list(row) for row in self.rows]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over columns and rows; the file then holds exactly these."""
+        self.columns = list(state["columns"])
+        self.rows = [list(row) for row in state["rows"]]
+        self._rewrite()
+
+    def _rewrite(self) -> None:
+        try:
+            write_text(self.path, self.text)
+        except OSError as error:
+            raise RarlError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def _append_text(self, text: str) -> None:
+        # An unbuffered write: nothing can be lost or complain later, when the file is closed.
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                data = text.encode()
+                while data:
+                    data = data[os.write(descriptor, data) :]
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise RarlError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+
+def _cell(value: Any) -> str:
+    """Text of a cell. Floats as `repr`: the shortest text that reads back to the same bits, in every locale."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        return repr(float(value))  # also for NumPy's float64, whose own repr names the type
+    return str(value)
+
+
+def _csv_text(rows: Iterable[Iterable[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+class TensorBoard:
+    """Scalars for TensorBoard, as a convenience: nothing that goes wrong here stops a run.
+
+    Args:
+        folder: the run's scratch folder.
+        enabled: False makes every call do nothing.
+        update: on resume, what was written from this update on is hidden.
+    """
+
+    def __init__(self, folder: str | os.PathLike, *, enabled: bool, update: int = 0) -> None:
+        self._writer: Any = None
+        if not enabled:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(Path(folder) / TENSORBOARD), purge_step=update + 1 if update else None)
+        except Exception as error:
+            log.warning("no TensorBoard files for this run: %s", error)
+
+    def scalars(self, update: int, prefix: str, values: Mapping[str, Any]) -> None:
+        """Write the numbers among `values` as prefix/name."""
+        self._try(
+            lambda writer: [
+                writer.add_scalar(f"{prefix}/{name}", value, update)
+                for name, value in values.items()
+                if isinstance(value, int | float)
+            ]
+        )
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._try(lambda writer: writer.close())
+
+    def _try(self, call: Any) -> None:
+        if self._writer is None:
+            return
+        try:
+            call(self._writer)
+        except Exception as error:
+            log.warning("TensorBoard files end here: %s", error)
+            self._writer = None

@@ -1,0 +1,287 @@
+"""What is drawn from datasets: transitions to learn from, and trajectories to retrieve from.
+
+Both samplers read memory maps with fancy indexing and take all randomness from the generator that they are given,
+so a saved generator state is all that a resumed run needs.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rarl.errors import RarlError
+from rarl.trajectories.store import TrajectoryDataset
+
+
+@dataclass(frozen=True)
+class TransitionBatch:
+    """B transitions of n steps or, at an episode's end, fewer.
+
+    x_tm1, x_t: (B, ...) observations before the action and after the last of the n steps, in the dataset's dtype.
+    a_tm1: (B, ...) the action taken at x_tm1. r_t: (B,) float32, sum of gamma^k r over the steps k = 0 ... n - 1.
+    discount_t: (B,) float32, gamma^n, the weight of x_t's value; 0 where the episode terminated within the n steps.
+    task_indices: (B,) which dataset each is from.
+    """
+
+    x_tm1: np.ndarray
+    a_tm1: np.ndarray
+    r_t: np.ndarray
+    discount_t: np.ndarray
+    x_t: np.ndarray
+    task_indices: np.ndarray
+
+
+class TransitionSampler:
+    """Draws transitions uniformly from all steps of the datasets asked for.
+
+    Args:
+      datasets: one per task; all must have observations and actions of the same shape and dtype.
+      discount: gamma, in (0, 1].
+      n_step: longest sum of rewards before the bootstrap, in steps. Windows that reach the end of their episode are
+        shortened to it; whether the value there counts is the dataset's `ends`.
+      limit: on resident memory; by default one of 512 MB that all samplers of the process share.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[TrajectoryDataset],
+        discount: float,
+        n_step: int = 1,
+        limit: ResidentLimit | None = None,
+    ):
+        if not datasets:
+            raise RarlError("transitions need at least one dataset")
+        if not 0 < discount <= 1:
+            raise RarlError(f"discount={discount}: must be in (0, 1]")
+        if n_step < 1:
+            raise RarlError(f"n_step={n_step}: must be at least 1")
+        self.datasets = list(datasets)
+        self.discount = discount
+        self.n_step = n_step
+        first = self.datasets[0]
+        for dataset in self.datasets[1:]:
+            for name in ("observations", "actions"):
+                a, b = getattr(first, name), getattr(dataset, name)
+                if (a.dtype, a.shape[1:]) != (b.dtype, b.shape[1:]):
+                    raise RarlError(
+                        f"{dataset.folder}: {name} of {b.dtype} {b.shape[1:]}, "
+                        f"but {first.folder} has {a.dtype} {a.shape[1:]}"
+                    )
+        self._steps = np.array([dataset.steps for dataset in self.datasets])
+        self._fixed_length = [_fixed_length(dataset) for dataset in self.datasets]
+        self._terminated = [None if dataset.ends == "truncation" else dataset.terminated for dataset in self.datasets]
+        self._powers = discount ** np.arange(n_step + 1)
+        self._limit = limit or _PROCESS_LIMIT
+        self._limit.watch(self.datasets)
+
+    def sample(self, task_indices: np.ndarray, rng: np.random.Generator) -> TransitionBatch:
+        """One transition for every entry of `task_indices`.
+
+        Args:
+          task_indices: (B,) int, which dataset each transition shall come from.
+          rng: source of randomness; advanced by one draw of B integers.
+        """
+        task_indices = np.asarray(task_indices)
+        steps = rng.integers(self._steps[task_indices])
+        return self.at(task_indices, steps)
+
+    def at(self, task_indices: np.ndarray, steps: np.ndarray) -> TransitionBatch:
+        """The transitions that start at the given steps.
+
+        Args:
+          task_indices: (B,) int, which dataset.
+          steps: (B,) int, position among the dataset's steps.
+        """
+        size = len(task_indices)
+        some = self.datasets[0]
+        x_tm1 = np.empty((size, *some.observations.shape[1:]), dtype=some.observations.dtype)
+        x_t = np.empty_like(x_tm1)
+        a_tm1 = np.empty((size, *some.actions.shape[1:]), dtype=some.actions.dtype)
+        r_t = np.empty(size, dtype=np.float32)
+        discount_t = np.empty(size, dtype=np.float32)
+        # Rows sorted by dataset: one slice of `order` per dataset instead of a comparison with all rows for each.
+        order = np.argsort(task_indices, kind="stable")
+        bounds = np.searchsorted(task_indices[order], np.arange(len(self.datasets) + 1))
+        for index in np.flatnonzero(np.diff(bounds)):
+            rows = order[bounds[index] : bounds[index + 1]]
+            dataset, start = self.datasets[index], steps[rows]
+            length = self._fixed_length[index]
+            if length:
+                episode = start // length
+                left = length - start % length
+            else:
+                episode = np.searchsorted(dataset.offsets, start, side="right") - 1
+                left = dataset.offsets[episode + 1] - start  # steps until the episode's end, this one included
+            span = np.minimum(left, self.n_step)
+            x_tm1[rows] = dataset.observations[start + episode]
+            x_t[rows] = dataset.observations[start + span + episode]
+            a_tm1[rows] = dataset.actions[start]
+            r_t[rows] = self._n_step_rewards(dataset, start, span)
+            discount = self._powers[span]
+            terminated = self._terminated[index]
+            if terminated is not None:
+                discount = np.where((span == left) & terminated[episode], 0.0, discount)
+            discount_t[rows] = discount
+        self._limit.count(4 * size)
+        return TransitionBatch(x_tm1, a_tm1, r_t, discount_t, x_t, task_indices)
+
+    def _n_step_rewards(self, dataset: TrajectoryDataset, start: np.ndarray, span: np.ndarray) -> np.ndarray:
+        if self.n_step == 1:
+            return dataset.rewards[start]
+        k = np.arange(self.n_step)
+        inside = k < span[:, None]
+        rewards = dataset.rewards[start[:, None] + np.where(inside, k, 0)]
+        return (rewards * (self._powers[:-1] * inside)).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class TrajectoryBatch:
+    """n trajectories, padded with zeros to the longest (T steps).
+
+    observations: (n, T, ...) the states in which the actions were taken, in the dataset's dtype. actions: (n, T, ...).
+    rewards: (n, T) float32. returns: (n,) float32. mask: (n, T) bool, True on real steps.
+    episodes: (n,) int64, which episodes of the dataset these are.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    returns: np.ndarray
+    mask: np.ndarray
+    episodes: np.ndarray
+
+
+class RetrievalSampler:
+    """Draws a retrieval batch of whole trajectories from one dataset.
+
+    Args:
+      dataset: what to retrieve from.
+      limit: as in `TransitionSampler`.
+    """
+
+    def __init__(self, dataset: TrajectoryDataset, limit: ResidentLimit | None = None):
+        self.dataset = dataset
+        self._length = _fixed_length(dataset)
+        self._limit = limit or _PROCESS_LIMIT
+        self._limit.watch([dataset])
+        self._whole: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        if self._length:
+            n, length = dataset.episodes, self._length
+            observations, actions, rewards = dataset.observations, dataset.actions, dataset.rewards
+            self._whole = (
+                observations.reshape(n, length + 1, *observations.shape[1:]),
+                actions.reshape(n, length, *actions.shape[1:]),
+                rewards.reshape(n, length),
+            )
+
+    def sample(
+        self, n_traj: int, k_best_by_return: int | None = None, rng: np.random.Generator | None = None
+    ) -> TrajectoryBatch:
+        """Draw `n_traj` different trajectories uniformly; keep all, or the best.
+
+        Args:
+          n_traj: how many are drawn.
+          k_best_by_return: if given, only that many of those drawn, the ones of highest return, best first (equal
+            returns in the order drawn). Only these are read from disk.
+          rng: source of randomness.
+
+        Raises:
+          RarlError: the dataset is too small.
+        """
+        if rng is None:
+            raise TypeError("sample() needs rng, a numpy.random.Generator")
+        if not 1 <= n_traj <= self.dataset.episodes:
+            raise RarlError(
+                f"{self.dataset.folder}: a retrieval batch of {n_traj} trajectories cannot be drawn from "
+                f"{self.dataset.episodes} episodes"
+            )
+        if k_best_by_return is not None and not 1 <= k_best_by_return <= n_traj:
+            raise RarlError(f"k_best_by_return={k_best_by_return}: must be between 1 and the {n_traj} drawn")
+        drawn = rng.choice(self.dataset.episodes, size=n_traj, replace=False)
+        if k_best_by_return is not None:
+            drawn = drawn[np.argsort(-self.dataset.returns[drawn], kind="stable")[:k_best_by_return]]
+        return self.trajectories(drawn)
+
+    def trajectories(self, episodes: np.ndarray) -> TrajectoryBatch:
+        """The given episodes, (n,) int, in that order."""
+        episodes = np.asarray(episodes, dtype=np.int64)
+        returns = self.dataset.returns[episodes]
+        if self._whole is not None:
+            observations, actions, rewards = (array[episodes] for array in self._whole)
+            observations = np.ascontiguousarray(observations[:, :-1])
+            mask = np.ones(actions.shape[:2], dtype=bool)
+        else:
+            start = self.dataset.offsets[episodes, None]
+            lengths = self.dataset.offsets[episodes + 1, None] - start
+            t = np.arange(lengths.max())
+            mask = t < lengths
+            step = start + np.where(mask, t, 0)
+            observations = self.dataset.observations[step + episodes[:, None]]
+            actions, rewards = self.dataset.actions[step], self.dataset.rewards[step]
+            for array in (observations, actions, rewards):
+                array[~mask] = 0
+        self._limit.count(3 * len(episodes))
+        return TrajectoryBatch(observations, actions, rewards.astype(np.float32), returns, mask, episodes)
+
+
+def _fixed_length(dataset: TrajectoryDataset) -> int:
+    """The length that all episodes have, or 0."""
+    lengths = dataset.lengths
+    return int(lengths[0]) if (lengths == lengths[0]).all() else 0
+
+
+class ResidentLimit:
+    """Keeps the mapped pages of large datasets from filling the memory.
+
+    Random reads soon touch every page of a dataset, and each page read brings its neighbours along. When the process's
+    file-backed resident memory has grown by more than the budget, all watched datasets release theirs to the system's
+    cache (see `TrajectoryDataset.release`). Datasets within the budget are never released.
+
+    Measured by /proc/self/statm; where that does not exist, nothing is released.
+
+    Args:
+      budget_mb: megabytes that may be resident beyond what was when the first dataset was watched.
+    """
+
+    ACCESSES_PER_CHECK = 512  # about 100 MB at most on Linux; a check takes 10 microseconds
+    _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+    def __init__(self, budget_mb: int = 512):
+        self.budget_mb = budget_mb
+        self._datasets: weakref.WeakSet[TrajectoryDataset] = weakref.WeakSet()
+        self._accesses = 0
+        self._floor: int | None = None
+
+    def watch(self, datasets: Sequence[TrajectoryDataset]) -> None:
+        """Release these too, when it comes to that."""
+        self._datasets.update(datasets)
+        if self._floor is None:
+            self._floor = _file_pages()
+
+    def count(self, accesses: int) -> None:
+        """Note that so many places have been read."""
+        self._accesses += accesses
+        if self._accesses < self.ACCESSES_PER_CHECK or self._floor is None:
+            return
+        self._accesses = 0
+        pages = _file_pages()
+        self._floor = min(self._floor, pages)
+        if (pages - self._floor) * self._PAGE_BYTES > self.budget_mb * 2**20:
+            for dataset in list(self._datasets):
+                dataset.release()
+
+
+def _file_pages() -> int | None:
+    """Resident pages of mapped files."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[2])
+    except OSError:
+        return None
+
+
+_PROCESS_LIMIT = ResidentLimit()  # memory belongs to the process, so its samplers share one

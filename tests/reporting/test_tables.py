@@ -1,0 +1,106 @@
+"""Text that nobody can break a table or a page with, and numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from rarl.reporting import tables
+from rarl.reporting.statistics import Interval, t_interval
+
+HOSTILE = [
+    "a|b",
+    "<script>alert(1)</script>",
+    "two\nlines",
+    "two\u2028lines",
+    "![x](http://example.org/x.png)",
+    "[x](javascript:alert(1))",
+    "`code` *bold* __bold__ ~~gone~~",
+    "# head",
+    "- item",
+    "1. item",
+    "> quote",
+    "---",
+    "&amp;&lt;script&gt;",
+    "back\\slash",
+    "https://example.org www.example.org",
+    "$x$ @name",
+    "</td></table>",
+]
+PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+def text_of(markdown: str) -> str:
+    """The text that a reader sees, and a check that there is nothing but text."""
+    (start, inline, end) = PARSER.parse(markdown)
+    assert start.type == "paragraph_open"
+    assert end.type == "paragraph_close"
+    assert all(child.type in ("text", "text_special") for child in inline.children), inline.children
+    return "".join(child.content for child in inline.children)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_strings_stay_text(hostile):
+    seen = text_of(tables.md(hostile)).replace("\u200b", "")
+    assert seen == " ".join(hostile.split())
+    html = PARSER.render(tables.table(["name", hostile], [[hostile, 1]]))
+    assert html.count("<td>") == 2
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "href" not in html
+    assert "<code>" not in html
+
+
+@given(st.text(max_size=60))
+def test_any_text_fills_exactly_one_cell(text):
+    html = PARSER.render(tables.table(["a", "b"], [[text, "end"]]))
+    assert html.count("<td>") == 2
+    assert html.count("<tr>") == 2
+    assert "<td>end</td>" in html
+
+
+def test_markup_is_not_escaped_twice():
+    assert tables.md(Markup("**x**")) == "**x**"
+    assert str(tables.code("a|b `c` <d>")) == "<code>a&#124;b &#96;c&#96; &lt;d&gt;</code>"
+
+
+def test_numbers():
+    assert tables.number(1234.567, 1) == "1,234.6"
+    assert tables.number(-0.25, signed=True) == "\u22120.25"
+    assert tables.number(0.25, signed=True) == "+0.25"
+    assert tables.number(-0.001) == "0.00"  # never minus zero
+    for nothing in (None, math.nan, math.inf, "x", True):
+        assert tables.number(nothing) == tables.NONE
+
+
+def test_intervals():
+    space = tables.HARD_SPACE
+    assert tables.interval(Interval(0.5, 0.25, 0.75, (5,))) == f"0.50{space}[0.25,{space}0.75]"
+    assert tables.interval(t_interval([0.5])) == f"0.50,{space}CI{space}n/a{space}(n=1)"
+    assert "seeds do not differ" in tables.interval(t_interval([0.5, 0.5])).replace(space, " ")
+    assert tables.interval(t_interval([])) == tables.NONE
+    assert tables.interval(None) == tables.NONE
+
+
+def test_durations():
+    said = [tables.duration(s).replace(tables.HARD_SPACE, " ") for s in (3.21, 48, 119, 600, 7300, None, math.nan)]
+    assert said == ["3.2 s", "48 s", "119 s", "10.0 min", "2.0 h", tables.NONE, tables.NONE]
+
+
+def test_tables_check_their_shape():
+    with pytest.raises(ValueError, match="cells"):
+        tables.table(["a", "b"], [[1]])
+    with pytest.raises(ValueError, match="alignments"):
+        tables.table(["a"], [], "ll")
+
+
+def test_csv_is_stable(tmp_path):
+    frame = pd.DataFrame({"a": [1 / 3, math.nan], "b": ["x,y", 'q"']})
+    tables.write_csv(tmp_path / "t.csv", frame)
+    assert (tmp_path / "t.csv").read_bytes() == b'a,b\n0.333333,"x,y"\n,"q"""\n'

@@ -1,0 +1,242 @@
+"""Samplers against slow references and numbers worked out by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from rarl.errors import RarlError
+from rarl.trajectories.sampling import ResidentLimit, RetrievalSampler, TransitionSampler
+from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
+
+
+def make(folder, lengths, ends="truncation", seed=0, **extras):
+    """Observations count up (episode, time), so that every one is known by its value."""
+    rng = np.random.default_rng(seed)
+    observations = np.concatenate(
+        [np.stack([np.full(length + 1, i), np.arange(length + 1)], axis=1) for i, length in enumerate(lengths)]
+    ).astype(np.int16)
+    steps = sum(lengths)
+    with DatasetWriter(
+        folder, environment="test", task=folder.name, source="bot", seed=seed, generator={}, ends=ends
+    ) as out:
+        out.add_flat(
+            observations,
+            rng.integers(0, 100, steps, dtype=np.int8),
+            rng.integers(0, 9, steps, dtype=np.uint8),
+            lengths,
+            **extras,
+        )
+    return TrajectoryDataset.open(folder)
+
+
+def slow_transition(dataset, step, discount, n_step):
+    for i in range(dataset.episodes):
+        episode = dataset.episode(i)
+        if step < len(episode):
+            total, weight, t = 0.0, 1.0, step
+            while t < len(episode) and t < step + n_step:
+                total += weight * float(episode.rewards[t])
+                weight *= discount
+                t += 1
+            if t == len(episode) and dataset.terminated[i]:
+                weight = 0.0
+            return episode.observations[step], episode.actions[step], total, weight, episode.observations[t]
+        step -= len(episode)
+    raise IndexError
+
+
+@pytest.mark.parametrize("n_step", [1, 2, 3, 7])
+@pytest.mark.parametrize("lengths", [[4, 1, 6, 2], [5, 5, 5]], ids=["ragged", "equal"])
+def test_transitions_against_a_slow_reference(tmp_path, lengths, n_step):
+    ends = np.arange(len(lengths)) % 2 == 0
+    datasets = [
+        make(tmp_path / "a", lengths, seed=1),
+        make(tmp_path / "b", lengths, "termination", seed=2),
+        make(tmp_path / "c", lengths, "per-episode", seed=3, terminated=ends),
+    ]
+    sampler = TransitionSampler(datasets, discount=0.9, n_step=n_step)
+    steps = sum(lengths)
+    tasks, starts = (grid.ravel() for grid in np.meshgrid(np.arange(3), np.arange(steps)))
+    batch = sampler.at(tasks, starts)
+    assert (batch.x_tm1.dtype, batch.r_t.dtype, batch.discount_t.dtype) == (np.int16, np.float32, np.float32)
+    for row, (task, start) in enumerate(zip(tasks, starts, strict=True)):
+        x_tm1, a_tm1, r_t, discount_t, x_t = slow_transition(datasets[task], start, 0.9, n_step)
+        np.testing.assert_array_equal(batch.x_tm1[row], x_tm1)
+        np.testing.assert_array_equal(batch.x_t[row], x_t)
+        assert batch.a_tm1[row] == a_tm1
+        assert batch.r_t[row] == pytest.approx(r_t)
+        assert batch.discount_t[row] == pytest.approx(discount_t)
+        assert batch.task_indices[row] == task
+
+
+def test_three_steps_by_hand(tmp_path):
+    for ends, last in (("truncation", 0.5), ("termination", 0.0)):
+        folder = tmp_path / ends
+        with DatasetWriter(folder, environment="test", task="t", source="bot", seed=0, generator={}, ends=ends) as out:
+            out.add(np.arange(5)[None], np.arange(4)[None], np.array([[1.0, 2.0, 4.0, 8.0]]))
+        batch = TransitionSampler([TrajectoryDataset.open(folder)], 0.5, 3).at(np.zeros(4, int), np.arange(4))
+        assert batch.r_t.tolist() == [1 + 1 + 1, 2 + 2 + 2, 4 + 4, 8]
+        assert batch.x_t.tolist() == [3, 4, 4, 4]
+        # Cut off by the time limit, the value of the last observation counts, however short the window; else nothing.
+        assert batch.discount_t.tolist() == [0.125, 0.125 * (last > 0), 0.25 * (last > 0), last]
+
+
+def test_transitions_are_uniform_over_all_steps_of_each_task(tmp_path):
+    datasets = [make(tmp_path / "a", [4, 1, 6, 2]), make(tmp_path / "b", [20, 3])]
+    sampler, rng = TransitionSampler(datasets, 0.9), np.random.default_rng(0)
+    counts = np.zeros((2, 4, 20))
+    tasks = np.array([0, 1, 1, 0] * 1000)
+    for _ in range(20):
+        batch = sampler.sample(tasks, rng)
+        np.add.at(counts, (tasks, batch.x_tm1[:, 0], batch.x_tm1[:, 1]), 1)
+    for dataset, seen in zip(datasets, counts, strict=True):
+        expected = 40_000 / dataset.steps
+        seen = np.concatenate([seen[i, :length] for i, length in enumerate(dataset.lengths)])
+        assert seen.sum() == 40_000  # nothing beyond the last step of an episode
+        degrees = dataset.steps - 1
+        assert ((seen - expected) ** 2 / expected).sum() < degrees + 4 * np.sqrt(2 * degrees)
+
+
+def test_the_generator_decides(tmp_path):
+    sampler = TransitionSampler([make(tmp_path / "a", [4, 1, 6, 2])], 0.9)
+    tasks = np.zeros(50, dtype=int)
+    first, again = (sampler.sample(tasks, np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(first.x_tm1, again.x_tm1)
+    assert (first.x_tm1 != sampler.sample(tasks, np.random.default_rng(6)).x_tm1).any()
+
+
+def test_wrong_settings(tmp_path):
+    a = make(tmp_path / "a", [3, 4])
+    with DatasetWriter(tmp_path / "b", environment="test", task="b", source="bot", seed=0, generator={}) as out:
+        out.add(np.zeros((1, 3, 5)), np.zeros((1, 2), dtype=np.int8), np.zeros((1, 2)))
+    b = TrajectoryDataset.open(tmp_path / "b")
+    for arguments, says in (
+        (([], 0.9), "at least one dataset"),
+        (([a], 0.0), "discount=0.0: must be in"),
+        (([a], 1.1), "discount=1.1"),
+        (([a], 0.9, 0), "n_step=0: must be at least 1"),
+        (([a, b], 0.9), "b: observations of float64"),
+    ):
+        with pytest.raises(RarlError, match=says):
+            TransitionSampler(*arguments)
+    rng = np.random.default_rng(0)
+    for arguments, says in (
+        ((3, None, rng), "a: a retrieval batch of 3 trajectories cannot be drawn from 2 episodes"),
+        ((0, None, rng), "retrieval batch of 0"),
+        ((2, 3, rng), "k_best_by_return=3: must be between 1 and the 2 drawn"),
+    ):
+        with pytest.raises(RarlError, match=says):
+            RetrievalSampler(a).sample(*arguments)
+
+
+@pytest.mark.parametrize("lengths", [[4, 1, 6, 2, 3], [5] * 5], ids=["ragged", "equal"])
+def test_trajectories_against_the_episodes(tmp_path, lengths):
+    dataset = make(tmp_path / "a", lengths)
+    batch = RetrievalSampler(dataset).trajectories([3, 1, 4])
+    longest = max(lengths[i] for i in (3, 1, 4))
+    assert batch.observations.shape == (3, longest, 2)
+    assert (batch.actions.shape, batch.rewards.shape, batch.mask.shape) == ((3, longest),) * 3
+    assert (batch.rewards.dtype, batch.mask.dtype) == (np.float32, bool)
+    for row, i in enumerate((3, 1, 4)):
+        episode = dataset.episode(i)
+        length = len(episode)
+        assert batch.mask[row].tolist() == [True] * length + [False] * (longest - length)
+        np.testing.assert_array_equal(batch.observations[row, :length], episode.observations[:-1])
+        np.testing.assert_array_equal(batch.actions[row, :length], episode.actions)
+        np.testing.assert_array_equal(batch.rewards[row, :length], episode.rewards)
+        assert not batch.observations[row, length:].any()
+        assert not batch.rewards[row, length:].any()
+        assert batch.returns[row] == episode.total_reward
+    assert batch.episodes.tolist() == [3, 1, 4]
+
+
+def test_retrieval_is_uniform_and_without_replacement(tmp_path):
+    sampler, rng = RetrievalSampler(make(tmp_path / "a", [2, 3] * 10)), np.random.default_rng(0)
+    counts = np.zeros((20, 20))
+    for _ in range(4000):
+        episodes = sampler.sample(5, None, rng).episodes
+        assert len(set(episodes)) == 5
+        counts[np.ix_(episodes, episodes)] += 1
+    alone, pairs = np.diag(counts), counts[np.triu_indices(20, 1)]
+    assert (abs(alone - 1000) < 5 * np.sqrt(1000 * 0.75)).all()
+    expected = 4000 * (5 * 4) / (20 * 19)
+    assert (abs(pairs - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_the_best_of_those_drawn(tmp_path):
+    dataset = make(tmp_path / "a", [6] * 200)
+    sampler = RetrievalSampler(dataset)
+    for seed in range(20):
+        drawn = sampler.sample(64, rng=np.random.default_rng(seed))
+        best = sampler.sample(64, 10, np.random.default_rng(seed))
+        order = sorted(range(64), key=lambda i: (-drawn.returns[i], i))[:10]
+        assert best.episodes.tolist() == drawn.episodes[order].tolist()
+        assert (np.diff(best.returns) <= 0).all()
+        np.testing.assert_array_equal(best.returns, best.rewards.sum(axis=1))
+
+
+def test_pages_are_released_beyond_the_budget(tmp_path, monkeypatch):
+    datasets = [make(tmp_path / name, [6] * 20) for name in "ab"]
+    released = []
+    for dataset in datasets:
+        monkeypatch.setattr(dataset, "release", lambda name=dataset.task: released.append(name))
+    pages = iter([100, 200, 100 + 256, 100 + 257, 50, 50 + 257])  # 256 pages of 4 KiB are the budget
+    monkeypatch.setattr("rarl.trajectories.sampling._file_pages", lambda: next(pages))
+    monkeypatch.setattr(ResidentLimit, "_PAGE_BYTES", 4096)
+    limit = ResidentLimit(budget_mb=1)
+    transitions = TransitionSampler(datasets, 0.9, limit=limit)
+    RetrievalSampler(datasets[0], limit=limit)
+    seen = []
+    for _ in range(5):
+        for _ in range(4):
+            transitions.at(np.zeros(32, dtype=int), np.arange(32))
+        seen.append(len(released))
+    assert seen == [0, 0, 2, 2, 4]
+    assert set(released) == {"a", "b"}
+
+
+def test_resident_memory_stays_within_the_budget(tmp_path):
+    """Read everything at random, in a process of its own: resident file pages stay near the budget, not the data."""
+    with DatasetWriter(tmp_path / "a", environment="test", task="t", source="bot", seed=0, generator={}) as out:
+        for _ in range(20):
+            out.add(np.ones((200, 51, 1000), np.int8), np.zeros((200, 50), np.int8), np.zeros((200, 50)))  # 200 MB
+    code = (
+        "import sys, numpy as np\n"
+        "from rarl.trajectories.sampling import ResidentLimit, TransitionSampler, _file_pages\n"
+        "from rarl.trajectories.store import TrajectoryDataset\n"
+        "dataset = TrajectoryDataset.open(sys.argv[1])\n"
+        "sampler = TransitionSampler([dataset], 0.9, limit=ResidentLimit(int(sys.argv[2])))\n"
+        "rng, before, most = np.random.default_rng(0), _file_pages(), 0\n"
+        "for _ in range(400):\n"
+        "    sampler.sample(np.zeros(64, dtype=int), rng)\n"
+        "    most = max(most, _file_pages() - before)\n"
+        "print(most * 4096 // 2**20)\n"
+    )
+    limited, free = (
+        int(subprocess.run([sys.executable, "-c", code, tmp_path / "a", mb], capture_output=True, check=True).stdout)
+        for mb in ("20", "1000")
+    )
+    assert free > 170
+    assert limited < 130
+
+
+def test_retrieval_takes_less_than_a_millisecond(tmp_path):
+    rng = np.random.default_rng(0)
+    with DatasetWriter(tmp_path / "a", environment="test", task="t", source="bot", seed=0, generator={}) as out:
+        out.add(
+            rng.integers(0, 7, (20_000, 51, 11), dtype=np.int8),
+            rng.integers(0, 7, (20_000, 50), dtype=np.int8),
+            rng.integers(0, 2, (20_000, 50), dtype=np.uint8),
+        )
+    sampler = RetrievalSampler(TrajectoryDataset.open(tmp_path / "a"))
+    seconds = []
+    for _ in range(200):
+        start = time.perf_counter()
+        sampler.sample(64, 10, rng)
+        seconds.append(time.perf_counter() - start)
+    assert np.median(seconds) < 1e-3
