@@ -177,7 +177,8 @@ def test_the_digest_is_pinned_across_versions_of_python(package):
         "@staticmethod\ndef f(a, /, b: int = 1, *c, d=2, **e) -> 'x':\n"
         "    with open(f'{a!r:>{b}} x' 'y', 'w') as g, g:\n        pass\n"
         "    match a:\n        case {'k': [1, *_]} if b: return -1\n"
-        "    try:\n        x = [i async for i in c if (y := i)]\n    except* (OSError, ValueError) as z:\n        raise\n"
+        "    try:\n        x = [i async for i in c if (y := i)]\n"
+        "    except* (OSError, ValueError) as z:\n        raise\n"
     )
     assert code_digest(["toy.late"], root=package) == "c06e277e04ea"
 

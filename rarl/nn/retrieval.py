@@ -119,7 +119,7 @@ class RetrievalProcess(nn.Module):
 
     Args:
       d_s: width of the agent's state s.
-      d_input: width of a retrieved step's input to the summariser (d_s, or more with actions and rewards).
+      n_actions: number of actions if the summariser sees actions and rewards too, 0 if it sees states only.
       n_f: number of slots.
       d_m: width of a slot and of z.
       d_e: width of queries and keys.
@@ -134,7 +134,7 @@ class RetrievalProcess(nn.Module):
     def __init__(
         self,
         d_s: int,
-        d_input: int,
+        n_actions: int,
         n_f: int,
         d_m: int,
         d_e: int,
@@ -150,7 +150,9 @@ class RetrievalProcess(nn.Module):
         self.k_traj, self.k_states = k_traj, k_states
         self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
         self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0))
-        self.summariser = SUMMARISERS[summariser](d_input, d_h)
+        self.summariser = SUMMARISERS[summariser](d_s, d_h)
+        self.action_in_input = nn.Embedding(n_actions, d_s) if n_actions else None
+        self.reward_in_input = nn.Linear(1, d_s, bias=False) if n_actions else None
         self.state_in_key = nn.Linear(d_s, d_h, bias=False)
         self.key = nn.Linear(d_h, d_e, bias=False)  # W_e
         self.value = nn.Linear(d_h, d_v, bias=False)  # W_v
@@ -166,15 +168,18 @@ class RetrievalProcess(nn.Module):
             m_0 = m_0 + torch.exp(self.slot_log_std) * torch.randn_like(self.slot_mean)
         return m_0[None, None]
 
-    def summarise(self, s: Tensor, inputs: Tensor, mask: Tensor | None = None) -> Summaries:
+    def summarise(self, s: Tensor, a: Tensor, r: Tensor, mask: Tensor | None = None) -> Summaries:
         """Make a retrieval batch ready.
 
         Args:
           s: (G, n_traj, l, d_s), the encoded states of the batch.
-          inputs: (G, n_traj, l, d_input), what the summariser sees of each step: s, or s with action and reward.
+          a, r: (G, n_traj, l), actions (int64) and rewards, used only where the summariser is to see them.
           mask: (G, n_traj, l) bool, True on real steps.
         """
         g, n_traj, length, _ = s.shape
+        inputs = s
+        if self.action_in_input is not None:
+            inputs = s + self.action_in_input(a) + self.reward_in_input(r[..., None])
         flat_mask = None if mask is None else mask.flatten(0, 1)
         h, b = self.summariser(inputs.flatten(0, 1), flat_mask)
         h, b = h.view(g, n_traj, length, -1), b.view(g, n_traj, length, -1)

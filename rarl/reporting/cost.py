@@ -58,7 +58,7 @@ def figure(table: pd.DataFrame, look: Callable[[str], Look]) -> Figure:
     drawn = figures.new_figure(0.28 * len(table) + 1.0)
     grid = drawn.subplots(1, 3, sharey=True)
     panels = [
-        ("parameters", 1e-3, "parameters, thousands"),
+        ("parameters", 1e-3, "parameters (k)"),
         ("ms_per_update", 1.0, "ms per update"),
         ("seconds_total", 1 / 60, "minutes per run"),
     ]

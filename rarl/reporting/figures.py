@@ -121,6 +121,7 @@ def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("svg", "png
         buffer = io.BytesIO()
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
+        figure.set_layout_engine("none")  # the first format has laid it out
         path = Path(f"{stem}.{kind}")
         with atomic_writer(path, "wb") as file:
             file.write(buffer.getvalue())
@@ -129,25 +130,23 @@ def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("svg", "png
 
 
 def spread(positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> np.ndarray:
-    """Move numbers apart so that neighbours are at least `gap` away, each as little as possible, inside [low, high]."""
+    """Move numbers apart so that neighbours are at least `gap` away, each as little as possible, inside [low, high].
+
+    Without the gaps it is a monotone regression: neighbours that are too close are pooled at their mean.
+    """
     positions = np.asarray(positions, dtype=float)
     order = np.argsort(positions, kind="stable")
-    out = positions[order].copy()
-    for _ in range(200):
-        moved = False
-        for i in range(len(out) - 1):
-            lack = gap - (out[i + 1] - out[i])
-            if lack > 1e-9 * max(1.0, abs(gap)):
-                out[i] -= lack / 2
-                out[i + 1] += lack / 2
-                moved = True
-        if len(out):
-            out += max(0.0, low - out[0]) - max(0.0, out[-1] - high)
-        if not moved:
-            break
-    result = np.empty_like(out)
-    result[order] = out
-    return result
+    steps = gap * np.arange(len(positions))
+    pools: list[list[float]] = []  # [mean, size]
+    for value in positions[order] - steps:
+        pools.append([value, 1])
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            mean, size = pools.pop()
+            pools[-1] = [(pools[-1][0] * pools[-1][1] + mean * size) / (pools[-1][1] + size), pools[-1][1] + size]
+    moved = np.array([mean for mean, size in pools for _ in range(int(size))])
+    out = np.empty_like(positions)
+    out[order] = np.maximum(np.minimum(moved, high - steps[-1:]), low) + steps
+    return out
 
 
 def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], height: float, size: float = 8.5) -> None:

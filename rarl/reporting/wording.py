@@ -61,7 +61,7 @@ def claim_table(outcomes: list[Outcome]) -> Markup:
     parts = []
     if judged:
         rows = [
-            [tables.unbroken(o.claim.id), o.claim.text, tables.unbroken(o.claim.place), _paper(o), ours(o), _seeds(o),
+            [tables.unbroken(o.claim.id), o.claim.text, o.claim.place, _paper(o), ours(o), _seeds(o),
              verdict_text(o), scale_text(o)]
             for o in judged
         ]  # fmt: skip

@@ -20,6 +20,7 @@ class Progress:
         total: updates of the whole run.
         start: updates already done (a resumed run).
         every_seconds: pause between two plain lines.
+        unit: what is counted, in the plural.
         stream: where a live line would go; it is used only if it is a terminal.
         clock: seconds; injected by tests.
     """
@@ -30,12 +31,13 @@ class Progress:
         *,
         start: int = 0,
         every_seconds: float = 30.0,
+        unit: str = "updates",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.total = total
         self._first = self._last = start
-        self._every = every_seconds
+        self._every, self._unit = every_seconds, unit
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._begun = self._said = clock()
@@ -55,7 +57,7 @@ class Progress:
                 width = (
                     {"dynamic_ncols": True} if os.get_terminal_size(self._stream.fileno()).columns else {"ncols": 80}
                 )
-                self._bar = tqdm(total=self.total, initial=self._first, file=self._stream, unit=" updates", **width)
+                self._bar = tqdm(total=self.total, initial=self._first, file=self._stream, unit=f" {self._unit}", **width)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,11 +12,17 @@ from rarl.reporting.report import build_report
 
 
 @pytest.fixture(scope="session")
-def full_report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(project, report folder) of a laptop report with every agent, probes and one missing run; no warning is allowed."""
+def full_project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """(project, planned runs): every agent with probes on 10 and 30 tasks, and one planned run that is missing."""
     root = tmp_path_factory.mktemp("project")
     names = synthetic.write_results(root, sets=(10, 30), seeds=5)
+    return root, [*names, synthetic.run_name(30, "oracle", 5)]
+
+
+@pytest.fixture(scope="session")
+def full_report(full_project: tuple[Path, list[str]]) -> Path:
+    """The folder of the project's laptop report; building it may not warn."""
+    root, planned = full_project
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        page = build_report("laptop", root, planned_runs=[*names, synthetic.run_name(30, "oracle", 5)])
-    return root, page.parent
+        return build_report("laptop", root, planned_runs=planned).parent

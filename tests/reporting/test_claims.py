@@ -47,7 +47,10 @@ def test_the_projects_claims_are_sound():
         ("claims: [{id: A, text: t, kind: equivalence}]", "margin above 0"),
         ("claims: [{id: A, text: t, verdict: yes}]", "unknown key 'verdict'"),
         ("claims: [{id: A, text: t}, {id: A, text: u}]", "'A' is there twice"),
-        ("claims: [{id: A, text: t, scales: [laptp]}]\nsettings: {scales: {laptop: {banner: b}}}", "did you mean 'laptop'"),
+        (
+            "claims: [{id: A, text: t, scales: [laptp]}]\nsettings: {scales: {laptop: {banner: b}}}",
+            "did you mean 'laptop'",
+        ),
         ("claims: [{id: A, text: t, test: {measure: m}}]", "test needs measure"),
         ("claims: []\nsettings: {min_seed: 3}", "did you mean 'min_seeds'"),
     ],
@@ -70,8 +73,8 @@ def test_unknown_measure_is_named(tmp_path):
         evaluate_claims(claims, settings, load_results("laptop", tmp_path), load_sections())
 
 
-def test_verdicts_of_runs_with_known_answers(full_report):
-    said = outcomes(full_report[0])
+def test_verdicts_of_runs_with_known_answers(full_project):
+    said = outcomes(full_project[0])
     assert said["C3c-hidden"].verdict.outcome == "supported"  # 0.40 against 0.12 of the expert
     assert said["C3a-hidden"].verdict.outcome == "contradicted"  # they differ by far more than the margin
     assert said["C3b-hidden"].verdict.outcome == "not tested"  # no runs on 20 tasks
@@ -84,30 +87,30 @@ def test_verdicts_of_runs_with_known_answers(full_report):
     assert sum(counts(list(said.values())).values()) == len(said)
 
 
-def test_question_one_counts_tasks(full_report):
+def test_question_one_counts_tasks(full_project):
     """The share is counted again here, task by task."""
-    results = load_results("laptop", full_report[0])
+    results = load_results("laptop", full_project[0])
     base = solved(results, "30-tasks", "dqn-hidden", 0.5)
     ours = solved(results, "30-tasks", "ra-dqn-hidden", 0.5)
     unsolved = [task for task in base if sum(base[task]) < 2.5]
-    said = outcomes(full_report[0])["Q1"]
+    said = outcomes(full_project[0])["Q1"]
     assert said.samples.a == {seed: sum(bool(ours.loc[seed, t]) for t in unsolved) / len(unsolved) for seed in range(5)}
     assert said.interval.n == (5, 5)
     assert f"{len(unsolved)} of 30 tasks unsolved" in said.samples.detail
 
 
-def test_normalised_return_is_the_mean_over_tasks(full_report):
-    results = load_results("laptop", full_report[0])
+def test_normalised_return_is_the_mean_over_tasks(full_project):
+    results = load_results("laptop", full_project[0])
     rows = results.last[(results.last["run"] == synthetic.run_name(30, "oracle", 2))]
     expected = sum(r / e for r, e in zip(rows["return_mean"], rows["expert"], strict=True)) / 30
     assert seed_scores(results, "30-tasks", "oracle")[2] == pytest.approx(expected)
 
 
-def test_missing_planned_runs_make_it_preliminary(full_report):
+def test_missing_planned_runs_make_it_preliminary(full_project):
     names = [synthetic.run_name(30, v, s) for v in synthetic.FOUR for s in range(5)]
-    complete = outcomes(full_report[0], planned=names)
+    complete = outcomes(full_project[0], planned=names)
     assert not complete["C3c-hidden"].preliminary
-    waiting = outcomes(full_report[0], planned=[*names, synthetic.run_name(30, "dqn-hidden", 5)])
+    waiting = outcomes(full_project[0], planned=[*names, synthetic.run_name(30, "dqn-hidden", 5)])
     assert waiting["C3c-hidden"].preliminary
     assert not waiting["C3c-observed"].preliminary
 

@@ -50,7 +50,7 @@ def test_hostile_strings_stay_text(hostile):
     seen = text_of(tables.md(hostile)).replace("\u200b", "")
     assert seen == " ".join(hostile.split())
     html = PARSER.render(tables.table(["name", hostile], [[hostile, 1]]))
-    assert html.count("<td>") == 2
+    assert html.count("<td") == 2
     assert "<script" not in html
     assert "<img" not in html
     assert "href" not in html
@@ -60,9 +60,9 @@ def test_hostile_strings_stay_text(hostile):
 @given(st.text(max_size=60))
 def test_any_text_fills_exactly_one_cell(text):
     html = PARSER.render(tables.table(["a", "b"], [[text, "end"]]))
-    assert html.count("<td>") == 2
-    assert html.count("<tr>") == 2
-    assert "<td>end</td>" in html
+    assert html.count("<td") == 2
+    assert html.count("<tr") == 2
+    assert ">end</td>" in html
 
 
 def test_markup_is_not_escaped_twice():

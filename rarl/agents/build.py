@@ -1,0 +1,64 @@
+"""From settings to networks: the one place that knows which agent has which parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from rarl.config import AgentSettings
+from rarl.nn.retrieval import RetrievalProcess
+from rarl.nn.value_network import ValueNetwork
+
+
+def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNetwork:
+    """A freshly initialised network (from torch's global generator)."""
+    r = agent.retrieval
+    retrieval = None
+    if agent.kind == "ra-dqn":
+        retrieval = RetrievalProcess(
+            d_s=agent.d_s,
+            n_actions=n_actions if r.trajectory_inputs == "state+action+reward" else 0,
+            n_f=r.n_f,
+            d_m=r.d_m,
+            d_e=r.d_e,
+            d_h=r.d_h,
+            d_v=r.d_v,
+            # Chosen by return means chosen before encoding: then all that is there counts.
+            k_traj=r.k_traj if r.select_by == "attention" else None,
+            k_states=r.k_states,
+            summariser=r.summariser,
+            slot_heads=r.slot_heads,
+        )
+    return ValueNetwork(
+        agent.encoder,
+        agent.d_s,
+        n_actions,
+        n_tasks,
+        task_observed=agent.task == "observed",
+        retrieval=retrieval,
+        d_m=r.d_m,
+        d_e=r.d_e,
+        fusion=agent.fusion,
+        oracle=agent.kind == "oracle",
+    )
+
+
+def parameter_counts(network: ValueNetwork, auxiliary: nn.Module | None = None) -> dict[str, int]:
+    """Trainable parameters of each part."""
+    parts = {
+        "encoder": network.encoder,
+        "retrieval": network.retrieval,
+        "fusion": nn.ModuleList([m for m in (network.readout, network.fusion, network.oracle) if m is not None]),
+        "head": network.head,
+        "auxiliary": auxiliary,
+    }
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
+    return {name: n for name, n in counts.items() if n}
+
+
+def copy_network(network: ValueNetwork, agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNetwork:
+    """A target network: the same weights, no gradients; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        target = build_network(agent, n_actions, n_tasks)
+    target.load_state_dict(network.state_dict())
+    return target.requires_grad_(False).to(next(network.parameters()).device)

@@ -1,0 +1,33 @@
+"""Targets and losses as pure functions: tensors in, tensors out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def q_learning_target(r_t: Tensor, discount_t: Tensor, q_t_target: Tensor, q_t_online: Tensor | None = None) -> Tensor:
+    """r_t + discount_t Q_target(s_t, a*), with a* greedy for the online network (double) or for the target network.
+
+    Args:
+      r_t: (...), rewards (already summed for n steps).
+      discount_t: (...), weight of the value of s_t; 0 where the episode terminated.
+      q_t_target: (..., n_actions), target network at s_t.
+      q_t_online: (..., n_actions), online network at s_t for double Q-learning, or None.
+    """
+    chooser = q_t_target if q_t_online is None else q_t_online
+    assert r_t.shape == discount_t.shape == q_t_target.shape[:-1] == chooser.shape[:-1]
+    value = q_t_target.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
+    return r_t + discount_t * value
+
+
+def td_loss(q_tm1: Tensor, a_tm1: Tensor, target: Tensor, huber_delta: float) -> Tensor:
+    """Huber loss per transition.
+
+    q_tm1 (..., n_actions), a_tm1 (...) int64, target (...) -> (...).
+    """
+    assert a_tm1.shape == target.shape == q_tm1.shape[:-1]
+    chosen = q_tm1.gather(-1, a_tm1[..., None]).squeeze(-1)
+    return F.huber_loss(chosen, target, delta=huber_delta, reduction="none")

@@ -1,0 +1,174 @@
+"""The `rarl` command: one function per sub-command, no logic of its own.
+
+Heavy imports (torch, pandas, matplotlib) happen inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from rarl.config import Scale, default_scale
+from rarl.errors import RarlError
+
+
+def _scale(arguments: argparse.Namespace) -> Scale:
+    return Scale(arguments.scale or default_scale())
+
+
+def _check_digest(arguments: argparse.Namespace, own: str, what: str) -> None:
+    if arguments.digest and arguments.digest != own:
+        raise RarlError(
+            f"{what}: the configuration on disk has digest {own}, the caller expected {arguments.digest}; "
+            "a file under config/ changed meanwhile: start the workflow again"
+        )
+
+
+def datasets_make(arguments: argparse.Namespace) -> None:
+    from rarl.trajectories.make import make_dataset
+
+    scale = _scale(arguments)
+    dataset = scale.find_dataset(arguments.dataset)
+    _check_digest(arguments, dataset.digest, arguments.dataset)
+    make_dataset(scale, dataset)
+
+
+def datasets_list(arguments: argparse.Namespace) -> None:
+    for name in _scale(arguments).datasets:
+        print(name)
+
+
+def datasets_verify(arguments: argparse.Namespace) -> None:
+    from rarl.trajectories.store import TrajectoryDataset
+
+    for folder in arguments.folder:
+        dataset = TrajectoryDataset.open(folder)
+        dataset.check_valid()
+        print(f"{folder}: {dataset.episodes:,} episodes, {dataset.steps:,} steps, all hashes match")
+
+
+def datasets_export(arguments: argparse.Namespace) -> None:
+    from rarl.trajectories.export import export_minari
+    from rarl.trajectories.store import TrajectoryDataset
+
+    print(export_minari(TrajectoryDataset.open(arguments.folder), arguments.minari_id, arguments.root))
+
+
+def train(arguments: argparse.Namespace) -> None:
+    from rarl.training.offline import train_run
+
+    scale = _scale(arguments)
+    run = scale.find_run(arguments.run)
+    _check_digest(arguments, run.digest, arguments.run)
+    train_run(
+        scale,
+        run,
+        device=arguments.device,
+        force=arguments.force,
+        restart_if_changed=arguments.digest is not None,
+        record_failure=arguments.record_failure,
+    )
+
+
+def search(arguments: argparse.Namespace) -> None:
+    from rarl.training.search import try_settings
+
+    try_settings(
+        _scale(arguments), arguments.experiment, arguments.task_set, arguments.variant, arguments.seed, arguments.set
+    )
+
+
+def probe(arguments: argparse.Namespace) -> None:
+    from rarl.evaluation.probe import probe_run
+
+    scale = _scale(arguments)
+    probe_run(scale, scale.find_run(arguments.run))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    from rarl.reporting.report import build_report
+
+    scale = _scale(arguments)
+    page = build_report(scale.name, planned_runs=list(scale.runs), preview=arguments.preview)
+    print(page)
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    from rarl.planning import describe_plan
+
+    print(describe_plan(_scale(arguments)))
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    from rarl.bench import run_benchmarks
+
+    run_benchmarks(Path(arguments.output) if arguments.output else None, device=arguments.device)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="rarl", description=__doc__.splitlines()[0])
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(where, name: str, function, text: str, *, scale: bool = True) -> argparse.ArgumentParser:
+        command = where.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        if scale:
+            command.add_argument("--scale", help="smoke, laptop, workstation or paper (default: config/config.yaml)")
+        return command
+
+    datasets = commands.add_parser("datasets", help="make, check and export retrieval datasets")
+    of_datasets = datasets.add_subparsers(required=True, metavar="COMMAND")
+    command = add(of_datasets, "make", datasets_make, "generate one dataset")
+    command.add_argument("dataset", help="for example gridroboman/planner/lift-red")
+    command.add_argument("--digest", help="refuse if the dataset's settings have another digest")
+    add(of_datasets, "list", datasets_list, "the datasets of a scale")
+    command = add(of_datasets, "verify", datasets_verify, "check every byte against the manifest", scale=False)
+    command.add_argument("folder", nargs="+")
+    command = add(of_datasets, "export", datasets_export, "write a dataset as a Minari dataset", scale=False)
+    command.add_argument("folder")
+    command.add_argument("minari_id", help="for example rarl/lift-red-v0")
+    command.add_argument("--root", help="folder of the Minari datasets (default: Minari's own)")
+
+    command = add(commands, "train", train, "train one run, or go on where it stopped")
+    command.add_argument("run", help="for example gridroboman/30-tasks/ra-dqn-hidden/seed-0")
+    command.add_argument("--digest", help="refuse if the run's settings have another digest")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    command.add_argument("--force", action="store_true", help="start from update 0")
+    command.add_argument(
+        "--record-failure", action="store_true", help="a run that diverges is recorded as failed, with exit code 0"
+    )
+
+    command = add(commands, "search", search, "try settings on a tuning seed and keep a record of it")
+    command.add_argument("experiment")
+    command.add_argument("variant")
+    command.add_argument("--task-set", type=int, default=30)
+    command.add_argument("--seed", type=int, default=100, help="tuning seeds are 100 and above")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for example learning.discount=0.95")
+
+    command = add(commands, "probe", probe, "look into a trained agent: what it retrieves, and what happens without it")
+    command.add_argument("run")
+    command = add(commands, "report", report, "tables, figures and pages from the runs that exist")
+    command.add_argument("--preview", action="store_true", help="a preliminary page, from whatever exists")
+    add(commands, "plan", plan, "what `snakemake all` will do and about how long it takes here")
+    command = add(commands, "bench", bench, "speed of environment, sampling and learner steps, as ratios", scale=False)
+    command.add_argument("--device", default="auto")
+    command.add_argument("--output", help="also write the figures as JSON")
+    return top
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: errors meant for people are one line and exit code 2."""
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    try:
+        arguments.function(arguments)
+    except RarlError as error:
+        print(f"rarl: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,385 @@
+"""Configuration: scale files and experiment files to the typed, validated settings of one dataset or one run.
+
+    config/config.yaml               which scale is the default
+    config/{scale}.yaml              sizes: datasets, seeds, budgets, which variants run
+    config/experiments/{name}.yaml   what is compared: the base settings and the variants, each a few values changed
+
+A run's settings are the experiment's base, changed by the scale's `settings`, changed by the task set's, changed by the
+variant's. Nothing else enters a run, so its digest names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rarl.envs.gridroboman.tasks import TASK_SETS, task_set
+from rarl.errors import RarlError, did_you_mean
+from rarl.files import digest
+
+SCALES = ("smoke", "laptop", "workstation", "paper")
+
+
+class Settings(BaseModel):
+    """Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+class RetrievalSettings(Settings):
+    """The retrieval process (PAPER sections 2 and 3); symbols as there."""
+
+    source: Literal["own", "random", "none"] = Field("own", description="whose trajectories: the task's, a random task's, none")
+    n_f: int = Field(4, ge=1, description="slots")
+    d_m: int = Field(32, ge=1, description="width of a slot and of z")
+    d_e: int = Field(32, ge=1, description="width of queries and keys")
+    d_h: int = Field(256, ge=1, description="width of a summary")
+    d_v: int = Field(64, ge=1, description="width of values")
+    slot_heads: int = Field(4, ge=1, description="heads of the slots' self-attention")
+    summariser: Literal["gru", "decay"] = "gru"
+    n_traj: int = Field(64, ge=1, description="trajectories in a retrieval batch, drawn uniformly")
+    select_by: Literal["return", "attention", "none"] = Field("return", description="how k_traj of them are chosen")
+    k_traj: int = Field(10, ge=1, description="trajectories kept")
+    k_states: int = Field(10, ge=1, description="states kept by attention")
+    step_stride: int = Field(1, ge=1, description="every how many steps a retrieved trajectory is looked at")
+    trajectory_inputs: Literal["state", "state+action+reward"] = "state"
+    bottleneck: float = Field(0.3, ge=0, description="beta, weight of KL(p || r); 0: no bottleneck, z is not drawn")
+    auxiliary: float = Field(0.1, ge=0, description="weight of action, reward and value prediction from the summaries")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RetrievalSettings:
+        if self.select_by != "none" and self.k_traj > self.n_traj:
+            raise ValueError(f"k_traj = {self.k_traj} cannot exceed n_traj = {self.n_traj}")
+        if self.d_m % self.slot_heads:
+            raise ValueError(f"d_m = {self.d_m} must be a multiple of slot_heads = {self.slot_heads}")
+        return self
+
+
+class AgentSettings(Settings):
+    """What acts: encoder, who knows the task, and whether and how it retrieves."""
+
+    kind: Literal["dqn", "ra-dqn", "oracle"] = Field(
+        description="base agent, retrieval agent, or the control in which a learned task embedding takes the place of u"
+    )
+    task: Literal["hidden", "observed"] = Field(description="whether the task id is part of the observation")
+    encoder: Literal["relational", "mlp"] = "relational"
+    d_s: int = Field(256, ge=1, description="width of the agent's state")
+    fusion: Literal["film", "gru", "add"] = "film"
+    retrieval: RetrievalSettings = RetrievalSettings()
+
+
+class LearningSettings(Settings):
+    """Offline multi-task double DQN (PAPER section 3)."""
+
+    batch_states: int = Field(256, ge=1, description="states in a learner batch, spread evenly over its tasks")
+    tasks_per_batch: int | None = Field(None, ge=1, description="tasks in a learner batch; null: all")
+    learning_rate: float = Field(3e-4, gt=0)
+    warm_up_updates: int = Field(0, ge=0, description="the learning rate rises linearly over so many updates")
+    decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the learning rate falls linearly")
+    decay_to: float = Field(1.0, ge=0, le=1, description="share of the learning rate that is left at the end")
+    adam_epsilon: float = Field(1e-8, gt=0)
+    max_gradient_norm: float = Field(10.0, gt=0)
+    discount: float = Field(0.99, gt=0, le=1)
+    n_step: int = Field(1, ge=1)
+    huber_delta: float = Field(1.0, gt=0)
+    double: bool = True
+    target_period_updates: int | None = Field(2500, ge=1, description="copy to the target network every so many updates")
+    target_rate: float | None = Field(None, gt=0, le=1, description="or move it by this share on every update")
+
+    @model_validator(mode="after")
+    def _one_target_rule(self) -> LearningSettings:
+        if (self.target_period_updates is None) == (self.target_rate is None):
+            raise ValueError("set one of target_period_updates and target_rate, and the other to null")
+        return self
+
+
+class EvaluationSettings(Settings):
+    """Greedy roll-outs on boards that no dataset holds."""
+
+    every_updates: int = Field(ge=1)
+    episodes_per_task: int = Field(20, ge=1)
+    epsilon: float = Field(6.5e-4, ge=0, le=1)
+    retrieval_batches: int = Field(4, ge=1, description="retrieval batches per task; its episodes are spread over them")
+    board_seed: int = Field(10_000_019, ge=0, description="evaluation boards are drawn from this seed and the run's own")
+
+
+class DatasetSettings(Settings):
+    """One dataset per task of an environment, all made alike."""
+
+    source: Literal["planner", "dqn"]
+    tasks: list[str] | Literal["all"] = "all"
+    seed: int = Field(0, ge=0)
+    episodes: int | None = Field(None, ge=1, description="source planner: episodes per task")
+    noise_percent: list[int] = Field([0, 10, 25, 50, 100], description="source planner: one of these per episode")
+    environment_steps: int | None = Field(None, ge=1, description="source dqn: steps per task")
+
+    @model_validator(mode="after")
+    def _size(self) -> DatasetSettings:
+        wanted = "episodes" if self.source == "planner" else "environment_steps"
+        if getattr(self, wanted) is None:
+            raise ValueError(f"source {self.source!r} needs {wanted!r}")
+        return self
+
+
+class RunSettings(Settings):
+    """Everything that decides one run."""
+
+    experiment: str
+    environment: Literal["gridroboman"]
+    task_set: int
+    variant: str
+    seed: int = Field(ge=0)
+    source: Literal["planner", "dqn"]
+    updates: int = Field(ge=1)
+    log_every: int = Field(100, ge=1)
+    checkpoint_seconds: float = Field(30.0, gt=0)
+    threads: int = Field(1, ge=1, description="CPU threads of one run; more runs side by side use the cores better")
+    tensorboard: bool = True
+    agent: AgentSettings
+    learning: LearningSettings
+    evaluation: EvaluationSettings
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+class ExperimentSettings(Settings):
+    """config/experiments/{name}.yaml."""
+
+    environment: Literal["gridroboman"]
+    title: str
+    base: dict[str, Any] = Field(description="run settings that all variants share")
+    variants: dict[str, dict[str, Any]] = Field(description="what each variant changes")
+
+
+class TaskSetSettings(Settings):
+    """A task set of an experiment at a scale."""
+
+    variants: list[str]
+    settings: dict[str, Any] = {}
+    probes: list[str] = Field([], description="variants whose final checkpoints are looked into")
+
+
+class ScaleExperimentSettings(Settings):
+    """An experiment at a scale."""
+
+    settings: dict[str, Any] = {}
+    seeds: list[int] | None = Field(None, description="null: the scale's")
+    task_sets: dict[int, TaskSetSettings]
+
+
+class ScaleSettings(Settings):
+    """config/{scale}.yaml."""
+
+    description: str = Field(description="one sentence for the report's first lines")
+    judges: bool = Field(description="whether results at this scale may carry a verdict")
+    about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
+    seeds: list[int] = Field(min_length=1)
+    datasets: dict[Literal["gridroboman"], list[DatasetSettings]]
+    experiments: dict[str, ScaleExperimentSettings]
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RarlError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RarlError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _keys_at(model: type[BaseModel], location: tuple) -> list[str]:
+    """The keys that are allowed where an unknown one was found."""
+    fields: Any = model
+    for part in location[:-1]:
+        if isinstance(fields, type) and issubclass(fields, BaseModel) and part in fields.model_fields:
+            fields = fields.model_fields[part].annotation
+        arguments = getattr(fields, "__args__", ())
+        fields = next((a for a in (fields, *arguments) if isinstance(a, type) and issubclass(a, BaseModel)), fields)
+    return list(fields.model_fields) if isinstance(fields, type) and issubclass(fields, BaseModel) else []
+
+
+def _validate(model: type[Settings], value: Any, where: str) -> Any:
+    """Build `model` from plain data; the first fault becomes one line that names the key and what would be right."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        if first["type"] == "extra_forbidden":
+            known = _keys_at(model, first["loc"])
+            raise RarlError(f"{where}: unknown key {key!r}; {did_you_mean(str(first['loc'][-1]), known)}") from None
+        if first["type"] == "missing":
+            raise RarlError(f"{where}: key {key!r} is missing") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise RarlError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {first['input']!r:.80}") from None
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `change` in place of its own, mapping by mapping."""
+    merged = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+class Run:
+    """One planned run: its place and its settings."""
+
+    def __init__(self, scale: str, settings: RunSettings):
+        self.scale, self.settings = scale, settings
+
+    @property
+    def id(self) -> str:
+        """For example "gridroboman/30-tasks/ra-dqn-hidden/seed-0"."""
+        s = self.settings
+        return f"{s.experiment}/{s.task_set}-tasks/{s.variant}/seed-{s.seed}"
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hex digits that change with every setting that can change the result."""
+        return digest(self.settings.model_dump(exclude={"checkpoint_seconds", "tensorboard"}))
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks that it learns."""
+        return [task.name for task in task_set(self.settings.task_set)]
+
+
+class Dataset:
+    """One planned dataset: a task's trajectories from a source."""
+
+    def __init__(self, environment: str, task: str, settings: DatasetSettings):
+        self.environment, self.task, self.settings = environment, task, settings
+
+    @property
+    def id(self) -> str:
+        """For example "gridroboman/planner/lift-red"."""
+        return f"{self.environment}/{self.settings.source}/{self.task.replace(' ', '-')}"
+
+    @cached_property
+    def digest(self) -> str:
+        return digest(self.settings.model_dump(exclude={"tasks"}))
+
+
+class Scale:
+    """A scale with its experiments, read and validated from `root`/config.
+
+    Args:
+      name: one of `SCALES`, or of any file config/{name}.yaml.
+      root: the project's folder.
+    """
+
+    def __init__(self, name: str, root: str | Path = "."):
+        self.name, self.root = name, Path(root)
+        path = self.root / "config" / f"{name}.yaml"
+        if not path.is_file():
+            present = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in ("config", "claims"))
+            raise RarlError(f"{path}: no such scale; {did_you_mean(name, present)}")
+        self.settings: ScaleSettings = _validate(ScaleSettings, _read_yaml(path), str(path))
+        self._path = path
+        self.experiments: dict[str, ExperimentSettings] = {}
+        for experiment in self.settings.experiments:
+            file = self.root / "config" / "experiments" / f"{experiment}.yaml"
+            if not file.is_file():
+                present = sorted(p.stem for p in file.parent.glob("*.yaml"))
+                raise RarlError(f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}")
+            self.experiments[experiment] = _validate(ExperimentSettings, _read_yaml(file), str(file))
+        self.runs: dict[str, Run] = {run.id: run for run in self._runs()}
+        self.datasets: dict[str, Dataset] = {dataset.id: dataset for dataset in self._datasets()}
+        self._check_datasets()
+
+    def _runs(self) -> Iterator[Run]:
+        for name, at_scale in self.settings.experiments.items():
+            experiment = self.experiments[name]
+            for size, chosen in at_scale.task_sets.items():
+                where = f"{self._path}: experiments.{name}.task_sets.{size}"
+                if size not in TASK_SETS:
+                    raise RarlError(f"{where}: Gridroboman has task sets of {', '.join(map(str, TASK_SETS))} tasks")
+                for listed in (*chosen.variants, *chosen.probes):
+                    if listed not in experiment.variants:
+                        raise RarlError(f"{where}: unknown variant {listed!r}; {did_you_mean(listed, experiment.variants)}")
+                for variant in chosen.variants:
+                    for seed in at_scale.seeds or self.settings.seeds:
+                        yield self.run(name, size, variant, seed)
+
+    def run(self, experiment: str, task_set_size: int, variant: str, seed: int, changes: Mapping[str, Any] | None = None) -> Run:
+        """The run of these coordinates, planned or not; `changes` go over everything else (used in the search)."""
+        settings, at_scale = self.experiments[experiment], self.settings.experiments[experiment]
+        chosen = at_scale.task_sets.get(task_set_size)
+        value = merge(settings.base, at_scale.settings)
+        value = merge(value, chosen.settings if chosen else {})
+        value = merge(merge(value, settings.variants[variant]), changes or {})
+        value |= {
+            "experiment": experiment,
+            "environment": settings.environment,
+            "task_set": task_set_size,
+            "variant": variant,
+            "seed": seed,
+        }
+        where = f"config/experiments/{experiment}.yaml with config/{self.name}.yaml, variant {variant!r}"
+        return Run(self.name, _validate(RunSettings, value, where))
+
+    def _datasets(self) -> Iterator[Dataset]:
+        for environment, kinds in self.settings.datasets.items():
+            known = [task.name for task in TASK_SETS[30]]
+            for kind in kinds:
+                for task in known if kind.tasks == "all" else kind.tasks:
+                    if task not in known:
+                        raise RarlError(f"{self._path}: datasets.{environment}: unknown task {task!r}; {did_you_mean(task, known)}")
+                    yield Dataset(environment, task, kind)
+
+    def _check_datasets(self) -> None:
+        for run in self.runs.values():
+            for dataset in self.datasets_of(run):
+                if dataset not in self.datasets:
+                    raise RarlError(f"{self._path}: run {run.id} needs dataset {dataset}, which `datasets` does not make")
+
+    def datasets_of(self, run: Run) -> list[str]:
+        """Ids of the datasets that a run learns from, in the order of its tasks."""
+        s = run.settings
+        return [f"{s.environment}/{s.source}/{task.replace(' ', '-')}" for task in run.tasks]
+
+    def probes(self) -> list[str]:
+        """Ids of the runs whose checkpoints are looked into."""
+        wanted = {
+            (name, size, variant)
+            for name, at_scale in self.settings.experiments.items()
+            for size, chosen in at_scale.task_sets.items()
+            for variant in chosen.probes
+        }
+        return [
+            run.id
+            for run in self.runs.values()
+            if (run.settings.experiment, run.settings.task_set, run.settings.variant) in wanted
+        ]
+
+    def find_run(self, run_id: str) -> Run:
+        """The planned run of this id; an unknown one is an error with the close ones."""
+        if run_id not in self.runs:
+            raise RarlError(f"scale {self.name!r} has no run {run_id!r}; {did_you_mean(run_id, self.runs)}")
+        return self.runs[run_id]
+
+    def find_dataset(self, dataset_id: str) -> Dataset:
+        """The planned dataset of this id; an unknown one is an error with the close ones."""
+        if dataset_id not in self.datasets:
+            raise RarlError(f"scale {self.name!r} has no dataset {dataset_id!r}; {did_you_mean(dataset_id, self.datasets)}")
+        return self.datasets[dataset_id]
+
+
+def default_scale(root: str | Path = ".") -> str:
+    """The scale named in config/config.yaml."""
+    path = Path(root) / "config" / "config.yaml"
+    value = _read_yaml(path)
+    if not isinstance(value, Mapping) or set(value) != {"scale"}:
+        raise RarlError(f"{path}: must hold one key, 'scale'")
+    return value["scale"]

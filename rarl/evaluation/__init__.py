@@ -1,0 +1,1 @@
+"""Roll-outs, and measurements of what retrieval does."""

@@ -1,0 +1,77 @@
+"""Auxiliary losses on the summaries of the retrieval batch (PAPER section 2): action, reward and value prediction.
+
+All three are classifications; rewards and values are two-hot on a grid of supports, as in MuZero.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def two_hot(value: Tensor, support: Tensor) -> Tensor:
+    """Weights on the two neighbours of each value on an evenly spaced grid; their mean is the (clipped) value.
+
+    value (...), support (n,) increasing -> (..., n) that sums to 1.
+    """
+    step = support[1] - support[0]
+    position = ((value - support[0]) / step).clamp(0, len(support) - 1)
+    low = position.floor().clamp(max=len(support) - 2).long()
+    upper = (position - low)[..., None]
+    weights = torch.zeros(*value.shape, len(support), device=value.device, dtype=value.dtype)
+    weights.scatter_(-1, low[..., None], 1 - upper)
+    return weights.scatter_(-1, low[..., None] + 1, upper)
+
+
+def discounted_returns(r: Tensor, discount: float) -> Tensor:
+    """Σ_k discount^k r_{j+k} to the trajectory's end.
+
+    r (..., l), zero at padded steps -> (..., l).
+    """
+    steps = torch.arange(r.shape[-1], device=r.device)
+    powers = (discount ** (steps[:, None] - steps).clamp(min=0).to(r.dtype)).tril()
+    return r @ powers
+
+
+class AuxiliaryLosses(nn.Module):
+    """Predict a_ij, r_ij and the discounted return from step j, from h_ij and b_ij.
+
+    Args:
+      d_h: width of a summary.
+      n_actions: number of actions.
+      reward_range, value_range: ends of the supports.
+      bins: number of supports for values.
+    """
+
+    def __init__(
+        self,
+        d_h: int,
+        n_actions: int,
+        reward_range: tuple[float, float],
+        value_range: tuple[float, float],
+        bins: int = 21,
+    ):
+        super().__init__()
+        self.past, self.future = nn.Linear(d_h, d_h), nn.Linear(d_h, d_h, bias=False)
+        self.register_buffer("reward_support", torch.linspace(*reward_range, 2), persistent=False)
+        self.register_buffer("value_support", torch.linspace(*value_range, bins), persistent=False)
+        self.sizes = (n_actions, 2, bins)
+        self.out = nn.Linear(d_h, sum(self.sizes))
+
+    def forward(self, h: Tensor, b: Tensor, a: Tensor, r: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Mean cross-entropy over real steps, summed over the three predictions.
+
+        h, b (..., d_h); a (...) int64; r, value (...); mask (...) bool or None -> scalar, in nats.
+        """
+        logits = self.out(torch.relu(self.past(h) + self.future(b)))
+        action, reward, returns = logits.split(self.sizes, dim=-1)
+        loss = (
+            F.cross_entropy(action.flatten(0, -2), a.flatten(), reduction="none")
+            + F.cross_entropy(reward.flatten(0, -2), two_hot(r, self.reward_support).flatten(0, -2), reduction="none")
+            + F.cross_entropy(returns.flatten(0, -2), two_hot(value, self.value_support).flatten(0, -2), reduction="none")
+        )
+        if mask is None:
+            return loss.mean()
+        mask = mask.flatten().to(loss.dtype)
+        return (loss * mask).sum() / mask.sum()

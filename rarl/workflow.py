@@ -1,0 +1,93 @@
+"""What the Snakefile asks: the scale, the code that a job depends on, the GPUs of this machine. Imports no torch."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rarl.config import Run, Scale
+from rarl.errors import RarlError, did_you_mean
+from rarl.files import digest
+from rarl.provenance import code_digest
+
+# Per kind of job: the modules it enters by. A change in one of them, or in what they import, makes the job run again;
+# a change of a comment, a docstring or the command line does not.
+ENTRY_MODULES = {
+    "planner": ("rarl.trajectories.generate",),
+    "dqn": ("rarl.trajectories.online_dqn",),
+    "train": ("rarl.training.offline",),
+    "probe": ("rarl.evaluation.probe",),
+    "report": ("rarl.reporting.report",),
+}
+
+# Per source of trajectories: the files of a dataset beside its manifest.
+_ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")
+DATASET_FILES = {
+    source: ("manifest.json", *(f"{name}.npy" for name in (*_ARRAYS, extra)))
+    for source, extra in (("planner", "noise"), ("dqn", "epsilon"))
+}
+
+
+def scale_of(config: Mapping[str, Any], root: str | Path = ".") -> Scale:
+    """The validated scale that a Snakemake `config` asks for.
+
+    Raises:
+        RarlError: a key other than "scale", or a fault in the files of that scale.
+    """
+    for key in config:
+        if key != "scale":
+            raise RarlError(
+                f"--config {key}=...: only 'scale' can be set there ({did_you_mean(key, ['scale'])}); "
+                "settings of runs and datasets belong in the files under config/"
+            )
+    if "scale" not in config:
+        raise RarlError("config/config.yaml: must hold one key, 'scale'")
+    return Scale(str(config["scale"]), root)
+
+
+@functools.cache
+def code_of(kind: str) -> str:
+    """The digest of all code that a job of this kind may run, 12 hex digits."""
+    return code_digest(ENTRY_MODULES[kind])
+
+
+def preview_runs(scale: Scale) -> list[str]:
+    """Ids of the runs that a first look needs: of each experiment the largest task set, with its first seed."""
+    return [run.id for run in scale.runs.values() if _is_first(run, scale)]
+
+
+def _is_first(run: Run, scale: Scale) -> bool:
+    s = run.settings
+    at_scale = scale.settings.experiments[s.experiment]
+    first_seed = (at_scale.seeds or scale.settings.seeds)[0]
+    return s.task_set == max(at_scale.task_sets) and s.seed == first_seed
+
+
+def plan_digest(scale: Scale) -> str:
+    """A digest of what the report of a scale describes: its settings and all planned runs, 12 hex digits."""
+    runs = {run.id: run.digest for run in scale.runs.values()}
+    titles = {name: experiment.title for name, experiment in scale.experiments.items()}
+    return digest({"settings": scale.settings.model_dump(mode="json"), "runs": runs, "titles": titles})
+
+
+def gpus() -> int:
+    """How many NVIDIA GPUs a job of this machine can use: 0 with a CPU build of torch, or if CUDA_VISIBLE_DEVICES says so."""
+    try:
+        if importlib.metadata.version("torch").endswith("+cpu"):
+            return 0
+    except importlib.metadata.PackageNotFoundError:
+        return 0
+    present = len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdecimal()])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return present
+    asked = 0
+    for part in visible.split(","):
+        if part.strip() in ("", "-1"):  # CUDA ignores what follows an invalid entry
+            break
+        asked += 1
+    return min(asked, present)

@@ -1,0 +1,143 @@
+"""The built page: what it must hold, and what it must not."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import synthetic
+from built import Page, build
+
+from rarl.errors import RarlError
+from rarl.files import write_json
+from rarl.reporting import page, report
+from rarl.reporting.statistics import t_interval
+
+
+def test_the_page_holds_what_a_report_must(full_report):
+    text = (full_report / "REPORT.md").read_text()
+    assert text.startswith("**Scale: laptop** — ")
+    assert re.search(r"Of \d+ claims of the paper: ", text.splitlines()[0])
+    for heading in (
+        "Summary",
+        "Claims of the paper",
+        "Questions of our own",
+        "Gridroboman",
+        "Protocol, statistics and verdicts",
+        "Settings searched",
+        "Deviations and choices",
+        "Provenance",
+        "Runs, failures, exclusions",
+        "Limitations",
+        "What was easy, what was difficult",
+        "Questions to the authors",
+    ):
+        assert f"\n## {heading}\n" in text
+    for said in (
+        "✓ supported",
+        "✗ contradicted",
+        "not tested at this scale",
+        "Some CPU",
+        "f" * 12,
+        "rarl train",
+        "planned, no",
+    ):
+        assert said in text or said in (full_report / "tables" / "runs.csv").read_text()
+    assert "54 of 56 planned" not in text
+    assert "55 of 56 planned runs used (1 missing)" in text
+
+
+def test_numbers_on_the_page_are_those_of_the_tables(full_report):
+    """A verdict's interval is computed again from the CSV with one row per run."""
+    runs = pd.read_csv(full_report / "tables" / "runs.csv")
+    claims = pd.read_csv(full_report / "tables" / "claims.csv").set_index("id")
+    here = runs[(runs["task_set"] == "30-tasks") & runs["usable"]]
+    scores = here.groupby("variant")["score"]
+    expected = scores.mean()["ra-dqn-hidden"] - scores.mean()["dqn-hidden"]
+    assert claims.loc["C3c-hidden", "estimate"] == pytest.approx(expected, abs=1e-5)
+    assert f"{expected:+.3f}" in (full_report / "REPORT.md").read_text()
+    aggregate = pd.read_csv(full_report / "tables" / "gridroboman-aggregate.csv")
+    row = aggregate[(aggregate["task_set"] == "30-tasks") & (aggregate["variant"] == "oracle")].iloc[0]
+    interval = t_interval(here[here["variant"] == "oracle"]["score"])
+    assert (row["low"], row["high"]) == (pytest.approx(interval.low, abs=1e-5), pytest.approx(interval.high, abs=1e-5))
+
+
+def test_one_row_per_run(full_project, full_report):
+    runs = pd.read_csv(full_report / "tables" / "runs.csv")
+    assert sorted(runs["run"]) == sorted(full_project[1])
+    assert runs["status"].value_counts().to_dict() == {"finished": 55, "missing": 1}
+
+
+def test_the_page_needs_nothing_but_itself(full_report):
+    html = (full_report / "report.html").read_text()
+    seen = Page(html)
+    assert "script" not in seen.tags
+    assert "link" not in seen.tags
+    assert seen.references
+    assert all(ref.startswith(("data:image/", "#")) for ref in seen.references)
+    assert not re.search(r"url\(|@import", html)
+    assert len(seen.alts) >= 10
+    assert all(len(alt) > 20 for alt in seen.alts)
+    anchors = {ref[1:] for ref in seen.references if ref.startswith("#")}
+    assert all(f'id="{anchor}"' in html for anchor in anchors)
+
+
+def test_every_table_is_a_table(full_report):
+    text = "".join(Page((full_report / "report.html").read_text()).text)
+    assert ":--" not in text
+    assert "--:" not in text
+    assert "{{" not in text
+
+
+def test_markdown_links_and_images_exist(full_report):
+    text = (full_report / "REPORT.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert any(link.startswith("figures/") for link in links)
+    assert any(link.startswith("tables/") for link in links)
+    for link in links:
+        assert (full_report / link).is_file(), link
+    made = {f"figures/{path.name}" for path in (full_report / "figures").glob("*.svg")}
+    assert made <= set(links)
+
+
+def test_search_record_is_shown_and_a_damaged_one_named(tmp_path):
+    synthetic.write_project(tmp_path)
+    entry = {"setting": "learning rate", "values": [0.001, 0.0003], "chosen": 0.001, "evidence": "3 seeds, task 1"}
+    write_json(tmp_path / "results/search/gridroboman.json", [entry])
+    (tmp_path / "results/search/other.json").write_text("{")
+    text, _ = build(tmp_path)
+    assert "| learning rate | 0.001, 0.0003 | 0.001 | 3 seeds, task 1 |" in text
+    assert "results/search/other.json" in text
+
+
+def test_choices_name_the_values_that_were_run(full_report):
+    text = (full_report / "REPORT.md").read_text()
+    assert "| Discount | 0.99 | a setting of the scale (0.9) |" in text
+
+
+def test_texts_are_complete(tmp_path):
+    texts = report.read_texts()
+    assert len(texts["choices"]) >= 10
+    assert texts["easy"]
+    assert texts["difficult"]
+    assert texts["questions"]
+    path = tmp_path / "choices.yaml"
+    path.write_text("choices:\n- {what: x, kind: other, paper: p, here: h, why: w, effect: e}\n")
+    with pytest.raises(RarlError, match="kind"):
+        report.read_texts(path)
+
+
+def test_images_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(RarlError, match=r"gone\.svg"):
+        page.to_html("![x](gone.svg)\n", tmp_path, title="t")
+    with pytest.raises(RarlError, match="an image must be one of"):
+        page.to_html("![x](code.js)\n", tmp_path, title="t")
+
+
+def test_no_torch_at_start():
+    """A report must not wait for torch to load."""
+    code = "import sys, rarl.reporting.report as r; r.load_sections(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,32 @@
+# One run: results/{scale}/runs/{run}/ (small, in git) and results/{scale}/checkpoints/{run}/ (DVC).
+# A run that was stopped goes on from scratch/{scale}/runs/{run}/, which is no output: Snakemake deletes outputs before a job.
+
+
+rule train_run:
+    input:
+        manifests=manifests_of,
+    output:
+        record=f"results/{S}/runs/{{run}}/run.json",
+        evaluations=f"results/{S}/runs/{{run}}/evaluations.csv",
+        training=f"results/{S}/runs/{{run}}/training.csv",
+        checkpoint=f"results/{S}/checkpoints/{{run}}/checkpoint.pt",
+        checksum=f"results/{S}/checkpoints/{{run}}/checkpoint.pt.sha256",
+    log:
+        f"logs/{S}/train/{{run}}.log",
+    benchmark:
+        f"benchmarks/{S}/train/{{run}}.tsv"
+    conda:
+        "../envs/rarl.yaml"
+    priority: first_look
+    threads: lambda wildcards: SCALE.runs[wildcards.run].settings.threads
+    resources:
+        gpu=GPU,
+    params:
+        scale=S,
+        digest=lambda wildcards: SCALE.runs[wildcards.run].digest,
+        code=CODE["train"],
+    message:
+        "training {wildcards.run}"
+    shell:
+        "python -m rarl train --scale {params.scale} --digest {params.digest} --record-failure"
+        " {wildcards.run} > {log} 2>&1"
