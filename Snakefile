@@ -26,21 +26,29 @@ rule all:
         run_targets(SCALE.runs),
         probe_targets(SCALE.probes()),
         rules.make_report.output,
+    message:
+        f"everything of scale {S}; the report is reports/{S}/report.html"
 
 
 rule datasets:
     input:
         dataset_targets(),
+    message:
+        f"all datasets of scale {S}"
 
 
 rule train:
     input:
         run_targets(SCALE.runs),
+    message:
+        f"all runs of scale {S}"
 
 
 rule probes:
     input:
         probe_targets(SCALE.probes()),
+    message:
+        f"all probes of scale {S}"
 
 
 rule preview:

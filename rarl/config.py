@@ -50,6 +50,7 @@ class RetrievalSettings(Settings):
     k_traj: int = Field(10, ge=1, description="trajectories kept")
     k_states: int = Field(10, ge=1, description="states kept by attention")
     step_stride: int = Field(1, ge=1, description="every how many steps a retrieved trajectory is looked at")
+    standardise: bool = Field(True, description="bring what is read to mean 0 and variance 1 over the batch")
     trajectory_inputs: Literal["state", "state+action+reward"] = "state"
     bottleneck: float = Field(0.3, ge=0, description="beta, weight of KL(p || r); 0: no bottleneck, z is not drawn")
     auxiliary: float = Field(0.1, ge=0, description="weight of action, reward and value prediction from the summaries")
@@ -82,6 +83,8 @@ class LearningSettings(Settings):
     batch_states: int = Field(256, ge=1, description="states in a learner batch, spread evenly over its tasks")
     tasks_per_batch: int | None = Field(None, ge=1, description="tasks in a learner batch; null: all")
     learning_rate: float = Field(3e-4, gt=0)
+    encoder_rate: float = Field(1.0, gt=0, description="the encoder's learning rate, as a multiple")
+    retrieval_rate: float = Field(1.0, gt=0, description="the retrieval process's (with auxiliary heads), as a multiple")
     warm_up_updates: int = Field(0, ge=0, description="the learning rate rises linearly over so many updates")
     decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the learning rate falls linearly")
     decay_to: float = Field(1.0, ge=0, le=1, description="share of the learning rate that is left at the end")

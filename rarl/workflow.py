@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,20 @@ from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
 from rarl.provenance import code_digest
 
-# Per kind of job: the modules it enters by. A change in one of them, or in what they import, makes the job run again;
-# a change of a comment, a docstring or the command line does not.
-ENTRY_MODULES = {
-    "planner": ("rarl.trajectories.generate",),
-    "dqn": ("rarl.trajectories.online_dqn",),
-    "train": ("rarl.training.offline",),
-    "probe": ("rarl.evaluation.probe",),
-    "report": ("rarl.reporting.report",),
+# Per kind of job: the modules it enters by, and modules that these import for other kinds. A change in what a job may
+# run makes it run again; a change of a comment, a docstring or the command line does not.
+ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "planner": (("rarl.trajectories.make",), ("rarl.trajectories.online_dqn",)),
+    "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate",)),
+    "train": (("rarl.training.offline",), ()),
+    "probe": (("rarl.evaluation.probe",), ()),
+    "report": (("rarl.reporting.report",), ()),
 }
+
+# What can change no number: pictures, progress lines, records of the machine. The values that `rarl.config` reads are in
+# the digests of datasets and runs, so that a new setting of one environment leaves the runs of another alone.
+_NEUTRAL = ("rarl.config", "rarl.provenance", "rarl.training.progress")
+_PICTURES = ("rarl.envs.gridroboman.render",)
 
 # Per source of trajectories: the files of a dataset beside its manifest.
 _ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")
@@ -51,8 +57,20 @@ def scale_of(config: Mapping[str, Any], root: str | Path = ".") -> Scale:
 
 @functools.cache
 def code_of(kind: str) -> str:
-    """The digest of all code that a job of this kind may run, 12 hex digits."""
-    return code_digest(ENTRY_MODULES[kind])
+    """The digest of all code by which a job of this kind can change its products, 12 hex digits."""
+    modules, others = ENTRY_MODULES[kind]
+    exclude = others if kind == "report" else (*others, *_NEUTRAL, *_PICTURES)
+    return code_digest(modules, exclude=exclude)
+
+
+def prepare_environment() -> None:
+    """Set the environment variables that jobs inherit.
+
+    Jobs use the Python of this Snakemake, also where nobody has activated its environment; a job is one process on its
+    `threads`, so libraries must not start one thread per core beside it.
+    """
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def preview_runs(scale: Scale) -> list[str]:
@@ -74,14 +92,14 @@ def plan_digest(scale: Scale) -> str:
     return digest({"settings": scale.settings.model_dump(mode="json"), "runs": runs, "titles": titles})
 
 
-def gpus() -> int:
-    """How many NVIDIA GPUs a job of this machine can use: 0 with a CPU build of torch, or if CUDA_VISIBLE_DEVICES says so."""
+def gpus(devices: str | Path = "/dev") -> int:
+    """How many NVIDIA GPUs jobs can use: none with a CPU build of torch, or if CUDA_VISIBLE_DEVICES hides them."""
     try:
         if importlib.metadata.version("torch").endswith("+cpu"):
             return 0
     except importlib.metadata.PackageNotFoundError:
         return 0
-    present = len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdecimal()])
+    present = sum(path.name.removeprefix("nvidia").isdecimal() for path in Path(devices).glob("nvidia*"))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return present

@@ -28,6 +28,7 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
             k_states=r.k_states,
             summariser=r.summariser,
             slot_heads=r.slot_heads,
+            standardise=r.standardise,
         )
     return ValueNetwork(
         agent.encoder,

@@ -65,8 +65,19 @@ class OfflineLearner:
             self.auxiliary.to(self.device)
         self.parameters = [*self.network.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         self.retrieval_parameters = list(self.network.retrieval.parameters()) if self.network.retrieval else []
+        slow = [*self.retrieval_parameters, *(self.auxiliary.parameters() if self.auxiliary else ())]
+        encoder = list(self.network.encoder.parameters())
+        apart = {id(p) for p in (*slow, *encoder)}
+        groups = [
+            {"params": [p for p in self.parameters if id(p) not in apart], "multiple": 1.0},
+            {"params": encoder, "multiple": learning.encoder_rate},
+            {"params": slow, "multiple": learning.retrieval_rate},
+        ]
         self.optimiser = torch.optim.Adam(
-            self.parameters, learning.learning_rate, eps=learning.adam_epsilon, fused=self.device.type == "cuda"
+            [group for group in groups if group["params"]],
+            learning.learning_rate,
+            eps=learning.adam_epsilon,
+            fused=self.device.type == "cuda",
         )
 
     # --- one learner step ---------------------------------------------------------------------------------------------
@@ -121,7 +132,7 @@ class OfflineLearner:
         loss.backward()
         scalars["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, learning.max_gradient_norm)
         for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = group["multiple"] * self._learning_rate()
         self.optimiser.step()
         self.updates_done += 1
         self._move_target()
@@ -140,6 +151,8 @@ class OfflineLearner:
         s = self.settings.learning
         if s.target_rate is not None:
             torch._foreach_lerp_(list(self.target.parameters()), list(self.network.parameters()), s.target_rate)
+            for mine, online in zip(self.target.buffers(), self.network.buffers(), strict=True):
+                mine.copy_(online)
         elif self.updates_done % s.target_period_updates == 0:
             self.target.load_state_dict(self.network.state_dict())
 

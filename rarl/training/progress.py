@@ -57,7 +57,9 @@ class Progress:
                 width = (
                     {"dynamic_ncols": True} if os.get_terminal_size(self._stream.fileno()).columns else {"ncols": 80}
                 )
-                self._bar = tqdm(total=self.total, initial=self._first, file=self._stream, unit=f" {self._unit}", **width)
+                self._bar = tqdm(
+                    total=self.total, initial=self._first, file=self._stream, unit=f" {self._unit}", **width
+                )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -21,9 +21,11 @@ import os, sys, time
 sys.path.insert(0, {project!r})
 from rarl.training.run_folder import RunFolder
 with RunFolder(sys.argv[1], "toy/seed-0"):
-    if len(sys.argv) > 2 and os.fork():
-        print("held", flush=True); os._exit(0)
-    print("held", flush=True)
+    child = os.fork() if len(sys.argv) > 2 else None
+    if child != 0:
+        os.write(1, b"held\\n")
+    if child:
+        os._exit(0)
     time.sleep(30)
 """
 

@@ -223,7 +223,7 @@ def serve() -> None:
                 os.dup2(descriptor, 2)
                 # Only a power cut needs it, which no test makes; the toys would mostly wait for the disk.
                 pause = request["options"].pop("fsync_seconds", 0.0)
-                os.fsync = lambda descriptor: time.sleep(pause)
+                os.fsync = lambda descriptor, pause=pause: time.sleep(pause)
                 try:
                     code = main(request["options"])
                 except Exception:

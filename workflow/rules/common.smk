@@ -1,21 +1,16 @@
 # The scale and the names that all rules share. What can be plain Python is in rarl/workflow.py.
 
 import json
-import os
 import re
 import socket
-import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from rarl.errors import RarlError
-from rarl.workflow import DATASET_FILES, code_of, gpus, plan_digest, preview_runs, scale_of
+from rarl.workflow import DATASET_FILES, code_of, gpus, plan_digest, prepare_environment, preview_runs, scale_of
 
-# Jobs use the Python of this Snakemake, also where nobody has activated its environment; a job is one process on its
-# `threads`, so libraries must not start one thread per core beside it.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+prepare_environment()
 
 # A fault in config/ is told here, before any job starts.
 try:
@@ -58,14 +53,39 @@ def manifests_of(wildcards):
     return [f"data/{S}/{dataset}/manifest.json" for dataset in SCALE.datasets_of(SCALE.runs[wildcards.run])]
 
 
+def report_inputs(runs):
+    """The files that a report about these runs reads."""
+    datasets = dict.fromkeys(dataset for run in runs for dataset in SCALE.datasets_of(SCALE.runs[run]))
+    return [
+        *(f"data/{S}/{dataset}/manifest.json" for dataset in datasets),
+        *(path for path in run_targets(runs) if "/checkpoints/" not in path),
+        *probe_targets([run for run in SCALE.probes() if run in runs]),
+    ]
+
+
+def digest_of_dataset(source):
+    """The digest of the settings of a dataset, given its task."""
+    return lambda wildcards: SCALE.find_dataset(f"gridroboman/{source}/{wildcards.task}").digest
+
+
+def digest_of_run(wildcards):
+    """The digest of the settings of a run."""
+    return SCALE.runs[wildcards.run].digest
+
+
+def threads_of_run(wildcards):
+    """The threads that a run computes with."""
+    return SCALE.runs[wildcards.run].settings.threads
+
+
 def first_look(wildcards):
     """Jobs that the preview waits for come first."""
     return 20 if wildcards.run in FIRST else 0
 
 
-# workflow/unlock.py reads this after a kill: a lock is stale if the process that took it is gone.
+# workflow/unlock.py reads this after a kill: only on the same machine can it see whether the process is gone.
 onstart:
-    Path(".snakemake/holder.json").write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    Path(".snakemake/holder.json").write_text(json.dumps({"host": socket.gethostname()}))
 
 
 onerror:

@@ -1,10 +1,6 @@
 # One folder of trajectories per task and source: data/{scale}/{environment}/{source}/{task}/
 
 
-def dataset_digest(source):
-    return lambda wildcards: SCALE.find_dataset(f"gridroboman/{source}/{wildcards.task}").digest
-
-
 rule make_planner_dataset:
     output:
         [f"data/{S}/gridroboman/planner/{{task}}/{name}" for name in DATASET_FILES["planner"]],
@@ -12,12 +8,12 @@ rule make_planner_dataset:
         f"logs/{S}/datasets/gridroboman/planner/{{task}}.log",
     benchmark:
         f"benchmarks/{S}/datasets/gridroboman/planner/{{task}}.tsv"
+    priority: 40
     conda:
         "../envs/rarl.yaml"
-    priority: 40
     params:
         scale=S,
-        digest=dataset_digest("planner"),
+        digest=digest_of_dataset("planner"),
         code=CODE["planner"],
     message:
         "dataset gridroboman/planner/{wildcards.task}"
@@ -33,12 +29,12 @@ rule make_dqn_dataset:
         f"logs/{S}/datasets/gridroboman/dqn/{{task}}.log",
     benchmark:
         f"benchmarks/{S}/datasets/gridroboman/dqn/{{task}}.tsv"
+    priority: 10
     conda:
         "../envs/rarl.yaml"
-    priority: 10
     params:
         scale=S,
-        digest=dataset_digest("dqn"),
+        digest=digest_of_dataset("dqn"),
         code=CODE["dqn"],
     message:
         "dataset gridroboman/dqn/{wildcards.task}"

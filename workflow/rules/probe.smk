@@ -14,15 +14,15 @@ rule probe_run:
         f"logs/{S}/probe/{{run}}.log",
     benchmark:
         f"benchmarks/{S}/probe/{{run}}.tsv"
+    priority: first_look
     conda:
         "../envs/rarl.yaml"
-    priority: first_look
-    threads: lambda wildcards: SCALE.runs[wildcards.run].settings.threads
+    threads: threads_of_run
     resources:
         gpu=GPU,
     params:
         scale=S,
-        digest=lambda wildcards: SCALE.runs[wildcards.run].digest,
+        digest=digest_of_run,
         code=CODE["probe"],
     message:
         "looking into {wildcards.run}"

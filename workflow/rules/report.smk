@@ -1,4 +1,5 @@
-# Tables, figures and pages from the runs: reports/{scale}/, and a first look from part of them in reports/{scale}/preview/.
+# Tables, figures and pages from the runs: reports/{scale}/, and a first look from part of
+# them in scratch/{scale}/preview/, which is nobody's result.
 
 # Not Python, so not covered by the code's digest.
 REPORT_TEXTS = [
@@ -7,17 +8,6 @@ REPORT_TEXTS = [
     *sorted(map(str, Path("rarl/reporting/templates").glob("*"))),
     *sorted(map(str, Path("results/search").glob("*"))),
 ]
-
-
-def report_inputs(runs):
-    """The files that a report about these runs reads."""
-    probed = [run for run in SCALE.probes() if run in runs]
-    datasets = dict.fromkeys(dataset for run in runs for dataset in SCALE.datasets_of(SCALE.runs[run]))
-    return [
-        *(f"data/{S}/{dataset}/manifest.json" for dataset in datasets),
-        *(path for path in run_targets(runs) if "/checkpoints/" not in path),
-        *probe_targets(probed),
-    ]
 
 
 rule make_report:
@@ -57,7 +47,7 @@ rule make_report:
         plan=plan_digest(SCALE),
         code=CODE["report"],
     message:
-        f"report of scale {S}"
+        f"the report: reports/{S}/report.html"
     shell:
         "python -m rarl report --scale {params.scale} > {log} 2>&1"
 
@@ -67,19 +57,19 @@ rule make_preview:
         results=report_inputs([run for run in SCALE.runs if run in FIRST]),
         texts=REPORT_TEXTS,
     output:
-        f"reports/{S}/preview/report.html",
+        f"scratch/{S}/preview/report.html",
     log:
         f"logs/{S}/preview.log",
     benchmark:
         f"benchmarks/{S}/preview.tsv"
+    priority: 30
     conda:
         "../envs/rarl.yaml"
-    priority: 30
     params:
         scale=S,
         plan=plan_digest(SCALE),
         code=CODE["report"],
     message:
-        f"preview of the report of scale {S}"
+        f"a preview, from the first runs: scratch/{S}/preview/report.html"
     shell:
         "python -m rarl report --scale {params.scale} --preview > {log} 2>&1"

@@ -15,15 +15,15 @@ rule train_run:
         f"logs/{S}/train/{{run}}.log",
     benchmark:
         f"benchmarks/{S}/train/{{run}}.tsv"
+    priority: first_look
     conda:
         "../envs/rarl.yaml"
-    priority: first_look
-    threads: lambda wildcards: SCALE.runs[wildcards.run].settings.threads
+    threads: threads_of_run
     resources:
         gpu=GPU,
     params:
         scale=S,
-        digest=lambda wildcards: SCALE.runs[wildcards.run].digest,
+        digest=digest_of_run,
         code=CODE["train"],
     message:
         "training {wildcards.run}"

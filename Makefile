@@ -1,0 +1,76 @@
+# `make` lists the targets. Needs Python 3.11 or newer, git and make; the rest comes into .venv.
+# SCALE=smoke|laptop|workstation|paper (default: config/config.yaml), CORES=4 (default: all).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+# Its name holds the place, because a virtual environment cannot be moved.
+STAMP := $(VENV)/.complete-$(shell pwd | cksum | cut -d ' ' -f 1)
+SCALE ?=
+CORES ?= all
+PYTEST ?=
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+snakemake = snakemake --cores $(CORES) $(if $(SCALE),--config scale=$(SCALE))
+code = rarl tests workflow
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.txt requirements.lock pyproject.toml workflow/install.sh
+	@workflow/install.sh $(VENV) $(STAMP)
+
+.PHONY: install
+install: $(STAMP) ## the virtual environment .venv with pinned dependencies
+
+.PHONY: reproduce
+reproduce: $(STAMP) ## datasets, runs, tables, figures and report; stop with Ctrl-C, start again to go on
+	@python -m rarl plan $(if $(SCALE),--scale $(SCALE))
+	@python workflow/unlock.py
+	@$(snakemake) -- all preview
+
+.PHONY: smoke
+smoke: $(STAMP) ## the whole workflow in five minutes, with a few learner steps per run: a taste, no results
+	@python workflow/unlock.py
+	@snakemake --cores $(CORES) --config scale=smoke -- all
+
+.PHONY: test
+test: $(STAMP) ## all tests, those of the workflow too; PYTEST='-k name' chooses
+	@OMP_NUM_THREADS=1 pytest -q --numprocesses auto --maxprocesses 4 --dist loadgroup $(PYTEST)
+
+.PHONY: lint
+lint: $(STAMP) ## style and faults of code and rules
+	@ruff check $(code)
+	@ruff format --check $(code)
+	@snakefmt --line-length 120 --check Snakefile workflow
+	@snakemake --lint
+
+.PHONY: format
+format: $(STAMP) ## put code, rules and schemas into their canonical form
+	@ruff check --fix --quiet $(code)
+	@ruff format $(code)
+	@snakefmt --line-length 120 Snakefile workflow
+	@python -m rarl.schemas
+
+.PHONY: bench
+bench: $(STAMP) ## speed of environment, sampling and learner steps
+	@python -m rarl bench
+
+.PHONY: record
+record: $(STAMP) ## bring the default scale up to date and let DVC note what belongs to this commit
+	@if [ -n "$(SCALE)" ]; then echo "DVC keeps the scale of config/config.yaml; change it there instead of SCALE="; exit 1; fi
+	@python workflow/unlock.py
+	@$(snakemake) -- all
+	@dvc commit --force
+	@echo "Recorded. Next: git add dvc.lock results reports && git commit; dvc push"
+
+.PHONY: clean
+clean: ## remove caches and logs; results and the state of stopped runs stay
+	@rm -rf logs benchmarks .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	@find $(code) -name __pycache__ -type d -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove .venv too
+	@rm -rf $(VENV)

@@ -1,0 +1,50 @@
+"""What `snakemake all` will do at a scale, and about how long that takes on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rarl.config import Scale
+from rarl.training.device import visible_gpus
+from rarl.training.progress import duration
+
+_REFERENCE_SECONDS = 0.27  # of `_reference_work` on the core that `about_core_minutes` was measured on
+
+
+def _reference_work() -> float:
+    """Seconds of one core for a fixed piece of arithmetic, the best of three."""
+    import numpy as np
+
+    a = np.random.default_rng(0).standard_normal((256, 256), dtype=np.float32)
+    best = float("inf")
+    for _ in range(3):
+        started = time.process_time()
+        b = a
+        for _ in range(150):
+            b = np.tanh(a @ b)
+        best = min(best, time.process_time() - started)
+    return best
+
+
+def describe_plan(scale: Scale) -> str:
+    """A few lines for a person: products, what is there already, time."""
+    root = scale.root
+    runs = list(scale.runs)
+    done = [run for run in runs if (root / "results" / scale.name / "runs" / run / "run.json").is_file()]
+    made = [d for d in scale.datasets if (root / "data" / scale.name / d / "manifest.json").is_file()]
+    cores, gpus = os.cpu_count() or 1, visible_gpus()
+    slowness = _reference_work() / _REFERENCE_SECONDS
+    left = scale.settings.about_core_minutes * (1 - len(done) / max(len(runs), 1))
+    seconds = 60 * left * slowness / cores
+    where = f"{cores} CPU core{'s' * (cores > 1)}" + (f" and {len(gpus)} GPU{'s' * (len(gpus) > 1)}" if gpus else ", no GPU")
+    return "\n".join(
+        [
+            f"Scale {scale.name}: {scale.settings.description}",
+            f"  datasets  {len(scale.datasets)} ({len(made)} there)",
+            f"  runs      {len(runs)} ({len(done)} finished), {len(scale.probes())} of them looked into",
+            f"  report    reports/{scale.name}/report.html, a preview as soon as the first seed is through",
+            f"About {duration(seconds)} on this machine ({where}; a core here takes {slowness:.1f} times the reference's time).",
+            "Stop at any time with Ctrl-C; the same command goes on where it stopped.",
+        ]
+    )

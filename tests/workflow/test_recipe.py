@@ -1,0 +1,275 @@
+"""How Snakemake and DVC decide what runs again, proved with the real tools, real git and real (short) training."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from workflow_project import DQN, RA_DQN, Project, jobs_in
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+AFTER_A_RUN = {"probe_run": 1, "make_report": 1}
+
+
+def test_reproduce_makes_everything(recorded: Project) -> None:
+    output = (recorded.store / "reproduce.txt").read_text()
+    assert jobs_in(output) == {
+        "make_planner_dataset": 10,
+        "train_run": 2,
+        "probe_run": 1,
+        "make_preview": 1,
+        "make_report": 1,
+    }
+    assert "Scale tiny: Two short runs." in output.splitlines()[0]
+    for path in ("reports/tiny/REPORT.md", "reports/tiny/report.html", "scratch/tiny/preview/report.html"):
+        assert (recorded.folder / path).stat().st_size > 1000
+    record = json.loads(recorded.product("runs", DQN, "run.json").read_text())
+    assert (record["status"], record["updates"]) == ("finished", 6)
+
+
+def test_git_holds_the_small_products_and_dvc_the_large_ones(recorded: Project) -> None:
+    held = recorded.run("git", "ls-files").split()
+    assert f"results/tiny/runs/{DQN}/run.json" in held
+    assert f"results/tiny/probes/{RA_DQN}/gallery.json" in held
+    assert "reports/tiny/REPORT.md" in held
+    assert not [
+        path for path in held if path.startswith(("data/", "scratch/", ".snakemake/", "results/tiny/checkpoints/"))
+    ]
+    assert recorded.run("git", "status", "--porcelain") == ""
+    tracked = recorded.run("dvc", "list", "--recursive", "--dvc-only", ".").split()
+    assert f"results/tiny/checkpoints/{DQN}/checkpoint.pt" in tracked
+    assert "data/tiny/gridroboman/planner/lift-red/observations.npy" in tracked
+
+
+def test_nothing_is_left_to_do(project: Project) -> None:
+    assert project.planned() == {}
+    assert project.stages() == []
+    assert "up to date" in project.run("dvc", "status")
+    assert "Running" not in project.run("dvc", "repro")
+
+
+def test_a_clone_with_pulled_data_has_nothing_to_do(recorded: Project, tmp_path: Path) -> None:
+    clone = recorded.clone(tmp_path / "clone")
+    # A taste of another scale before the pull must not be in its way.
+    clone.snakemake("--config", "scale=smoke", "--", "data/smoke/gridroboman/planner/lift-red/manifest.json")
+    clone.run("dvc", "pull")
+    assert clone.planned() == {}
+    # Neither git nor DVC keeps times, so they may not matter.
+    for path in clone.folder.rglob("*"):
+        if path.is_file() and not {".git", ".dvc", ".snakemake"} & set(path.relative_to(clone.folder).parts):
+            os.utime(path)
+    assert clone.planned() == {}
+    assert clone.stages() == []
+    assert clone.planned("--config", "scale=smoke", "--", "data/smoke/gridroboman/planner/lift-red/manifest.json") == {}
+    assert "missing provenance" not in clone.snakemake("-n", "all")
+
+
+def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: Path) -> None:
+    clone = recorded.clone(tmp_path / "clone")
+    assert clone.planned() == {"make_planner_dataset": 10, "train_run": 2, **AFTER_A_RUN}
+
+
+def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) -> None:
+    before = project.product("runs", DQN, "run.json").read_bytes()
+    project.edit(
+        "config/experiments/gridroboman.yaml",
+        "  ra-dqn-hidden: {agent: {kind: ra-dqn, task: hidden}}",
+        "  ra-dqn-hidden: {agent: {kind: ra-dqn, task: hidden, retrieval: {bottleneck: 0.01}}}",
+    )
+    assert project.planned() == {"train_run": 1, **AFTER_A_RUN}
+    output = project.run("dvc", "repro")
+    assert jobs_in(output) == {"train_run": 1, **AFTER_A_RUN}
+    assert "Stage 'datasets' didn't change, skipping" in output
+    assert project.product("runs", DQN, "run.json").read_bytes() == before
+    record = json.loads(project.product("runs", RA_DQN, "run.json").read_text())
+    assert record["config"]["agent"]["retrieval"]["bottleneck"] == 0.01
+    assert project.planned() == {}
+    assert "up to date" in project.run("dvc", "status")
+
+    # Back to the commit, with its data: no file of the other setting may pass for one of this.
+    project.run("git", "checkout", "--quiet", "--force", "HEAD")
+    project.run("dvc", "checkout", "--force")
+    assert project.planned() == {}
+    project.edit(
+        "config/experiments/gridroboman.yaml",
+        "task: hidden}}\n  ra-dqn-observed",
+        "task: hidden, retrieval: {bottleneck: 0.01}}}\n  ra-dqn-observed",
+    )
+    assert project.planned() == {"train_run": 1, **AFTER_A_RUN}
+
+
+def test_each_kind_of_change_reaches_what_it_concerns(project: Project) -> None:
+    everything = {"make_planner_dataset": 10, "train_run": 2, **AFTER_A_RUN}
+
+    def other_seed(settings: dict) -> None:
+        settings["datasets"]["gridroboman"][0]["seed"] = 1
+
+    for change, jobs, stages in [
+        (lambda: project.scale(other_seed), everything, ["datasets", "runs", "probes", "report", "provenance"]),
+        (lambda: project.append("config/claims.yaml", "# a remark\n"), {"make_report": 1}, ["report", "provenance"]),
+        (
+            lambda: project.append("rarl/training/loop.py", "# a remark\n"),
+            {},
+            ["runs", "probes", "report", "provenance"],
+        ),
+        (
+            lambda: project.append("rarl/training/loop.py", "ANOTHER = 1\n"),
+            {"train_run": 2, **AFTER_A_RUN},
+            ["runs", "probes", "report", "provenance"],
+        ),
+        (
+            lambda: project.append("rarl/reporting/tables.py", "ANOTHER = 1\n"),
+            {"make_report": 1},
+            ["report", "provenance"],
+        ),
+        (
+            lambda: project.append("workflow/rules/train.smk", "# a remark\n"),
+            {},
+            ["runs", "probes", "report", "provenance"],
+        ),
+    ]:
+        change()
+        assert project.planned() == jobs
+        # DVC names a stage as soon as one before it is to run, whether or not that will change anything.
+        assert project.stages() == stages
+        project.run("git", "checkout", "--quiet", "--", ".")
+    assert project.planned() == {}
+
+
+def test_a_comment_in_the_code_trains_nothing_in_dvc_either(project: Project) -> None:
+    record = project.product("runs", DQN, "run.json").read_bytes()
+    project.append("rarl/agents/losses.py", "# a remark\n")
+    output = project.run("dvc", "repro")
+    assert jobs_in(output) == {}
+    assert "Running stage 'runs'" in output
+    assert project.product("runs", DQN, "run.json").read_bytes() == record
+    assert project.stages() == []
+
+
+def test_lost_files_are_made_again(project: Project) -> None:
+    shutil.rmtree(project.folder / "reports/tiny/figures")
+    project.product("probes", RA_DQN, "attention.csv").unlink()
+    assert jobs_in(project.snakemake("all")) == AFTER_A_RUN
+    assert project.product("probes", RA_DQN, "attention.csv").is_file()
+    assert any((project.folder / "reports/tiny/figures").glob("*.svg"))
+    shutil.rmtree(project.folder / "results/tiny/checkpoints/gridroboman/10-tasks/ra-dqn-hidden")
+    assert project.planned() == {"train_run": 1, **AFTER_A_RUN}
+    (project.folder / "data/tiny/gridroboman/planner/lift-red/rewards.npy").unlink()
+    assert project.planned() == {"make_planner_dataset": 1, "train_run": 2, **AFTER_A_RUN}
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen, output: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < end, output.read_text()
+        time.sleep(0.05)
+
+
+def test_killed_and_stopped_workflows_go_on(project: Project, tmp_path: Path) -> None:
+    def longer(settings: dict) -> None:
+        at_scale = settings["experiments"]["gridroboman"]
+        at_scale["settings"] |= {"updates": 5000, "log_every": 10}
+        at_scale["settings"]["evaluation"]["every_updates"] = 5000
+        at_scale["task_sets"][10] = {"variants": ["dqn-hidden"]}
+
+    project.scale(longer)
+    output, record = tmp_path / "output.txt", project.product("runs", DQN, "run.json")
+    progress = project.folder / "scratch" / "tiny" / "runs" / DQN / "training.csv"
+
+    def rows() -> int:
+        return len(progress.read_text().splitlines()) if progress.is_file() else 0
+
+    # The power fails.
+    workflow = project.start("snakemake", "--cores", "1", "all", output=output)
+    until(lambda: rows() > 20, workflow, output)
+    assert "A workflow is running" in project.run("python", "workflow/unlock.py", expect=1)
+    workflow.kill()
+    workflow.wait()
+    assert "goes on where it stopped" in project.run("python", "workflow/unlock.py", expect=1)  # its job still works
+    os.killpg(workflow.pid, signal.SIGKILL)
+    assert not record.exists()
+    assert not project.product("checkpoints", DQN, "checkpoint.pt").exists()
+    assert "--unlock" in project.snakemake("all", expect=1)
+    until_gone(workflow.pid)
+    assert "removing its lock" in project.run("python", "workflow/unlock.py")
+    assert project.run("python", "workflow/unlock.py") == ""
+
+    # Ctrl-C.
+    reached = rows()
+    workflow = project.start("snakemake", "--cores", "1", "all", output=output)
+    until(lambda: rows() > reached + 20, workflow, output)
+    os.killpg(workflow.pid, signal.SIGINT)
+    assert workflow.wait(60) != 0
+    assert not record.exists()
+    assert project.run("python", "workflow/unlock.py") == ""
+
+    project.snakemake("train")
+    found = json.loads(record.read_text())
+    assert (found["status"], found["updates"], found["resumed"]) == ("finished", 5000, 2)
+    assert project.planned("train") == {}
+
+
+def until_gone(group: int) -> None:
+    """Wait until no process of a group is left."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("updates: 6\n", "update: 6\n", "unknown key 'update'; did you mean 'updates'"),
+        ("updates: 6\n", "updates: -6\n", "greater than or equal to 1, got -6"),
+        ("ra-dqn-hidden\n", "ra-dqn-hiden\n", "did you mean 'ra-dqn-hidden'"),
+        ("episodes: 6", "episodes: [6", "config/tiny.yaml: not valid YAML"),
+    ],
+)
+def test_a_fault_in_the_configuration_is_told_before_any_job(untouched: Project, old: str, new: str, told: str) -> None:
+    path = untouched.folder / "config" / "tiny.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    output = untouched.snakemake("all", expect=1)
+    assert told in output
+    assert "config/" in output
+    assert "Traceback" not in output
+    assert len(output.splitlines()) < 8
+    assert not (untouched.folder / "logs").exists()
+
+
+def test_wrong_options_are_told(untouched: Project) -> None:
+    assert "only 'scale' can be set" in untouched.snakemake("-n", "all", "--config", "updates=3", expect=1)
+    assert "did you mean 'laptop'" in untouched.snakemake("-n", "all", "--config", "scale=labtop", expect=1)
+    assert "change it there" in untouched.make("record", "SCALE=smoke", expect=2)
+
+
+def test_snakemakes_own_report_needs_no_network(project: Project, tmp_path: Path) -> None:
+    nowhere = {f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https")}
+    project.snakemake("--report", str(tmp_path / "report.html"), **nowhere)
+    page = (tmp_path / "report.html").read_text()
+    assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=[\"']https?:", page)
+    assert "report.html" in page
+    assert "gridroboman-curves" in page
+
+
+def test_smoke_runs_the_whole_workflow(fresh: Project, tmp_path: Path) -> None:
+    clone = fresh.clone(tmp_path / "clone")
+    started = time.monotonic()
+    clone.make("smoke")
+    assert time.monotonic() - started < 300
+    report = (clone.folder / "reports/smoke/REPORT.md").read_text()
+    assert "smoke" in report.splitlines()[0]
+    assert clone.run("git", "status", "--porcelain") == ""
