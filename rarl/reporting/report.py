@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,9 @@ def _context(sheet: Sheet, sections: dict[str, Section], root: Path, preview: bo
         "effort": wording.effort(results),
         "rules_table": Markup("{}\n\n{}").format(wording.rules_table(settings), tables.md(wording.margins(outcomes))),
         "search": search,
+        "search_effort": [(v, sum(e["variant"] == v for e in search)) for v in sorted({e["variant"] for e in search})],
         "search_table": tables.table(
-            ["Setting", "Values tried", "Chosen", "Evidence"],
-            [[_plain(entry.get(key)) for key in ("setting", "values", "chosen", "evidence")] for entry in search],
+            ["Variant", "Changed", "Tasks", "Seed", "Updates", "Return", "Core seconds"], _search_rows(search)
         ),
         "deviation_table": _choices(texts["choices"], "deviation", results),
         "open_table": _choices(texts["choices"], "open", results),
@@ -185,22 +186,35 @@ def read_texts(path: Path | None = None) -> dict[str, Any]:
     return texts | {"contact": raw.get("contact", "")}
 
 
+SEARCH_KEYS = ("variant", "task_set", "seed", "changed", "return_by_update", "core_seconds")
+
+
 def read_search(results: Results) -> list[dict[str, Any]]:
-    """The records results/search/*.json; a damaged one is noted as a problem."""
-    entries: list[dict[str, Any]] = []
-    for path in sorted((results.root / "results" / "search").glob("*.json")):
-        try:
-            content = read_json(path)
-            if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-                raise RarlError(f"{path.name}: must be a list of settings, each with setting, values, chosen, evidence")
-            entries += content
-        except RarlError as error:
-            results.problems.append((f"results/search/{path.name}", str(error)))
-    return entries
+    """The tries recorded in results/search/*.jsonl, in their order; a damaged record is noted as a problem."""
+    tries: list[dict[str, Any]] = []
+    for path in sorted((results.root / "results" / "search").glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                tries.append({key: entry[key] for key in SEARCH_KEYS} | {"updates": entry["return_by_update"][-1][0]})
+            except (ValueError, KeyError, IndexError, TypeError):
+                results.problems.append((f"results/search/{path.name}", f"line {number} is not a record of a try"))
+    return tries
 
 
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+def _search_rows(tries: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            entry["variant"],
+            ", ".join(map(str, entry["changed"])) or "none",
+            str(entry["task_set"]),
+            str(entry["seed"]),
+            tables.count(entry["updates"]),
+            tables.number(entry["return_by_update"][-1][1], 1),
+            tables.number(entry["core_seconds"], 0),
+        ]
+        for entry in tries
+    ]
 
 
 def _choices(choices: list[dict[str, Any]], kind: str, results: Results) -> Markup:

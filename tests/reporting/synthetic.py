@@ -66,7 +66,7 @@ def write_run(
     run = run_name(tasks, variant, seed)
     rng = np.random.default_rng([tasks, seed, *map(ord, variant)])
     here = root / "results" / scale / "runs" / run
-    config = {"agent": {"discount": 0.9}, "encoder": {"name": "pairs"}, "variant": variant, "seed": seed}
+    config = {"learning": {"discount": 0.9}, "agent": {"encoder": "pairs"}, "variant": variant, "seed": seed}
     retrieving = variant.startswith("ra-")
     seconds = {"total": 400.0 + 900 * retrieving + seed, "training": 360.0 + 850 * retrieving, "evaluation": 30.0}
     base = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -103,14 +104,21 @@ def test_markdown_links_and_images_exist(full_report):
     assert made <= set(links)
 
 
-def test_search_record_is_shown_and_a_damaged_one_named(tmp_path):
+def search_record(**changes) -> str:
+    entry = {"variant": "dqn-hidden", "task_set": 30, "seed": 100, "changed": ["learning.discount=0.95"]}
+    return json.dumps(entry | {"return_by_update": [[500, 3.25], [1000, 4.5]], "core_seconds": 12.2} | changes) + "\n"
+
+
+def test_search_record_is_shown_and_a_damaged_line_named(tmp_path):
     synthetic.write_project(tmp_path)
-    entry = {"setting": "learning rate", "values": [0.001, 0.0003], "chosen": 0.001, "evidence": "3 seeds, task 1"}
-    write_json(tmp_path / "results/search/gridroboman.json", [entry])
-    (tmp_path / "results/search/other.json").write_text("{")
-    text, _ = build(tmp_path)
-    assert "| learning rate | 0.001, 0.0003 | 0.001 | 3 seeds, task 1 |" in text
-    assert "results/search/other.json" in text
+    record = tmp_path / "results/search/gridroboman.jsonl"
+    record.parent.mkdir(parents=True)
+    record.write_text(search_record() + "{\n" + search_record(variant="oracle", changed=[]))
+    text = build(tmp_path)[0].replace("\\", "")
+    assert "| dqn-hidden | learning.discount=0.95 | 30 | 100 | 1,000 | 4.5 | 12 |" in text
+    assert "| oracle | none | 30 |" in text
+    assert "dqn-hidden: 1, oracle: 1 tries" in text
+    assert "line 2 is not a record of a try" in text
 
 
 def test_choices_name_the_values_that_were_run(full_report):

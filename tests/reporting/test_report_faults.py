@@ -107,7 +107,10 @@ def test_hostile_names_stay_text(tmp_path):
     (tmp_path / "results/laptop/runs" / run).rename(odd)
     record = odd / "run.json"
     write_json(record, json.loads(record.read_text()) | {"run": "gridroboman/10-tasks/{{ 7*7 }}<i>|/seed-0"})
-    write_json(tmp_path / "results/search/gridroboman.json", [{"setting": evil, "values": [1, evil], "chosen": 1}])
+    record = tmp_path / "results/search/gridroboman.jsonl"
+    record.parent.mkdir(parents=True)
+    entry = {"variant": evil, "task_set": evil, "seed": 1, "changed": [evil], "return_by_update": [[1, 2.0]]}
+    record.write_text(json.dumps(entry | {"core_seconds": 1}) + "\n")
     text, html = build(tmp_path)
     for part in (text, html):
         assert "<script" not in part

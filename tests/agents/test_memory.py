@@ -1,0 +1,159 @@
+"""Retrieval batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny_project
+import torch
+
+from rarl.agents.memory import Memory
+from rarl.config import RetrievalSettings
+from rarl.errors import RarlError
+from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
+
+
+def settings_of(**changes):
+    return RetrievalSettings(**({"n_traj": 6, "k_traj": 3, "select_by": "none"} | changes))
+
+
+def ragged_dataset(folder, lengths, first=0):
+    """Episodes of the given lengths; step t of episode e has observation [e, t] and action t mod 7, reward e."""
+    folder.parent.mkdir(exist_ok=True, parents=True)
+    with DatasetWriter(folder, environment="toy", task="toy", source="toy", seed=0, generator={}) as writer:
+        for e, length in enumerate(lengths, start=first):
+            steps = np.arange(length)
+            observations = np.stack([np.full(length + 1, e), np.arange(length + 1)], axis=1).astype(np.int8)
+            writer.add_flat(
+                observations, (steps % 7).astype(np.int8), np.full(length, e, dtype=np.uint8), np.array([length])
+            )
+    return TrajectoryDataset.open(folder)
+
+
+@pytest.fixture(scope="module")
+def datasets(tiny_root):
+    return tiny_project.datasets_of(tiny_root)
+
+
+@pytest.mark.parametrize(
+    ("stride", "steps"),
+    [(1, list(range(50))), (10, [9, 19, 29, 39, 49]), (12, [11, 23, 35, 47]), (50, [49]), (70, [49])],
+)
+def test_a_stride_looks_at_the_last_step_of_each(datasets, stride, steps):
+    batch = Memory(datasets, settings_of(step_stride=stride)).sample(np.array([0, 3, 3]), np.random.default_rng(0))
+    assert batch.steps.tolist() == steps
+    assert batch.x.shape == (3, 6, len(steps), 11)
+    assert batch.a.shape == batch.r.shape == (3, 6, len(steps))
+    assert (batch.x.dtype, batch.a.dtype, batch.r.dtype) == (torch.int8, torch.int64, torch.float32)
+    assert batch.mask is None
+    assert batch.task.tolist() == batch.given.tolist() == [0, 3, 3]
+    for g in range(3):
+        for i in range(6):
+            episode = datasets[batch.given[g]].episode(int(batch.episodes[g, i]))
+            assert (batch.x[g, i].numpy() == episode.observations[steps]).all()
+            assert (batch.a[g, i].numpy() == episode.actions[steps]).all()
+            assert (batch.r[g, i].numpy() == episode.rewards[steps]).all()
+
+
+def test_trajectories_of_a_batch_differ_and_groups_draw_for_themselves(datasets):
+    batch = Memory(datasets, settings_of()).sample(np.zeros(40, dtype=int), np.random.default_rng(1))
+    assert all(len(set(row)) == 6 for row in batch.episodes.tolist())
+    assert len({tuple(row) for row in batch.episodes.tolist()}) > 30
+    counts = np.bincount(batch.episodes.ravel(), minlength=tiny_project.EPISODES)
+    assert (counts > 0).all()  # uniform: 240 draws from 16 episodes
+
+
+def test_selection_by_return_keeps_the_best_of_those_drawn(datasets):
+    rng = np.random.default_rng(3)
+    batch = Memory(datasets, settings_of(select_by="return")).sample(np.arange(10), rng)
+    everything = Memory(datasets, settings_of()).sample(np.arange(10), np.random.default_rng(3))
+    assert batch.a.shape[:2] == (10, 3)
+    differs = 0
+    for task in range(10):
+        returns = datasets[task].returns
+        drawn = returns[everything.episodes[task]]
+        kept = returns[batch.episodes[task]]
+        assert sorted(kept) == sorted(drawn)[-3:]
+        assert set(batch.episodes[task]) <= set(everything.episodes[task])
+        differs += sorted(kept) != sorted(drawn)[:3]
+        for i, episode in enumerate(batch.episodes[task]):
+            assert (batch.a[task, i].numpy() == datasets[task].episode(int(episode)).actions).all()
+    assert differs > 0
+
+
+def test_selection_by_attention_keeps_all_for_the_network(datasets):
+    batch = Memory(datasets, settings_of(select_by="attention")).sample(np.arange(2), np.random.default_rng(0))
+    assert batch.a.shape[:2] == (2, 6)
+
+
+def test_given_datasets_take_the_place_of_the_tasks_own(datasets):
+    batch = Memory(datasets, settings_of(source="random")).sample(
+        np.array([0, 1, 2]), np.random.default_rng(0), given=np.array([5, 5, 7])
+    )
+    assert batch.task.tolist() == [0, 1, 2]  # what the encoder is told
+    assert batch.given.tolist() == [5, 5, 7]
+    for g, given in enumerate([5, 5, 7]):
+        episode = datasets[given].episode(int(batch.episodes[g, 0]))
+        assert (batch.x[g, 0].numpy() == episode.observations[:-1]).all()
+
+
+def test_source_random_draws_from_all_tasks_alike(datasets):
+    memory = Memory(datasets, settings_of(source="random"))
+    rng = np.random.default_rng(0)
+    given = np.concatenate([memory.sample(np.arange(10), rng).given for _ in range(40)])
+    counts = np.bincount(given, minlength=10)
+    assert (counts > 15).all()
+    assert (counts < 80).all()
+    assert (Memory(datasets, settings_of()).sample(np.arange(10), rng).given == np.arange(10)).all()
+
+
+@pytest.mark.parametrize("source", ["own", "random"])
+def test_all_randomness_comes_from_the_generator(datasets, source):
+    memory = Memory(datasets, settings_of(source=source, select_by="return"))
+    tasks = np.array([1, 4, 9])
+    one = memory.sample(tasks, np.random.default_rng(7))
+    np.random.seed(3)  # noqa: NPY002 (must not matter)
+    other = Memory(datasets, memory.settings).sample(tasks, np.random.default_rng(7))
+    assert torch.equal(one.x, other.x)
+    assert (one.episodes == other.episodes).all()
+    assert (one.given == other.given).all()
+    assert not torch.equal(one.x, memory.sample(tasks, np.random.default_rng(8)).x)
+
+
+def test_ragged_trajectories_are_padded_under_a_mask(tmp_path):
+    lengths = [3, 8, 5, 9]
+    both = [ragged_dataset(tmp_path / "a", lengths), ragged_dataset(tmp_path / "b", [4, 4, 4, 4], first=50)]
+    memory = Memory(both, settings_of(n_traj=4, step_stride=2))
+    batch = memory.sample(np.array([0, 1, 0]), np.random.default_rng(0))
+    assert batch.steps.tolist() == [1, 3, 5, 7]
+    assert batch.x.shape == (3, 4, 4, 2)
+    assert batch.mask.dtype == torch.bool
+    for g in range(3):
+        for i, episode in enumerate(batch.episodes[g]):
+            length = lengths[episode] if batch.given[g] == 0 else 4
+            name = episode + 50 * batch.given[g]
+            for j, step in enumerate(batch.steps):
+                assert batch.mask[g, i, j].item() == (step < length)
+                expected = ([name, step], step % 7, name) if step < length else ([0, 0], 0, 0)
+                assert (batch.x[g, i, j].tolist(), batch.a[g, i, j].item(), batch.r[g, i, j].item()) == expected
+    assert memory.sample(np.array([1, 1]), np.random.default_rng(0)).mask is None
+
+
+def test_a_trajectory_shorter_than_the_stride_is_still_looked_at(tmp_path):
+    """Otherwise a group of short trajectories beside a group of long ones has nothing to attend to: its z is NaN."""
+    both = [ragged_dataset(tmp_path / "a", [3] * 4), ragged_dataset(tmp_path / "b", [20] * 4, first=50)]
+    batch = Memory(both, settings_of(n_traj=4, step_stride=10)).sample(np.array([0, 1]), np.random.default_rng(0))
+    assert batch.mask is None or batch.mask.any(-1).all()
+
+
+def test_moving_a_batch_keeps_what_it_is(tmp_path):
+    memory = Memory([ragged_dataset(tmp_path / "a", [3, 8, 5, 9])], settings_of(n_traj=4))
+    batch = memory.sample(np.array([0]), np.random.default_rng(0))
+    moved = batch.to("meta")
+    assert {moved.x.device.type, moved.a.device.type, moved.mask.device.type, moved.task.device.type} == {"meta"}
+    assert moved.steps is batch.steps
+
+
+def test_a_dataset_too_small_is_named(datasets):
+    with pytest.raises(RarlError, match=r"touch-red: holds 16 episodes, but a retrieval batch takes n_traj = 17"):
+        Memory(datasets, settings_of(n_traj=17))

@@ -1,0 +1,297 @@
+"""Which loss reaches which part of which agent (PAPER section 2)."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import tiny_project
+import torch
+
+from rarl.agents.build import build_network, copy_network, parameter_counts
+from rarl.nn.value_network import ValueNetwork
+
+UNCLIPPED = {"learning": {"max_gradient_norm": 1e9}}
+
+
+def gradients(learner, seed=5):
+    """{parameter: gradient} of one update from the learner's state, without changing it; parts not reached have none."""
+    state = copy.deepcopy(learner.state_dict())
+    torch.manual_seed(seed)
+    scalars = learner.update()
+    named = [*learner.network.named_parameters()]
+    if learner.auxiliary is not None:
+        named += [(f"auxiliary.{name}", p) for name, p in learner.auxiliary.named_parameters()]
+    found = {name: None if p.grad is None else p.grad.clone() for name, p in named}
+    learner.load_state_dict(state)
+    return found, scalars
+
+
+def reached(found):
+    return {name for name, gradient in found.items() if gradient is not None and (gradient != 0).any()}
+
+
+def with_retrieval(root, variant="ra-dqn", **retrieval):
+    return tiny_project.learner_of(root, variant, {**UNCLIPPED, "agent": {"retrieval": retrieval}})
+
+
+def difference(one, other):
+    """Names of the parameters whose gradients differ, up to rounding."""
+    zero = torch.zeros(())
+    return {
+        name
+        for name in one
+        if not torch.allclose(
+            zero if one[name] is None else one[name], zero if other[name] is None else other[name], rtol=1e-4, atol=1e-7
+        )
+    }
+
+
+@pytest.mark.parametrize("summariser", ["gru", "decay"])
+@pytest.mark.parametrize("fusion", ["film", "gru", "add"])
+def test_td_reaches_encoder_retrieval_fusion_and_head(tiny_root, summariser, fusion):
+    learner = tiny_project.learner_of(
+        tiny_root,
+        "ra-dqn",
+        {**UNCLIPPED, "agent": {"fusion": fusion, "retrieval": {"bottleneck": 0.0, "auxiliary": 0.0, "summariser": summariser}}},
+    )
+    found, scalars = gradients(learner)
+    parts = reached(found)
+    assert {"encoder.table", "encoder.norm.weight", "retrieval.key.weight", "retrieval.value.weight"} <= parts
+    for prefix in (
+        "retrieval.summariser.forwards",
+        "retrieval.summariser.backwards",
+        "retrieval.slot_gru",
+        "retrieval.query",
+        "retrieval.state_in_key",
+        "retrieval.bottleneck.posterior",
+        "retrieval.slot_mean",
+        "readout.query",
+        "readout.key",
+        "fusion",
+        "head.hidden",
+        "head.readout",
+        "head.value",
+        "head.q",
+    ):
+        assert any(name.startswith(prefix) for name in parts), prefix
+    # The prior is the bottleneck's, and slots are not carried; z is not drawn.
+    assert not any(name.startswith(("retrieval.bottleneck.prior", "retrieval.slot_attention")) for name in parts)
+    assert "retrieval.slot_log_std" not in parts
+    assert "auxiliary_loss" not in scalars
+    assert scalars["loss"] == scalars["td_loss"]
+
+
+def test_the_bottleneck_reaches_the_retrieval_process_only(tiny_root):
+    """Same state, same random numbers, two weights: only what the bottleneck trains has another gradient."""
+    small, large = (with_retrieval(tiny_root, bottleneck=weight) for weight in (1e-12, 0.7))
+    large.load_state_dict(copy.deepcopy(small.state_dict()))
+    one, scalars = gradients(small)
+    other, more = gradients(large)
+    assert scalars["kl"] == more["kl"] > 0
+    assert scalars["td_loss"] == more["td_loss"]
+    changed = difference(one, other)
+    assert all(name.startswith("retrieval.") for name in changed)
+    for prefix in (
+        "retrieval.bottleneck.prior",
+        "retrieval.bottleneck.posterior",
+        "retrieval.value",
+        "retrieval.key",
+        "retrieval.query",
+        "retrieval.slot_gru",
+        "retrieval.slot_mean",
+        "retrieval.slot_log_std",
+        "retrieval.summariser",
+    ):
+        assert any(name.startswith(prefix) for name in changed), prefix
+    # The encoder's gradient is not zero, and is the same.
+    assert torch.equal(one["encoder.table"], other["encoder.table"])
+    assert (one["encoder.table"] != 0).any()
+    assert torch.equal(one["head.q.weight"], other["head.q.weight"])
+
+
+def test_the_bottleneck_is_weighed_and_its_gradient_is_that_of_the_divergence(tiny_root):
+    """Twice the weight, twice the difference; and along its gradient the divergence falls."""
+    learners = [with_retrieval(tiny_root, bottleneck=weight) for weight in (1e-12, 0.5, 1.0)]
+    for learner in learners[1:]:
+        learner.load_state_dict(copy.deepcopy(learners[0].state_dict()))
+    without, half, full = (gradients(learner)[0] for learner in learners)
+    name = "retrieval.bottleneck.posterior.bias"
+    torch.testing.assert_close(2 * (half[name] - without[name]), full[name] - without[name], rtol=1e-4, atol=1e-5)
+    learner = learners[2]
+    _, before = gradients(learner)
+    with torch.no_grad():
+        for name, parameter in learner.network.named_parameters():
+            if full[name] is not None:
+                parameter -= 1e-4 * (full[name] - (0 if without[name] is None else without[name]))
+    assert gradients(learner)[1]["kl"] < before["kl"]
+
+
+def test_without_a_bottleneck_nothing_is_drawn(tiny_root):
+    learner = with_retrieval(tiny_root, bottleneck=0.0)
+    one, two = gradients(learner, seed=1)[1], gradients(learner, seed=2)[1]
+    assert one["td_loss"] == two["td_loss"]
+    learner = with_retrieval(tiny_root, bottleneck=0.1)
+    assert gradients(learner, seed=1)[1]["td_loss"] != gradients(learner, seed=2)[1]["td_loss"]
+
+
+@pytest.mark.parametrize("trajectory_inputs", ["state", "state+action+reward"])
+def test_auxiliary_losses_reach_encoder_and_summariser_only(tiny_root, trajectory_inputs):
+    small, large = (
+        with_retrieval(tiny_root, auxiliary=weight, bottleneck=0.0, trajectory_inputs=trajectory_inputs)
+        for weight in (1e-12, 0.9)
+    )
+    large.load_state_dict(copy.deepcopy(small.state_dict()))
+    one, scalars = gradients(small)
+    other, more = gradients(large)
+    assert scalars["td_loss"] == more["td_loss"]
+    assert more["loss"].item() == pytest.approx((more["td_loss"] + 0.9 * more["auxiliary_loss"]).item())
+    changed = difference(one, other)
+    inputs = ("retrieval.action_in_input", "retrieval.reward_in_input")
+    allowed = ("encoder.", "retrieval.summariser.", "auxiliary.", *inputs)
+    assert all(name.startswith(allowed) for name in changed), changed
+    expected = ["encoder.table", "retrieval.summariser.forwards", "retrieval.summariser.backwards", "auxiliary.out"]
+    expected += ["auxiliary.past", "auxiliary.future", *(inputs if trajectory_inputs != "state" else ())]
+    for prefix in expected:
+        assert any(name.startswith(prefix) for name in changed), prefix
+
+
+@pytest.mark.parametrize("variant", ["dqn", "dqn-told"])
+def test_the_base_agent_has_nothing_of_retrieval(tiny_root, variant):
+    learner = tiny_project.learner_of(tiny_root, variant)
+    assert learner.memory is None
+    assert learner.auxiliary is None
+    assert all(name.startswith(("encoder.", "head.")) for name, _ in learner.network.named_parameters())
+    assert learner.parameter_counts().keys() == {"encoder", "head"}
+    found, scalars = gradients(learner)
+    assert reached(found) == set(found)
+    assert "kl" not in scalars
+
+
+def test_both_agents_start_from_the_same_base(tiny_root):
+    """Retrieval adds to the base agent; encoder and head are as large as they were, but for the head's view of z."""
+    base = tiny_project.learner_of(tiny_root, "dqn").network
+    more = tiny_project.learner_of(tiny_root, "ra-dqn").network
+    theirs = {name: p.shape for name, p in more.named_parameters()}
+    assert all(theirs[name] == p.shape for name, p in base.named_parameters())
+
+
+def test_the_oracle_learns_one_z_per_task(tiny_root):
+    learner = tiny_project.learner_of(tiny_root, "oracle", UNCLIPPED)
+    assert learner.memory is None
+    assert learner.network.retrieval is None
+    found, scalars = gradients(learner)
+    assert reached(found) >= {"oracle.weight", "encoder.table", "fusion.scale.weight", "head.value.weight"}
+    assert found["oracle.weight"].shape[0] == 10
+    assert (found["oracle.weight"] != 0).any(1).all()
+    assert "kl" not in scalars
+    x = torch.zeros(1, 2, 11, dtype=torch.int8)
+    q, _ = learner.network(x, torch.tensor([[0, 3]]))
+    assert not torch.allclose(q[0, 0], q[0, 1])
+
+
+def test_without_a_retrieval_batch_the_slots_remain(tiny_root):
+    """A-2: the network is that of the retrieval agent, and reads nothing."""
+    learner = tiny_project.learner_of(tiny_root, "nothing", UNCLIPPED)
+    assert learner.memory is None
+    assert learner.auxiliary is None
+    usual = tiny_project.learner_of(tiny_root, "ra-dqn")
+    assert learner.network.state_dict().keys() == usual.network.state_dict().keys()
+    found, scalars = gradients(learner)
+    parts = reached(found)
+    assert {"encoder.table", "fusion.shift.weight", "head.value.weight", "retrieval.bottleneck.posterior.bias"} <= parts
+    assert not any(
+        name.startswith(("retrieval.summariser", "retrieval.key", "retrieval.value", "retrieval.query")) for name in parts
+    )
+    assert scalars["kl"] > 0
+
+
+def test_source_random_learns_from_other_tasks_trajectories(tiny_root):
+    own, other = (tiny_project.learner_of(tiny_root, variant) for variant in ("ra-dqn", "random"))
+    seen = []
+    for learner in (own, other):
+        given, sample = [], learner.memory.sample
+
+        def spy(tasks, *rest, given=given, sample=sample, **more):
+            batch = sample(tasks, *rest, **more)
+            given.append((np.asarray(tasks), batch.given))
+            return batch
+
+        learner.memory.sample = spy
+        for _ in range(4):
+            learner.update()
+        seen.append(given)
+    assert all((tasks == given).all() for tasks, given in seen[0])
+    same = np.concatenate([tasks == given for tasks, given in seen[1]])
+    assert same.mean() < 0.5
+
+
+def test_actions_and_rewards_of_trajectories_reach_z_only_if_switched_on(tiny_root):
+    for switch, matters in (("state", False), ("state+action+reward", True)):
+        learner = with_retrieval(tiny_root, trajectory_inputs=switch)
+        batch = learner.memory.sample(np.arange(10), np.random.default_rng(0))
+        x, task = batch.x[:, 0], batch.task[:, None].expand(10, batch.x.shape[2])
+        network = learner.network
+        with torch.no_grad():
+            q, step = network(x, task, batch.summarise(network))
+            actions = type(batch)(**{**vars(batch), "a": (batch.a + 1) % 7})
+            rewards = type(batch)(**{**vars(batch), "r": 1 - batch.r})
+            for changed in (actions, rewards):
+                q_then, then = network(x, task, changed.summarise(network))
+                assert torch.equal(then.z, step.z) != matters
+                assert torch.equal(q_then, q) != matters
+
+
+def test_retrieved_states_are_encoded_by_the_networks_own_encoder(tiny_root):
+    """With the task told, the encoder of the retrieved states hears of the group's task too."""
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn-told")
+    batch = learner.memory.sample(np.array([2]), np.random.default_rng(0))
+    told = type(batch)(**{**vars(batch), "task": torch.tensor([5])})
+    one, other = (b.summarise(learner.network).keys for b in (batch, told))
+    assert not torch.allclose(one, other)
+
+
+def test_groups_learn_from_their_own_tasks_steps(tiny_root):
+    """Every task has an equal share of the batch; with fewer tasks per batch, other tasks from one update to the next."""
+    for per_batch in (None, 3):
+        learner = tiny_project.learner_of(tiny_root, "dqn", {"learning": {"tasks_per_batch": per_batch}})
+        drawn, sample = [], learner.transitions.sample
+
+        def spy(task_indices, rng, drawn=drawn, sample=sample):
+            drawn.append(task_indices.copy())
+            return sample(task_indices, rng)
+
+        learner.transitions.sample = spy
+        for _ in range(12):
+            learner.update()
+        counts = [np.bincount(indices, minlength=10) for indices in drawn]
+        if per_batch is None:
+            assert all((row == 4).all() for row in counts)
+        else:
+            assert all(sorted(set(row)) == [0, 13] for row in counts)
+            assert all((row > 0).sum() == 3 for row in counts)
+            assert (np.sum(counts, axis=0) > 0).all()
+
+
+def test_the_target_network_is_a_copy_without_gradients(tiny_root):
+    run = tiny_project.run_of(tiny_root, "ra-dqn")
+    torch.manual_seed(0)
+    network = build_network(run.settings.agent, 7, 10)
+    before = torch.get_rng_state()
+    target = copy_network(network, run.settings.agent, 7, 10)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert isinstance(target, ValueNetwork)
+    assert not any(p.requires_grad for p in target.parameters())
+    for name, value in network.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value)
+        assert target.state_dict()[name].data_ptr() != value.data_ptr()
+
+
+def test_parameters_are_all_counted(tiny_root):
+    for variant in ("dqn", "ra-dqn", "ra-dqn-told", "oracle"):
+        learner = tiny_project.learner_of(tiny_root, variant)
+        counts = learner.parameter_counts()
+        parts = [learner.network, *([learner.auxiliary] if learner.auxiliary else [])]
+        assert sum(counts.values()) == sum(p.numel() for part in parts for p in part.parameters())
+        assert counts == parameter_counts(learner.network, learner.auxiliary)

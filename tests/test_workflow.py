@@ -1,0 +1,84 @@
+"""rarl.workflow: what the Snakefile asks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+import pytest
+
+from rarl import workflow
+from rarl.config import Scale
+from rarl.errors import RarlError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def smoke() -> Scale:
+    return workflow.scale_of({"scale": "smoke"}, ROOT)
+
+
+def test_the_smoke_scale_has_every_variant_and_source(smoke: Scale) -> None:
+    assert {run.settings.variant for run in smoke.runs.values()} == set(smoke.experiments["gridroboman"].variants)
+    assert {dataset.settings.source for dataset in smoke.datasets.values()} == set(workflow.DATASET_FILES)
+
+
+def test_only_the_scale_can_be_set() -> None:
+    with pytest.raises(RarlError, match=r"--config sclae=.*did you mean 'scale'"):
+        workflow.scale_of({"scale": "smoke", "sclae": "laptop"}, ROOT)
+    with pytest.raises(RarlError, match="one key, 'scale'"):
+        workflow.scale_of({}, ROOT)
+
+
+def test_the_preview_needs_the_first_seed_of_the_largest_task_set(smoke: Scale) -> None:
+    runs = workflow.preview_runs(smoke)
+    assert runs == [
+        f"gridroboman/30-tasks/{v}/seed-0" for v in smoke.settings.experiments["gridroboman"].task_sets[30].variants
+    ]
+
+
+def test_the_plan_changes_with_a_run(smoke: Scale) -> None:
+    before = workflow.plan_digest(smoke)
+    again = Scale("smoke", ROOT)
+    assert workflow.plan_digest(again) == before
+    again.runs.popitem()
+    assert workflow.plan_digest(again) != before
+
+
+def test_each_kind_of_job_has_its_own_code() -> None:
+    digests = {kind: workflow.code_of(kind) for kind in workflow.ENTRY_MODULES}
+    assert len(set(digests.values())) == len(digests)
+
+
+def make_devices(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_gpus_are_counted_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.13.0")
+    assert workflow.gpus(tmp_path) == 0
+    devices = make_devices(tmp_path, "nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null")
+    assert workflow.gpus(devices) == 2
+    for hidden, seen in [("", 0), ("-1", 0), ("1", 1), ("0,1", 2), ("0,-1,1", 1), ("0,1,2,3", 2), ("GPU-1a,GPU-2b", 2)]:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert workflow.gpus(devices) == seen, hidden
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.13.0+cpu")
+    assert workflow.gpus(devices) == 0
+
+
+def test_jobs_use_this_python_and_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    workflow.prepare_environment()
+    import sys
+
+    assert os.environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    workflow.prepare_environment()
+    assert os.environ["OMP_NUM_THREADS"] == "3"

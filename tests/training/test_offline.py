@@ -1,0 +1,622 @@
+"""The offline learner: its state, schedules, targets and evaluation, that it learns, and that a killed run goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny_project
+import torch
+import yaml
+
+from rarl import cli
+from rarl.config import Run, Scale, merge
+from rarl.envs.gridroboman.tasks import task_named
+from rarl.training import checkpoints, offline
+from rarl.training.offline import OfflineLearner
+from rarl.trajectories.generate import generate_planner
+from rarl.trajectories.store import TrajectoryDataset
+
+RA_DQN = "gridroboman/10-tasks/ra-dqn/seed-0"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def flat(state, prefix=""):
+    """{path: leaf} of nested dicts and lists."""
+    if isinstance(state, dict):
+        return {k: v for key, value in state.items() for k, v in flat(value, f"{prefix}/{key}").items()}
+    if isinstance(state, list | tuple):
+        return {k: v for i, value in enumerate(state) for k, v in flat(value, f"{prefix}/{i}").items()}
+    return {prefix: state}
+
+
+def assert_same(one, other):
+    one, other = flat(one), flat(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, other[name]), name
+        else:
+            assert np.array_equal(value, other[name]), name
+
+
+# ------------------------------------------------------------------------------------------------------------------ state
+
+
+CHANGES = {
+    "period": {},
+    "rate": {"learning": {"target_period_updates": None, "target_rate": 0.1, "tasks_per_batch": 4, "n_step": 3}},
+    "all of it": {"agent": {"retrieval": {"trajectory_inputs": "state+action+reward", "source": "random"}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes"), [("dqn", "period"), ("ra-dqn", "period"), ("ra-dqn", "rate"), ("ra-dqn", "all of it")]
+)
+def test_a_learner_goes_on_bitwise_from_its_saved_state(tiny_root, tmp_path, variant, changes):
+    changes = CHANGES[changes]
+    whole = tiny_project.learner_of(tiny_root, variant, changes)
+    scalars = [{name: float(v) for name, v in whole.update().items()} for _ in range(14)]
+
+    first = tiny_project.learner_of(tiny_root, variant, changes)
+    for _ in range(7):
+        first.update()
+    state = {"learner": first.state_dict(), "torch": torch.get_rng_state()}
+    checkpoints.save(tmp_path / "c.pt", state, checkpoints.Header("test"))
+    second = tiny_project.learner_of(tiny_root, variant, changes, seed=0)
+    for _ in range(3):  # whatever it did before
+        second.update()
+    loaded = checkpoints.load(tmp_path / "c.pt").state
+    second.load_state_dict(loaded["learner"])
+    torch.set_rng_state(loaded["torch"])
+    rest = [{name: float(v) for name, v in second.update().items()} for _ in range(7)]
+    assert rest == scalars[7:]
+    assert_same(second.state_dict(), whole.state_dict())
+    assert second.evaluate() == whole.evaluate()
+
+
+def test_another_seed_learns_something_else(tiny_root):
+    one, other = (tiny_project.learner_of(tiny_root, "dqn", seed=seed) for seed in (0, 1))
+    assert not torch.equal(one.network.encoder.table, other.network.encoder.table)
+    one, other = (tiny_project.learner_of(tiny_root, "dqn", seed=seed) for seed in (0, 0))
+    assert_same(one.state_dict(), other.state_dict())
+    other.rng = np.random.default_rng([1, 1])
+    assert float(one.update()["td_loss"]) != float(other.update()["td_loss"])
+
+
+def test_the_published_state_is_the_network_alone(tiny_root):
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn")
+    final = learner.final_state_dict()
+    assert final.keys() == {"network"}
+    assert_same(final["network"], learner.network.state_dict())
+
+
+# -------------------------------------------------------------------------------------------------------------- schedules
+
+
+def rates_of(learner, updates):
+    rates = []
+    for _ in range(updates):
+        learner.update()
+        (group,) = learner.optimiser.param_groups
+        rates.append(group["lr"])
+    return rates
+
+
+def test_the_learning_rate_rises_stays_and_falls(tiny_root):
+    """12 updates: 4 of warm-up, full until half, then down to a tenth."""
+    rates = rates_of(tiny_project.learner_of(tiny_root, "dqn"), 12)
+    full = 0.003
+    expected = [full / 4, full / 2, 3 * full / 4, full, full, full, full]
+    expected += [full * (1 - 0.9 * (done / 12 - 0.5) / 0.5) for done in range(7, 12)]
+    assert rates == pytest.approx(expected)
+    assert all(a > b for a, b in zip(rates[6:], rates[7:], strict=False))
+    assert full / 10 < rates[-1] < full / 3
+
+
+def test_without_a_schedule_the_learning_rate_is_constant(tiny_root):
+    learner = tiny_project.learner_of(
+        tiny_root, "dqn", {"learning": {"warm_up_updates": 0, "decay_from": 1.0, "decay_to": 1.0}}
+    )
+    assert rates_of(learner, 12) == [0.003] * 12
+
+
+def test_the_first_step_is_as_large_as_its_learning_rate(tiny_root):
+    """Adam's first step has the length of the learning rate in every coordinate that has a gradient."""
+    learner = tiny_project.learner_of(tiny_root, "dqn")
+    before = learner.network.head.q.bias.detach().clone()
+    learner.update()
+    moved = (learner.network.head.q.bias.detach() - before).abs()
+    torch.testing.assert_close(moved[moved > 0], torch.full_like(moved[moved > 0], 0.003 / 4), rtol=1e-2, atol=0)
+
+
+def test_gradients_are_clipped(tiny_root):
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn", {"learning": {"max_gradient_norm": 0.25}})
+    norm = float(learner.update()["gradient_norm"])
+    assert norm > 0.25  # what is logged is the norm before
+    clipped = torch.stack([p.grad.norm() for p in learner.parameters if p.grad is not None]).norm()
+    assert clipped.item() == pytest.approx(0.25, rel=1e-3)
+
+
+# ----------------------------------------------------------------------------------------------------------------- target
+
+
+def state_of(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def test_the_target_is_copied_every_so_many_updates(tiny_root):
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn")
+    start = state_of(learner.network)
+    for update in range(1, 11):
+        before = state_of(learner.target)
+        learner.update()
+        if update % 5:
+            assert_same(state_of(learner.target), before)
+        else:
+            assert_same(state_of(learner.target), state_of(learner.network))
+    assert not torch.equal(start["retrieval.standardise.mean"], learner.target.retrieval.standardise.mean)
+
+
+def test_the_target_moves_by_a_share_on_every_update(tiny_root):
+    learner = tiny_project.learner_of(
+        tiny_root, "ra-dqn", {"learning": {"target_period_updates": None, "target_rate": 0.25}}
+    )
+    buffers = {name for name, _ in learner.network.named_buffers()}
+    assert "retrieval.standardise.variance" in buffers
+    for _ in range(4):
+        before = state_of(learner.target)
+        learner.update()
+        online = state_of(learner.network)
+        for name, value in state_of(learner.target).items():
+            # Statistics have no slow copy: what the target reads is brought to the scale that the network was trained at.
+            expected = online[name] if name in buffers else 0.75 * before[name] + 0.25 * online[name]
+            torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("variant", ["dqn", "ra-dqn"])
+def test_the_loss_is_that_of_the_batch(tiny_root, variant, double):
+    """td_loss of one update, again from what the samplers gave; the online network chooses only if double."""
+    changes = {"learning": {"double": double, "huber_delta": 0.3}, "agent": {"retrieval": {"bottleneck": 0.0}}}
+    learner = tiny_project.learner_of(tiny_root, variant, changes)
+    for _ in range(4):  # away from the target, which is copied after five
+        learner.update()
+    seen = {}
+    draw = learner.transitions.sample
+    learner.transitions.sample = lambda *a, **k: seen.setdefault("batch", draw(*a, **k))
+    if learner.memory is not None:
+        recall = learner.memory.sample
+        learner.memory.sample = lambda *a, **k: seen.setdefault("memory", recall(*a, **k))
+    networks = [tiny_project.learner_of(tiny_root, variant, changes).network for _ in range(2)]
+    for network, source in zip(networks, (learner.network, learner.target), strict=True):
+        network.load_state_dict(state_of(source))
+    loss = float(learner.update()["td_loss"])
+
+    online, target = networks
+    batch = seen["batch"]
+
+    def q_of(network, x, gradient):
+        with torch.set_grad_enabled(gradient):
+            retrieved = seen["memory"].summarise(network) if "memory" in seen else None
+            task = torch.arange(10)[:, None].expand(10, 4)
+            return network(torch.from_numpy(x).view(10, 4, 11), task, retrieved)[0].detach().flatten(0, 1).numpy()
+
+    q_t_online, q_t_target = q_of(online, batch.x_t, False), q_of(target, batch.x_t, False)
+    q_tm1 = q_of(online, batch.x_tm1, True)
+    losses = []
+    for n in range(40):
+        assert batch.task_indices[n] == n // 4
+        best = (q_t_online if double else q_t_target)[n].argmax()
+        error = batch.r_t[n] + batch.discount_t[n] * q_t_target[n, best] - q_tm1[n, batch.a_tm1[n]]
+        losses.append(error**2 / 2 if abs(error) <= 0.3 else 0.3 * (abs(error) - 0.15))
+    assert loss == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_values_of_retrieved_trajectories_are_discounted_by_the_stride(tiny_root):
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn")
+    seen = {}
+    learner.auxiliary.register_forward_pre_hook(lambda _, inputs: seen.update(r=inputs[3], value=inputs[4]))
+    learner.update()
+    r, value = seen["r"].numpy(), seen["value"].numpy()
+    assert r.shape == (10, 3, 5)
+    expected = sum(r[..., k:].sum(-1, where=np.arange(5 - k) == 0) * 0.9 ** (10 * k) for k in range(5))
+    np.testing.assert_allclose(value[..., 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(value[..., -1], r[..., -1])
+
+
+# ------------------------------------------------------------------------------------------------------------- evaluation
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """The arguments and episodes of every roll-out."""
+    found = []
+    original = offline.roll_out
+
+    def spy(network, tasks, task_ids, episodes, *rest, **more):
+        result = original(network, tasks, task_ids, episodes, *rest, **more)
+        found.append({"tasks": tasks, "ids": np.asarray(task_ids), "episodes": episodes, "result": result})
+        return result
+
+    monkeypatch.setattr(offline, "roll_out", spy)
+    return found
+
+
+@pytest.mark.parametrize("variant", ["dqn", "dqn-told", "ra-dqn", "oracle", "nothing", "random"])
+def test_evaluations_are_deterministic_and_leave_training_alone(tiny_root, variant):
+    one, other = (tiny_project.learner_of(tiny_root, variant) for _ in range(2))
+    one.update()
+    first = one.evaluate()
+    assert one.evaluate() == first
+    torch.manual_seed(9)
+    assert one.evaluate() == first
+    other.update()
+    torch.manual_seed(4)
+    one.update()
+    torch.manual_seed(4)
+    other.update()
+    assert_same(one.state_dict(), other.state_dict())
+
+
+def test_rows_describe_the_episodes(tiny_root, played):
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn", {"evaluation": {"episodes_per_task": 6, "retrieval_batches": 2}})
+    rows = learner.evaluate()
+    (play,) = played
+    assert play["episodes"] == 3
+    assert play["ids"].tolist() == sorted([*range(10)] * 2)
+    assert [task.name for task in play["tasks"]] == [learner.tasks[i].name for i in play["ids"]]
+    assert [row["task"] for row in rows] == [task.name for task in learner.tasks]
+    rewards = play["result"].rewards.reshape(10, 6, 50)
+    for task, row in enumerate(rows):
+        returns = rewards[task].sum(-1)
+        assert row["episodes"] == 6
+        assert row["return_mean"] == pytest.approx(returns.mean())
+        assert row["return_std"] == pytest.approx(np.std(returns, ddof=1))
+        assert row["success_rate"] == pytest.approx(rewards[task, :, -1].mean())
+
+
+@pytest.mark.parametrize("per_task", [1, 2, 5, 6, 7])
+def test_as_many_episodes_are_played_as_asked_for(tiny_root, per_task):
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn", {"evaluation": {"episodes_per_task": per_task}})
+    assert {row["episodes"] for row in learner.evaluate()} == {per_task}
+
+
+def test_all_agents_are_evaluated_on_the_same_boards(tiny_root, played):
+    """Differences between agents are then not those between their boards."""
+    for variant in ("dqn", "dqn-told", "oracle", "nothing", "ra-dqn", "random"):
+        tiny_project.learner_of(tiny_root, variant).evaluate()
+    starts = [play["result"].observations[:, 0] for play in played]
+    assert all((start == starts[0]).all() for start in starts[1:])
+
+
+def test_boards_are_the_same_at_every_evaluation_and_differ_between_seeds(tiny_root, played):
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn")
+    learner.evaluate()
+    learner.update()
+    learner.evaluate()
+    tiny_project.learner_of(tiny_root, "ra-dqn", seed=1).evaluate()
+    one, same, other = (play["result"].observations[:, 0] for play in played)
+    assert (one == same).all()
+    assert not (one == other).all()
+
+
+# --------------------------------------------------------------------------------------------------------------- learning
+
+
+LEARNS = {
+    "updates": 300,
+    "agent": {
+        "d_s": 64,
+        "retrieval": {
+            "summariser": "decay",
+            "select_by": "none",
+            "n_traj": 4,
+            "k_traj": 4,
+            "step_stride": 12,
+            "d_h": 16,
+            "d_m": 16,
+            "d_v": 32,
+            "bottleneck": 0.001,
+        },
+    },
+    "learning": {
+        "batch_states": 256,
+        "learning_rate": 0.01,
+        "warm_up_updates": 20,
+        "decay_from": 0.6,
+        "target_period_updates": None,
+        "target_rate": 0.1,
+        "discount": 0.8,
+    },
+    "evaluation": {"episodes_per_task": 40},
+}
+
+
+@pytest.fixture(scope="module")
+def touching(tmp_path_factory):
+    """Larger datasets of two tasks that are quickly learned, by name."""
+    root = tmp_path_factory.mktemp("touching")
+    found = {}
+    for name in ("touch red", "touch blue"):
+        generate_planner(name, 400, 0, root / task_named(name).slug)
+        found[name] = TrajectoryDataset.open(root / task_named(name).slug)
+    return found
+
+
+def learn(root, datasets, variant, tasks, changes=None):
+    """First and last mean return over tasks, first and last td loss (of ten updates)."""
+    settings = tiny_project.run_of(root, variant, changes=merge(LEARNS, changes or {})).settings
+    run = type("Few", (Run,), {"tasks": list(tasks)})("tiny", settings)
+    torch.manual_seed(0)
+    learner = OfflineLearner(run, [datasets[name] for name in tasks], "cpu")
+    before = np.mean([row["return_mean"] for row in learner.evaluate()])
+    losses = [float(learner.update()["td_loss"]) for _ in range(settings.updates)]
+    after = np.mean([row["return_mean"] for row in learner.evaluate()])
+    return before, after, losses
+
+
+def test_the_base_agent_learns_a_task(tiny_root, touching):
+    """Random actions get 3 of the expert's 47."""
+    before, after, losses = learn(tiny_root, touching, "dqn", ["touch red"])
+    assert before < 8
+    assert after > 30
+    assert np.mean(losses[-20:]) < np.mean(losses[80:120]) / 3
+
+
+def test_the_retrieval_agent_learns_a_task(tiny_root, touching):
+    before, after, _ = learn(tiny_root, touching, "ra-dqn", ["touch red"])
+    assert before < 8
+    assert after > 25
+
+
+def test_who_knows_the_task_does_both(tiny_root, touching):
+    """The oracle's z reaches behaviour: with it two tasks are told apart that look alike without."""
+    tasks = ["touch red", "touch blue"]
+    _, blind, _ = learn(tiny_root, touching, "dqn", tasks)
+    _, knowing, _ = learn(tiny_root, touching, "oracle", tasks)
+    assert knowing > 23
+    assert knowing > blind + 5
+
+
+# -------------------------------------------------------------------------------------------- runs, by the command line
+
+
+def start(root, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "rarl", "train", RA_DQN, "--device", "cpu", *arguments],
+        cwd=root,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_update(root, process, update):
+    """Until the scratch folder's log has this update and a checkpoint was written since."""
+    folder = root / "scratch" / "tiny" / "runs" / RA_DQN
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (folder / "training.csv").is_file():
+            rows = (folder / "training.csv").read_text().splitlines()
+            if len(rows) > 2 and rows[-1].split(",")[0].isdecimal() and int(rows[-1].split(",")[0]) >= update:
+                return
+        time.sleep(0.005)
+    raise AssertionError(f"no update {update}: {process.communicate()[0] if process.poll() is not None else 'too slow'}")
+
+
+def products(root):
+    record = root / "results" / "tiny" / "runs" / RA_DQN
+    checkpoint = checkpoints.load(root / "results" / "tiny" / "checkpoints" / RA_DQN / "checkpoint.pt")
+    with open(record / "training.csv", encoding="utf-8") as file:
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+    run = json.loads((record / "run.json").read_text())
+    return checkpoint.state, (record / "evaluations.csv").read_bytes(), rows, run
+
+
+def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_factory, monkeypatch, capsys):
+    settings = {"updates": 240, "checkpoint_seconds": 0.1, "evaluation": {"every_updates": 80}}
+    at_scale = {"experiments": {"gridroboman": {"settings": settings}}}
+    undisturbed = tmp_path_factory.mktemp("undisturbed")
+    for root in (own_root, undisturbed):
+        tiny_project.write_config(root, at_scale)
+    os.symlink(own_root / "data", undisturbed / "data")
+
+    reference = start(undisturbed)
+    process = start(own_root)
+    wait_for_update(own_root, process, 60)
+    # While it works, another one is refused.
+    monkeypatch.chdir(own_root)
+    with pytest.raises(SystemExit) as refused:
+        cli.main(["train", RA_DQN, "--device", "cpu"])
+    assert refused.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"process {process.pid} " in error
+    assert RA_DQN in error
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (own_root / "results").exists()
+
+    process = start(own_root)
+    wait_for_update(own_root, process, 150)
+    process.send_signal(signal.SIGKILL)
+    assert "goes on from update" in process.communicate()[0]
+    process = start(own_root)
+    assert "finished" in process.communicate()[0]
+    assert process.returncode == 0
+    reference.communicate()
+    assert reference.returncode == 0
+
+    state, evaluations, rows, run = products(own_root)
+    expected_state, expected_evaluations, expected_rows, expected_run = products(undisturbed)
+    assert_same(state, expected_state)
+    assert evaluations == expected_evaluations
+    assert rows == expected_rows
+    assert (run["resumed"], expected_run["resumed"]) == (2, 0)
+    assert run["updates"] == 240
+    assert run["config_digest"] == expected_run["config_digest"]
+    assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "80", "160", "240"]
+    assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in Scale("tiny", own_root).datasets_of(Scale("tiny", own_root).runs[RA_DQN])}
+    assert run["expert_returns"].keys() == {task.name for task in tiny_tasks()}
+    assert not (own_root / "scratch" / "tiny" / "runs" / RA_DQN).exists()
+
+
+def tiny_tasks():
+    from rarl.envs.gridroboman.tasks import task_set
+
+    return task_set(10)
+
+
+def fails(capsys, *arguments):
+    """The one line that the command ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(list(arguments))
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("rarl: error: ")
+    assert error.count("\n") == 1, error
+    return error
+
+
+def test_a_flipped_byte_in_a_dataset_is_named(own_root, monkeypatch, capsys):
+    monkeypatch.chdir(own_root)
+    path = own_root / "data" / "tiny" / "gridroboman" / "planner" / "touch-green" / "rewards.npy"
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1
+    path.write_bytes(content)
+    error = fails(capsys, "train", RA_DQN, "--device", "cpu")
+    assert "data/tiny/gridroboman/planner/touch-green/rewards.npy" in error
+    assert "damaged" in error
+    assert not (own_root / "results").exists()
+
+
+def test_a_missing_dataset_is_named_with_the_command_that_makes_it(own_root, monkeypatch, capsys):
+    monkeypatch.chdir(own_root)
+    folder = own_root / "data" / "tiny" / "gridroboman" / "planner" / "lift-blue"
+    (folder / "manifest.json").unlink()
+    error = fails(capsys, "train", RA_DQN, "--device", "cpu")
+    assert "planner/lift-blue: no dataset (1 of 10 are missing)" in error
+    assert "rarl datasets make --scale tiny gridroboman/planner/lift-blue" in error
+
+
+def test_a_changed_configuration_is_refused_and_restarts_where_the_caller_knows(own_root, monkeypatch, capsys):
+    monkeypatch.chdir(own_root)
+    cli.main(["train", RA_DQN, "--device", "cpu"])
+    record = own_root / "results" / "tiny" / "runs" / RA_DQN / "run.json"
+    first = record.read_text()
+    cli.main(["train", RA_DQN, "--device", "cpu"])  # finished: nothing to do
+    assert record.read_text() == first
+    old = Scale("tiny").runs[RA_DQN].digest
+
+    change = {"settings": {"learning": {"learning_rate": 0.001}, "agent": {"retrieval": {"k_states": 5}}}}
+    tiny_project.write_config(own_root, {"experiments": {"gridroboman": change}})
+    error = fails(capsys, "train", RA_DQN, "--device", "cpu")
+    assert "run.json" in error
+    assert "learning.learning_rate" in error
+    assert "agent.retrieval.k_states" in error
+    assert record.read_text() == first
+
+    new = Scale("tiny").runs[RA_DQN].digest
+    error = fails(capsys, "train", RA_DQN, "--device", "cpu", "--digest", old)
+    assert old in error
+    assert new in error
+    assert "config/" in error
+    cli.main(["train", RA_DQN, "--device", "cpu", "--digest", new])
+    made = json.loads(record.read_text())
+    assert made["config"]["learning"]["learning_rate"] == 0.001
+    assert made["config_digest"] == new
+    assert made["status"] == "finished"
+
+    # How often it saves changes nothing.
+    tiny_project.write_config(
+        own_root, {"experiments": {"gridroboman": merge(change, {"settings": {"checkpoint_seconds": 7.0}})}}
+    )
+    cli.main(["train", RA_DQN, "--device", "cpu"])
+    assert json.loads(record.read_text()) == made
+
+
+def test_a_changed_dataset_is_refused(own_root, monkeypatch, capsys):
+    monkeypatch.chdir(own_root)
+    cli.main(["train", RA_DQN, "--device", "cpu"])
+    generate_planner("lift red", tiny_project.EPISODES, 1, own_root / "data" / "tiny" / "gridroboman" / "planner" / "lift-red")
+    error = fails(capsys, "train", RA_DQN, "--device", "cpu")
+    assert "data/tiny/gridroboman/planner/lift-red/manifest.json" in error
+
+
+def test_a_run_that_diverges_is_recorded_where_asked_for(own_root, monkeypatch, capsys):
+    monkeypatch.chdir(own_root)
+    change = {"learning": {"learning_rate": 1e30, "warm_up_updates": 0, "max_gradient_norm": 1e30}}
+    tiny_project.write_config(own_root, {"experiments": {"gridroboman": {"settings": change}}})
+    error = fails(capsys, "train", RA_DQN, "--device", "cpu")
+    assert "update " in error
+    assert not (own_root / "results").exists()
+    cli.main(["train", RA_DQN, "--device", "cpu", "--record-failure"])
+    run = json.loads((own_root / "results" / "tiny" / "runs" / RA_DQN / "run.json").read_text())
+    assert run["status"] == "failed"
+    assert "update " in run["reason"]
+
+
+# ----------------------------------------------------------------------------------------------------------------- search
+
+
+def test_a_try_is_recorded(own_root, monkeypatch, capsys):
+    monkeypatch.chdir(own_root)
+    arguments = ["search", "gridroboman", "ra-dqn", "--task-set", "10"]
+    cli.main([*arguments, "--seed", "101", "--set", "learning.discount=0.5", "--set", "agent.retrieval.source=none"])
+    cli.main([*arguments, "--set", "updates=6"])
+    with open(own_root / "results" / "search" / "gridroboman.jsonl", encoding="utf-8") as file:
+        one, other = map(json.loads, file)
+    assert one["changed"] == ["learning.discount=0.5", "agent.retrieval.source=none"]
+    assert (one["seed"], one["variant"], one["task_set"], one["scale"]) == (101, "ra-dqn", 10, "tiny")
+    assert one["config"]["learning"]["discount"] == 0.5
+    assert one["config"]["agent"]["retrieval"]["source"] == "none"
+    assert [update for update, _ in one["return_by_update"]] == [6, 12]
+    assert other["config"]["updates"] == 6
+    assert other["seed"] == 100
+    assert not (own_root / "results" / "tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["gridroboman", "ra-dqn", "--seed", "99"], "from 100 on"),
+        (["gridroboman", "ra-dqn", "--seed", "0"], "from 100 on"),
+        (["gridrobo", "ra-dqn"], "gridroboman"),
+        (["gridroboman", "ra-dqm"], "'ra-dqn'"),
+        (["gridroboman", "ra-dqn", "--task-set", "15"], "10, 20 and 30"),
+        (["gridroboman", "ra-dqn", "--set", "learning.discount"], "KEY=VALUE"),
+        (["gridroboman", "ra-dqn", "--set", "=3"], "KEY=VALUE"),
+        (["gridroboman", "ra-dqn", "--set", "learning.discont=0.5"], "'discount'"),
+        (["gridroboman", "ra-dqn", "--set", "learning.discount=[1"], "learning.discount"),
+        (["gridroboman", "ra-dqn", "--set", "updates=5", "--set", "updates.more=5"], "updates"),
+    ],
+)
+def test_faults_of_a_try_are_one_line(tiny_root, monkeypatch, capsys, arguments, expected):
+    monkeypatch.chdir(tiny_root)
+    task_set = [] if "--task-set" in arguments else ["--task-set", "10"]
+    assert expected in fails(capsys, "search", *arguments, *task_set)
+    assert not (tiny_root / "results").exists()
+
+
+def test_the_searches_of_this_project_used_tuning_seeds():
+    from pathlib import Path
+
+    path = Path(__file__).parents[2] / "results" / "search" / "gridroboman.jsonl"
+    if path.is_file():
+        with open(path, encoding="utf-8") as file:
+            assert all(yaml.safe_load(line)["seed"] >= 100 for line in file)
