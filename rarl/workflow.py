@@ -25,8 +25,8 @@ ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "report": (("rarl.reporting.report",), ()),
 }
 
-# What can change no number: pictures, progress lines, records of the machine. The values that `rarl.config` reads are in
-# the digests of datasets and runs, so that a new setting of one environment leaves the runs of another alone.
+# What can change no number: pictures, progress lines, records of the machine. The values that `rarl.config` reads are
+# in the digests of datasets and runs, so that a new setting of one environment leaves the runs of another alone.
 _NEUTRAL = ("rarl.config", "rarl.provenance", "rarl.training.progress")
 _PICTURES = ("rarl.envs.gridroboman.render",)
 

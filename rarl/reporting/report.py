@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,9 @@ def _context(sheet: Sheet, sections: dict[str, Section], root: Path, preview: bo
         "effort": wording.effort(results),
         "rules_table": Markup("{}\n\n{}").format(wording.rules_table(settings), tables.md(wording.margins(outcomes))),
         "search": search,
-        "search_effort": [(v, sum(e["variant"] == v for e in search)) for v in sorted({e["variant"] for e in search})],
+        "search_effort": ", ".join(
+            f"{name}: {tries}" for name, tries in sorted(Counter(entry["variant"] for entry in search).items())
+        ),
         "search_table": tables.table(
             ["Variant", "Changed", "Tasks", "Seed", "Updates", "Return", "Core seconds"], _search_rows(search)
         ),

@@ -9,16 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_project
 import torch
-import yaml
 
 from rarl import cli
 from rarl.config import Run, Scale, merge
-from rarl.envs.gridroboman.tasks import task_named
+from rarl.envs.gridroboman.tasks import task_named, task_set
 from rarl.training import checkpoints, offline
 from rarl.training.offline import OfflineLearner
 from rarl.trajectories.generate import generate_planner
@@ -106,17 +106,22 @@ def test_the_published_state_is_the_network_alone(tiny_root):
 
 
 def rates_of(learner, updates):
-    rates = []
+    """{parameter: its learning rate at every update}."""
+    names = {id(p): name for name, p in learner.network.named_parameters()}
+    if learner.auxiliary:
+        names |= {id(p): f"auxiliary.{name}" for name, p in learner.auxiliary.named_parameters()}
+    rates = {name: [] for name in names.values()}
     for _ in range(updates):
         learner.update()
-        (group,) = learner.optimiser.param_groups
-        rates.append(group["lr"])
+        for group in learner.optimiser.param_groups:
+            for parameter in group["params"]:
+                rates[names[id(parameter)]].append(group["lr"])
     return rates
 
 
 def test_the_learning_rate_rises_stays_and_falls(tiny_root):
     """12 updates: 4 of warm-up, full until half, then down to a tenth."""
-    rates = rates_of(tiny_project.learner_of(tiny_root, "dqn"), 12)
+    rates = rates_of(tiny_project.learner_of(tiny_root, "dqn"), 12)["head.q.bias"]
     full = 0.003
     expected = [full / 4, full / 2, 3 * full / 4, full, full, full, full]
     expected += [full * (1 - 0.9 * (done / 12 - 0.5) / 0.5) for done in range(7, 12)]
@@ -129,7 +134,17 @@ def test_without_a_schedule_the_learning_rate_is_constant(tiny_root):
     learner = tiny_project.learner_of(
         tiny_root, "dqn", {"learning": {"warm_up_updates": 0, "decay_from": 1.0, "decay_to": 1.0}}
     )
-    assert rates_of(learner, 12) == [0.003] * 12
+    assert all(rates == [0.003] * 12 for rates in rates_of(learner, 12).values())
+
+
+def test_encoder_and_retrieval_have_rates_of_their_own(tiny_root):
+    """Every parameter of the networks and of the auxiliary losses is trained once, the retrieval process and they alike."""
+    changes = {"learning": {"encoder_rate": 0.5, "retrieval_rate": 0.25, "warm_up_updates": 0, "decay_from": 1.0}}
+    for name, rates in rates_of(tiny_project.learner_of(tiny_root, "ra-dqn", changes), 3).items():
+        multiple = 0.5 if name.startswith("encoder.") else 0.25 if name.startswith(("retrieval.", "auxiliary.")) else 1.0
+        assert rates == pytest.approx([0.003 * multiple] * 3), name
+    for name, rates in rates_of(tiny_project.learner_of(tiny_root, "dqn", changes), 3).items():
+        assert rates == pytest.approx([0.003 * (0.5 if name.startswith("encoder.") else 1.0)] * 3), name
 
 
 def test_the_first_step_is_as_large_as_its_learning_rate(tiny_root):
@@ -257,16 +272,16 @@ def played(monkeypatch):
 @pytest.mark.parametrize("variant", ["dqn", "dqn-told", "ra-dqn", "oracle", "nothing", "random"])
 def test_evaluations_are_deterministic_and_leave_training_alone(tiny_root, variant):
     one, other = (tiny_project.learner_of(tiny_root, variant) for _ in range(2))
-    one.update()
+    for learner in (one, other):
+        torch.manual_seed(3)
+        learner.update()
     first = one.evaluate()
     assert one.evaluate() == first
     torch.manual_seed(9)
     assert one.evaluate() == first
-    other.update()
-    torch.manual_seed(4)
-    one.update()
-    torch.manual_seed(4)
-    other.update()
+    for learner in (one, other):
+        torch.manual_seed(4)
+        learner.update()
     assert_same(one.state_dict(), other.state_dict())
 
 
@@ -427,7 +442,7 @@ def products(root):
 
 
 def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_factory, monkeypatch, capsys):
-    settings = {"updates": 240, "checkpoint_seconds": 0.1, "evaluation": {"every_updates": 80}}
+    settings = {"updates": 120, "checkpoint_seconds": 0.1, "evaluation": {"every_updates": 40}}
     at_scale = {"experiments": {"gridroboman": {"settings": settings}}}
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     for root in (own_root, undisturbed):
@@ -436,7 +451,7 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
 
     reference = start(undisturbed)
     process = start(own_root)
-    wait_for_update(own_root, process, 60)
+    wait_for_update(own_root, process, 30)
     # While it works, another one is refused.
     monkeypatch.chdir(own_root)
     with pytest.raises(SystemExit) as refused:
@@ -452,7 +467,7 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert not (own_root / "results").exists()
 
     process = start(own_root)
-    wait_for_update(own_root, process, 150)
+    wait_for_update(own_root, process, 75)
     process.send_signal(signal.SIGKILL)
     assert "goes on from update" in process.communicate()[0]
     process = start(own_root)
@@ -467,18 +482,13 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert evaluations == expected_evaluations
     assert rows == expected_rows
     assert (run["resumed"], expected_run["resumed"]) == (2, 0)
-    assert run["updates"] == 240
+    assert run["updates"] == 120
     assert run["config_digest"] == expected_run["config_digest"]
-    assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "80", "160", "240"]
-    assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in Scale("tiny", own_root).datasets_of(Scale("tiny", own_root).runs[RA_DQN])}
-    assert run["expert_returns"].keys() == {task.name for task in tiny_tasks()}
+    assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "40", "80", "120"]
+    scale = Scale("tiny", own_root)
+    assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in scale.datasets_of(scale.runs[RA_DQN])}
+    assert run["expert_returns"].keys() == {task.name for task in task_set(10)}
     assert not (own_root / "scratch" / "tiny" / "runs" / RA_DQN).exists()
-
-
-def tiny_tasks():
-    from rarl.envs.gridroboman.tasks import task_set
-
-    return task_set(10)
 
 
 def fails(capsys, *arguments):
@@ -614,9 +624,7 @@ def test_faults_of_a_try_are_one_line(tiny_root, monkeypatch, capsys, arguments,
 
 
 def test_the_searches_of_this_project_used_tuning_seeds():
-    from pathlib import Path
-
     path = Path(__file__).parents[2] / "results" / "search" / "gridroboman.jsonl"
     if path.is_file():
         with open(path, encoding="utf-8") as file:
-            assert all(yaml.safe_load(line)["seed"] >= 100 for line in file)
+            assert all(json.loads(line)["seed"] >= 100 for line in file)

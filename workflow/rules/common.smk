@@ -89,4 +89,7 @@ onstart:
 
 
 onerror:
-    print(f"Some jobs failed; what they said is under logs/{S}/. Started again, the workflow goes on from here.")
+    print(
+        f"Not everything is done: jobs failed, or were stopped. What they said is under logs/{S}/; "
+        "started again, the workflow goes on from here."
+    )
