@@ -62,13 +62,12 @@ def retrieval_batch_seconds(dataset: TrajectoryDataset) -> float:
     return _median_seconds(draw) / 100
 
 
-def learner_step_seconds(scale: Scale, datasets: list[TrajectoryDataset], device: str, steps: int = 5) -> dict[str, float]:
+def learner_step_seconds(
+    scale: Scale, datasets: list[TrajectoryDataset], device: str, steps: int = 5
+) -> dict[str, float]:
     """Seconds of a learner step of each variant at the scale's settings; the variants take turns."""
     experiment = next(iter(scale.settings.experiments))
-    learners = {
-        name: OfflineLearner(scale.run(experiment, 30, name, 0), datasets, device)
-        for name in VARIANTS
-    }
+    learners = {name: OfflineLearner(scale.run(experiment, 30, name, 0), datasets, device) for name in VARIANTS}
     for learner in learners.values():
         learner.update()
     seconds: dict[str, list[float]] = {name: [] for name in learners}

@@ -146,7 +146,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("variant")
     command.add_argument("--task-set", type=int, default=30)
     command.add_argument("--seed", type=int, default=100, help="tuning seeds are 100 and above")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for example learning.discount=0.95")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="for example learning.discount=0.95"
+    )
 
     command = add(commands, "probe", probe, "look into a trained agent: what it retrieves, and what happens without it")
     command.add_argument("run")

@@ -35,9 +35,11 @@ class Settings(BaseModel):
 
 
 class RetrievalSettings(Settings):
-    """The retrieval process (PAPER sections 2 and 3); symbols as there."""
+    """The retrieval process (Algorithm 1 and the appendix); symbols as there."""
 
-    source: Literal["own", "random", "none"] = Field("own", description="whose trajectories: the task's, a random task's, none")
+    source: Literal["own", "random", "none"] = Field(
+        "own", description="whose trajectories: the task's, a random task's, none"
+    )
     n_f: int = Field(4, ge=1, description="slots")
     d_m: int = Field(32, ge=1, description="width of a slot and of z")
     d_e: int = Field(32, ge=1, description="width of queries and keys")
@@ -78,15 +80,19 @@ class AgentSettings(Settings):
 
 
 class LearningSettings(Settings):
-    """Offline multi-task double DQN (PAPER section 3)."""
+    """Offline multi-task double DQN (the paper's appendix A.4)."""
 
     batch_states: int = Field(256, ge=1, description="states in a learner batch, spread evenly over its tasks")
     tasks_per_batch: int | None = Field(None, ge=1, description="tasks in a learner batch; null: all")
     learning_rate: float = Field(3e-4, gt=0)
     encoder_rate: float = Field(1.0, gt=0, description="the encoder's learning rate, as a multiple")
-    retrieval_rate: float = Field(1.0, gt=0, description="the retrieval process's (with auxiliary heads), as a multiple")
+    retrieval_rate: float = Field(
+        1.0, gt=0, description="the retrieval process's (with auxiliary heads), as a multiple"
+    )
     warm_up_updates: int = Field(0, ge=0, description="the learning rate rises linearly over so many updates")
-    decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the learning rate falls linearly")
+    decay_from: float = Field(
+        1.0, ge=0, le=1, description="share of the run after which the learning rate falls linearly"
+    )
     decay_to: float = Field(1.0, ge=0, le=1, description="share of the learning rate that is left at the end")
     adam_epsilon: float = Field(1e-8, gt=0)
     max_gradient_norm: float = Field(10.0, gt=0)
@@ -94,7 +100,9 @@ class LearningSettings(Settings):
     n_step: int = Field(1, ge=1)
     huber_delta: float = Field(1.0, gt=0)
     double: bool = True
-    target_period_updates: int | None = Field(2500, ge=1, description="copy to the target network every so many updates")
+    target_period_updates: int | None = Field(
+        2500, ge=1, description="copy to the target network every so many updates"
+    )
     target_rate: float | None = Field(None, gt=0, le=1, description="or move it by this share on every update")
 
     @model_validator(mode="after")
@@ -111,7 +119,9 @@ class EvaluationSettings(Settings):
     episodes_per_task: int = Field(20, ge=1)
     epsilon: float = Field(6.5e-4, ge=0, le=1)
     retrieval_batches: int = Field(4, ge=1, description="retrieval batches per task; its episodes are spread over them")
-    board_seed: int = Field(10_000_019, ge=0, description="evaluation boards are drawn from this seed and the run's own")
+    board_seed: int = Field(
+        10_000_019, ge=0, description="evaluation boards are drawn from this seed and the run's own"
+    )
 
 
 class DatasetSettings(Settings):
@@ -295,7 +305,9 @@ class Scale:
             file = self.root / "config" / "experiments" / f"{experiment}.yaml"
             if not file.is_file():
                 present = sorted(p.stem for p in file.parent.glob("*.yaml"))
-                raise RarlError(f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}")
+                raise RarlError(
+                    f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
+                )
             self.experiments[experiment] = _validate(ExperimentSettings, _read_yaml(file), str(file))
         self.runs: dict[str, Run] = {run.id: run for run in self._runs()}
         self.datasets: dict[str, Dataset] = {dataset.id: dataset for dataset in self._datasets()}
@@ -310,12 +322,16 @@ class Scale:
                     raise RarlError(f"{where}: Gridroboman has task sets of {', '.join(map(str, TASK_SETS))} tasks")
                 for listed in (*chosen.variants, *chosen.probes):
                     if listed not in experiment.variants:
-                        raise RarlError(f"{where}: unknown variant {listed!r}; {did_you_mean(listed, experiment.variants)}")
+                        raise RarlError(
+                            f"{where}: unknown variant {listed!r}; {did_you_mean(listed, experiment.variants)}"
+                        )
                 for variant in chosen.variants:
                     for seed in at_scale.seeds or self.settings.seeds:
                         yield self.run(name, size, variant, seed)
 
-    def run(self, experiment: str, task_set_size: int, variant: str, seed: int, changes: Mapping[str, Any] | None = None) -> Run:
+    def run(
+        self, experiment: str, task_set_size: int, variant: str, seed: int, changes: Mapping[str, Any] | None = None
+    ) -> Run:
         """The run of these coordinates, planned or not; `changes` go over everything else (used in the search)."""
         settings, at_scale = self.experiments[experiment], self.settings.experiments[experiment]
         chosen = at_scale.task_sets.get(task_set_size)
@@ -338,14 +354,18 @@ class Scale:
             for kind in kinds:
                 for task in known if kind.tasks == "all" else kind.tasks:
                     if task not in known:
-                        raise RarlError(f"{self._path}: datasets.{environment}: unknown task {task!r}; {did_you_mean(task, known)}")
+                        raise RarlError(
+                            f"{self._path}: datasets.{environment}: unknown task {task!r}; {did_you_mean(task, known)}"
+                        )
                     yield Dataset(environment, task, kind)
 
     def _check_datasets(self) -> None:
         for run in self.runs.values():
             for dataset in self.datasets_of(run):
                 if dataset not in self.datasets:
-                    raise RarlError(f"{self._path}: run {run.id} needs dataset {dataset}, which `datasets` does not make")
+                    raise RarlError(
+                        f"{self._path}: run {run.id} needs dataset {dataset}, which `datasets` does not make"
+                    )
 
     def datasets_of(self, run: Run) -> list[str]:
         """Ids of the datasets that a run learns from, in the order of its tasks."""
@@ -375,7 +395,9 @@ class Scale:
     def find_dataset(self, dataset_id: str) -> Dataset:
         """The planned dataset of this id; an unknown one is an error with the close ones."""
         if dataset_id not in self.datasets:
-            raise RarlError(f"scale {self.name!r} has no dataset {dataset_id!r}; {did_you_mean(dataset_id, self.datasets)}")
+            raise RarlError(
+                f"scale {self.name!r} has no dataset {dataset_id!r}; {did_you_mean(dataset_id, self.datasets)}"
+            )
         return self.datasets[dataset_id]
 
 

@@ -37,14 +37,16 @@ def describe_plan(scale: Scale) -> str:
     slowness = _reference_work() / _REFERENCE_SECONDS
     left = scale.settings.about_core_minutes * (1 - len(done) / max(len(runs), 1))
     seconds = 60 * left * slowness / cores
-    where = f"{cores} CPU core{'s' * (cores > 1)}" + (f" and {len(gpus)} GPU{'s' * (len(gpus) > 1)}" if gpus else ", no GPU")
+    where = f"{cores} CPU core{'s' * (cores > 1)}" + (
+        f" and {len(gpus)} GPU{'s' * (len(gpus) > 1)}" if gpus else ", no GPU"
+    )
     return "\n".join(
         [
             f"Scale {scale.name}: {scale.settings.description}",
             f"  datasets  {len(scale.datasets)} ({len(made)} there)",
             f"  runs      {len(runs)} ({len(done)} finished), {len(scale.probes())} of them looked into",
             f"  report    reports/{scale.name}/report.html, a preview as soon as the first seed is through",
-            f"About {duration(seconds)} on this machine ({where}; a core here takes {slowness:.1f} times the reference's time).",
+            f"About {duration(seconds)} on this machine ({where}; a core here takes {slowness:.1f} times the reference's).",
             "Stop at any time with Ctrl-C; the same command goes on where it stopped.",
         ]
     )

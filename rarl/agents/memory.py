@@ -62,7 +62,8 @@ class Memory:
         for dataset in datasets:
             if dataset.episodes < settings.n_traj:
                 raise RarlError(
-                    f"{dataset.folder}: holds {dataset.episodes} episodes, but a retrieval batch takes n_traj = {settings.n_traj}"
+                    f"{dataset.folder}: holds {dataset.episodes} episodes, "
+                    f"but a retrieval batch takes n_traj = {settings.n_traj}"
                 )
 
     def sample(self, tasks: np.ndarray, rng: np.random.Generator, given: np.ndarray | None = None) -> RetrievalBatch:

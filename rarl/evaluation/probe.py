@@ -1,9 +1,9 @@
 """Looking into a trained retrieval agent on Gridroboman: what it attends to, and what happens when that changes.
 
-Interventions on the retrieval dataset at evaluation, with everything else as trained: *own* (as trained), *removed* (slots
-read nothing), *shuffled* (states exchanged between the trajectories of a batch, at each step), *swapped* (another task's
-dataset), and the reward of the given task on those same episodes (*swapped-given*): an agent that takes its task from
-the dataset does the given one.
+Interventions on the retrieval dataset at evaluation, with everything else as trained: *own* (as trained), *removed*
+(slots read nothing), *shuffled* (states exchanged between the trajectories of a batch, at each step), *swapped*
+(another task's dataset), and the reward of the given task on those same episodes (*swapped-given*): an agent that
+takes its task from the dataset does the given one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from rarl.agents.build import build_network
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config import Run, Scale
 from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
-
 from rarl.errors import RarlError
 from rarl.evaluation.rollouts import Episodes, roll_out
 from rarl.files import write_json, write_text
@@ -37,8 +36,8 @@ EPISODES = 20  # per task and intervention
 SWAP_EPISODES = 4  # per pair of tasks
 SHOWN = 6  # retrieved states per step in the gallery
 GALLERY_RULE = (
-    "The tasks at the lower quartile, the median and the upper quartile of this run's mean returns; of each, the episode "
-    "of median return among those evaluated."
+    "The tasks at the lower quartile, the median and the upper quartile of this run's mean returns; "
+    "of each, the episode of median return among those evaluated."
 )
 
 

@@ -1,4 +1,4 @@
-"""Auxiliary losses on the summaries of the retrieval batch (PAPER section 2): action, reward and value prediction.
+"""Auxiliary losses on the summaries of the retrieval batch (the paper's "auxiliary losses"): action, reward and value prediction.
 
 All three are classifications; rewards and values are two-hot on a grid of supports, as in MuZero.
 """
@@ -69,7 +69,9 @@ class AuxiliaryLosses(nn.Module):
         loss = (
             F.cross_entropy(action.flatten(0, -2), a.flatten(), reduction="none")
             + F.cross_entropy(reward.flatten(0, -2), two_hot(r, self.reward_support).flatten(0, -2), reduction="none")
-            + F.cross_entropy(returns.flatten(0, -2), two_hot(value, self.value_support).flatten(0, -2), reduction="none")
+            + F.cross_entropy(
+                returns.flatten(0, -2), two_hot(value, self.value_support).flatten(0, -2), reduction="none"
+            )
         )
         if mask is None:
             return loss.mean()

@@ -1,4 +1,4 @@
-"""The information bottleneck of the retrieval process (PAPER section 2, step 4)."""
+"""The information bottleneck of the retrieval process (Algorithm 1, step 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""f_enc: observations to the agent's internal state s (PAPER: s_t = f_enc(x_t)).
+"""f_enc: observations to the agent's internal state s (s_t = f_enc(x_t) in the paper).
 
 Every encoder maps (..., observation) to s of shape (..., d_s), layer-normalised and linear: what uses s applies its own
 non-linearity. A task id may be part of the observation; it enters the encoder's last pre-activation as an embedding.
@@ -20,8 +20,8 @@ _SPAN = 2 * BOARD - 1  # values that a coordinate difference takes
 def relational_features() -> tuple[Tensor, Tensor, int]:
     """The integer map from a Gridroboman observation to the ids of its active one-hot features.
 
-    Two groups, both of one-hot features: *joint* (the cell of each thing, the offset (dx, dy) of each pair of things, the
-    three statuses together) and *separate* (each coordinate, each difference, each status). All ids are affine in the
+    Two groups, both of one-hot features: *joint* (the cell of each thing, the offset (dx, dy) of each pair of things,
+    the three statuses together) and *separate* (each coordinate, each difference, each status). All ids are affine in the
     observation, so that ids = observation @ matrix + bias, exactly.
 
     Returns:

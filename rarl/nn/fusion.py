@@ -1,4 +1,4 @@
-"""How what retrieval tells (u) changes the agent's state (PAPER section 2, step 6: s~ = s + u, gated and normalised)."""
+"""How what retrieval tells (u) changes the agent's state (Algorithm 1, step 6: s~ = s + u, gated and normalised)."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Summaries(NamedTuple):
 class RetrievalStep(NamedTuple):
     """What one step of the retrieval process gives.
 
-    z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step; None where not asked for.
+    z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step; None if not asked for.
     kl (G, B): bottleneck cost in nats, summed over slots.  alpha (G, B, n_f, N): attention weights; exactly 0 where not
     selected; None if nothing was retrieved.
     """
@@ -53,8 +53,8 @@ class RetrievalStep(NamedTuple):
 def select(logits: Tensor, n_traj: int, k_traj: int | None, k_states: int) -> Tensor:
     """Two-level top-k of step 2: first the trajectories, then the states within them.
 
-    A trajectory's score is the sum of its states' softmax weights, and that is monotone in the logsumexp of their logits:
-    the softmax over all states is not needed.
+    A trajectory's score is the sum of its states' softmax weights, which is monotone in the logsumexp of their logits: the
+    softmax over all states is not needed.
 
     Args:
       logits: (..., N) with N = n_traj * l; -inf where a step is padding.
@@ -115,7 +115,7 @@ class SlotAttention(nn.Module):
 
 
 class Standardise(nn.Module):
-    """What was read, with mean 0 and variance 1 per channel over the batch (running statistics where no gradient flows).
+    """What was read, with mean 0 and variance 1 per channel over the batch (running statistics without gradients).
 
     What all tasks' trajectories have in common outweighs what tells them apart by two orders of magnitude at first;
     without this, hundreds of updates pass before retrieval says anything.
@@ -190,7 +190,7 @@ class RetrievalProcess(nn.Module):
         self.slot_attention = SlotAttention(d_m, slot_heads)
 
     def initial_slots(self, sample: bool) -> Tensor:
-        """m_0 (1, 1, n_f, d_m): drawn around each slot's own mean at the start of an episode; the mean at evaluation."""
+        """m_0 (1, 1, n_f, d_m): drawn around each slot's own mean as an episode starts; the mean at evaluation."""
         m_0 = self.slot_mean
         if sample:
             m_0 = m_0 + torch.exp(self.slot_log_std) * torch.randn_like(self.slot_mean)

@@ -1,4 +1,4 @@
-"""Forward and backward summaries of retrieved trajectories (PAPER section 1: h_ij and b_ij).
+"""Forward and backward summaries of retrieved trajectories (h_ij and b_ij of the paper).
 
 h_ij summarises steps 1..j of trajectory i, b_ij steps l..j: the past and the future of a moment.
 """

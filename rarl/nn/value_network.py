@@ -1,4 +1,4 @@
-"""Q-networks: encoder, retrieval (or what stands in its place), fusion, head. One class for base and retrieval agents."""
+"""Q-networks: encoder, retrieval (or what stands in its place), fusion, head; one class for all agents."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from rarl.errors import RarlError
-from rarl.files import read_json, write_text
+from rarl.files import write_text
 from rarl.reporting import page, provenance, tables, wording
 from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
 from rarl.reporting.results import Results, load_results

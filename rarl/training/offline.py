@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,9 +34,9 @@ CODE = ["rarl.training.offline", "rarl.training.loop"]
 class OfflineLearner:
     """Double DQN on stored transitions of many tasks; with a retrieval process where the agent has one.
 
-    Which loss trains what (PAPER section 2): the encoder by the TD and the auxiliary losses; the retrieval process by
-    the TD loss and the bottleneck; its summariser by the auxiliary losses too, since they are computed on the summaries;
-    the head by the TD loss alone.
+    Which loss trains what, as in the paper: the encoder by the TD and the auxiliary losses; the retrieval process by
+    the TD loss and the bottleneck; the head by the TD loss alone. The summariser, a part of the retrieval process, is
+    reached by the auxiliary losses too, since they are computed on the summaries.
 
     Args:
       run: the settings.
@@ -219,9 +218,10 @@ def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
     folders = [scale.root / "data" / scale.name / name for name in scale.datasets_of(run)]
     missing = [folder for folder in folders if not (folder / "manifest.json").is_file()]
     if missing:
+        name = scale.datasets_of(run)[folders.index(missing[0])]
         raise RarlError(
-            f"{missing[0]}: no dataset ({len(missing)} of {len(folders)} are missing); `dvc checkout` or `dvc pull` brings "
-            f"recorded ones, `rarl datasets make --scale {scale.name} {scale.datasets_of(run)[folders.index(missing[0])]}` makes it"
+            f"{missing[0]}: no dataset ({len(missing)} of {len(folders)} are missing); `dvc checkout` or `dvc pull` "
+            f"brings recorded ones, `rarl datasets make --scale {scale.name} {name}` makes it"
         )
     return [TrajectoryDataset.open(folder) for folder in folders]
 

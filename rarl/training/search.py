@@ -1,7 +1,7 @@
 """Trying settings on tuning seeds, with a record of everything tried.
 
-Tuning seeds are 100 and above; runs that are reported have seeds below. The record, results/search/{experiment}.jsonl, holds
-one line per try, good or bad, so that both agents' budgets of tuning can be compared.
+Tuning seeds are 100 and above; runs that are reported have seeds below. The record, results/search/{experiment}.jsonl,
+holds one line per try, good or bad, so that both agents' budgets of tuning can be compared.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ def record_path(experiment: str, root: Path) -> Path:
 def try_settings(
     scale: Scale, experiment: str, task_set: int, variant: str, seed: int, assignments: Sequence[str]
 ) -> float:
-    """Train once with changed settings on a tuning seed; print the curve, record the try, return the last mean return."""
+    """Train once with changed settings on a tuning seed; log the curve, record the try, return the last mean return."""
     if seed < TUNING_SEEDS_FROM:
-        raise RarlError(f"--seed {seed}: settings are tried on seeds from {TUNING_SEEDS_FROM} on; those below are reported")
+        raise RarlError(
+            f"--seed {seed}: settings are tried on seeds from {TUNING_SEEDS_FROM} on; those below are reported"
+        )
     if experiment not in scale.experiments:
         raise RarlError(f"scale {scale.name!r} has no experiment {experiment!r}")
     run = scale.run(experiment, task_set, variant, seed, parse_changes(assignments))
@@ -69,7 +71,15 @@ def try_settings(
             mean = sum(row["return_mean"] for row in rows) / len(rows)
             curve.append([update, round(mean, 2)])
             shown = "  ".join(f"{name} {float(value):.3f}" for name, value in scalars.items())
-            log.info("%s %s update %d: return %.1f  (%.1f ms/update)  %s", variant, assignments, update, mean, 1e3 * training_seconds / update, shown)
+            log.info(
+                "%s %s update %d: return %.1f  (%.1f ms/update)  %s",
+                variant,
+                assignments,
+                update,
+                mean,
+                1e3 * training_seconds / update,
+                shown,
+            )
     row = {
         "scale": scale.name,
         "task_set": task_set,

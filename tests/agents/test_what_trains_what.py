@@ -16,7 +16,7 @@ UNCLIPPED = {"learning": {"max_gradient_norm": 1e9}}
 
 
 def gradients(learner, seed=5):
-    """{parameter: gradient} of one update from the learner's state, without changing it; parts not reached have none."""
+    """{parameter: gradient or None} of one update from the learner's state, which it is left in."""
     state = copy.deepcopy(learner.state_dict())
     torch.manual_seed(seed)
     scalars = learner.update()
@@ -54,7 +54,10 @@ def test_td_reaches_encoder_retrieval_fusion_and_head(tiny_root, summariser, fus
     learner = tiny_project.learner_of(
         tiny_root,
         "ra-dqn",
-        {**UNCLIPPED, "agent": {"fusion": fusion, "retrieval": {"bottleneck": 0.0, "auxiliary": 0.0, "summariser": summariser}}},
+        {
+            **UNCLIPPED,
+            "agent": {"fusion": fusion, "retrieval": {"bottleneck": 0.0, "auxiliary": 0.0, "summariser": summariser}},
+        },
     )
     found, scalars = gradients(learner)
     parts = reached(found)
@@ -202,7 +205,8 @@ def test_without_a_retrieval_batch_the_slots_remain(tiny_root):
     parts = reached(found)
     assert {"encoder.table", "fusion.shift.weight", "head.value.weight", "retrieval.bottleneck.posterior.bias"} <= parts
     assert not any(
-        name.startswith(("retrieval.summariser", "retrieval.key", "retrieval.value", "retrieval.query")) for name in parts
+        name.startswith(("retrieval.summariser", "retrieval.key", "retrieval.value", "retrieval.query"))
+        for name in parts
     )
     assert scalars["kl"] > 0
 
@@ -253,7 +257,7 @@ def test_retrieved_states_are_encoded_by_the_networks_own_encoder(tiny_root):
 
 
 def test_groups_learn_from_their_own_tasks_steps(tiny_root):
-    """Every task has an equal share of the batch; with fewer tasks per batch, other tasks from one update to the next."""
+    """Every task has an equal share of the batch; with fewer tasks per batch, they change from update to update."""
     for per_batch in (None, 3):
         learner = tiny_project.learner_of(tiny_root, "dqn", {"learning": {"tasks_per_batch": per_batch}})
         drawn, sample = [], learner.transitions.sample

@@ -1,7 +1,7 @@
 """The retrieval process of Goyal et al. (2022), written slowly from the paper's text: NumPy and loops, no shortcuts.
 
-Weights come as a dictionary of matrices W that are applied as W @ x, in float64. Axes are looped over: g group, b asking
-state, k slot, i trajectory, j step.
+Weights come as a dictionary of matrices W that are applied as W @ x, in float64. Axes are looped over: g group, q
+asking state, k slot, i trajectory, j step.
 """
 
 from __future__ import annotations

@@ -136,9 +136,7 @@ def test_the_gradient_of_the_sum_of_rows_is_torchs(legal_observations):
     (gradient,) = torch.autograd.grad((out * direction).sum(), encoder.table)
 
     table = encoder.table.detach().clone().requires_grad_()
-    expected_out = F.layer_norm(
-        F.embedding_bag(ids, table, mode="sum"), (D_S,), encoder.norm.weight, encoder.norm.bias
-    )
+    expected_out = F.layer_norm(F.embedding_bag(ids, table, mode="sum"), (D_S,), encoder.norm.weight, encoder.norm.bias)
     (expected,) = torch.autograd.grad((expected_out * direction).sum(), table)
     torch.testing.assert_close(out, expected_out)
     torch.testing.assert_close(gradient, expected)

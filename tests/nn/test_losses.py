@@ -149,7 +149,7 @@ def test_the_readout_weighs_slots_by_their_keys():
     out = readout(s, z)
     for index in ((0, 0), (1, 2)):
         logits = torch.stack([readout.query(s[index]) @ readout.key(slot) / 5**0.5 for slot in z[index]])
-        torch.testing.assert_close(out[index], sum(w * slot for w, slot in zip(logits.softmax(0), z[index], strict=True)))
+        torch.testing.assert_close(out[index], logits.softmax(0) @ z[index])
     # One slot is passed on as it is; the order of slots does not matter.
     torch.testing.assert_close(readout(s, z[:, :, :1]), z[:, :, 0])
     torch.testing.assert_close(readout(s, z.flip(2)), out)

@@ -127,7 +127,7 @@ def close(actual, expected, tolerance=1e-9):
     np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
 
 
-# ------------------------------------------------------------------------------------------------ against the paper's text
+# --------------------------------------------------------------------------------------------- against the paper's text
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -225,7 +225,7 @@ def test_a_slot_that_read_nothing_new_is_a_gru_cell():
                     torch.testing.assert_close(m_hat[g, q, k], cell(s_t[g, q], slot))
 
 
-# -------------------------------------------------------------------------------------------------------------- selection
+# ------------------------------------------------------------------------------------------------------------ selection
 
 
 def selection_of(logits, n_traj, k_traj, k_states):
@@ -411,7 +411,7 @@ def test_groups_read_their_own_batch_only():
     assert (s.grad[1] == 0).all()
 
 
-# ------------------------------------------------------------------------------------------------------------------ slots
+# ---------------------------------------------------------------------------------------------------------------- slots
 
 
 def test_slots_are_carried_only_where_asked_for():
@@ -440,9 +440,9 @@ def test_initial_slots_are_random_when_drawn_and_the_same_otherwise():
     assert (spread - 1).abs().max() < 0.2
     assert ((drawn.mean(0) - process.initial_slots(False)[0, 0]).abs() < 0.3 * torch.exp(process.slot_log_std)).all()
     # Slots start apart, or they would all ask the same.
-    fresh = RetrievalProcess(
-        D_S, 0, k_traj=2, k_states=2, summariser="gru", standardise=False, **SIZES
-    ).initial_slots(False)[0, 0]
+    fresh = RetrievalProcess(D_S, 0, k_traj=2, k_states=2, summariser="gru", standardise=False, **SIZES).initial_slots(
+        False
+    )[0, 0]
     assert torch.pdist(fresh).min() > 0.1
 
 
@@ -470,7 +470,7 @@ def test_evaluation_is_deterministic_and_takes_the_mean():
     assert not torch.allclose(drawn, one)
 
 
-# ------------------------------------------------------------------------------------------------------------- bottleneck
+# ----------------------------------------------------------------------------------------------------------- bottleneck
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -506,7 +506,7 @@ def test_the_spread_of_z_stays_within_its_range():
     assert one == pytest.approx(1, rel=0.05)
 
 
-# ------------------------------------------------------------------------------------------------------------ standardise
+# ---------------------------------------------------------------------------------------------------------- standardise
 
 
 def test_standardise_uses_the_batch_with_a_gradient_and_what_ran_without():

@@ -13,7 +13,6 @@ import synthetic
 from built import Page, build
 
 from rarl.errors import RarlError
-from rarl.files import write_json
 from rarl.reporting import page, report
 from rarl.reporting.statistics import t_interval
 

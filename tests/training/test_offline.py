@@ -51,7 +51,7 @@ def assert_same(one, other):
             assert np.array_equal(value, other[name]), name
 
 
-# ------------------------------------------------------------------------------------------------------------------ state
+# ---------------------------------------------------------------------------------------------------------------- state
 
 
 CHANGES = {
@@ -102,7 +102,7 @@ def test_the_published_state_is_the_network_alone(tiny_root):
     assert_same(final["network"], learner.network.state_dict())
 
 
-# -------------------------------------------------------------------------------------------------------------- schedules
+# ------------------------------------------------------------------------------------------------------------ schedules
 
 
 def rates_of(learner, updates):
@@ -126,7 +126,7 @@ def test_the_learning_rate_rises_stays_and_falls(tiny_root):
     expected = [full / 4, full / 2, 3 * full / 4, full, full, full, full]
     expected += [full * (1 - 0.9 * (done / 12 - 0.5) / 0.5) for done in range(7, 12)]
     assert rates == pytest.approx(expected)
-    assert all(a > b for a, b in zip(rates[6:], rates[7:], strict=False))
+    assert rates[6:] == sorted(rates[6:], reverse=True)
     assert full / 10 < rates[-1] < full / 3
 
 
@@ -138,10 +138,12 @@ def test_without_a_schedule_the_learning_rate_is_constant(tiny_root):
 
 
 def test_encoder_and_retrieval_have_rates_of_their_own(tiny_root):
-    """Every parameter of the networks and of the auxiliary losses is trained once, the retrieval process and they alike."""
+    """Every parameter is in one group; the auxiliary heads go with the retrieval process."""
     changes = {"learning": {"encoder_rate": 0.5, "retrieval_rate": 0.25, "warm_up_updates": 0, "decay_from": 1.0}}
     for name, rates in rates_of(tiny_project.learner_of(tiny_root, "ra-dqn", changes), 3).items():
-        multiple = 0.5 if name.startswith("encoder.") else 0.25 if name.startswith(("retrieval.", "auxiliary.")) else 1.0
+        multiple = (
+            0.5 if name.startswith("encoder.") else 0.25 if name.startswith(("retrieval.", "auxiliary.")) else 1.0
+        )
         assert rates == pytest.approx([0.003 * multiple] * 3), name
     for name, rates in rates_of(tiny_project.learner_of(tiny_root, "dqn", changes), 3).items():
         assert rates == pytest.approx([0.003 * (0.5 if name.startswith("encoder.") else 1.0)] * 3), name
@@ -164,7 +166,7 @@ def test_gradients_are_clipped(tiny_root):
     assert clipped.item() == pytest.approx(0.25, rel=1e-3)
 
 
-# ----------------------------------------------------------------------------------------------------------------- target
+# --------------------------------------------------------------------------------------------------------------- target
 
 
 def state_of(network):
@@ -195,7 +197,7 @@ def test_the_target_moves_by_a_share_on_every_update(tiny_root):
         learner.update()
         online = state_of(learner.network)
         for name, value in state_of(learner.target).items():
-            # Statistics have no slow copy: what the target reads is brought to the scale that the network was trained at.
+            # Statistics have no slow copy: the target reads on the scale of the network.
             expected = online[name] if name in buffers else 0.75 * before[name] + 0.25 * online[name]
             torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)
 
@@ -251,7 +253,7 @@ def test_values_of_retrieved_trajectories_are_discounted_by_the_stride(tiny_root
     np.testing.assert_allclose(value[..., -1], r[..., -1])
 
 
-# ------------------------------------------------------------------------------------------------------------- evaluation
+# ----------------------------------------------------------------------------------------------------------- evaluation
 
 
 @pytest.fixture
@@ -286,7 +288,9 @@ def test_evaluations_are_deterministic_and_leave_training_alone(tiny_root, varia
 
 
 def test_rows_describe_the_episodes(tiny_root, played):
-    learner = tiny_project.learner_of(tiny_root, "ra-dqn", {"evaluation": {"episodes_per_task": 6, "retrieval_batches": 2}})
+    learner = tiny_project.learner_of(
+        tiny_root, "ra-dqn", {"evaluation": {"episodes_per_task": 6, "retrieval_batches": 2}}
+    )
     rows = learner.evaluate()
     (play,) = played
     assert play["episodes"] == 3
@@ -327,7 +331,7 @@ def test_boards_are_the_same_at_every_evaluation_and_differ_between_seeds(tiny_r
     assert not (one == other).all()
 
 
-# --------------------------------------------------------------------------------------------------------------- learning
+# ------------------------------------------------------------------------------------------------------------- learning
 
 
 LEARNS = {
@@ -429,7 +433,9 @@ def wait_for_update(root, process, update):
             if len(rows) > 2 and rows[-1].split(",")[0].isdecimal() and int(rows[-1].split(",")[0]) >= update:
                 return
         time.sleep(0.005)
-    raise AssertionError(f"no update {update}: {process.communicate()[0] if process.poll() is not None else 'too slow'}")
+    raise AssertionError(
+        f"no update {update}: {process.communicate()[0] if process.poll() is not None else 'too slow'}"
+    )
 
 
 def products(root):
@@ -442,7 +448,7 @@ def products(root):
 
 
 def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_factory, monkeypatch, capsys):
-    settings = {"updates": 120, "checkpoint_seconds": 0.1, "evaluation": {"every_updates": 40}}
+    settings = {"updates": 200, "checkpoint_seconds": 0.1, "evaluation": {"every_updates": 50}}
     at_scale = {"experiments": {"gridroboman": {"settings": settings}}}
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     for root in (own_root, undisturbed):
@@ -482,9 +488,9 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert evaluations == expected_evaluations
     assert rows == expected_rows
     assert (run["resumed"], expected_run["resumed"]) == (2, 0)
-    assert run["updates"] == 120
+    assert run["updates"] == 200
     assert run["config_digest"] == expected_run["config_digest"]
-    assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "40", "80", "120"]
+    assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "50", "100", "150", "200"]
     scale = Scale("tiny", own_root)
     assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in scale.datasets_of(scale.runs[RA_DQN])}
     assert run["expert_returns"].keys() == {task.name for task in task_set(10)}
@@ -563,7 +569,9 @@ def test_a_changed_configuration_is_refused_and_restarts_where_the_caller_knows(
 def test_a_changed_dataset_is_refused(own_root, monkeypatch, capsys):
     monkeypatch.chdir(own_root)
     cli.main(["train", RA_DQN, "--device", "cpu"])
-    generate_planner("lift red", tiny_project.EPISODES, 1, own_root / "data" / "tiny" / "gridroboman" / "planner" / "lift-red")
+    generate_planner(
+        "lift red", tiny_project.EPISODES, 1, own_root / "data" / "tiny" / "gridroboman" / "planner" / "lift-red"
+    )
     error = fails(capsys, "train", RA_DQN, "--device", "cpu")
     assert "data/tiny/gridroboman/planner/lift-red/manifest.json" in error
 
@@ -581,7 +589,7 @@ def test_a_run_that_diverges_is_recorded_where_asked_for(own_root, monkeypatch, 
     assert "update " in run["reason"]
 
 
-# ----------------------------------------------------------------------------------------------------------------- search
+# --------------------------------------------------------------------------------------------------------------- search
 
 
 def test_a_try_is_recorded(own_root, monkeypatch, capsys):

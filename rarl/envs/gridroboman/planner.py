@@ -15,7 +15,6 @@ from rarl.envs.gridroboman.tasks import (
     EPISODE_STEPS,
     LEFT,
     LIFT,
-    MOVES,
     NOOP,
     PUT,
     RIGHT,
@@ -137,7 +136,9 @@ def _nearest_corner(c: np.ndarray) -> np.ndarray:
 def _far(plan: _Plan, i: int, j: int) -> None:
     """Bring the two objects to opposite corners, one after the other."""
     b = plan.b
-    opposite = [(np.where(b.x[o] < CENTRE, BOARD - 1, 0), np.where(b.y[o] < CENTRE, BOARD - 1, 0)) for o in range(N_OBJECTS)]
+    opposite = [
+        (np.where(b.x[o] < CENTRE, BOARD - 1, 0), np.where(b.y[o] < CENTRE, BOARD - 1, 0)) for o in range(N_OBJECTS)
+    ]
     for mine, other in ((i, j), (j, i)):
         holding = b.held == mine
         x, y = opposite[other]
@@ -186,6 +187,3 @@ def planner_episodes(
         actions[:, t] = action
         rewards[:, t] = condition(boards, task)
     return observations, actions, rewards
-
-
-assert MOVES[LEFT, 0] == -1 and MOVES[UP, 1] == -1  # the planner's names agree with the board's

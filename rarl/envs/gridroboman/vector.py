@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -21,7 +22,7 @@ OBSERVATION_SIZE = 2 + 3 * N_OBJECTS
 
 
 def observation_space() -> gym.spaces.Box:
-    """Robot x, y; then x, y, status of red, green and blue (status: -1 under another, 0 on the board, 1 held or on top)."""
+    """Robot x, y; then x, y, status of red, green and blue (-1 under another, 0 on the board, 1 held or on top)."""
     low = np.array([0, 0] + [0, 0, -1] * N_OBJECTS, dtype=np.int8)
     high = np.array([BOARD - 1] * 2 + [BOARD - 1, BOARD - 1, 1] * N_OBJECTS, dtype=np.int8)
     return gym.spaces.Box(low, high, dtype=np.int8)
@@ -152,7 +153,7 @@ class VectorGridroboman(gym.vector.VectorEnv):
       tasks: one task per board. Boards of one task next to each other are fastest.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
 
     def __init__(self, tasks: Sequence[Task]):
         self.tasks = tuple(tasks)
