@@ -46,7 +46,7 @@ def describe_plan(scale: Scale) -> str:
             f"  datasets  {len(scale.datasets)} ({len(made)} there)",
             f"  runs      {len(runs)} ({len(done)} finished), {len(scale.probes())} of them looked into",
             f"  report    reports/{scale.name}/report.html, a preview as soon as the first seed is through",
-            f"About {duration(seconds)} on this machine ({where}; a core here takes {slowness:.1f} times the reference's).",
+            f"About {duration(seconds)} on this machine ({where}; a core takes {slowness:.1f} times the reference's).",
             "Stop at any time with Ctrl-C; the same command goes on where it stopped.",
         ]
     )

@@ -1,4 +1,4 @@
-"""Auxiliary losses on the summaries of the retrieval batch (the paper's "auxiliary losses"): action, reward and value prediction.
+"""Auxiliary losses on the summaries of the retrieval batch: action, reward and value prediction.
 
 All three are classifications; rewards and values are two-hot on a grid of supports, as in MuZero.
 """

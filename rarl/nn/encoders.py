@@ -21,8 +21,8 @@ def relational_features() -> tuple[Tensor, Tensor, int]:
     """The integer map from a Gridroboman observation to the ids of its active one-hot features.
 
     Two groups, both of one-hot features: *joint* (the cell of each thing, the offset (dx, dy) of each pair of things,
-    the three statuses together) and *separate* (each coordinate, each difference, each status). All ids are affine in the
-    observation, so that ids = observation @ matrix + bias, exactly.
+    the three statuses together) and *separate* (each coordinate, each difference, each status). All ids are affine in
+    the observation, so that ids = observation @ matrix + bias, exactly.
 
     Returns:
       matrix (11, n_active) float32, bias (n_active,) float32, number of features.

@@ -38,7 +38,7 @@ class Summaries(NamedTuple):
 class RetrievalStep(NamedTuple):
     """What one step of the retrieval process gives.
 
-    z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step; None if not asked for.
+    z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step, None if not asked.
     kl (G, B): bottleneck cost in nats, summed over slots.  alpha (G, B, n_f, N): attention weights; exactly 0 where not
     selected; None if nothing was retrieved.
     """
@@ -53,8 +53,8 @@ class RetrievalStep(NamedTuple):
 def select(logits: Tensor, n_traj: int, k_traj: int | None, k_states: int) -> Tensor:
     """Two-level top-k of step 2: first the trajectories, then the states within them.
 
-    A trajectory's score is the sum of its states' softmax weights, which is monotone in the logsumexp of their logits: the
-    softmax over all states is not needed.
+    A trajectory's score is the sum of its states' softmax weights, which is monotone in the logsumexp of their
+    logits: the softmax over all states is not needed.
 
     Args:
       logits: (..., N) with N = n_traj * l; -inf where a step is padding.
