@@ -6,10 +6,10 @@ import os
 import time
 
 from rarl.config import Scale
-from rarl.training.device import visible_gpus
 from rarl.training.progress import duration
+from rarl.workflow import gpus
 
-_REFERENCE_SECONDS = 0.27  # of `_reference_work` on the core that `about_core_minutes` was measured on
+_REFERENCE_SECONDS = 0.026  # of `_reference_work` on the core that `about_core_minutes` was measured on
 
 
 def _reference_work() -> float:
@@ -20,9 +20,9 @@ def _reference_work() -> float:
     best = float("inf")
     for _ in range(3):
         started = time.process_time()
-        b = a
         for _ in range(150):
-            b = np.tanh(a @ b)
+            np.tanh(a, out=a)
+            a += 0.1
         best = min(best, time.process_time() - started)
     return best
 
@@ -33,12 +33,12 @@ def describe_plan(scale: Scale) -> str:
     runs = list(scale.runs)
     done = [run for run in runs if (root / "results" / scale.name / "runs" / run / "run.json").is_file()]
     made = [d for d in scale.datasets if (root / "data" / scale.name / d / "manifest.json").is_file()]
-    cores, gpus = os.cpu_count() or 1, visible_gpus()
+    cores, n_gpus = os.cpu_count() or 1, gpus()
     slowness = _reference_work() / _REFERENCE_SECONDS
     left = scale.settings.about_core_minutes * (1 - len(done) / max(len(runs), 1))
     seconds = 60 * left * slowness / cores
     where = f"{cores} CPU core{'s' * (cores > 1)}" + (
-        f" and {len(gpus)} GPU{'s' * (len(gpus) > 1)}" if gpus else ", no GPU"
+        f" and {n_gpus} GPU{'s' * (n_gpus > 1)}" if n_gpus else ", no GPU"
     )
     return "\n".join(
         [

@@ -37,6 +37,8 @@ def parse_changes(assignments: Sequence[str]) -> dict[str, Any]:
         place = changes
         for part in path:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise RarlError(f"--set {assignment}: {part!r} was set to a value before")
         place[last] = yaml.safe_load(value)
     return changes
 
