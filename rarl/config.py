@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -209,15 +209,21 @@ def _read_yaml(path: Path) -> Any:
         raise RarlError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in an annotation, whatever lists, mappings and unions are around them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
 def _keys_at(model: type[BaseModel], location: tuple) -> list[str]:
     """The keys that are allowed where an unknown one was found."""
-    fields: Any = model
+    models = [model]
     for part in location[:-1]:
-        if isinstance(fields, type) and issubclass(fields, BaseModel) and part in fields.model_fields:
-            fields = fields.model_fields[part].annotation
-        arguments = getattr(fields, "__args__", ())
-        fields = next((a for a in (fields, *arguments) if isinstance(a, type) and issubclass(a, BaseModel)), fields)
-    return list(fields.model_fields) if isinstance(fields, type) and issubclass(fields, BaseModel) else []
+        named = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        if named:  # else an index or a free key, which leads to no other model
+            models = [inner for annotation in named for inner in _models(annotation)]
+    return [key for m in models for key in m.model_fields]
 
 
 def _validate(model: type[Settings], value: Any, where: str) -> Any:

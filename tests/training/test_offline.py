@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -448,7 +449,7 @@ def products(root):
 
 
 def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_factory, monkeypatch, capsys):
-    settings = {"updates": 200, "checkpoint_seconds": 0.1, "evaluation": {"every_updates": 50}}
+    settings = {"updates": 200, "checkpoint_seconds": 0.25, "evaluation": {"every_updates": 100}}
     at_scale = {"experiments": {"gridroboman": {"settings": settings}}}
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     for root in (own_root, undisturbed):
@@ -477,8 +478,9 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     process.send_signal(signal.SIGKILL)
     assert "goes on from update" in process.communicate()[0]
     process = start(own_root)
-    assert "finished" in process.communicate()[0]
-    assert process.returncode == 0
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    assert int(re.search(r"goes on from update (\d+)/200", said)[1]) > 30
     reference.communicate()
     assert reference.returncode == 0
 
@@ -490,7 +492,7 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert (run["resumed"], expected_run["resumed"]) == (2, 0)
     assert run["updates"] == 200
     assert run["config_digest"] == expected_run["config_digest"]
-    assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "50", "100", "150", "200"]
+    assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "100", "200"]
     scale = Scale("tiny", own_root)
     assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in scale.datasets_of(scale.runs[RA_DQN])}
     assert run["expert_returns"].keys() == {task.name for task in task_set(10)}
