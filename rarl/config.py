@@ -13,16 +13,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rarl.envs.gridroboman.tasks import TASK_SETS, task_set
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
 
 SCALES = ("smoke", "laptop", "workstation", "paper")
+TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are reported have seeds below
+DECAYS = (0.0, 0.5, 0.8, 1.0)  # of the decay summariser, per looked-at step
+
+
+def _once(values: list[Any]) -> list[Any]:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands there twice")
+    return values
+
+
+def _reported(seeds: list[int]) -> list[int]:
+    for seed in seeds:
+        if not 0 <= seed < TUNING_SEEDS_FROM:
+            raise ValueError(
+                f"seed {seed} cannot be reported: 0 to {TUNING_SEEDS_FROM - 1}, those above are for tuning"
+            )
+    return seeds
+
+
+Variants = Annotated[list[str], AfterValidator(_once)]
+Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_once), AfterValidator(_reported)]
+Percent = Annotated[int, Field(ge=0, le=100)]
 
 
 class Settings(BaseModel):
@@ -61,6 +84,8 @@ class RetrievalSettings(Settings):
     def _consistent(self) -> RetrievalSettings:
         if self.select_by != "none" and self.k_traj > self.n_traj:
             raise ValueError(f"k_traj = {self.k_traj} cannot exceed n_traj = {self.n_traj}")
+        if self.summariser == "decay" and self.d_h % len(DECAYS):
+            raise ValueError(f"d_h = {self.d_h} must be a multiple of the decay summariser's {len(DECAYS)} time scales")
         if self.d_m % self.slot_heads:
             raise ValueError(f"d_m = {self.d_m} must be a multiple of slot_heads = {self.slot_heads}")
         return self
@@ -131,7 +156,7 @@ class DatasetSettings(Settings):
     tasks: list[str] | Literal["all"] = "all"
     seed: int = Field(0, ge=0)
     episodes: int | None = Field(None, ge=1, description="source planner: episodes per task")
-    noise_percent: list[int] = Field([0, 10, 25, 50, 100], description="source planner: one of these per episode")
+    noise_percent: list[Percent] = Field([0, 10, 25, 50, 100], description="source planner: one of these per episode")
     environment_steps: int | None = Field(None, ge=1, description="source dqn: steps per task")
 
     @model_validator(mode="after")
@@ -176,16 +201,16 @@ class ExperimentSettings(Settings):
 class TaskSetSettings(Settings):
     """A task set of an experiment at a scale."""
 
-    variants: list[str]
+    variants: Variants
     settings: dict[str, Any] = {}
-    probes: list[str] = Field([], description="variants whose final checkpoints are looked into")
+    probes: Variants = Field([], description="variants whose final checkpoints are looked into")
 
 
 class ScaleExperimentSettings(Settings):
     """An experiment at a scale."""
 
     settings: dict[str, Any] = {}
-    seeds: list[int] | None = Field(None, description="null: the scale's")
+    seeds: Seeds | None = Field(None, description="null: the scale's")
     task_sets: dict[int, TaskSetSettings]
 
 
@@ -195,7 +220,7 @@ class ScaleSettings(Settings):
     description: str = Field(description="one sentence for the report's first lines")
     judges: bool = Field(description="whether results at this scale may carry a verdict")
     about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
-    seeds: list[int] = Field(min_length=1)
+    seeds: Seeds
     datasets: dict[Literal["gridroboman"], list[DatasetSettings]]
     experiments: dict[str, ScaleExperimentSettings]
 
@@ -269,6 +294,12 @@ class Run:
         return digest(self.settings.model_dump(exclude={"checkpoint_seconds", "tensorboard"}))
 
     @property
+    def retrieves(self) -> bool:
+        """Whether its agent reads a retrieval batch."""
+        agent = self.settings.agent
+        return agent.kind == "ra-dqn" and agent.retrieval.source != "none"
+
+    @property
     def tasks(self) -> list[str]:
         """Names of the tasks that it learns."""
         return [task.name for task in task_set(self.settings.task_set)]
@@ -316,7 +347,11 @@ class Scale:
                 )
             self.experiments[experiment] = _validate(ExperimentSettings, _read_yaml(file), str(file))
         self.runs: dict[str, Run] = {run.id: run for run in self._runs()}
-        self.datasets: dict[str, Dataset] = {dataset.id: dataset for dataset in self._datasets()}
+        self.datasets: dict[str, Dataset] = {}
+        for dataset in self._datasets():
+            if dataset.id in self.datasets:
+                raise RarlError(f"{path}: datasets.{dataset.environment}: {dataset.id} is made twice")
+            self.datasets[dataset.id] = dataset
         self._check_datasets()
 
     def _runs(self) -> Iterator[Run]:
@@ -334,6 +369,11 @@ class Scale:
                 for variant in chosen.variants:
                     for seed in at_scale.seeds or self.settings.seeds:
                         yield self.run(name, size, variant, seed)
+                for listed in chosen.probes:
+                    if listed not in chosen.variants:
+                        raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
+                    if not self.run(name, size, listed, 0).retrieves:
+                        raise RarlError(f"{where}: probes: variant {listed!r} retrieves nothing to look into")
 
     def run(
         self, experiment: str, task_set_size: int, variant: str, seed: int, changes: Mapping[str, Any] | None = None
@@ -371,6 +411,12 @@ class Scale:
                 if dataset not in self.datasets:
                     raise RarlError(
                         f"{self._path}: run {run.id} needs dataset {dataset}, which `datasets` does not make"
+                    )
+                episodes, n_traj = self.datasets[dataset].settings.episodes, run.settings.agent.retrieval.n_traj
+                if run.retrieves and episodes is not None and n_traj > episodes:
+                    raise RarlError(
+                        f"{self._path}: run {run.id} draws n_traj = {n_traj} trajectories from {dataset}, "
+                        f"which has {episodes} episodes"
                     )
 
     def datasets_of(self, run: Run) -> list[str]:
@@ -413,4 +459,6 @@ def default_scale(root: str | Path = ".") -> str:
     value = _read_yaml(path)
     if not isinstance(value, Mapping) or set(value) != {"scale"}:
         raise RarlError(f"{path}: must hold one key, 'scale'")
+    if not isinstance(value["scale"], str):
+        raise RarlError(f"{path}: scale: must be a name such as 'laptop', got {value['scale']!r}")
     return value["scale"]

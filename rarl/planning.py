@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from rarl.config import Scale
+from rarl.files import read_json
 from rarl.training.progress import duration
 from rarl.workflow import gpus
 
@@ -27,11 +29,15 @@ def _reference_work() -> float:
     return best
 
 
+def _is_finished(record: Path) -> bool:
+    return record.is_file() and read_json(record)["status"] == "finished"
+
+
 def describe_plan(scale: Scale) -> str:
     """A few lines for a person: products, what is there already, time."""
     root = scale.root
     runs = list(scale.runs)
-    done = [run for run in runs if (root / "results" / scale.name / "runs" / run / "run.json").is_file()]
+    done = [run for run in runs if _is_finished(root / "results" / scale.name / "runs" / run / "run.json")]
     made = [d for d in scale.datasets if (root / "data" / scale.name / d / "manifest.json").is_file()]
     cores, n_gpus = os.cpu_count() or 1, gpus()
     slowness = _reference_work() / _REFERENCE_SECONDS

@@ -24,7 +24,7 @@ class RetrievalBatch:
     x (G, n_traj, l, ...), a (G, n_traj, l) int64, r (G, n_traj, l) float32: the steps looked at.
     mask (G, n_traj, l) bool, True on real steps; None if all are.
     task (G,) int64: whose task the group's states are from (told to the encoder where tasks are observed).
-    given (G,) and episodes (G, n_traj) int: which dataset, and which of its episodes; steps (l,): which of their steps.
+    given (G,) and episodes (G, n_traj) int: which dataset and which of its episodes; steps (G, n_traj, l): which steps.
     """
 
     x: Tensor
@@ -79,13 +79,19 @@ class Memory:
             given = rng.integers(len(self.samplers), size=len(tasks)) if s.source == "random" else np.asarray(tasks)
         best = s.k_traj if s.select_by == "return" else None
         batches = [self.samplers[g].sample(s.n_traj, k_best_by_return=best, rng=rng) for g in given]
-        length = max(batch.actions.shape[1] for batch in batches)
-        # The last step of every stride: what an action led to shows at the end of it.
-        steps = np.arange(min(s.step_stride, length) - 1, length, s.step_stride)
-        x, a, r, mask = (
-            np.stack([_padded(getattr(batch, name), length)[:, steps] for batch in batches])
-            for name in ("observations", "actions", "rewards", "mask")
+        # The last step of every stride, since what an action led to shows at the end of it; of the last stride, the
+        # trajectory's own last step.
+        lengths = [batch.mask.sum(axis=1, keepdims=True) for batch in batches]
+        looks = -(-max(length.max() for length in lengths) // s.step_stride)
+        ends = np.arange(1, looks + 1) * s.step_stride
+        steps = np.stack([np.minimum(ends, length) - 1 for length in lengths])
+        mask = np.stack([ends - s.step_stride < length for length in lengths])
+        x, a, r = (
+            np.stack([_look(getattr(batch, name), at) for batch, at in zip(batches, steps, strict=True)])
+            for name in ("observations", "actions", "rewards")
         )
+        for array in (x, a, r):
+            array[~mask] = 0
         return RetrievalBatch(
             torch.from_numpy(x),
             torch.from_numpy(a).long(),
@@ -98,6 +104,6 @@ class Memory:
         )
 
 
-def _padded(array: np.ndarray, length: int) -> np.ndarray:
-    missing = length - array.shape[1]
-    return np.pad(array, [(0, 0), (0, missing)] + [(0, 0)] * (array.ndim - 2)) if missing else array
+def _look(array: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """array (n, T, ...), steps (n, l) -> (n, l, ...)."""
+    return array[np.arange(len(array))[:, None], steps]

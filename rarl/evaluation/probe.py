@@ -56,7 +56,7 @@ class Probe:
 
     def __init__(self, scale: Scale, run: Run):
         s = run.settings
-        if s.agent.kind != "ra-dqn" or s.agent.retrieval.source == "none":
+        if not run.retrieves:
             raise RarlError(f"{run.id}: agent {s.agent.kind!r} retrieves nothing; there is nothing to probe")
         torch.set_num_threads(s.threads)
         self.run, self.tasks = run, [task_named(name) for name in run.tasks]
@@ -145,20 +145,23 @@ class Probe:
     def _episode(
         self, i: int, chosen: int, episodes: Episodes, batch: RetrievalBatch, weights: np.ndarray
     ) -> dict[str, Any]:
-        length = len(batch.steps)
+        length = batch.steps.shape[-1]
         dataset = self.memory.samplers[batch.given[i]].dataset
         steps = []
         for t in range(weights.shape[0]):
             best = np.argsort(-weights[t], kind="stable")[:SHOWN]
             retrieved = []
-            for index in best[weights[t, best] > 0]:
+            for index in best:
+                weight = round(float(weights[t, index]), 5)
+                if weight == 0:
+                    break
                 trajectory, j = divmod(int(index), length)
                 retrieved.append(
                     {
-                        "weight": round(float(weights[t, index]), 5),
+                        "weight": weight,
                         "task": self.tasks[batch.given[i]].name,
                         "return": float(dataset.returns[batch.episodes[i, trajectory]]),
-                        "step": int(batch.steps[j]),
+                        "step": int(batch.steps[i, trajectory, j]),
                         "observation": batch.x[i, trajectory, j].tolist(),
                         "rewarded": bool(batch.r[i, trajectory, j] > 0),
                     }

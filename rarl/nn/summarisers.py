@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rarl.config import DECAYS
+
 
 class GRUSummariser(nn.Module):
     """The paper's: one GRU forwards, one backwards.
@@ -51,7 +53,7 @@ class DecaySummariser(nn.Module):
       decays: one per time scale, in steps of the retrieved trajectory; 0 looks at the step itself, 1 at all alike.
     """
 
-    def __init__(self, d_in: int, d_h: int, decays: tuple[float, ...] = (0.0, 0.5, 0.8, 1.0)):
+    def __init__(self, d_in: int, d_h: int, decays: tuple[float, ...] = DECAYS):
         super().__init__()
         if d_h % len(decays):
             raise ValueError(f"d_h = {d_h} is not a multiple of the {len(decays)} decays")

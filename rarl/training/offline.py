@@ -56,7 +56,7 @@ class OfflineLearner:
         self.network = build_network(*shape).to(self.device)
         self.target = copy_network(self.network, *shape)
         retrieval = s.agent.retrieval
-        self.memory = Memory(datasets, retrieval) if s.agent.kind == "ra-dqn" and retrieval.source != "none" else None
+        self.memory = Memory(datasets, retrieval) if run.retrieves else None
         self.auxiliary = None
         if self.memory is not None and retrieval.auxiliary > 0:
             horizon = 1 / (1 - learning.discount) if learning.discount < 1 else 50.0

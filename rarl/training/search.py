@@ -17,12 +17,11 @@ from typing import Any
 import torch
 import yaml
 
-from rarl.config import Scale
+from rarl.config import TUNING_SEEDS_FROM, Scale
 from rarl.errors import RarlError
 from rarl.training.device import choose_device
 from rarl.training.offline import OfflineLearner, open_datasets
 
-TUNING_SEEDS_FROM = 100
 log = logging.getLogger(__name__)
 
 

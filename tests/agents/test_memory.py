@@ -37,11 +37,12 @@ def datasets(tiny_root):
 
 @pytest.mark.parametrize(
     ("stride", "steps"),
-    [(1, list(range(50))), (10, [9, 19, 29, 39, 49]), (12, [11, 23, 35, 47]), (50, [49]), (70, [49])],
+    [(1, list(range(50))), (10, [9, 19, 29, 39, 49]), (12, [11, 23, 35, 47, 49]), (50, [49]), (70, [49])],
 )
 def test_a_stride_looks_at_the_last_step_of_each(datasets, stride, steps):
     batch = Memory(datasets, settings_of(step_stride=stride)).sample(np.array([0, 3, 3]), np.random.default_rng(0))
-    assert batch.steps.tolist() == steps
+    assert (batch.steps == np.array(steps)).all()
+    assert batch.steps.shape == (3, 6, len(steps))
     assert batch.x.shape == (3, 6, len(steps), 11)
     assert batch.a.shape == batch.r.shape == (3, 6, len(steps))
     assert (batch.x.dtype, batch.a.dtype, batch.r.dtype) == (torch.int8, torch.int64, torch.float32)
@@ -125,16 +126,18 @@ def test_ragged_trajectories_are_padded_under_a_mask(tmp_path):
     both = [ragged_dataset(tmp_path / "a", lengths), ragged_dataset(tmp_path / "b", [4, 4, 4, 4], first=50)]
     memory = Memory(both, settings_of(n_traj=4, step_stride=2))
     batch = memory.sample(np.array([0, 1, 0]), np.random.default_rng(0))
-    assert batch.steps.tolist() == [1, 3, 5, 7]
-    assert batch.x.shape == (3, 4, 4, 2)
+    assert batch.x.shape == (3, 4, 5, 2)
     assert batch.mask.dtype == torch.bool
     for g in range(3):
         for i, episode in enumerate(batch.episodes[g]):
             length = lengths[episode] if batch.given[g] == 0 else 4
             name = episode + 50 * batch.given[g]
-            for j, step in enumerate(batch.steps):
-                assert batch.mask[g, i, j].item() == (step < length)
-                expected = ([name, step], step % 7, name) if step < length else ([0, 0], 0, 0)
+            for j in range(5):
+                # Looks at steps 1, 3, 5, ..., the last at the trajectory's own last step.
+                real, step = 2 * j < length, min(2 * j + 1, length - 1)
+                assert batch.mask[g, i, j].item() == real
+                assert batch.steps[g, i, j] == step
+                expected = ([name, step], step % 7, name) if real else ([0, 0], 0, 0)
                 assert (batch.x[g, i, j].tolist(), batch.a[g, i, j].item(), batch.r[g, i, j].item()) == expected
     assert memory.sample(np.array([1, 1]), np.random.default_rng(0)).mask is None
 

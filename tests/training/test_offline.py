@@ -425,18 +425,22 @@ def start(root, *arguments):
 
 
 def wait_for_update(root, process, update):
-    """Until the scratch folder's log has this update and a checkpoint was written since."""
+    """Until the run's log has this update and a checkpoint was written since."""
     folder = root / "scratch" / "tiny" / "runs" / RA_DQN
-    deadline = time.monotonic() + 60
+    deadline, saved = time.monotonic() + 60, None
     while time.monotonic() < deadline and process.poll() is None:
-        if (folder / "training.csv").is_file():
-            rows = (folder / "training.csv").read_text().splitlines()
-            if len(rows) > 2 and rows[-1].split(",")[0].isdecimal() and int(rows[-1].split(",")[0]) >= update:
-                return
         time.sleep(0.005)
-    raise AssertionError(
-        f"no update {update}: {process.communicate()[0] if process.poll() is not None else 'too slow'}"
-    )
+        try:
+            last = (folder / "training.csv").read_text().splitlines()[-1].split(",")[0]
+            now = (folder / "checkpoint.pt").stat().st_mtime_ns
+        except (FileNotFoundError, IndexError):
+            continue
+        if last.isdecimal() and int(last) >= update:
+            saved = saved or now
+            if now != saved:
+                return
+    end = "too slow" if process.poll() is None else process.communicate()
+    raise AssertionError(f"not seen at update {update}: {end}")
 
 
 def products(root):
@@ -449,7 +453,7 @@ def products(root):
 
 
 def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_factory, monkeypatch, capsys):
-    settings = {"updates": 200, "checkpoint_seconds": 0.25, "evaluation": {"every_updates": 100}}
+    settings = {"updates": 240, "checkpoint_seconds": 0.2, "evaluation": {"every_updates": 120}}
     at_scale = {"experiments": {"gridroboman": {"settings": settings}}}
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     for root in (own_root, undisturbed):
@@ -458,7 +462,7 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
 
     reference = start(undisturbed)
     process = start(own_root)
-    wait_for_update(own_root, process, 30)
+    wait_for_update(own_root, process, 20)
     # While it works, another one is refused.
     monkeypatch.chdir(own_root)
     with pytest.raises(SystemExit) as refused:
@@ -474,13 +478,13 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert not (own_root / "results").exists()
 
     process = start(own_root)
-    wait_for_update(own_root, process, 75)
+    wait_for_update(own_root, process, 100)
     process.send_signal(signal.SIGKILL)
     assert "goes on from update" in process.communicate()[0]
     process = start(own_root)
     said = process.communicate()[0]
     assert process.returncode == 0, said
-    assert int(re.search(r"goes on from update (\d+)/200", said)[1]) > 30
+    assert int(re.search(r"goes on from update (\d+)/240", said)[1]) >= 100
     reference.communicate()
     assert reference.returncode == 0
 
@@ -490,9 +494,9 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert evaluations == expected_evaluations
     assert rows == expected_rows
     assert (run["resumed"], expected_run["resumed"]) == (2, 0)
-    assert run["updates"] == 200
+    assert run["updates"] == 240
     assert run["config_digest"] == expected_run["config_digest"]
-    assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "100", "200"]
+    assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "120", "240"]
     scale = Scale("tiny", own_root)
     assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in scale.datasets_of(scale.runs[RA_DQN])}
     assert run["expert_returns"].keys() == {task.name for task in task_set(10)}
