@@ -41,8 +41,8 @@ class InformationBottleneck(nn.Module):
         mean, log_std = parameters.chunk(2, dim=-1)
         return Gaussian(mean, log_std.clamp(*self.LOG_STD_RANGE))
 
-    def forward(self, g: Tensor, m_tm1: Tensor, sample: bool) -> tuple[Tensor, Tensor]:
-        """g (..., n_f, d_g), m_tm1 (..., n_f, d_m) -> z (..., n_f, d_m), KL (..., n_f) in nats.
+    def forward(self, g: Tensor, m_tm1: Tensor, sample: bool) -> tuple[Tensor, Gaussian, Gaussian]:
+        """g (..., n_f, d_g), m_tm1 (..., n_f, d_m) -> z (..., n_f, d_m), p(z | g), r(z | m_tm1).
 
         Args:
           g: what each slot read.
@@ -51,4 +51,4 @@ class InformationBottleneck(nn.Module):
         """
         p, r = self._gaussian(self.posterior(g)), self._gaussian(self.prior(m_tm1))
         z = p.mean + torch.exp(p.log_std) * torch.randn_like(p.mean) if sample else p.mean
-        return z, gaussian_kl(p, r)
+        return z, p, r

@@ -11,12 +11,12 @@ class FilmFusion(nn.Module):
 
     def __init__(self, d_s: int, d_u: int):
         super().__init__()
-        self.scale = nn.Linear(d_u, d_s, bias=False)
-        self.shift = nn.Linear(d_u, d_s, bias=False)
+        self.scale_and_shift = nn.Linear(d_u, 2 * d_s, bias=False)
 
     def forward(self, s: Tensor, u: Tensor) -> Tensor:
         """s (..., d_s), u (..., d_u) -> s~ (..., d_s)."""
-        return torch.addcmul(s + self.shift(u), s, self.scale(u))
+        scale, shift = self.scale_and_shift(u).chunk(2, dim=-1)
+        return torch.addcmul(s + shift, s, scale)
 
 
 class GRUFusion(nn.Module):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rarl.nn.bottleneck import InformationBottleneck
+from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.summarisers import SUMMARISERS
 
 NEVER = float("-inf")
@@ -39,14 +39,20 @@ class RetrievalStep(NamedTuple):
     """What one step of the retrieval process gives.
 
     z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step, None if not asked.
-    kl (G, B): bottleneck cost in nats, summed over slots.  alpha (G, B, n_f, N): attention weights; exactly 0 where not
-    selected; None if nothing was retrieved.
+    p, r: posterior and prior of z.  alpha (G, B, n_f, N): attention weights; exactly 0 where not selected; None if
+    nothing was retrieved.
     """
 
     z: Tensor
     m_t: Tensor | None
-    kl: Tensor
+    p: Gaussian
+    r: Gaussian
     alpha: Tensor | None
+
+    @property
+    def kl(self) -> Tensor:
+        """(G, B): what the bottleneck costs, in nats, summed over slots. Computed when asked for."""
+        return gaussian_kl(self.p, self.r).sum(-1)
 
 
 @torch.no_grad()
@@ -211,7 +217,8 @@ class RetrievalProcess(nn.Module):
         flat_mask = None if mask is None else mask.flatten(0, 1)
         h, b = self.summariser(inputs.flatten(0, 1), flat_mask)
         h, b = h.view(g, n_traj, length, -1), b.view(g, n_traj, length, -1)
-        keys = self.key(h + self.state_in_key(s)).flatten(1, 2)
+        # κ = (h + s W) W_e, with W W_e multiplied first: it is the smaller product.
+        keys = (self.key(h) + s @ (self.key.weight @ self.state_in_key.weight).T).flatten(1, 2)
         return Summaries(keys, self.value(b).flatten(1, 2), None if mask is None else mask.flatten(1), h, b)
 
     def forward(
@@ -236,10 +243,10 @@ class RetrievalProcess(nn.Module):
             alpha, g = self.read(q, retrieved)
             g = self.standardise(g)
         # Step 4. Information bottleneck.
-        z, kl = self.bottleneck(g, m_tm1, sample)
+        z, p, r = self.bottleneck(g, m_tm1, sample)
         # Step 5. Slot update.
         m_t = self.slot_attention(m_hat + z) if carry else None
-        return RetrievalStep(z, m_t, kl.sum(-1), alpha)
+        return RetrievalStep(z, m_t, p, r, alpha)
 
     def read(self, q: Tensor, retrieved: Summaries) -> tuple[Tensor, Tensor]:
         """q (G, B, n_f, d_e) -> alpha (G, B, n_f, N), g (G, B, n_f, d_v).
@@ -250,8 +257,10 @@ class RetrievalProcess(nn.Module):
         logits = torch.bmm(q.flatten(1, 2) * self.d_e**-0.5, retrieved.keys.transpose(1, 2))
         if retrieved.mask is not None:
             logits = logits.masked_fill(~retrieved.mask[:, None], NEVER)
-        selected = select(logits.detach(), retrieved.n_traj, self.k_traj, self.k_states)
-        alpha = torch.softmax(logits.masked_fill(~selected, NEVER), dim=-1)
+        if self.k_traj is not None or self.k_states < logits.shape[-1]:
+            selected = select(logits.detach(), retrieved.n_traj, self.k_traj, self.k_states)
+            logits = logits.masked_fill(~selected, NEVER)
+        alpha = torch.softmax(logits, dim=-1)
         g = torch.bmm(alpha, retrieved.values)
         return alpha.view(*shape, -1), g.view(*shape, -1)
 
@@ -271,5 +280,7 @@ class SlotReadout(nn.Module):
 
     def forward(self, s: Tensor, z: Tensor) -> Tensor:
         """s (..., d_s), z (..., n_f, d_m) -> (..., d_m)."""
+        if z.shape[-2] == 1:
+            return z.squeeze(-2)  # γ = 1
         logits = torch.einsum("...e,...ke->...k", self.query(s) * self.scale, self.key(z))
         return torch.einsum("...k,...km->...m", torch.softmax(logits, dim=-1), z)

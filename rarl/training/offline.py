@@ -76,7 +76,7 @@ class OfflineLearner:
             [group for group in groups if group["params"]],
             learning.learning_rate,
             eps=learning.adam_epsilon,
-            fused=self.device.type == "cuda",
+            fused=True,
         )
 
     # --- one learner step ---------------------------------------------------------------------------------------------
@@ -118,7 +118,8 @@ class OfflineLearner:
 
         self.optimiser.zero_grad(set_to_none=True)
         if step is not None:
-            kl = step.kl.mean()
+            with torch.set_grad_enabled(bottleneck > 0):
+                kl = step.kl.mean()
             scalars["kl"] = kl.detach()
             if bottleneck > 0:
                 # Into the retrieval process only: the encoder does not pay for the bottleneck.

@@ -185,7 +185,7 @@ def test_the_oracle_learns_one_z_per_task(tiny_root):
     assert learner.memory is None
     assert learner.network.retrieval is None
     found, scalars = gradients(learner)
-    assert reached(found) >= {"oracle.weight", "encoder.table", "fusion.scale.weight", "head.value.weight"}
+    assert reached(found) >= {"oracle.weight", "encoder.table", "fusion.scale_and_shift.weight", "head.value.weight"}
     assert found["oracle.weight"].shape[0] == 10
     assert (found["oracle.weight"] != 0).any(1).all()
     assert "kl" not in scalars
@@ -203,7 +203,12 @@ def test_without_a_retrieval_batch_the_slots_remain(tiny_root):
     assert learner.network.state_dict().keys() == usual.network.state_dict().keys()
     found, scalars = gradients(learner)
     parts = reached(found)
-    assert {"encoder.table", "fusion.shift.weight", "head.value.weight", "retrieval.bottleneck.posterior.bias"} <= parts
+    assert {
+        "encoder.table",
+        "fusion.scale_and_shift.weight",
+        "head.value.weight",
+        "retrieval.bottleneck.posterior.bias",
+    } <= parts
     assert not any(
         name.startswith(("retrieval.summariser", "retrieval.key", "retrieval.value", "retrieval.query"))
         for name in parts

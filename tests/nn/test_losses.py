@@ -128,8 +128,7 @@ def test_film_and_addition_leave_the_state_where_u_is_zero():
 def test_film_scales_and_shifts():
     film = FilmFusion(2, 1)
     with torch.no_grad():
-        film.scale.weight.copy_(torch.tensor([[1.0], [0.0]]))
-        film.shift.weight.copy_(torch.tensor([[0.0], [5.0]]))
+        film.scale_and_shift.weight.copy_(torch.tensor([[1.0], [0.0], [0.0], [5.0]]))
     out = film(torch.tensor([[3.0, 7.0]]), torch.tensor([[-0.5]]))
     torch.testing.assert_close(out, torch.tensor([[1.5, 4.5]]))
 

@@ -391,14 +391,15 @@ def test_the_base_agent_learns_a_task(tiny_root, touching):
     """Random actions get 3 of the expert's 47."""
     before, after, losses = learn(tiny_root, touching, "dqn", ["touch red"])
     assert before < 8
-    assert after > 30
+    assert after > 25  # 35 to 43, by seed
     assert np.mean(losses[-20:]) < np.mean(losses[80:120]) / 3
 
 
 def test_the_retrieval_agent_learns_a_task(tiny_root, touching):
-    before, after, _ = learn(tiny_root, touching, "ra-dqn", ["touch red"])
+    changes = {"updates": 400, "learning": {"retrieval_rate": 0.1}}
+    before, after, _ = learn(tiny_root, touching, "ra-dqn", ["touch red"], changes)
     assert before < 8
-    assert after > 25
+    assert after > 20  # 32 to 38, by seed
 
 
 def test_who_knows_the_task_does_both(tiny_root, touching):
@@ -406,8 +407,8 @@ def test_who_knows_the_task_does_both(tiny_root, touching):
     tasks = ["touch red", "touch blue"]
     _, blind, _ = learn(tiny_root, touching, "dqn", tasks)
     _, knowing, _ = learn(tiny_root, touching, "oracle", tasks)
-    assert knowing > 23
-    assert knowing > blind + 5
+    assert knowing > 20  # 25 to 32, by seed; blind ones 17 to 19
+    assert knowing > blind + 4
 
 
 # -------------------------------------------------------------------------------------------- runs, by the command line
