@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rarl.config import RetrievalSettings
 from rarl.errors import RarlError
+from rarl.nn.auxiliary import discounted_returns
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
 from rarl.trajectories.sampling import RetrievalSampler
@@ -22,6 +23,7 @@ class RetrievalBatch:
     """One retrieval batch for each of G groups.
 
     x (G, n_traj, l, ...), a (G, n_traj, l) int64, r (G, n_traj, l) float32: the steps looked at.
+    value (G, n_traj, l) float32: discounted rewards from the step to the trajectory's end, all its steps counted.
     mask (G, n_traj, l) bool, True on real steps; None if all are.
     task (G,) int64: whose task the group's states are from (told to the encoder where tasks are observed).
     given (G,) and episodes (G, n_traj) int: which dataset and which of its episodes; steps (G, n_traj, l): which steps.
@@ -30,6 +32,7 @@ class RetrievalBatch:
     x: Tensor
     a: Tensor
     r: Tensor
+    value: Tensor
     mask: Tensor | None
     task: Tensor
     given: np.ndarray
@@ -39,7 +42,13 @@ class RetrievalBatch:
     def to(self, device: torch.device | str) -> RetrievalBatch:
         mask = None if self.mask is None else self.mask.to(device)
         return replace(
-            self, x=self.x.to(device), a=self.a.to(device), r=self.r.to(device), mask=mask, task=self.task.to(device)
+            self,
+            x=self.x.to(device),
+            a=self.a.to(device),
+            r=self.r.to(device),
+            value=self.value.to(device),
+            mask=mask,
+            task=self.task.to(device),
         )
 
     def summarise(self, network: ValueNetwork) -> Summaries:
@@ -54,10 +63,11 @@ class Memory:
     Args:
       datasets: one per task, in the order of the task ids.
       settings: how many trajectories, and how they are chosen.
+      discount: of the trajectories' values.
     """
 
-    def __init__(self, datasets: Sequence[TrajectoryDataset], settings: RetrievalSettings):
-        self.settings = settings
+    def __init__(self, datasets: Sequence[TrajectoryDataset], settings: RetrievalSettings, discount: float = 1.0):
+        self.settings, self.discount = settings, discount
         self.samplers = [RetrievalSampler(dataset) for dataset in datasets]
         for dataset in datasets:
             if dataset.episodes < settings.n_traj:
@@ -90,12 +100,17 @@ class Memory:
             np.stack([_look(getattr(batch, name), at) for batch, at in zip(batches, steps, strict=True)])
             for name in ("observations", "actions", "rewards")
         )
-        for array in (x, a, r):
+        longest = max(batch.rewards.shape[1] for batch in batches)
+        rewards = np.stack([np.pad(b.rewards, [(0, 0), (0, longest - b.rewards.shape[1])]) for b in batches])
+        value = discounted_returns(torch.from_numpy(rewards), self.discount).numpy()
+        value = np.take_along_axis(value, steps, axis=2)
+        for array in (x, a, r, value):
             array[~mask] = 0
         return RetrievalBatch(
             torch.from_numpy(x),
             torch.from_numpy(a).long(),
             torch.from_numpy(r),
+            torch.from_numpy(value),
             None if mask.all() else torch.from_numpy(mask),
             torch.from_numpy(np.asarray(tasks, dtype=np.int64)),
             np.asarray(given),

@@ -22,6 +22,7 @@ from rarl.agents.build import build_network
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config import Run, Scale
 from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
+from rarl.envs.gridroboman.vector import Boards, random_boards
 from rarl.errors import RarlError
 from rarl.evaluation.rollouts import Episodes, roll_out
 from rarl.files import write_json, write_text
@@ -65,13 +66,18 @@ class Probe:
         self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, 1])
 
     def play(
-        self, task_ids: np.ndarray, batch: RetrievalBatch | None, episodes: int, also: list[Task] | None = None
+        self,
+        task_ids: np.ndarray,
+        batch: RetrievalBatch | None,
+        episodes: int,
+        boards: Boards | None = None,
+        also: list[Task] | None = None,
     ) -> Episodes:
         """Episodes of each group's task with the given retrieval batches."""
         retrieved = None if batch is None else batch.summarise(self.network)
         tasks = [self.tasks[i] for i in task_ids]
         epsilon = self.run.settings.evaluation.epsilon
-        return roll_out(self.network, tasks, task_ids, episodes, retrieved, self.rng, epsilon, also=also)
+        return roll_out(self.network, tasks, task_ids, episodes, retrieved, self.rng, epsilon, boards=boards, also=also)
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv."""
@@ -79,11 +85,12 @@ class Probe:
         blocks = 4
         groups = np.repeat(np.arange(n), blocks)
         rows = []
+        boards = random_boards(n * EPISODES, self.rng)  # the same for all three
         for name in ("own", "removed", "shuffled"):
             batch = self.memory.sample(groups, self.rng) if name != "removed" else None
             if name == "shuffled":
                 batch = _shuffled(batch, self.rng)
-            returns = self.play(groups, batch, EPISODES // blocks).returns.reshape(n, -1)
+            returns = self.play(groups, batch, EPISODES // blocks, boards).returns.reshape(n, -1)
             rows += [_row(name, task, task, returns[i]) for i, task in enumerate(self.tasks)]
         done, given = (grid.ravel() for grid in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))
         done, given = done[done != given], given[done != given]

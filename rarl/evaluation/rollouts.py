@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,14 +54,14 @@ def roll_out(
       retrieved: one retrieval batch per group, kept for the whole episode; None for an agent that retrieves nothing.
       rng: start boards and exploration.
       epsilon: share of random actions.
-      boards: start states of all G * episodes boards; drawn from `rng` if None.
+      boards: start states of all G * episodes boards, left as they are; drawn from `rng` if None.
       also: one other task per group, whose reward is measured on the same episodes.
     """
     groups = len(tasks)
     n = groups * episodes
     device = next(network.parameters()).device
     env = VectorGridroboman([task for task in tasks for _ in range(episodes)])
-    observation, _ = env.reset(options={"boards": boards or random_boards(n, rng)})
+    observation, _ = env.reset(options={"boards": deepcopy(boards) if boards else random_boards(n, rng)})
     told = torch.as_tensor(task_ids, device=device)[:, None].expand(groups, episodes)
     observations = np.empty((n, EPISODE_STEPS + 1, observation.shape[1]), dtype=observation.dtype)
     actions = np.empty((n, EPISODE_STEPS), dtype=np.int8)

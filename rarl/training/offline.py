@@ -16,9 +16,10 @@ from rarl.agents.losses import q_learning_target, td_loss
 from rarl.agents.memory import Memory
 from rarl.config import Run, Scale
 from rarl.envs.gridroboman.tasks import ACTIONS, task_named
+from rarl.envs.gridroboman.vector import random_boards
 from rarl.errors import RarlError
 from rarl.evaluation.rollouts import roll_out
-from rarl.nn.auxiliary import AuxiliaryLosses, discounted_returns
+from rarl.nn.auxiliary import AuxiliaryLosses
 from rarl.training.device import choose_device
 from rarl.training.loop import Budget, Settings, train
 from rarl.training.run_folder import RunPaths
@@ -56,7 +57,7 @@ class OfflineLearner:
         self.network = build_network(*shape).to(self.device)
         self.target = copy_network(self.network, *shape)
         retrieval = s.agent.retrieval
-        self.memory = Memory(datasets, retrieval) if run.retrieves else None
+        self.memory = Memory(datasets, retrieval, learning.discount) if run.retrieves else None
         self.auxiliary = None
         if self.memory is not None and retrieval.auxiliary > 0:
             horizon = 1 / (1 - learning.discount) if learning.discount < 1 else 50.0
@@ -111,8 +112,7 @@ class OfflineLearner:
         scalars = {"loss": td.detach(), "td_loss": td.detach(), "q_mean": q_tm1.detach().mean()}
         loss = td
         if self.auxiliary is not None:
-            value = discounted_returns(memory.r, learning.discount**self.settings.agent.retrieval.step_stride)
-            auxiliary = self.auxiliary(retrieved.h, retrieved.b, memory.a, memory.r, value, memory.mask)
+            auxiliary = self.auxiliary(retrieved.h, retrieved.b, memory.a, memory.r, memory.value, memory.mask)
             loss = loss + s.agent.retrieval.auxiliary * auxiliary
             scalars |= {"auxiliary_loss": auxiliary.detach(), "loss": loss.detach()}
 
@@ -161,16 +161,24 @@ class OfflineLearner:
     def evaluate(self) -> list[dict[str, Any]]:
         """Greedy episodes of every task on boards that are the same at every evaluation of this run."""
         s = self.settings.evaluation
-        rng = np.random.default_rng([self.settings.seed, s.board_seed])
-        blocks = min(s.retrieval_batches, s.episodes_per_task) if self.memory is not None else 1
-        each = s.episodes_per_task // blocks
+        # Streams of their own, so that agents with and without retrieval meet the same boards and the same exploration.
+        of_boards, of_exploration, of_memory = (
+            np.random.default_rng([self.settings.seed, s.board_seed, stream]) for stream in range(3)
+        )
+        boards = random_boards(len(self.tasks) * s.episodes_per_task, of_boards)
+        blocks = 1
+        if self.memory is not None:
+            divisors = (n for n in range(1, s.retrieval_batches + 1) if s.episodes_per_task % n == 0)
+            blocks = max(divisors)
         task_ids = np.repeat(np.arange(len(self.tasks)), blocks)
         retrieved = None
         with torch.no_grad():
             if self.memory is not None:
-                retrieved = self.memory.sample(task_ids, rng).to(self.device).summarise(self.network)
+                retrieved = self.memory.sample(task_ids, of_memory).to(self.device).summarise(self.network)
         tasks = [self.tasks[i] for i in task_ids]
-        episodes = roll_out(self.network, tasks, task_ids, each, retrieved, rng, s.epsilon)
+        episodes = roll_out(
+            self.network, tasks, task_ids, s.episodes_per_task // blocks, retrieved, of_exploration, s.epsilon, boards
+        )
         returns = episodes.returns.reshape(len(self.tasks), -1)
         at_end = episodes.rewards[:, -1].reshape(len(self.tasks), -1)
         return [

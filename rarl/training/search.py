@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from rarl.config import TUNING_SEEDS_FROM, Scale
-from rarl.errors import RarlError
+from rarl.errors import RarlError, did_you_mean
 from rarl.training.device import choose_device
 from rarl.training.offline import OfflineLearner, open_datasets
 
@@ -38,7 +38,10 @@ def parse_changes(assignments: Sequence[str]) -> dict[str, Any]:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise RarlError(f"--set {assignment}: {part!r} was set to a value before")
-        place[last] = yaml.safe_load(value)
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RarlError(f"--set {assignment}: {value!r} is not a YAML value") from None
     return changes
 
 
@@ -56,7 +59,11 @@ def try_settings(
             f"--seed {seed}: settings are tried on seeds from {TUNING_SEEDS_FROM} on; those below are reported"
         )
     if experiment not in scale.experiments:
-        raise RarlError(f"scale {scale.name!r} has no experiment {experiment!r}")
+        raise RarlError(
+            f"scale {scale.name!r} has no experiment {experiment!r}; {did_you_mean(experiment, scale.experiments)}"
+        )
+    if variant not in scale.experiments[experiment].variants:
+        raise RarlError(f"unknown variant {variant!r}; {did_you_mean(variant, scale.experiments[experiment].variants)}")
     run = scale.run(experiment, task_set, variant, seed, parse_changes(assignments))
     s = run.settings
     torch.set_num_threads(s.threads)

@@ -12,6 +12,7 @@ import tiny_project
 import torch
 
 from rarl.config import Scale
+from rarl.envs.gridroboman.vector import random_boards
 from rarl.errors import RarlError
 from rarl.evaluation import probe as module
 from rarl.evaluation.probe import Probe, load_network, probe_run
@@ -198,10 +199,11 @@ def test_own_is_what_an_evaluation_does(trained):
     probe = Probe(scale, run)
     s = run.settings.evaluation
     rng = np.random.default_rng([run.settings.seed, s.board_seed, 1])
+    boards = random_boards(200, rng)
     groups = np.repeat(np.arange(10), 4)
     retrieved = probe.memory.sample(groups, rng).summarise(load_network(scale, run))
     tasks = [probe.tasks[i] for i in groups]
-    played = roll_out(load_network(scale, run), tasks, groups, 5, retrieved, rng, s.epsilon)
+    played = roll_out(load_network(scale, run), tasks, groups, 5, retrieved, rng, s.epsilon, boards)
     expected = played.returns.reshape(10, 20).mean(1)
     assert [row["return_mean"] for row in rows] == pytest.approx(expected.tolist())
 

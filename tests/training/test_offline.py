@@ -242,16 +242,22 @@ def test_the_loss_is_that_of_the_batch(tiny_root, variant, double):
     assert loss == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-def test_values_of_retrieved_trajectories_are_discounted_by_the_stride(tiny_root):
+def test_values_of_retrieved_trajectories_count_every_step(tiny_root):
+    """Also the rewards between the steps that are looked at."""
     learner = tiny_project.learner_of(tiny_root, "ra-dqn")
-    seen = {}
-    learner.auxiliary.register_forward_pre_hook(lambda _, inputs: seen.update(r=inputs[3], value=inputs[4]))
+    seen, batches, sample = {}, [], learner.memory.sample
+    learner.auxiliary.register_forward_pre_hook(lambda _, inputs: seen.update(value=inputs[4]))
+    learner.memory.sample = lambda *arguments: batches.append(sample(*arguments)) or batches[-1]
     learner.update()
-    r, value = seen["r"].numpy(), seen["value"].numpy()
-    assert r.shape == (10, 3, 5)
-    expected = sum(r[..., k:].sum(-1, where=np.arange(5 - k) == 0) * 0.9 ** (10 * k) for k in range(5))
-    np.testing.assert_allclose(value[..., 0], expected, rtol=1e-5)
-    np.testing.assert_allclose(value[..., -1], r[..., -1])
+    (batch,) = batches
+    assert seen["value"].shape == (10, 3, 5)
+    for g in range(10):
+        dataset = learner.memory.samplers[batch.given[g]].dataset
+        for i in range(3):
+            rewards = dataset.episode(int(batch.episodes[g, i])).rewards
+            for j, step in enumerate(batch.steps[g, i]):
+                expected = sum(0.9**k * float(r) for k, r in enumerate(rewards[step:]))
+                assert seen["value"][g, i, j].item() == pytest.approx(expected, rel=1e-5)
 
 
 # ----------------------------------------------------------------------------------------------------------- evaluation
