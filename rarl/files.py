@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,6 +64,13 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` atomically."""
     with atomic_writer(path) as file:
         file.write(text)
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows of cells as CSV, one way for every file: commas, quotes where needed, lines that end in a line feed."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -8,8 +8,6 @@ takes its task from the dataset does the given one.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,7 @@ from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
 from rarl.envs.gridroboman.vector import Boards, random_boards
 from rarl.errors import RarlError
 from rarl.evaluation.rollouts import Episodes, roll_out
-from rarl.files import write_json, write_text
+from rarl.files import csv_text, write_json, write_text
 from rarl.nn.value_network import ValueNetwork
 from rarl.training import checkpoints
 from rarl.training.offline import open_datasets
@@ -213,11 +211,7 @@ def _row(intervention: str, task: Task, given: Task, returns: np.ndarray) -> dic
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text([rows[0], *(row.values() for row in rows)])
 
 
 def probe_run(scale: Scale, run: Run) -> Path:

@@ -7,9 +7,7 @@ by a file lock that the system drops with the process, however it dies.
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
-import io
 import json
 import logging
 import os
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rarl.errors import RarlError
-from rarl.files import remove_leftovers, write_text
+from rarl.files import csv_text, remove_leftovers, write_text
 
 LOCK = "lock"
 LOG = "train.log"
@@ -207,13 +205,13 @@ class MetricsLog:
         if len(self.columns) > known:
             self._rewrite()
         else:
-            self._append_text(_csv_text(new))
+            self._append_text(csv_text(new))
 
     @property
     def text(self) -> str:
         """The whole file, header included."""
         width = len(self.columns)
-        return _csv_text([self.columns, *(row + [""] * (width - len(row)) for row in self.rows)]) if width else ""
+        return csv_text([self.columns, *(row + [""] * (width - len(row)) for row in self.rows)]) if width else ""
 
     def state_dict(self) -> dict[str, Any]:
         """Columns and rows, for a checkpoint."""
@@ -254,12 +252,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return repr(float(value))  # also for NumPy's float64, whose own repr names the type
     return str(value)
-
-
-def _csv_text(rows: Iterable[Iterable[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
 
 
 class TensorBoard:

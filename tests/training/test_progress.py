@@ -105,3 +105,4 @@ def test_no_usable_stream_is_no_terminal(stream, monkeypatch):
     monkeypatch.setattr("sys.stderr", None)
     with Progress(2, stream=stream) as progress:
         progress.step(1)
+        assert progress._bar is None
