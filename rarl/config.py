@@ -71,6 +71,9 @@ class RetrievalSettings(Settings):
     slot_heads: int = Field(4, ge=1, description="heads of the slots' self-attention")
     summariser: Literal["gru", "decay"] = "gru"
     n_traj: int = Field(64, ge=1, description="trajectories in a retrieval batch, drawn uniformly")
+    fresh: bool = Field(
+        True, description="a new retrieval batch for every learner step (the paper); false: one per task, kept"
+    )
     select_by: Literal["return", "attention", "none"] = Field("return", description="how k_traj of them are chosen")
     k_traj: int = Field(10, ge=1, description="trajectories kept")
     k_states: int = Field(10, ge=1, description="states kept by attention")

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from rarl.config import RetrievalSettings
 from rarl.errors import RarlError
-from rarl.nn.auxiliary import discounted_returns
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
-from rarl.trajectories.sampling import RetrievalSampler
+from rarl.trajectories.sampling import Looks, RetrievalSampler
 from rarl.trajectories.store import TrajectoryDataset
 
 
@@ -64,10 +63,13 @@ class Memory:
       datasets: one per task, in the order of the task ids.
       settings: how many trajectories, and how they are chosen.
       discount: of the trajectories' values.
+      seed: of the batches that are kept where the setting `fresh` is off.
     """
 
-    def __init__(self, datasets: Sequence[TrajectoryDataset], settings: RetrievalSettings, discount: float = 1.0):
-        self.settings, self.discount = settings, discount
+    def __init__(
+        self, datasets: Sequence[TrajectoryDataset], settings: RetrievalSettings, discount: float = 1.0, seed: int = 0
+    ):
+        self.settings, self.discount, self.seed = settings, discount, seed
         self.samplers = [RetrievalSampler(dataset) for dataset in datasets]
         for dataset in datasets:
             if dataset.episodes < settings.n_traj:
@@ -77,7 +79,7 @@ class Memory:
                 )
 
     def sample(self, tasks: np.ndarray, rng: np.random.Generator, given: np.ndarray | None = None) -> RetrievalBatch:
-        """A fresh retrieval batch for each group.
+        """A retrieval batch for each group.
 
         Args:
           tasks: (G,) task ids of the groups.
@@ -88,37 +90,33 @@ class Memory:
         if given is None:
             given = rng.integers(len(self.samplers), size=len(tasks)) if s.source == "random" else np.asarray(tasks)
         best = s.k_traj if s.select_by == "return" else None
-        batches = [self.samplers[g].sample(s.n_traj, k_best_by_return=best, rng=rng) for g in given]
-        # The last step of every stride, since what an action led to shows at the end of it; of the last stride, the
-        # trajectory's own last step.
-        lengths = [batch.mask.sum(axis=1, keepdims=True) for batch in batches]
-        looks = -(-max(length.max() for length in lengths) // s.step_stride)
-        ends = np.arange(1, looks + 1) * s.step_stride
-        steps = np.stack([np.minimum(ends, length) - 1 for length in lengths])
-        mask = np.stack([ends - s.step_stride < length for length in lengths])
-        x, a, r = (
-            np.stack([_look(getattr(batch, name), at) for batch, at in zip(batches, steps, strict=True)])
-            for name in ("observations", "actions", "rewards")
-        )
-        longest = max(batch.rewards.shape[1] for batch in batches)
-        rewards = np.stack([np.pad(b.rewards, [(0, 0), (0, longest - b.rewards.shape[1])]) for b in batches])
-        value = discounted_returns(torch.from_numpy(rewards), self.discount).numpy()
-        value = np.take_along_axis(value, steps, axis=2)
-        for array in (x, a, r, value):
-            array[~mask] = 0
+        # A batch that is kept depends on the seed and its dataset alone, not on what was drawn before.
+        drawn = [
+            self.samplers[g].draw(s.n_traj, best, rng if s.fresh else np.random.default_rng([self.seed, int(g), 1]))
+            for g in given
+        ]
+        looks = [
+            self.samplers[g].look(episodes, s.step_stride, self.discount)
+            for g, episodes in zip(given, drawn, strict=True)
+        ]
+        mask = _stack(looks, "mask")
         return RetrievalBatch(
-            torch.from_numpy(x),
-            torch.from_numpy(a).long(),
-            torch.from_numpy(r),
-            torch.from_numpy(value),
+            torch.from_numpy(_stack(looks, "observations")),
+            torch.from_numpy(_stack(looks, "actions")).long(),
+            torch.from_numpy(_stack(looks, "rewards")),
+            torch.from_numpy(_stack(looks, "values")),
             None if mask.all() else torch.from_numpy(mask),
             torch.from_numpy(np.asarray(tasks, dtype=np.int64)),
             np.asarray(given),
-            np.stack([batch.episodes for batch in batches]),
-            steps,
+            np.stack(drawn),
+            _stack(looks, "steps"),
         )
 
 
-def _look(array: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """array (n, T, ...), steps (n, l) -> (n, l, ...)."""
-    return array[np.arange(len(array))[:, None], steps]
+def _stack(looks: Sequence[Looks], name: str) -> np.ndarray:
+    """One array of all groups, (G, n, l, ...), padded with zeros to the most looks."""
+    arrays = [getattr(look, name) for look in looks]
+    most = max(array.shape[1] for array in arrays)
+    if any(array.shape[1] < most for array in arrays):
+        arrays = [np.pad(array, [(0, 0), (0, most - array.shape[1]), *[(0, 0)] * (array.ndim - 2)]) for array in arrays]
+    return np.stack(arrays)

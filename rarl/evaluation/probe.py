@@ -60,7 +60,7 @@ class Probe:
         torch.set_num_threads(s.threads)
         self.run, self.tasks = run, [task_named(name) for name in run.tasks]
         self.network = load_network(scale, run)
-        self.memory = Memory(open_datasets(scale, run), s.agent.retrieval)
+        self.memory = Memory(open_datasets(scale, run), s.agent.retrieval, seed=s.seed)
         self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, 1])
 
     def play(

@@ -184,8 +184,8 @@ class RetrievalProcess(nn.Module):
         self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
         self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0))
         self.summariser = SUMMARISERS[summariser](d_s, d_h)
-        self.action_in_input = nn.Embedding(n_actions, d_s) if n_actions else None
-        self.reward_in_input = nn.Linear(1, d_s, bias=False) if n_actions else None
+        # One column per action, the last for the reward.
+        self.action_and_reward = nn.Linear(n_actions + 1, d_s, bias=False) if n_actions else None
         self.state_in_key = nn.Linear(d_s, d_h, bias=False)
         self.key = nn.Linear(d_h, d_e, bias=False)  # W_e
         self.value = nn.Linear(d_h, d_v, bias=False)  # W_v
@@ -212,8 +212,11 @@ class RetrievalProcess(nn.Module):
         """
         g, n_traj, length, _ = s.shape
         inputs = s
-        if self.action_in_input is not None:
-            inputs = s + self.action_in_input(a) + self.reward_in_input(r[..., None])
+        if self.action_and_reward is not None:
+            told = torch.zeros(g * n_traj * length, self.action_and_reward.in_features, device=s.device, dtype=s.dtype)
+            told.scatter_(1, a.reshape(-1, 1), 1.0)
+            told[:, -1] = r.flatten()
+            inputs = torch.addmm(s.flatten(0, 2), told, self.action_and_reward.weight.T).view_as(s)
         flat_mask = None if mask is None else mask.flatten(0, 1)
         h, b = self.summariser(inputs.flatten(0, 1), flat_mask)
         h, b = h.view(g, n_traj, length, -1), b.view(g, n_traj, length, -1)

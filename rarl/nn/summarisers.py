@@ -6,6 +6,7 @@ h_ij summarises steps 1..j of trajectory i, b_ij steps l..j: the past and the fu
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rarl.config import DECAYS
@@ -59,33 +60,40 @@ class DecaySummariser(nn.Module):
             raise ValueError(f"d_h = {d_h} is not a multiple of the {len(decays)} decays")
         self.decays = decays
         self.inputs = nn.Linear(d_in, 2 * d_h)
-        self.forwards = nn.Sequential(nn.LayerNorm(d_h), nn.ReLU(), nn.Linear(d_h, d_h))
-        self.backwards = nn.Sequential(nn.LayerNorm(d_h), nn.ReLU(), nn.Linear(d_h, d_h))
+        # Layer norm of each direction (mean and variance over its d_h channels).
+        self.norm_weight = nn.Parameter(torch.ones(2, d_h))
+        self.norm_bias = nn.Parameter(torch.zeros(2, d_h))
+        self.forwards = nn.Linear(d_h, d_h)
+        self.backwards = nn.Linear(d_h, d_h)
+        self._weights_of: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
     def _weights(self, length: int, like: Tensor) -> Tensor:
-        """(decays, l, l): row j holds the weights of steps 1..j."""
-        steps = torch.arange(length, device=like.device)
-        age = (steps[:, None] - steps).clamp(min=0).to(like.dtype)
-        decays = torch.tensor(self.decays, device=like.device, dtype=like.dtype)[:, None, None]
-        return (decays**age).tril()
+        """(2 * decays, l, l): row j holds the weights of steps 1..j, then those of steps j..l."""
+        key = (length, like.device, like.dtype)
+        if key not in self._weights_of:
+            steps = torch.arange(length, device=like.device)
+            age = (steps[:, None] - steps).clamp(min=0).to(like.dtype)
+            decays = torch.tensor(self.decays, device=like.device, dtype=like.dtype)[:, None, None]
+            past = (decays**age).tril()
+            self._weights_of[key] = torch.cat([past, past.flip(1, 2)])
+        return self._weights_of[key]
 
     def forward(self, s: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """s (n, l, d_in), mask (n, l) bool, True on real steps -> h, b (n, l, d_h)."""
         n, length, _ = s.shape
-        projected = self.inputs(s).view(n, length, 2, len(self.decays), -1)
-        past = self._weights(length, s)
-        future = past.flip(1, 2)
-        means = []
-        for direction, weights in enumerate((past, future)):
-            if mask is None:
-                weights = weights / weights.sum(-1, keepdim=True)
-                mean = torch.einsum("cjm,nmcd->njcd", weights, projected[:, :, direction])
-            else:
-                weights = weights[None] * mask[:, None, None, :]
-                weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
-                mean = torch.einsum("ncjm,nmcd->njcd", weights, projected[:, :, direction])
-            means.append(mean.reshape(n, length, -1))
-        return self.forwards(means[0]), self.backwards(means[1])
+        weights = self._weights(length, s)
+        projected = self.inputs(s).view(n, length, len(weights), -1)
+        if mask is None:
+            weights = weights / weights.sum(-1, keepdim=True)
+            mean = torch.einsum("cjm,nmcd->njcd", weights, projected)
+        else:
+            weights = weights[None] * mask[:, None, None, :]
+            weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
+            mean = torch.einsum("ncjm,nmcd->njcd", weights, projected)
+        d_h = self.norm_weight.shape[1]
+        normed = F.layer_norm(mean.reshape(n, length, 2, d_h), (d_h,))
+        past, future = torch.relu(torch.addcmul(self.norm_bias, normed, self.norm_weight)).unbind(2)
+        return self.forwards(past), self.backwards(future)
 
 
 SUMMARISERS = {"gru": GRUSummariser, "decay": DecaySummariser}

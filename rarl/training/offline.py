@@ -57,7 +57,11 @@ class OfflineLearner:
         self.network = build_network(*shape).to(self.device)
         self.target = copy_network(self.network, *shape)
         retrieval = s.agent.retrieval
-        self.memory = Memory(datasets, retrieval, learning.discount) if run.retrieves else None
+        self._network_parameters, self._target_parameters = (list(n.parameters()) for n in (self.network, self.target))
+        # Those that checkpoints hold; the others are constants.
+        moving = self.network.state_dict().keys() - dict(self.network.named_parameters()).keys()
+        self._moving_buffers = [(self.target.get_buffer(name), self.network.get_buffer(name)) for name in moving]
+        self.memory = Memory(datasets, retrieval, learning.discount, s.seed) if run.retrieves else None
         self.auxiliary = None
         if self.memory is not None and retrieval.auxiliary > 0:
             horizon = 1 / (1 - learning.discount) if learning.discount < 1 else 50.0
@@ -150,8 +154,8 @@ class OfflineLearner:
     def _move_target(self) -> None:
         s = self.settings.learning
         if s.target_rate is not None:
-            torch._foreach_lerp_(list(self.target.parameters()), list(self.network.parameters()), s.target_rate)
-            for mine, online in zip(self.target.buffers(), self.network.buffers(), strict=True):
+            torch._foreach_lerp_(self._target_parameters, self._network_parameters, s.target_rate)
+            for mine, online in self._moving_buffers:
                 mine.copy_(online)
         elif self.updates_done % s.target_period_updates == 0:
             self.target.load_state_dict(self.network.state_dict())

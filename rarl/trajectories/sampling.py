@@ -10,6 +10,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -155,6 +156,31 @@ class TrajectoryBatch:
     episodes: np.ndarray
 
 
+@dataclass(frozen=True)
+class Looks:
+    """Of n trajectories the steps that are looked at, padded with zeros to the most looks (l).
+
+    observations: (n, l, ...) in the dataset's dtype. actions: (n, l, ...). rewards: (n, l) float32. values: (n, l)
+    float32, discounted rewards from the step to the trajectory's end, all its steps counted. mask: (n, l) bool, True on
+    real steps. steps: (n, l) int64, which steps of the trajectory.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    values: np.ndarray
+    mask: np.ndarray
+    steps: np.ndarray
+
+
+@cache
+def _powers_to_go(length: int, discount: float) -> np.ndarray:
+    """(length, length) float32: rewards (n, length) @ this = discounted rewards to go (n, length)."""
+    t = np.arange(length)
+    age = t[:, None] - t
+    return np.where(age >= 0, float(discount) ** np.maximum(age, 0), 0.0).astype(np.float32)
+
+
 class RetrievalSampler:
     """Draws a retrieval batch of whole trajectories from one dataset.
 
@@ -178,22 +204,21 @@ class RetrievalSampler:
                 rewards.reshape(n, length),
             )
 
-    def sample(
-        self, n_traj: int, k_best_by_return: int | None = None, rng: np.random.Generator | None = None
-    ) -> TrajectoryBatch:
-        """Draw `n_traj` different trajectories uniformly; keep all, or the best.
+    def draw(self, n_traj: int, k_best_by_return: int | None, rng: np.random.Generator) -> np.ndarray:
+        """Draw `n_traj` different episodes uniformly; keep all, or the best.
 
         Args:
           n_traj: how many are drawn.
           k_best_by_return: if given, only that many of those drawn, the ones of highest return, best first (equal
-            returns in the order drawn). Only these are read from disk.
+            returns in the order drawn).
           rng: source of randomness.
+
+        Returns:
+          (n,) int64, episodes of the dataset.
 
         Raises:
           RarlError: the dataset is too small.
         """
-        if rng is None:
-            raise TypeError("sample() needs rng, a numpy.random.Generator")
         if not 1 <= n_traj <= self.dataset.episodes:
             raise RarlError(
                 f"{self.dataset.folder}: a retrieval batch of {n_traj} trajectories cannot be drawn from "
@@ -204,7 +229,57 @@ class RetrievalSampler:
         drawn = rng.choice(self.dataset.episodes, size=n_traj, replace=False)
         if k_best_by_return is not None:
             drawn = drawn[np.argsort(-self.dataset.returns[drawn], kind="stable")[:k_best_by_return]]
-        return self.trajectories(drawn)
+        return drawn
+
+    def sample(self, n_traj: int, k_best_by_return: int | None, rng: np.random.Generator) -> TrajectoryBatch:
+        """Whole trajectories, drawn as in `draw`. Only those kept are read from disk."""
+        return self.trajectories(self.draw(n_traj, k_best_by_return, rng))
+
+    def look(self, episodes: np.ndarray, stride: int, discount: float) -> Looks:
+        """The last step of every `stride` steps of the given episodes, (n,) int64, in that order.
+
+        The last, since what an action led to shows at the end of it; of the last stride, the episode's own last step.
+
+        Args:
+          episodes: which.
+          stride: in steps.
+          discount: of `values`.
+        """
+        self._limit.count(3 * len(episodes))
+        if self._whole is not None:
+            # Only the steps looked at are read, but for the rewards.
+            steps = np.minimum(np.arange(stride, self._length + stride, stride), self._length) - 1
+            observations, actions, rewards = self._whole
+            row, all_rewards = episodes[:, None], rewards[episodes].astype(np.float32)
+            shape = (len(episodes), len(steps))
+            return Looks(
+                observations[row, steps],
+                actions[row, steps],
+                all_rewards[:, steps],
+                all_rewards @ _powers_to_go(self._length, discount)[:, steps],
+                np.ones(shape, dtype=bool),
+                np.broadcast_to(steps, shape),
+            )
+        length = self.dataset.offsets[episodes + 1] - self.dataset.offsets[episodes]
+        ends = np.arange(1, -(-int(length.max()) // stride) + 1) * stride
+        steps = np.minimum(ends, length[:, None]) - 1
+        mask = ends - stride < length[:, None]
+        at = self.dataset.offsets[episodes, None] + steps
+        t = np.arange(length.max())
+        inside = t < length[:, None]
+        step = self.dataset.offsets[episodes, None] + np.where(inside, t, 0)
+        all_rewards = np.where(inside, self.dataset.rewards[step], 0).astype(np.float32)
+        looks = Looks(
+            self.dataset.observations[at + episodes[:, None]],
+            self.dataset.actions[at],
+            np.take_along_axis(all_rewards, steps, axis=1),
+            np.take_along_axis(all_rewards @ _powers_to_go(len(t), discount), steps, axis=1),
+            mask,
+            steps,
+        )
+        for array in (looks.observations, looks.actions, looks.rewards, looks.values):
+            array[~mask] = 0
+        return looks
 
     def trajectories(self, episodes: np.ndarray) -> TrajectoryBatch:
         """The given episodes, (n,) int, in that order."""

@@ -151,7 +151,7 @@ def test_auxiliary_losses_reach_encoder_and_summariser_only(tiny_root, trajector
     assert scalars["td_loss"] == more["td_loss"]
     assert more["loss"].item() == pytest.approx((more["td_loss"] + 0.9 * more["auxiliary_loss"]).item())
     changed = difference(one, other)
-    inputs = ("retrieval.action_in_input", "retrieval.reward_in_input")
+    inputs = ("retrieval.action_and_reward",)
     allowed = ("encoder.", "retrieval.summariser.", "auxiliary.", *inputs)
     assert all(name.startswith(allowed) for name in changed), changed
     expected = ["encoder.table", "retrieval.summariser.forwards", "retrieval.summariser.backwards", "auxiliary.out"]

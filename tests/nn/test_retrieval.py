@@ -81,9 +81,9 @@ def weights_of(process, readout, fusion):
             "inputs_w": state["summariser.inputs.weight"],
             "inputs_b": state["summariser.inputs.bias"],
         }
-        for name in ("forwards", "backwards"):
-            norm = linear(f"summariser.{name}.0")
-            summariser[name] = {"gain": norm["w"], "norm_b": norm["b"], **linear(f"summariser.{name}.2")}
+        for number, name in enumerate(("forwards", "backwards")):
+            gain, norm_b = (state[f"summariser.norm_{kind}"][number] for kind in ("weight", "bias"))
+            summariser[name] = {"gain": gain, "norm_b": norm_b, **linear(f"summariser.{name}")}
     else:
         summariser = {"kind": "gru"}
         for name in ("forwards", "backwards"):
@@ -117,9 +117,9 @@ def weights_of(process, readout, fusion):
         "fusion_v": fusion.value.weight.detach().numpy(),
         "standardise": None,
     }
-    if process.action_in_input is not None:
-        weights["actions"] = state["action_in_input.weight"]
-        weights["rewards"] = state["reward_in_input.weight"][:, 0]
+    if process.action_and_reward is not None:
+        columns = state["action_and_reward.weight"].T
+        weights["actions"], weights["rewards"] = columns[:-1], columns[-1]
     return weights
 
 

@@ -172,7 +172,7 @@ def test_the_best_of_those_drawn(tmp_path):
     dataset = make(tmp_path / "a", [6] * 200)
     sampler = RetrievalSampler(dataset)
     for seed in range(20):
-        drawn = sampler.sample(64, rng=np.random.default_rng(seed))
+        drawn = sampler.sample(64, None, np.random.default_rng(seed))
         best = sampler.sample(64, 10, np.random.default_rng(seed))
         order = sorted(range(64), key=lambda i: (-drawn.returns[i], i))[:10]
         assert best.episodes.tolist() == drawn.episodes[order].tolist()

@@ -175,8 +175,9 @@ def _controls(sheet: Sheet) -> None:
             "largest task set.",
             "Controls, as difference from DQN with the task hidden (line at 0; its own bar is the t interval of its "
             "mean). Bars: Welch "
-            "interval of the difference. Nothing retrieved: same network, same parameters. Oracle: a learned "
-            "embedding of the task in place "
+            "interval of the difference. Nothing retrieved: same network, same parameters. Never "
+            "redrawn: one retrieval batch per task for the whole run, so that what is read varies no more. Oracle: a "
+            "learned embedding of the task in place "
             "of what is retrieved, the upper bound for how the two are joined.",
         )
     else:

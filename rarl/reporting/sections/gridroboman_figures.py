@@ -26,6 +26,7 @@ LOOKS = {
     "ra-dqn-observed": Look(LABELS["ra-dqn-observed"], PALETTE[1], "s", "-"),
     "no-retrieval": Look(LABELS["no-retrieval"], PALETTE[5], "v", ":"),
     "random-tasks": Look(LABELS["random-tasks"], PALETTE[7], "^", "-."),
+    "same-batch": Look(LABELS["same-batch"], PALETTE[2], "P", (0, (1, 1))),
     "oracle": Look(LABELS["oracle"], PALETTE[3], "D", (0, (3, 1, 1, 1))),
 }
 SIDES = {"hidden": ("dqn-hidden", "ra-dqn-hidden"), "observed": ("dqn-observed", "ra-dqn-observed")}

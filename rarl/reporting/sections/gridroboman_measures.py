@@ -20,6 +20,7 @@ LABELS = {
     "ra-dqn-observed": "RA-DQN, task observed",
     "no-retrieval": "nothing retrieved",
     "random-tasks": "random tasks retrieved",
+    "same-batch": "retrieval batch never redrawn",
     "oracle": "oracle embedding",
 }
 
