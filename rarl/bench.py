@@ -18,7 +18,7 @@ from rarl.envs.gridroboman.vector import VectorGridroboman
 from rarl.files import write_json
 from rarl.provenance import run_record
 from rarl.training.device import choose_device
-from rarl.training.offline import OfflineLearner
+from rarl.training.transitions import TransitionLearner
 from rarl.trajectories.generate import generate_planner
 from rarl.trajectories.sampling import RetrievalSampler
 from rarl.trajectories.store import TrajectoryDataset
@@ -67,7 +67,7 @@ def learner_step_seconds(
 ) -> dict[str, float]:
     """Seconds of a learner step of each variant at the scale's settings; the variants take turns."""
     experiment = next(iter(scale.settings.experiments))
-    learners = {name: OfflineLearner(scale.run(experiment, 30, name, 0), datasets, device) for name in VARIANTS}
+    learners = {name: TransitionLearner(scale.run(experiment, 30, name, 0), datasets, device) for name in VARIANTS}
     for learner in learners.values():
         learner.update()
     seconds: dict[str, list[float]] = {name: [] for name in learners}

@@ -107,6 +107,10 @@ def bench(arguments: argparse.Namespace) -> None:
     run_benchmarks(Path(arguments.output) if arguments.output else None, device=arguments.device)
 
 
+def _task_set(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="rarl", description=__doc__.splitlines()[0])
@@ -144,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     command = add(commands, "search", search, "try settings on a tuning seed and keep a record of it")
     command.add_argument("experiment")
     command.add_argument("variant")
-    command.add_argument("--task-set", type=int, default=30)
+    command.add_argument("--task-set", type=_task_set, help="as in the scale's file (default: its last)")
     command.add_argument("--seed", type=int, default=100, help="tuning seeds are 100 and above")
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="for example learning.discount=0.95"

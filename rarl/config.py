@@ -5,7 +5,7 @@
     config/experiments/{name}.yaml   what is compared: the base settings and the variants, each a few values changed
 
 A run's settings are the experiment's base, changed by the scale's `settings`, changed by the task set's, changed by the
-variant's. Nothing else enters a run, so its digest names it.
+variant's, changed by the scale's `variant_settings`. Nothing else enters a run, so its digest names it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rarl.envs.gridroboman.tasks import TASK_SETS, task_set
+from rarl.envs.catalogue import TASK_NAMES, slug, tasks_of_set
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
 
@@ -46,6 +46,8 @@ def _reported(seeds: list[int]) -> list[int]:
 Variants = Annotated[list[str], AfterValidator(_once)]
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_once), AfterValidator(_reported)]
 Percent = Annotated[int, Field(ge=0, le=100)]
+Environment = Literal["gridroboman", "babyai"]
+Source = Literal["planner", "dqn", "bot", "agent"]
 
 
 class Settings(BaseModel):
@@ -60,8 +62,8 @@ class Settings(BaseModel):
 class RetrievalSettings(Settings):
     """The retrieval process (Algorithm 1 and the appendix); symbols as there."""
 
-    source: Literal["own", "random", "none"] = Field(
-        "own", description="whose trajectories: the task's, a random task's, none"
+    source: Literal["own", "random", "all", "none"] = Field(
+        "own", description="whose trajectories: the task's, a random task's, n_traj of every task's in one batch, none"
     )
     n_f: int = Field(4, ge=1, description="slots")
     d_m: int = Field(32, ge=1, description="width of a slot and of z")
@@ -101,7 +103,13 @@ class AgentSettings(Settings):
         description="base agent, retrieval agent, or the control in which a learned task embedding takes the place of u"
     )
     task: Literal["hidden", "observed"] = Field(description="whether the task id is part of the observation")
-    encoder: Literal["relational", "mlp"] = "relational"
+    core: Literal["none", "gru"] = Field(
+        "none", description="what carries the past: nothing, or a GRU of width d_s (and slots through time)"
+    )
+    encoder: Literal["relational", "mlp", "babyai"] = "relational"
+    channels: int = Field(16, ge=1, description="encoder babyai: channels of cells and convolutions")
+    blocks: int = Field(2, ge=0, description="encoder babyai: convolutions modulated by the mission")
+    d_mission: int = Field(128, ge=1, description="encoder babyai: width of the mission's GRU")
     d_s: int = Field(256, ge=1, description="width of the agent's state")
     fusion: Literal["film", "gru", "add"] = "film"
     retrieval: RetrievalSettings = RetrievalSettings()
@@ -111,6 +119,9 @@ class LearningSettings(Settings):
     """Offline multi-task double DQN (the paper's appendix A.4)."""
 
     batch_states: int = Field(256, ge=1, description="states in a learner batch, spread evenly over its tasks")
+    batch_sequences: int = Field(64, ge=1, description="recurrent agents: sequences in a learner batch, likewise")
+    sequence_steps: int = Field(20, ge=2, description="recurrent agents: steps of a sequence")
+    burn_in: int = Field(0, ge=0, description="recurrent agents: first steps of a sequence, for the state alone")
     tasks_per_batch: int | None = Field(None, ge=1, description="tasks in a learner batch; null: all")
     learning_rate: float = Field(3e-4, gt=0)
     encoder_rate: float = Field(1.0, gt=0, description="the encoder's learning rate, as a multiple")
@@ -155,16 +166,18 @@ class EvaluationSettings(Settings):
 class DatasetSettings(Settings):
     """One dataset per task of an environment, all made alike."""
 
-    source: Literal["planner", "dqn"]
+    source: Source
     tasks: list[str] | Literal["all"] = "all"
     seed: int = Field(0, ge=0)
-    episodes: int | None = Field(None, ge=1, description="source planner: episodes per task")
-    noise_percent: list[Percent] = Field([0, 10, 25, 50, 100], description="source planner: one of these per episode")
-    environment_steps: int | None = Field(None, ge=1, description="source dqn: steps per task")
+    episodes: int | None = Field(None, ge=1, description="sources planner and bot: episodes per task")
+    noise_percent: list[Percent] = Field(
+        [0, 10, 25, 50, 100], description="sources planner and bot: one of these per episode"
+    )
+    environment_steps: int | None = Field(None, ge=1, description="sources dqn and agent: steps per task")
 
     @model_validator(mode="after")
     def _size(self) -> DatasetSettings:
-        wanted = "episodes" if self.source == "planner" else "environment_steps"
+        wanted = "episodes" if self.source in ("planner", "bot") else "environment_steps"
         if getattr(self, wanted) is None:
             raise ValueError(f"source {self.source!r} needs {wanted!r}")
         return self
@@ -174,11 +187,13 @@ class RunSettings(Settings):
     """Everything that decides one run."""
 
     experiment: str
-    environment: Literal["gridroboman"]
-    task_set: int
+    environment: Environment
+    task_set: str = Field(description="its name, as in paths")
+    tasks: list[str] = Field(description="the names of the tasks that are learned")
     variant: str
     seed: int = Field(ge=0)
-    source: Literal["planner", "dqn"]
+    source: Source
+    episodes: int | None = Field(None, ge=1, description="of each dataset the first so many; null: all")
     updates: int = Field(ge=1)
     log_every: int = Field(100, ge=1)
     checkpoint_seconds: float = Field(30.0, gt=0)
@@ -195,7 +210,7 @@ class RunSettings(Settings):
 class ExperimentSettings(Settings):
     """config/experiments/{name}.yaml."""
 
-    environment: Literal["gridroboman"]
+    environment: Environment
     title: str
     base: dict[str, Any] = Field(description="run settings that all variants share")
     variants: dict[str, dict[str, Any]] = Field(description="what each variant changes")
@@ -204,6 +219,9 @@ class ExperimentSettings(Settings):
 class TaskSetSettings(Settings):
     """A task set of an experiment at a scale."""
 
+    tasks: int | Annotated[list[str], AfterValidator(_once)] | None = Field(
+        None, description="names of tasks; on Gridroboman also the size of a set (default: the set's own name)"
+    )
     variants: Variants
     settings: dict[str, Any] = {}
     probes: Variants = Field([], description="variants whose final checkpoints are looked into")
@@ -213,8 +231,9 @@ class ScaleExperimentSettings(Settings):
     """An experiment at a scale."""
 
     settings: dict[str, Any] = {}
+    variant_settings: dict[str, dict[str, Any]] = Field({}, description="by variant, over everything else")
     seeds: Seeds | None = Field(None, description="null: the scale's")
-    task_sets: dict[int, TaskSetSettings]
+    task_sets: dict[int | str, TaskSetSettings]
 
 
 class ScaleSettings(Settings):
@@ -224,7 +243,7 @@ class ScaleSettings(Settings):
     judges: bool = Field(description="whether results at this scale may carry a verdict")
     about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
     seeds: Seeds
-    datasets: dict[Literal["gridroboman"], list[DatasetSettings]]
+    datasets: dict[Environment, list[DatasetSettings]]
     experiments: dict[str, ScaleExperimentSettings]
 
 
@@ -279,6 +298,20 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _essence(settings: Settings, neutral: set[str]) -> dict[str, Any]:
+    """What a digest is of: all values that are not their key's default.
+
+    So a new key leaves the digests of what does not set it alone. Who changes what a default means changes results
+    behind the digests' back: give the key a new name instead.
+    """
+    return settings.model_dump(exclude=neutral, exclude_defaults=True)
+
+
+def task_set_name(key: int | str) -> str:
+    """The name of a task set in paths: 30 -> "30-tasks"."""
+    return f"{key}-tasks" if isinstance(key, int) else key
+
+
 class Run:
     """One planned run: its place and its settings."""
 
@@ -289,12 +322,12 @@ class Run:
     def id(self) -> str:
         """For example "gridroboman/30-tasks/ra-dqn-hidden/seed-0"."""
         s = self.settings
-        return f"{s.experiment}/{s.task_set}-tasks/{s.variant}/seed-{s.seed}"
+        return f"{s.experiment}/{s.task_set}/{s.variant}/seed-{s.seed}"
 
     @cached_property
     def digest(self) -> str:
         """12 hex digits that change with every setting that can change the result."""
-        return digest(self.settings.model_dump(exclude={"checkpoint_seconds", "tensorboard"}))
+        return digest(_essence(self.settings, {"checkpoint_seconds", "tensorboard"}))
 
     @property
     def retrieves(self) -> bool:
@@ -305,7 +338,7 @@ class Run:
     @property
     def tasks(self) -> list[str]:
         """Names of the tasks that it learns."""
-        return [task.name for task in task_set(self.settings.task_set)]
+        return self.settings.tasks
 
 
 class Dataset:
@@ -317,11 +350,11 @@ class Dataset:
     @property
     def id(self) -> str:
         """For example "gridroboman/planner/lift-red"."""
-        return f"{self.environment}/{self.settings.source}/{self.task.replace(' ', '-')}"
+        return f"{self.environment}/{self.settings.source}/{slug(self.task)}"
 
     @cached_property
     def digest(self) -> str:
-        return digest(self.settings.model_dump(exclude={"tasks"}))
+        return digest(_essence(self.settings, {"tasks"}))
 
 
 class Scale:
@@ -360,10 +393,14 @@ class Scale:
     def _runs(self) -> Iterator[Run]:
         for name, at_scale in self.settings.experiments.items():
             experiment = self.experiments[name]
+            for listed in at_scale.variant_settings:
+                if listed not in experiment.variants:
+                    raise RarlError(
+                        f"{self._path}: experiments.{name}.variant_settings: unknown variant {listed!r}; "
+                        f"{did_you_mean(listed, experiment.variants)}"
+                    )
             for size, chosen in at_scale.task_sets.items():
                 where = f"{self._path}: experiments.{name}.task_sets.{size}"
-                if size not in TASK_SETS:
-                    raise RarlError(f"{where}: Gridroboman has task sets of {', '.join(map(str, TASK_SETS))} tasks")
                 for listed in (*chosen.variants, *chosen.probes):
                     if listed not in experiment.variants:
                         raise RarlError(
@@ -375,22 +412,29 @@ class Scale:
                 for listed in chosen.probes:
                     if listed not in chosen.variants:
                         raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
-                    if not self.run(name, size, listed, 0).retrieves:
+                    # On BabyAI the episodes of agents without retrieval are looked at, too.
+                    if experiment.environment == "gridroboman" and not self.run(name, size, listed, 0).retrieves:
                         raise RarlError(f"{where}: probes: variant {listed!r} retrieves nothing to look into")
 
     def run(
-        self, experiment: str, task_set_size: int, variant: str, seed: int, changes: Mapping[str, Any] | None = None
+        self, experiment: str, task_set: int | str, variant: str, seed: int, changes: Mapping[str, Any] | None = None
     ) -> Run:
         """The run of these coordinates, planned or not; `changes` go over everything else (used in the search)."""
         settings, at_scale = self.experiments[experiment], self.settings.experiments[experiment]
-        chosen = at_scale.task_sets.get(task_set_size)
+        chosen = at_scale.task_sets.get(task_set)
+        place = f"{self._path}: experiments.{experiment}.task_sets.{task_set}"
+        tasks = chosen.tasks if chosen else None
+        if tasks is None and isinstance(task_set, int):
+            tasks = task_set
         value = merge(settings.base, at_scale.settings)
         value = merge(value, chosen.settings if chosen else {})
-        value = merge(merge(value, settings.variants[variant]), changes or {})
+        value = merge(merge(value, settings.variants[variant]), at_scale.variant_settings.get(variant, {}))
+        value = merge(value, changes or {})
         value |= {
             "experiment": experiment,
             "environment": settings.environment,
-            "task_set": task_set_size,
+            "task_set": task_set_name(task_set),
+            "tasks": tasks_of_set(settings.environment, tasks, place),
             "variant": variant,
             "seed": seed,
         }
@@ -399,7 +443,7 @@ class Scale:
 
     def _datasets(self) -> Iterator[Dataset]:
         for environment, kinds in self.settings.datasets.items():
-            known = [task.name for task in TASK_SETS[30]]
+            known = TASK_NAMES[environment]
             for kind in kinds:
                 for task in known if kind.tasks == "all" else kind.tasks:
                     if task not in known:
@@ -415,24 +459,29 @@ class Scale:
                     raise RarlError(
                         f"{self._path}: run {run.id} needs dataset {dataset}, which `datasets` does not make"
                     )
-                episodes, n_traj = self.datasets[dataset].settings.episodes, run.settings.agent.retrieval.n_traj
-                if run.retrieves and episodes is not None and n_traj > episodes:
+                made, used = self.datasets[dataset].settings.episodes, run.settings.episodes
+                if made is not None and used is not None and used > made:
+                    raise RarlError(
+                        f"{self._path}: run {run.id} uses {used} episodes of {dataset}, which has {made} episodes"
+                    )
+                there, n_traj = used or made, run.settings.agent.retrieval.n_traj
+                if run.retrieves and there is not None and n_traj > there:
                     raise RarlError(
                         f"{self._path}: run {run.id} draws n_traj = {n_traj} trajectories from {dataset}, "
-                        f"which has {episodes} episodes"
+                        f"which has {there} episodes"
                     )
 
     def datasets_of(self, run: Run) -> list[str]:
         """Ids of the datasets that a run learns from, in the order of its tasks."""
         s = run.settings
-        return [f"{s.environment}/{s.source}/{task.replace(' ', '-')}" for task in run.tasks]
+        return [f"{s.environment}/{s.source}/{slug(task)}" for task in run.tasks]
 
     def probes(self) -> list[str]:
         """Ids of the runs whose checkpoints are looked into."""
         wanted = {
-            (name, size, variant)
+            (name, task_set_name(key), variant)
             for name, at_scale in self.settings.experiments.items()
-            for size, chosen in at_scale.task_sets.items()
+            for key, chosen in at_scale.task_sets.items()
             for variant in chosen.probes
         }
         return [

@@ -12,7 +12,7 @@ from rarl.config import SCALES, ExperimentSettings, RunSettings, ScaleSettings
 from rarl.files import write_json
 
 FOLDER = Path("workflow") / "schemas"
-_COORDINATES = ("experiment", "environment", "task_set", "variant", "seed")  # set by the place in the file
+_COORDINATES = ("experiment", "environment", "task_set", "tasks", "variant", "seed")  # set by the place in the file
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -24,6 +24,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     some = {"$ref": "#/$defs/SomeRunSettings"}
     for name in ("ScaleExperimentSettings", "TaskSetSettings"):
         scale["$defs"][name]["properties"]["settings"] |= some
+    scale["$defs"]["ScaleExperimentSettings"]["properties"]["variant_settings"]["additionalProperties"] = some
     experiment["properties"]["base"] |= some
     experiment["properties"]["variants"]["additionalProperties"] = some
     config = {

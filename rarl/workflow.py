@@ -10,18 +10,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rarl.config import Run, Scale
+from rarl.config import Run, Scale, task_set_name
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
 from rarl.provenance import code_digest
 
+# What one environment's jobs never run of another's: dispatch imports by name.
+_BABYAI = (
+    "rarl.trajectories.babyai",
+    "rarl.training.sequences",
+    "rarl.evaluation.levels",
+    "rarl.evaluation.level_probe",
+    "rarl.envs.babyai.vector",
+    "rarl.envs.babyai.generation",
+    "rarl.envs.babyai.expert",
+)
+_GRIDROBOMAN = ("rarl.training.transitions", "rarl.evaluation.rollouts", "rarl.evaluation.board_probe")
 # Per kind of job: the modules it enters by, and modules that these import for other kinds. A change in what a job may
 # run makes it run again; a change of a comment, a docstring or the command line does not.
 ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "planner": (("rarl.trajectories.make",), ("rarl.trajectories.online_dqn",)),
-    "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate",)),
-    "train": (("rarl.training.offline",), ()),
-    "probe": (("rarl.evaluation.probe",), ()),
+    "planner": (("rarl.trajectories.make",), ("rarl.trajectories.online_dqn", *_BABYAI)),
+    "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate", *_BABYAI)),
+    "bot": (("rarl.trajectories.make",), ("rarl.trajectories.generate", "rarl.trajectories.online_dqn")),
+    "train-gridroboman": (("rarl.training.transitions", "rarl.training.offline"), _BABYAI),
+    "train-babyai": (("rarl.training.sequences", "rarl.training.offline"), _GRIDROBOMAN),
+    "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), _BABYAI),
+    "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), _GRIDROBOMAN),
     "report": (("rarl.reporting.report",), ()),
 }
 
@@ -32,9 +46,9 @@ _PICTURES = ("rarl.envs.gridroboman.render",)
 
 # Per source of trajectories: the files of a dataset beside its manifest.
 _ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")
+_EXTRAS = {"planner": ("noise",), "dqn": ("epsilon",), "bot": ("mission", "terminated", "noise", "seed")}
 DATASET_FILES = {
-    source: ("manifest.json", *(f"{name}.npy" for name in (*_ARRAYS, extra)))
-    for source, extra in (("planner", "noise"), ("dqn", "epsilon"))
+    source: ("manifest.json", *(f"{name}.npy" for name in (*_ARRAYS, *extras))) for source, extras in _EXTRAS.items()
 }
 
 
@@ -82,7 +96,8 @@ def _is_first(run: Run, scale: Scale) -> bool:
     s = run.settings
     at_scale = scale.settings.experiments[s.experiment]
     first_seed = (at_scale.seeds or scale.settings.seeds)[0]
-    return s.task_set == max(at_scale.task_sets) and s.seed == first_seed
+    # Written smallest first.
+    return s.task_set == task_set_name(list(at_scale.task_sets)[-1]) and s.seed == first_seed
 
 
 def plan_digest(scale: Scale) -> str:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tiny_babyai
 import tiny_project
 
 
@@ -13,6 +14,15 @@ def tiny_root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("tiny")
     tiny_project.write_config(root)
     tiny_project.make_datasets(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_babyai_root(tmp_path_factory) -> Path:
+    """The same for BabyAI."""
+    root = tmp_path_factory.mktemp("tiny-babyai")
+    tiny_babyai.write_config(root)
+    tiny_babyai.make_datasets(root)
     return root
 
 

@@ -103,15 +103,18 @@ def run_of(root: Path, variant: str, seed: int = 0, changes: Mapping[str, Any] |
 
 def learner_of(root: Path, variant: str, changes: Mapping[str, Any] | None = None, seed: int = 0):
     """A fresh learner on the CPU; the same arguments give the same one."""
+    return fresh_learner(Scale("tiny", root), run_of(root, variant, seed, changes))
+
+
+def fresh_learner(scale: Scale, run: Run):
+    """The learner of a run on the CPU, from the run's seed."""
     import torch
 
-    from rarl.training.offline import OfflineLearner, open_datasets
+    from rarl.training.offline import learner_of, open_datasets
 
     torch.set_num_threads(1)  # tensors this small would wait for the other threads
-    scale = Scale("tiny", root)
-    run = scale.run("gridroboman", 10, variant, seed, changes)
-    torch.manual_seed(seed)
-    return OfflineLearner(run, open_datasets(scale, run), "cpu")
+    torch.manual_seed(run.settings.seed)
+    return learner_of(run, open_datasets(scale, run), "cpu")
 
 
 def datasets_of(root: Path) -> list[TrajectoryDataset]:

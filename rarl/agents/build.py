@@ -7,12 +7,15 @@ from torch import nn
 
 from rarl.config import AgentSettings
 from rarl.nn.retrieval import RetrievalProcess
-from rarl.nn.value_network import ValueNetwork
+from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork
 
 
 def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNetwork:
     """A freshly initialised network (from torch's global generator)."""
     r = agent.retrieval
+    options = {}
+    if agent.encoder == "babyai":
+        options = {"channels": agent.channels, "blocks": agent.blocks, "d_mission": agent.d_mission}
     retrieval = None
     if agent.kind == "ra-dqn":
         retrieval = RetrievalProcess(
@@ -30,7 +33,8 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
             slot_heads=r.slot_heads,
             standardise=r.standardise,
         )
-    return ValueNetwork(
+    recurrent = agent.core == "gru"
+    return (RecurrentValueNetwork if recurrent else ValueNetwork)(
         agent.encoder,
         agent.d_s,
         n_actions,
@@ -41,6 +45,7 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
         d_e=r.d_e,
         fusion=agent.fusion,
         oracle=agent.kind == "oracle",
+        encoder_options=options,
     )
 
 
@@ -48,6 +53,7 @@ def parameter_counts(network: ValueNetwork, auxiliary: nn.Module | None = None) 
     """Trainable parameters of each part."""
     parts = {
         "encoder": network.encoder,
+        "core": getattr(network, "core", None),
         "retrieval": network.retrieval,
         "fusion": nn.ModuleList([m for m in (network.readout, network.fusion, network.oracle) if m is not None]),
         "head": network.head,

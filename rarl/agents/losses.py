@@ -23,6 +23,31 @@ def q_learning_target(r_t: Tensor, discount_t: Tensor, q_t_target: Tensor, q_t_o
     return r_t + discount_t * value
 
 
+@torch.no_grad()
+def n_step_targets(r_t: Tensor, discount_t: Tensor, value_t: Tensor, mask: Tensor, n: int) -> Tensor:
+    """Targets of n steps on sequences: r_t + discount_t (r_{t+1} + discount_{t+1} (... + value)).
+
+    A sum ends with the sequence's last real step, where the value of the state after it takes over.
+
+    Args:
+      r_t, discount_t: (..., T), reward and discount of the step taken at t; discount 0 where the episode terminated.
+      value_t: (..., T), value of the state after that step.
+      mask: (..., T) bool, True on real steps, which come first.
+      n: at least 1.
+
+    Returns:
+      (..., T); what stands at padded steps has no meaning.
+    """
+    assert r_t.shape == discount_t.shape == value_t.shape == mask.shape
+    one_step = r_t + discount_t * value_t
+    target = one_step
+    for _ in range(n - 1):
+        # G_t^(k+1) = r_t + discount_t G_{t+1}^(k), for all t that have a next step.
+        longer = r_t[..., :-1] + discount_t[..., :-1] * target[..., 1:]
+        target = torch.cat([torch.where(mask[..., 1:], longer, one_step[..., :-1]), one_step[..., -1:]], dim=-1)
+    return target
+
+
 def td_loss(q_tm1: Tensor, a_tm1: Tensor, target: Tensor, huber_delta: float) -> Tensor:
     """Huber loss per transition.
 

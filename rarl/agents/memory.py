@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -24,8 +24,9 @@ class RetrievalBatch:
     x (G, n_traj, l, ...), a (G, n_traj, l) int64, r (G, n_traj, l) float32: the steps looked at.
     value (G, n_traj, l) float32: discounted rewards from the step to the trajectory's end, all its steps counted.
     mask (G, n_traj, l) bool, True on real steps; None if all are.
-    task (G,) int64: whose task the group's states are from (told to the encoder where tasks are observed).
-    given (G,) and episodes (G, n_traj) int: which dataset and which of its episodes; steps (G, n_traj, l): which steps.
+    told (G, n_traj, 1, ...) int64: what the encoder is told about each trajectory: the id of the asking group's task,
+    (G, n_traj, 1), or the trajectory's own mission, (G, n_traj, 1, words), where the dataset has missions.
+    given, episodes (G, n_traj) int: from which dataset and which of its episodes; steps (G, n_traj, l): which steps.
     """
 
     x: Tensor
@@ -33,7 +34,7 @@ class RetrievalBatch:
     r: Tensor
     value: Tensor
     mask: Tensor | None
-    task: Tensor
+    told: Tensor
     given: np.ndarray
     episodes: np.ndarray
     steps: np.ndarray
@@ -47,13 +48,20 @@ class RetrievalBatch:
             r=self.r.to(device),
             value=self.value.to(device),
             mask=mask,
-            task=self.task.to(device),
+            told=self.told.to(device),
         )
+
+    def as_one_group(self) -> RetrievalBatch:
+        """The trajectories of all groups as those of a single one."""
+
+        def join(part):
+            return None if part is None else part.reshape(1, -1, *part.shape[2:])
+
+        return RetrievalBatch(*(join(getattr(self, field.name)) for field in fields(self)))
 
     def summarise(self, network: ValueNetwork) -> Summaries:
         """Encode the batch with the network's own encoder (the paper re-encodes on every step) and summarise it."""
-        told = self.task[:, None, None].expand(self.a.shape)
-        return network.retrieval.summarise(network.encoder(self.x, told), self.a, self.r, self.mask)
+        return network.retrieval.summarise(network.encoder(self.x, self.told), self.a, self.r, self.mask)
 
 
 class Memory:
@@ -64,31 +72,42 @@ class Memory:
       settings: how many trajectories, and how they are chosen.
       discount: of the trajectories' values.
       seed: of the batches that are kept where the setting `fresh` is off.
+      episodes: of each dataset only the first so many; None: all.
     """
 
     def __init__(
-        self, datasets: Sequence[TrajectoryDataset], settings: RetrievalSettings, discount: float = 1.0, seed: int = 0
+        self,
+        datasets: Sequence[TrajectoryDataset],
+        settings: RetrievalSettings,
+        discount: float = 1.0,
+        seed: int = 0,
+        episodes: int | None = None,
     ):
         self.settings, self.discount, self.seed = settings, discount, seed
-        self.samplers = [RetrievalSampler(dataset) for dataset in datasets]
-        for dataset in datasets:
-            if dataset.episodes < settings.n_traj:
+        self.samplers = [RetrievalSampler(dataset, episodes=episodes) for dataset in datasets]
+        for sampler in self.samplers:
+            if sampler.episodes < settings.n_traj:
                 raise RarlError(
-                    f"{dataset.folder}: holds {dataset.episodes} episodes, "
+                    f"{sampler.dataset.folder}: holds {sampler.episodes} episodes, "
                     f"but a retrieval batch takes n_traj = {settings.n_traj}"
                 )
+
+    @property
+    def pooled(self) -> bool:
+        """Whether one retrieval batch from all tasks serves the states of all tasks: then there is one group."""
+        return self.settings.source == "all"
 
     def sample(self, tasks: np.ndarray, rng: np.random.Generator, given: np.ndarray | None = None) -> RetrievalBatch:
         """A retrieval batch for each group.
 
         Args:
-          tasks: (G,) task ids of the groups.
+          tasks: (G,) task ids of the groups; with `pooled` the one group's are those that are drawn from.
           rng: source of randomness.
           given: (G,) whose datasets are drawn from; None follows the setting `source`.
         """
-        s = self.settings
+        s, tasks = self.settings, np.asarray(tasks, dtype=np.int64)
         if given is None:
-            given = rng.integers(len(self.samplers), size=len(tasks)) if s.source == "random" else np.asarray(tasks)
+            given = rng.integers(len(self.samplers), size=len(tasks)) if s.source == "random" else tasks
         best = s.k_traj if s.select_by == "return" else None
         # A batch that is kept depends on the seed and its dataset alone, not on what was drawn before.
         drawn = [
@@ -99,18 +118,25 @@ class Memory:
             self.samplers[g].look(episodes, s.step_stride, self.discount)
             for g, episodes in zip(given, drawn, strict=True)
         ]
+        missions = [self.samplers[g].dataset.extras.get("mission") for g in given]
+        if missions[0] is not None:
+            told = np.stack([mission[episodes] for mission, episodes in zip(missions, drawn, strict=True)])
+            told = torch.from_numpy(told).long()[:, :, None]
+        else:
+            told = torch.from_numpy(tasks)[:, None, None].expand(len(tasks), len(drawn[0]), 1)
         mask = _stack(looks, "mask")
-        return RetrievalBatch(
+        batch = RetrievalBatch(
             torch.from_numpy(_stack(looks, "observations")),
             torch.from_numpy(_stack(looks, "actions")).long(),
             torch.from_numpy(_stack(looks, "rewards")),
             torch.from_numpy(_stack(looks, "values")),
             None if mask.all() else torch.from_numpy(mask),
-            torch.from_numpy(np.asarray(tasks, dtype=np.int64)),
-            np.asarray(given),
+            told,
+            np.repeat(np.asarray(given)[:, None], len(drawn[0]), axis=1),
             np.stack(drawn),
             _stack(looks, "steps"),
         )
+        return batch.as_one_group() if self.pooled else batch
 
 
 def _stack(looks: Sequence[Looks], name: str) -> np.ndarray:

@@ -1,213 +1,30 @@
-"""Looking into a trained retrieval agent on Gridroboman: what it attends to, and what happens when that changes.
+"""`rarl probe`: looks into a finished run and writes results/{scale}/probes/{run}/.
 
-Interventions on the retrieval dataset at evaluation, with everything else as trained: *own* (as trained), *removed*
-(slots read nothing), *shuffled* (states exchanged between the trajectories of a batch, at each step), *swapped*
-(another task's dataset), and the reward of the given task on those same episodes (*swapped-given*): an agent that
-takes its task from the dataset does the given one.
+interventions.csv  intervention, task, given_task, episodes, return_mean[, success_rate]
+attention.csv      task, quantity, value
+gallery.json       episodes with what was retrieved at every step
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from rarl.agents.build import build_network
-from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config import Run, Scale
-from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
-from rarl.envs.gridroboman.vector import Boards, random_boards
-from rarl.errors import RarlError
-from rarl.evaluation.rollouts import Episodes, roll_out
 from rarl.files import csv_text, write_json, write_text
-from rarl.nn.value_network import ValueNetwork
-from rarl.training import checkpoints
-from rarl.training.offline import open_datasets
-from rarl.training.run_folder import RunPaths
 
 log = logging.getLogger(__name__)
 
-EPISODES = 20  # per task and intervention
-SWAP_EPISODES = 4  # per pair of tasks
-SHOWN = 6  # retrieved states per step in the gallery
-GALLERY_RULE = (
-    "The tasks at the lower quartile, the median and the upper quartile of this run's mean returns; "
-    "of each, the episode of median return among those evaluated."
-)
 
+def _probe_of(scale: Scale, run: Run):
+    if run.settings.environment == "gridroboman":
+        from rarl.evaluation.board_probe import BoardProbe
 
-def load_network(scale: Scale, run: Run) -> ValueNetwork:
-    """The run's final network, on the CPU."""
-    path = RunPaths.of(run.id, scale.name, scale.root).checkpoint / checkpoints.NAME
-    if not path.is_file():
-        raise RarlError(f"{path}: no checkpoint; train the run first (`rarl train --scale {scale.name} {run.id}`)")
-    network = build_network(run.settings.agent, len(ACTIONS), len(run.tasks))
-    network.load_state_dict(checkpoints.load(path).state["learner"]["network"])
-    return network.requires_grad_(False)
+        return BoardProbe(scale, run)
+    from rarl.evaluation.level_probe import LevelProbe
 
-
-class Probe:
-    """Measurements on one run."""
-
-    def __init__(self, scale: Scale, run: Run):
-        s = run.settings
-        if not run.retrieves:
-            raise RarlError(f"{run.id}: agent {s.agent.kind!r} retrieves nothing; there is nothing to probe")
-        torch.set_num_threads(s.threads)
-        self.run, self.tasks = run, [task_named(name) for name in run.tasks]
-        self.network = load_network(scale, run)
-        self.memory = Memory(open_datasets(scale, run), s.agent.retrieval, seed=s.seed)
-        self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, 1])
-
-    def play(
-        self,
-        task_ids: np.ndarray,
-        batch: RetrievalBatch | None,
-        episodes: int,
-        boards: Boards | None = None,
-        also: list[Task] | None = None,
-    ) -> Episodes:
-        """Episodes of each group's task with the given retrieval batches."""
-        retrieved = None if batch is None else batch.summarise(self.network)
-        tasks = [self.tasks[i] for i in task_ids]
-        epsilon = self.run.settings.evaluation.epsilon
-        return roll_out(self.network, tasks, task_ids, episodes, retrieved, self.rng, epsilon, boards=boards, also=also)
-
-    def interventions(self) -> list[dict[str, Any]]:
-        """Rows of interventions.csv."""
-        n = len(self.tasks)
-        blocks = 4
-        groups = np.repeat(np.arange(n), blocks)
-        rows = []
-        boards = random_boards(n * EPISODES, self.rng)  # the same for all three
-        for name in ("own", "removed", "shuffled"):
-            batch = self.memory.sample(groups, self.rng) if name != "removed" else None
-            if name == "shuffled":
-                batch = _shuffled(batch, self.rng)
-            returns = self.play(groups, batch, EPISODES // blocks, boards).returns.reshape(n, -1)
-            rows += [_row(name, task, task, returns[i]) for i, task in enumerate(self.tasks)]
-        done, given = (grid.ravel() for grid in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))
-        done, given = done[done != given], given[done != given]
-        for part in np.array_split(np.arange(len(done)), max(len(done) // 150, 1)):
-            batch = self.memory.sample(done[part], self.rng, given=given[part])
-            episodes = self.play(done[part], batch, SWAP_EPISODES, also=[self.tasks[i] for i in given[part]])
-            returns = episodes.returns.reshape(len(part), -1)
-            others = episodes.also.sum(axis=1).reshape(len(part), -1)
-            for row, pair in enumerate(part):
-                task, other = self.tasks[done[pair]], self.tasks[given[pair]]
-                rows += [_row("swapped", task, other, returns[row]), _row("swapped-given", task, other, others[row])]
-        return rows
-
-    @torch.no_grad()
-    def attention(self) -> list[dict[str, Any]]:
-        """Rows of attention.csv: where attention goes, from the states of the task's own greedy episodes."""
-        n = len(self.tasks)
-        batch = self.memory.sample(np.arange(n), self.rng)
-        episodes = self.play(np.arange(n), batch, 8)
-        # Every fifth step of the episodes asks; told tasks are the groups' own.
-        asking = episodes.observations[:, 0:50:5].reshape(n, -1, episodes.observations.shape[-1])
-        told = torch.arange(n)[:, None].expand(n, asking.shape[1])
-        _, step = self.network(torch.from_numpy(np.ascontiguousarray(asking)), told, batch.summarise(self.network))
-        rows = []
-        for i, task in enumerate(self.tasks):
-            alpha = step.alpha[i].numpy()  # (B, n_f, N)
-            goal = batch.r[i].flatten().numpy() > 0
-            entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1)
-            quantities = {
-                "goal_state_mass": alpha[..., goal].sum(-1).mean(),
-                "goal_state_share": goal.mean(),
-                "entropy": entropy.mean(),
-                "effective_states": np.exp(entropy).mean(),
-                "kl": step.kl[i].mean().item(),
-            }
-            rows += [{"task": task.name, "quantity": name, "value": float(v)} for name, v in quantities.items()]
-        return rows
-
-    @torch.no_grad()
-    def gallery(self) -> dict[str, Any]:
-        """The content of gallery.json."""
-        n, each = len(self.tasks), 9
-        batch = self.memory.sample(np.arange(n), self.rng)
-        summaries = batch.summarise(self.network)
-        episodes = self.play(np.arange(n), batch, each)
-        returns = episodes.returns.reshape(n, each)
-        order = np.argsort(returns.mean(axis=1), kind="stable")
-        shown = []
-        for position in (n // 4, n // 2, (3 * n) // 4):
-            i = int(order[position])
-            chosen = i * each + int(np.argsort(returns[i], kind="stable")[each // 2])
-            x = torch.from_numpy(episodes.observations[chosen, :-1])[None]
-            one = type(summaries)(*(None if part is None else part[i : i + 1] for part in summaries))
-            _, step = self.network(x, torch.full(x.shape[:2], i), one)
-            weights = step.alpha[0].mean(1).numpy()  # over slots: (50, N)
-            shown.append(self._episode(i, chosen, episodes, batch, weights))
-        return {"run": self.run.id, "rule": GALLERY_RULE, "episodes": shown}
-
-    def _episode(
-        self, i: int, chosen: int, episodes: Episodes, batch: RetrievalBatch, weights: np.ndarray
-    ) -> dict[str, Any]:
-        length = batch.steps.shape[-1]
-        dataset = self.memory.samplers[batch.given[i]].dataset
-        steps = []
-        for t in range(weights.shape[0]):
-            best = np.argsort(-weights[t], kind="stable")[:SHOWN]
-            retrieved = []
-            for index in best:
-                weight = round(float(weights[t, index]), 5)
-                if weight == 0:
-                    break
-                trajectory, j = divmod(int(index), length)
-                retrieved.append(
-                    {
-                        "weight": weight,
-                        "task": self.tasks[batch.given[i]].name,
-                        "return": float(dataset.returns[batch.episodes[i, trajectory]]),
-                        "step": int(batch.steps[i, trajectory, j]),
-                        "observation": batch.x[i, trajectory, j].tolist(),
-                        "rewarded": bool(batch.r[i, trajectory, j] > 0),
-                    }
-                )
-            steps.append(
-                {
-                    "t": t,
-                    "observation": episodes.observations[chosen, t].tolist(),
-                    "action": int(episodes.actions[chosen, t]),
-                    "reward": float(episodes.rewards[chosen, t]),
-                    "retrieved": retrieved,
-                }
-            )
-        return {
-            "task": self.tasks[i].name,
-            "return": float(episodes.returns[chosen]),
-            "board_seed": self.run.settings.evaluation.board_seed,
-            "steps": steps,
-            "final_observation": episodes.observations[chosen, -1].tolist(),
-        }
-
-
-def _shuffled(batch: RetrievalBatch, rng: np.random.Generator) -> RetrievalBatch:
-    """At every step, the states of a batch's trajectories permuted among them: what belongs together no longer does."""
-    x, a, r = batch.x.clone(), batch.a.clone(), batch.r.clone()
-    groups, n_traj, length = batch.a.shape
-    for g in range(groups):
-        for j in range(length):
-            order = torch.from_numpy(rng.permutation(n_traj))
-            x[g, :, j], a[g, :, j], r[g, :, j] = batch.x[g, order, j], batch.a[g, order, j], batch.r[g, order, j]
-    return replace(batch, x=x, a=a, r=r)
-
-
-def _row(intervention: str, task: Task, given: Task, returns: np.ndarray) -> dict[str, Any]:
-    return {
-        "intervention": intervention,
-        "task": task.name,
-        "given_task": given.name,
-        "episodes": len(returns),
-        "return_mean": float(returns.mean()),
-    }
+    return LevelProbe(scale, run)
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
@@ -217,7 +34,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def probe_run(scale: Scale, run: Run) -> Path:
     """All measurements of a run into results/{scale}/probes/{run}."""
     folder = scale.root / "results" / scale.name / "probes" / run.id
-    probe = Probe(scale, run)
+    probe = _probe_of(scale, run)
     log.info("%s: interventions", run.id)
     write_text(folder / "interventions.csv", _csv(probe.interventions()))
     log.info("%s: attention", run.id)

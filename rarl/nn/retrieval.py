@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
@@ -108,16 +109,20 @@ class SlotAttention(nn.Module):
 
     def __init__(self, d_m: int, heads: int):
         super().__init__()
-        self.attention = nn.MultiheadAttention(d_m, heads, batch_first=True)
+        self.heads = heads
+        self.query_key_value = nn.Linear(d_m, 3 * d_m)
+        self.out = nn.Linear(d_m, d_m)
         self.gate = nn.Linear(2 * d_m, d_m)
         self.norm = nn.LayerNorm(d_m)
 
     def forward(self, m: Tensor) -> Tensor:
         """m (..., n_f, d_m) -> the same shape."""
-        flat = m.reshape(-1, *m.shape[-2:])
-        heard, _ = self.attention(flat, flat, flat, need_weights=False)
-        gate = torch.sigmoid(self.gate(torch.cat([flat, heard], dim=-1)))
-        return self.norm(flat + gate * heard).view_as(m)
+        n_f, d_m = m.shape[-2:]
+        q, k, v = self.query_key_value(m).view(-1, n_f, 3, self.heads, d_m // self.heads).permute(2, 0, 3, 1, 4)
+        heard = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m.shape)
+        heard = self.out(heard)
+        gate = torch.sigmoid(self.gate(torch.cat([m, heard], dim=-1)))
+        return self.norm(torch.addcmul(m, gate, heard))
 
 
 class Standardise(nn.Module):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from rarl.nn.bottleneck import Gaussian
 from rarl.nn.encoders import ENCODERS
 from rarl.nn.fusion import FUSIONS
 from rarl.nn.retrieval import RetrievalProcess, RetrievalStep, SlotReadout, Summaries
@@ -46,6 +50,7 @@ class ValueNetwork(nn.Module):
       retrieval: the retrieval process, or None for the base agent.
       d_m, d_e: widths of z and of attention.
       fusion: name in `FUSIONS`.
+      encoder_options: more of the encoder's own arguments.
       oracle: z is a learned embedding of the task in place of what retrieval reads (a control).
     """
 
@@ -61,10 +66,11 @@ class ValueNetwork(nn.Module):
         d_e: int = 0,
         fusion: str = "film",
         oracle: bool = False,
+        encoder_options: Mapping[str, int] | None = None,
     ):
         super().__init__()
         uses_z = retrieval is not None or oracle
-        self.encoder = ENCODERS[encoder](d_s, n_tasks if task_observed else 0)
+        self.encoder = ENCODERS[encoder](d_s, n_tasks if task_observed else 0, **(encoder_options or {}))
         self.retrieval = retrieval
         self.oracle = nn.Embedding(n_tasks, d_m) if oracle else None
         self.readout = SlotReadout(d_s, d_m, d_e) if uses_z else None
@@ -85,6 +91,101 @@ class ValueNetwork(nn.Module):
             z = step.z
         elif self.oracle is not None:
             z = self.oracle(task)[..., None, :]
+        return self._values(s, z), step
+
+    def _values(self, s: Tensor, z: Tensor | None) -> Tensor:
+        """Step 6 and the head: s (..., d_s), z (..., n_f, d_m) or None -> Q values (..., n_actions)."""
         if z is not None:
             s = self.fusion(s, self.readout(s, z))
-        return self.head(s, z), step
+        return self.head(s, z)
+
+
+class State(NamedTuple):
+    """What a recurrent agent carries from step to step.
+
+    core: (G, B, d_s), of the GRU. slots: (G or 1, B or 1, n_f, d_m), None without a retrieval process.
+    """
+
+    core: Tensor
+    slots: Tensor | None
+
+
+class Unrolled(NamedTuple):
+    """A recurrent agent over T steps.
+
+    q: (G, B, T, n_actions). state: after the last step. z: (G, B, T, n_f, d_m); p, r: its posterior and prior;
+    alpha: (G, B, T, n_f, N), attention, only if asked for. All None without a retrieval process.
+    """
+
+    q: Tensor
+    state: State
+    z: Tensor | None = None
+    p: Gaussian | None = None
+    r: Gaussian | None = None
+    alpha: Tensor | None = None
+
+
+class RecurrentValueNetwork(ValueNetwork):
+    """As `ValueNetwork`, with a GRU between encoder and head, and slots that are carried through time.
+
+    The GRU sees what the encoder gives (e_t); its output is s_t, which asks the retrieval process. What is retrieved
+    changes s_t on the way to the head but is not fed back into the GRU. Retrieved states are encoded by the encoder
+    alone: their past and future are the summariser's business.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        d_s = self.head.hidden.in_features
+        self.core = nn.GRU(d_s, d_s, batch_first=True)
+
+    def initial_state(self, groups: int, batch: int, *, sample: bool = False) -> State:
+        """The state at an episode's start, for G groups of B agents."""
+        core = self.core.weight_hh_l0.new_zeros(groups, batch, self.core.hidden_size)
+        return State(core, self.retrieval.initial_slots(sample) if self.retrieval is not None else None)
+
+    def unroll(
+        self,
+        x: Tensor,
+        told: Tensor,
+        state: State,
+        retrieved: Summaries | None = None,
+        *,
+        sample: bool = False,
+        keep_attention: bool = False,
+    ) -> Unrolled:
+        """T steps.
+
+        Args:
+          x: (G, B, T, ...), observations.
+          told: (G, B, 1, ...), what the encoder is told about the episode.
+          state: before the first step.
+          retrieved: the retrieval batch of each group.
+          sample: draw z (training) or take its mean.
+          keep_attention: return alpha.
+        """
+        e = self.encoder(x, told)
+        groups, batch, length, d_s = e.shape
+        core = state.core.expand(groups, batch, d_s).reshape(1, groups * batch, d_s).contiguous()
+        s, core = self.core(torch.relu(e).flatten(0, 1), core)
+        s, core = s.view(groups, batch, length, d_s), core.view(groups, batch, d_s)
+        if self.retrieval is None:
+            z = None
+            if self.oracle is not None:
+                raise ValueError("the oracle has no recurrent form")
+            return Unrolled(self._values(s, z), State(core, None))
+        slots, steps = state.slots, []
+        for t in range(length):
+            step = self.retrieval(s[:, :, t], slots, retrieved, sample=sample, carry=True)
+            slots = step.m_t
+            steps.append(step)
+        z = torch.stack([step.z for step in steps], 2)
+        p, r = (_over_time([getattr(step, name) for step in steps], step.z) for name in ("p", "r"))
+        alpha = torch.stack([step.alpha for step in steps], 2) if keep_attention and retrieved is not None else None
+        return Unrolled(self._values(s, z), State(core, slots), z, p, r, alpha)
+
+
+def _over_time(gaussians: list[Gaussian], like: Tensor) -> Gaussian:
+    """T Gaussians (G or 1, B or 1, n_f, d_m) -> one of (G, B, T, n_f, d_m)."""
+    return Gaussian(
+        *(torch.stack([part.expand_as(like) for part in parts], 2) for parts in zip(*gaussians, strict=True))
+    )

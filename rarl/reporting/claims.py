@@ -65,7 +65,8 @@ class Claim:
     """One claim of the paper, or a question of our own (`own`).
 
     scales: where it can be judged. test: {"measure", "experiment", "task_set", "a", "b", ...}, or empty where no
-    run of ours can answer it. paper_scale: quantity -> the paper's number, to set ours against.
+    run of ours can answer it; its task_set is a name or a rule of the section, such as "larger". paper_scale:
+    quantity -> the paper's number, to set ours against. digits: decimals of our number.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Claim:
     paper_scale: Mapping[str, float] = field(default_factory=dict)
     own: bool = False
     headline: bool = False
+    digits: int = 3
 
     @property
     def experiment(self) -> str:
@@ -127,7 +129,7 @@ class Outcome:
     preliminary: bool = False
 
 
-_CLAIM_KEYS = {"id", "text", "place", "paper", "kind", "margin", "unit", "scales", "test", "headline"}
+_CLAIM_KEYS = {"id", "text", "place", "paper", "kind", "margin", "unit", "scales", "test", "headline", "digits"}
 
 
 def load_claims(path: str | Path) -> tuple[Settings, list[Claim]]:
@@ -194,6 +196,7 @@ def _claim(entry: dict[str, Any], path: Path, *, own: bool) -> Claim:
         paper_scale=paper.get("scale") or {},
         own=own,
         headline=bool(entry.get("headline", False)),
+        digits=int(entry.get("digits", 3)),
     )
 
 
@@ -211,6 +214,9 @@ def evaluate_claims(
 def _evaluate(claim: Claim, settings: Settings, results: Results, section: Section | None) -> Outcome:
     able = bool(claim.test) and section is not None and results.scale in claim.scales
     able = able and settings.scale(results.scale).results
+    if claim.test and section is not None:
+        claim = replace(claim, test={**claim.test, "task_set": section.task_set(results, claim)})
+        able = able and claim.test["task_set"] is not None
     planned = _involved(claim, results.planned())
     if not able or section is None:
         why = "too small to judge it" if claim.test and section and len(planned) else "no runs that could judge it"

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from rarl.reporting import figures, tables
 from rarl.reporting.figures import Look
 from rarl.reporting.results import Results
+from rarl.reporting.sheet import Sheet
+
+
+def write(
+    sheet: Sheet,
+    experiment: str,
+    order: Sequence[tuple[str, str]],
+    baseline: str,
+    look: Callable[[str], Look],
+    largest: str = "the largest task set",
+) -> None:
+    """The part "Cost" of a section: figure, table, CSV. Call inside `figures.style()`.
+
+    Args:
+      order: (task set, variant) in the order of the table; the figure shows the last task set.
+      baseline: the variant that ratios are taken to.
+      largest: the last task set in words.
+    """
+    sheet.heading("Cost")
+    table = cost_table(sheet.results, experiment)
+    if table.empty:
+        sheet.text("No cost was recorded.")
+        return
+    place = {pair: i for i, pair in enumerate(order)}
+    pairs = zip(table["task_set"], table["variant"], strict=True)
+    table = table.iloc[np.argsort([place.get(pair, len(place)) for pair in pairs], kind="stable")]
+    if table[["parameters", "ms_per_update", "seconds_total"]].notna().all(axis=None):
+        sheet.figure(
+            f"{experiment}-cost",
+            figure(table[table["task_set"] == order[-1][0]], look),
+            f"Parameters, milliseconds per learner update and minutes per run of each agent on {largest}.",
+            f"What each agent costs on {largest}: parameters, training time per learner update, wall time of a whole "
+            f"run.",
+        )
+    sheet.table(HEADERS, rows(table, baseline, lambda v: look(v).label), "llrrrrr")
+    link = sheet.csv(f"{experiment}-cost", table)
+    sheet.text(Markup("In brackets: relative to {}. Numbers: {}.").format(look(baseline).label, link))
 
 
 def cost_table(results: Results, experiment: str) -> pd.DataFrame:

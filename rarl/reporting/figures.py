@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,15 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from rarl.files import atomic_writer
-from rarl.reporting.statistics import Interval
+from rarl.reporting.statistics import Interval, t_interval
 
 WIDTH = 5.8  # inches
 INK = "#333333"
@@ -57,6 +59,7 @@ _STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
+    "text.parse_math": False,  # names are text, whatever they hold
     "axes.labelcolor": INK,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -81,6 +84,17 @@ class Look:
 def spare_look(name: str, i: int = 0) -> Look:
     """A look for an agent that no section knows."""
     return Look(name, PALETTE[(4 + i) % len(PALETTE)], _SPARE_MARKERS[i % len(_SPARE_MARKERS)], "-.")
+
+
+def look_of(looks: Mapping[str, Look], name: str) -> Look:
+    """How a variant is drawn; one that the section does not know gets a spare look."""
+    return looks.get(name) or spare_look(name, sum(map(ord, name)))
+
+
+def in_order(known: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Each name once: known ones first, in the order of `known`."""
+    known = list(known)
+    return sorted(set(names), key=lambda v: (known.index(v) if v in known else len(known), v))
 
 
 @contextmanager
@@ -169,6 +183,38 @@ def legend_handles(looks: Iterable[Look], *, line: bool = True) -> list[Line2D]:
         Line2D([], [], color=look.colour, marker=look.marker, ls=look.line if line else "none", ms=5, label=look.label)
         for look in looks
     ]
+
+
+def learning_curve(axes: Axes, table: pd.DataFrame, look: Look) -> float:
+    """Every seed thin, their mean bold, a t band.
+
+    Args:
+      table: one row per learner update, one column per seed. Only updates that all seeds have enter the mean.
+
+    Returns:
+      The mean's last value, NaN where there is none.
+    """
+    table = table.sort_index()
+    for seed in table:
+        axes.plot(table.index, table[seed], color=look.colour, lw=0.7, alpha=0.45)
+    table = table.dropna()
+    if table.empty:
+        return math.nan
+    bands = [t_interval(row) for row in table.to_numpy()]
+    mean = np.array([band.estimate for band in bands])
+    if bands[0].known:
+        axes.fill_between(
+            table.index, [b.low for b in bands], [b.high for b in bands], color=look.colour, alpha=0.16, lw=0
+        )
+    every = max(1, len(mean) // 6)
+    axes.plot(table.index, mean, color=look.colour, ls=look.line, marker=look.marker, markevery=every, ms=4.5, lw=2)
+    return float(mean[-1])
+
+
+def thousands(axes: Axes) -> None:
+    """Few ticks on the x axis, written as 0, 500, 10k."""
+    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"))
 
 
 def dots_with_interval(

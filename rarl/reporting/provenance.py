@@ -148,11 +148,11 @@ def run_table(results: Results, scores: dict[str, float]) -> pd.DataFrame:
     return frame
 
 
-def configured(results: Results, key: str) -> list[Any]:
-    """The different values of a dotted configuration key among all runs, in order of appearance."""
+def configured(results: Results, key: str, experiment: str) -> list[Any]:
+    """The different values of a dotted configuration key among an experiment's runs, in order of appearance."""
     values: list[Any] = []
-    for record in results.records.values():
-        value: Any = record.get("config")
+    for run, record in results.records.items():
+        value: Any = record.get("config") if run.startswith(f"{experiment}/") else None
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if value is not None and value not in values:

@@ -11,15 +11,16 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from rarl.errors import RarlError
+from rarl.errors import RarlError, did_you_mean
 from rarl.files import write_text
 from rarl.reporting import page, provenance, tables, wording
 from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
 from rarl.reporting.results import Results, load_results
-from rarl.reporting.sections import Section, load_sections
+from rarl.reporting.sections import MODULES, Section, load_sections
 from rarl.reporting.sheet import Sheet
 
 MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
+MOST_NAMES = 12  # of a configured list
 _MADE = {"figures": (".svg", ".png", ".gif"), "tables": (".csv",)}
 
 
@@ -58,9 +59,7 @@ def build_report(
 
     files: list[Path] = []
     shown, number = [], 0
-    for section in sections.values():
-        if not (results.runs["experiment"] == section.experiment).any():
-            continue
+    for section in map(sections.__getitem__, _with_runs(results, sections)):
         sheet = Sheet(output, results, settings, outcomes, stamp or ("preliminary" if preview else ""), number)
         section.build(sheet)
         files += sheet.files
@@ -113,7 +112,12 @@ def _context(sheet: Sheet, sections: dict[str, Section], root: Path, preview: bo
         "claims_link": Markup("All verdicts with their numbers: {}.").format(
             sheet.csv("claims", wording.claim_frame(outcomes))
         ),
-        "protocol": wording.protocol(results),
+        "protocol": wording.protocol(results, {name: section.title for name, section in sections.items()}),
+        "measured": [
+            (term, Markup(meaning))
+            for name in _with_runs(results, sections) or sections
+            for term, meaning in sections[name].protocol(settings)
+        ],
         "effort": wording.effort(results),
         "rules_table": Markup("{}\n\n{}").format(wording.rules_table(settings), tables.md(wording.margins(outcomes))),
         "search": search,
@@ -123,8 +127,8 @@ def _context(sheet: Sheet, sections: dict[str, Section], root: Path, preview: bo
         "search_table": tables.table(
             ["Variant", "Changed", "Tasks", "Seed", "Updates", "Return", "Core seconds"], _search_rows(search)
         ),
-        "deviation_table": _choices(texts["choices"], "deviation", results),
-        "open_table": _choices(texts["choices"], "open", results),
+        "deviation_table": _choices(texts["choices"], "deviation", results, sections),
+        "open_table": _choices(texts["choices"], "open", results, sections),
         "making_table": tables.table(["What", "Value"], provenance.making(results)),
         "compute_table": tables.table(provenance.COMPUTE_HEADERS, provenance.compute(results), "lrrrrrrr"),
         "variant_table": tables.table(
@@ -137,8 +141,13 @@ def _context(sheet: Sheet, sections: dict[str, Section], root: Path, preview: bo
         "problems": problems,
         "problem_table": tables.table(["Where", "What"], problems[:MOST_PROBLEMS]),
         "more_problems": max(0, len(problems) - MOST_PROBLEMS),
-        "limitations": _limitations(texts["limitations"], results, settings, outcomes),
+        "limitations": _limitations(texts["limitations"], results, settings, outcomes, sections),
     }
+
+
+def _with_runs(results: Results, sections: dict[str, Section]) -> list[str]:
+    """The experiments that this report is about, in the order of the page."""
+    return [name for name in sections if (results.runs["experiment"] == name).any()]
 
 
 def _warnings(results: Results, settings: Settings, preview: bool) -> list[str]:
@@ -186,6 +195,11 @@ def read_texts(path: Path | None = None) -> dict[str, Any]:
             raise RarlError(
                 f"{path}: choice {entry.get('what')!r}: needs what, kind (deviation or open), paper, here, why, effect"
             )
+        if entry.get("experiment", "") not in ("", *MODULES):
+            raise RarlError(
+                f"{path}: choice {entry['what']!r}: experiment {entry['experiment']!r}: "
+                f"{did_you_mean(entry['experiment'], MODULES)}"
+            )
     return texts | {"contact": raw.get("contact", "")}
 
 
@@ -220,17 +234,48 @@ def _search_rows(tries: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def _choices(choices: list[dict[str, Any]], kind: str, results: Results) -> Markup:
+def _choices(choices: list[dict[str, Any]], kind: str, results: Results, sections: dict[str, Section]) -> Markup:
+    """Rows of one kind; those of an experiment without runs are left out, unless no experiment has any."""
+    present = _with_runs(results, sections) or list(sections)
     rows = []
     for entry in choices:
-        if entry["kind"] == kind:
-            values = provenance.configured(results, entry["config"]) if entry.get("config") else []
-            here = f"{entry['here']} ({', '.join(map(str, values))})" if values else entry["here"]
-            rows.append([entry["what"], entry["paper"], here, entry["why"], entry["effect"]])
+        concerned = [name for name in present if entry.get("experiment", name) == name]
+        if entry["kind"] != kind or not concerned:
+            continue
+        what, here = entry["what"], entry["here"]
+        if "experiment" in entry and len(present) > 1:
+            what = f"{sections[entry['experiment']].title}: {what}"
+        if "config" in entry:
+            values = {name: provenance.configured(results, entry["config"], name) for name in concerned}
+            found = [value for of_one in values.values() for value in of_one]
+            if found and all(value in entry.get("paper_values", ()) for value in found):
+                continue
+            here += _in_brackets({sections[name].title: v for name, v in values.items() if v})
+        rows.append([what, entry["paper"], here, entry["why"], entry["effect"]])
     return tables.table(["What", "Paper", "Here", "Why", "Expected effect"], rows)
 
 
-def _limitations(texts: list[str], results: Results, settings: Settings, outcomes: list[Outcome]) -> list[str]:
+def _in_brackets(values: dict[str, list[Any]]) -> str:
+    """Configured values by experiment's title; without the titles where all experiments have the same."""
+    texts = {title: ", ".join(map(_value_text, found)) for title, found in values.items()}
+    if len(set(texts.values())) > 1:
+        return f" ({'; '.join(f'{title}: {text}' for title, text in texts.items())})"
+    return f" ({next(iter(texts.values()))})" if texts else ""
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) if len(value) <= MOST_NAMES else f"{len(value)} of them"
+    return str(value)
+
+
+def _limitations(
+    texts: list[str],
+    results: Results,
+    settings: Settings,
+    outcomes: list[Outcome],
+    sections: dict[str, Section],
+) -> list[str]:
     lines = []
     untested = sum(o.verdict.outcome.startswith("not tested") for o in outcomes if not o.claim.own)
     if untested:
@@ -245,7 +290,8 @@ def _limitations(texts: list[str], results: Results, settings: Settings, outcome
         lines.append(
             f"{few} of {tables.plural(len(sizes), 'variant')} have fewer than {settings.min_seeds} usable seeds."
         )
-    unnormalised = results.last["normalised"].isna().sum()
+    divided = results.last["experiment"].isin([name for name, section in sections.items() if section.has_expert])
+    unnormalised = results.last["normalised"][divided].isna().sum()
     if unnormalised:
         lines.append(
             f"{tables.plural(int(unnormalised), 'score')} could not be normalised: no return of the expert is known "

@@ -32,6 +32,8 @@ RUN_COLUMNS = [
 EVALUATION_COLUMNS = ["update", "task", "episodes", "return_mean", "return_std", "success_rate"]
 INTERVENTION_COLUMNS = ["intervention", "task", "given_task", "episodes", "return_mean"]
 ATTENTION_COLUMNS = ["task", "quantity", "value"]
+_WORDS = {"task", "given_task", "intervention", "quantity"}
+_NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
 
 
 def slug(task: str) -> str:
@@ -207,14 +209,13 @@ class _Loader:
             row["reason"] = row["reason"] or "no reason recorded"
             return
         evaluations = self._evaluations(here / "evaluations.csv", record)
-        bad = evaluations["return_mean"][evaluations["update"] == evaluations["update"].max()]
-        if not np.isfinite(bad).all():
-            tasks = evaluations["task"][bad.index[~np.isfinite(bad)]]
-            row |= {
-                "status": "excluded",
-                "reason": f"return is not a number on {len(tasks)} tasks, first {tasks.iloc[0]}",
-            }
-            return
+        at_end = evaluations[evaluations["update"] == evaluations["update"].max()]
+        for column, what in (("return_mean", "return"), ("success_rate", "success rate")):
+            tasks = at_end["task"][~np.isfinite(at_end[column])]
+            if len(tasks):
+                reason = f"{what} is not a number on {len(tasks)} tasks, first {tasks.iloc[0]}"
+                row |= {"status": "excluded", "reason": reason}
+                return
         row["usable"] = True
         who = {key: row[key] for key in IDENTITY} | {"environment": environment}
         self._keep("evaluations", evaluations, who)
@@ -345,7 +346,7 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     missing = [column for column in columns if column not in frame]
     if missing:
         raise _Damaged(f"{path.name} lacks the columns {', '.join(missing)}")
-    for column in set(columns) - {"task", "given_task", "intervention", "quantity"}:
+    for column in (set(columns) | (_NUMBERS_IF_THERE & set(frame))) - _WORDS:
         numbers = pd.to_numeric(frame[column], errors="coerce")
         if (numbers.isna() & frame[column].notna()).any():
             raise _Damaged(f"{path.name}: column {column} holds something that is not a number")

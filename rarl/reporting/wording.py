@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
-from rarl.reporting import tables
+from rarl.reporting import figures, tables
 from rarl.reporting.claims import Outcome, Settings, counts
 from rarl.reporting.results import Results
 
@@ -32,7 +33,7 @@ def _is_difference(outcome: Outcome) -> bool:
 
 def ours(outcome: Outcome, *, unit: bool = True) -> str:
     """Our number with its interval and unit."""
-    text = tables.interval(outcome.interval, 3, signed=_is_difference(outcome))
+    text = tables.interval(outcome.interval, outcome.claim.digits, signed=_is_difference(outcome))
     return f"{text} {outcome.claim.unit}" if unit and text != tables.NONE and outcome.claim.unit else text
 
 
@@ -178,20 +179,28 @@ def cost_line(results: Results) -> str:
     return f"{total} of wall time in {tables.plural(len(made), 'run')}; the longest took {longest}."
 
 
-def protocol(results: Results) -> str:
-    """Episodes per evaluation and task, and at how many points, read from the evaluations."""
-    last = results.last
-    if last.empty:
+def protocol(results: Results, titles: Mapping[str, str]) -> str:
+    """Episodes per evaluation and task, and at how many points, read from the evaluations.
+
+    Args:
+      titles: experiment -> its title; with several experiments there is a sentence for each.
+    """
+    evaluations = results.evaluations
+    if evaluations.empty:
         return "No evaluation yet."
-    episodes = sorted({int(n) for n in last["episodes"].dropna()})
-    points = sorted({int(n) for n in results.evaluations.groupby("run")["update"].nunique()})
-    updates = sorted({int(n) for n in last["update"]})
-    return (
-        f"{_range(episodes)} episodes per task and evaluation, at {_range(points)} points of training (before the "
-        f"first update included); "
-        f"the last one after {_range(updates)} learner updates. The exploration rate is in the configuration of each "
-        f"run."
-    )
+    several = evaluations["experiment"].nunique() > 1
+    sentences = []
+    for experiment in figures.in_order(titles, evaluations["experiment"]):
+        frame, last = (results.select(rows, experiment) for rows in (evaluations, results.last))
+        episodes = sorted({int(n) for n in last["episodes"].dropna()})
+        points = sorted({int(n) for n in frame.groupby("run")["update"].nunique()})
+        updates = sorted({int(n) for n in last["update"]})
+        sentences.append(
+            (f"{titles.get(experiment, experiment)}: " if several else "")
+            + f"{_range(episodes)} episodes per task and evaluation, at {_range(points)} points of training (before "
+            f"the first update included); the last one after {_range(updates)} learner updates."
+        )
+    return " ".join(sentences) + " The exploration rate is in the configuration of each run."
 
 
 def effort(results: Results) -> str:

@@ -20,9 +20,11 @@ import yaml
 from rarl.config import TUNING_SEEDS_FROM, Scale
 from rarl.errors import RarlError, did_you_mean
 from rarl.training.device import choose_device
-from rarl.training.offline import OfflineLearner, open_datasets
+from rarl.training.offline import learner_of, open_datasets
 
 log = logging.getLogger(__name__)
+
+MEASURES = {"gridroboman": "return_mean", "babyai": "success_rate"}  # of an evaluation, what tries are compared by
 
 
 def parse_changes(assignments: Sequence[str]) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def record_path(experiment: str, root: Path) -> Path:
 
 
 def try_settings(
-    scale: Scale, experiment: str, task_set: int, variant: str, seed: int, assignments: Sequence[str]
+    scale: Scale, experiment: str, task_set: int | str | None, variant: str, seed: int, assignments: Sequence[str]
 ) -> float:
     """Train once with changed settings on a tuning seed; log the curve, record the try, return the last mean return."""
     if seed < TUNING_SEEDS_FROM:
@@ -64,11 +66,14 @@ def try_settings(
         )
     if variant not in scale.experiments[experiment].variants:
         raise RarlError(f"unknown variant {variant!r}; {did_you_mean(variant, scale.experiments[experiment].variants)}")
+    known = scale.settings.experiments[experiment].task_sets
+    task_set = list(known)[-1] if task_set is None else task_set
     run = scale.run(experiment, task_set, variant, seed, parse_changes(assignments))
     s = run.settings
     torch.set_num_threads(s.threads)
     torch.manual_seed(s.seed)
-    learner = OfflineLearner(run, open_datasets(scale, run), choose_device("auto"))
+    learner = learner_of(run, open_datasets(scale, run), choose_device("auto"))
+    measure = MEASURES[s.environment]
     curve, training_seconds = [], 0.0
     for update in range(1, s.updates + 1):
         started = time.process_time()
@@ -76,14 +81,15 @@ def try_settings(
         training_seconds += time.process_time() - started
         if update % s.evaluation.every_updates == 0 or update == s.updates:
             rows = learner.evaluate()
-            mean = sum(row["return_mean"] for row in rows) / len(rows)
-            curve.append([update, round(mean, 2)])
+            mean = sum(row[measure] for row in rows) / len(rows)
+            curve.append([update, round(mean, 3)])
             shown = "  ".join(f"{name} {float(value):.3f}" for name, value in scalars.items())
             log.info(
-                "%s %s update %d: return %.1f  (%.1f ms/update)  %s",
+                "%s %s update %d: %s %.3g  (%.1f ms/update)  %s",
                 variant,
                 assignments,
                 update,
+                measure,
                 mean,
                 1e3 * training_seconds / update,
                 shown,
@@ -96,6 +102,7 @@ def try_settings(
         "changed": list(assignments),
         "digest": run.digest,
         "config": s.model_dump(mode="json"),
+        "measure": measure,
         "return_by_update": curve,
         "core_seconds": round(training_seconds, 1),
     }

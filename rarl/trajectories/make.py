@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from rarl.config import Dataset, Scale
+from rarl.envs.babyai.levels import level_named
 from rarl.envs.gridroboman.tasks import EPISODE_STEPS, task_named
 from rarl.training.progress import Progress
 
@@ -15,20 +16,37 @@ log = logging.getLogger(__name__)
 def make_dataset(scale: Scale, dataset: Dataset) -> Path:
     """Generate `dataset` into its folder; progress goes to the log."""
     folder = scale.root / "data" / scale.name / dataset.id
-    settings, task = dataset.settings, task_named(dataset.task)
+    settings = dataset.settings
     log.info("%s: generating", folder)
-    if settings.source == "planner":
+    if settings.source == "bot":
+        from rarl.trajectories.babyai import generate_bot
+
+        noise = tuple(settings.noise_percent)
+        with Progress(settings.episodes, unit="episodes") as progress:
+            generate_bot(
+                level_named(dataset.task),
+                settings.episodes,
+                settings.seed,
+                folder,
+                noise,
+                lambda done, _: progress.step(done),
+            )
+    elif settings.source == "planner":
         from rarl.trajectories.generate import generate_planner
 
         noise = tuple(settings.noise_percent)
         with Progress(settings.episodes, unit="episodes") as progress:
-            generate_planner(task, settings.episodes, settings.seed, folder, noise, lambda done, _: progress.step(done))
+            generate_planner(task_named(dataset.task), settings.episodes, settings.seed, folder, noise, lambda done, _: progress.step(done))
     else:
         from rarl.trajectories.online_dqn import generate_dqn
 
         with Progress(settings.environment_steps // EPISODE_STEPS, unit="episodes") as progress:
             generate_dqn(
-                task, settings.environment_steps, settings.seed, folder, progress=lambda done, _: progress.step(done)
+                task_named(dataset.task),
+                settings.environment_steps,
+                settings.seed,
+                folder,
+                progress=lambda done, _: progress.step(done),
             )
     log.info("%s: done", folder)
     return folder

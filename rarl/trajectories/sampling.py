@@ -45,6 +45,7 @@ class TransitionSampler:
       n_step: longest sum of rewards before the bootstrap, in steps. Windows that reach the end of their episode are
         shortened to it; whether the value there counts is the dataset's `ends`.
       limit: on resident memory; by default one of 512 MB that all samplers of the process share.
+      episodes: of each dataset only the first so many; None: all.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class TransitionSampler:
         discount: float,
         n_step: int = 1,
         limit: ResidentLimit | None = None,
+        episodes: int | None = None,
     ):
         if not datasets:
             raise RarlError("transitions need at least one dataset")
@@ -72,7 +74,7 @@ class TransitionSampler:
                         f"{dataset.folder}: {name} of {b.dtype} {b.shape[1:]}, "
                         f"but {first.folder} has {a.dtype} {a.shape[1:]}"
                     )
-        self._steps = np.array([dataset.steps for dataset in self.datasets])
+        self._steps = np.array([dataset.offsets[_first(dataset, episodes)] for dataset in self.datasets])
         self._fixed_length = [_fixed_length(dataset) for dataset in self.datasets]
         self._terminated = [None if dataset.ends == "truncation" else dataset.terminated for dataset in self.datasets]
         self._powers = discount ** np.arange(n_step + 1)
@@ -186,11 +188,12 @@ class RetrievalSampler:
 
     Args:
       dataset: what to retrieve from.
-      limit: as in `TransitionSampler`.
+      limit, episodes: as in `TransitionSampler`.
     """
 
-    def __init__(self, dataset: TrajectoryDataset, limit: ResidentLimit | None = None):
+    def __init__(self, dataset: TrajectoryDataset, limit: ResidentLimit | None = None, episodes: int | None = None):
         self.dataset = dataset
+        self.episodes = _first(dataset, episodes)
         self._length = _fixed_length(dataset)
         self._limit = limit or _PROCESS_LIMIT
         self._limit.watch([dataset])
@@ -219,14 +222,14 @@ class RetrievalSampler:
         Raises:
           RarlError: the dataset is too small.
         """
-        if not 1 <= n_traj <= self.dataset.episodes:
+        if not 1 <= n_traj <= self.episodes:
             raise RarlError(
                 f"{self.dataset.folder}: a retrieval batch of {n_traj} trajectories cannot be drawn from "
-                f"{self.dataset.episodes} episodes"
+                f"{self.episodes} episodes"
             )
         if k_best_by_return is not None and not 1 <= k_best_by_return <= n_traj:
             raise RarlError(f"k_best_by_return={k_best_by_return}: must be between 1 and the {n_traj} drawn")
-        drawn = rng.choice(self.dataset.episodes, size=n_traj, replace=False)
+        drawn = rng.choice(self.episodes, size=n_traj, replace=False)
         if k_best_by_return is not None:
             drawn = drawn[np.argsort(-self.dataset.returns[drawn], kind="stable")[:k_best_by_return]]
         return drawn
@@ -301,6 +304,129 @@ class RetrievalSampler:
                 array[~mask] = 0
         self._limit.count(3 * len(episodes))
         return TrajectoryBatch(observations, actions, rewards.astype(np.float32), returns, mask, episodes)
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """B windows of T steps of single episodes, padded with zeros at the end.
+
+    observations: (B, T + 1, ...) in the dataset's dtype, the one after the last step included. actions: (B, T, ...).
+    r_t: (B, T) float32. discount_t: (B, T) float32, gamma, or 0 after the step at which the episode terminated.
+    mask: (B, T) bool, True on real steps. learn: (B, T) bool, the real steps that are past the burn-in.
+    extras: per-episode arrays by name, (B, ...). task_indices: (B,) which dataset each is from.
+    episodes, starts: (B,) int64, which episode and at which of its steps the window begins.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    r_t: np.ndarray
+    discount_t: np.ndarray
+    mask: np.ndarray
+    learn: np.ndarray
+    extras: dict[str, np.ndarray]
+    task_indices: np.ndarray
+    episodes: np.ndarray
+    starts: np.ndarray
+
+
+class SequenceSampler:
+    """Draws windows of episodes, so that all steps of a dataset are met about equally often.
+
+    An episode is drawn with probability proportional to its length, its window uniformly among those that fit (a
+    shorter episode is its own window). A window that does not begin at its episode's start begins with a recurrent
+    state that never saw what came before: its first `burn_in` steps are for the state alone.
+
+    Args:
+      datasets: one per task; observations and actions of the same shape and dtype.
+      steps: T.
+      discount: gamma.
+      burn_in: in steps, less than T.
+      extras: names of per-episode arrays to bring along.
+      limit, episodes: as in `TransitionSampler`.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[TrajectoryDataset],
+        steps: int,
+        discount: float,
+        burn_in: int = 0,
+        extras: Sequence[str] = (),
+        limit: ResidentLimit | None = None,
+        episodes: int | None = None,
+    ):
+        if not 0 <= burn_in < steps:
+            raise RarlError(f"burn_in={burn_in}: must be at least 0 and less than the {steps} steps of a sequence")
+        self.datasets, self.steps, self.discount, self.burn_in = list(datasets), steps, discount, burn_in
+        for dataset in datasets:
+            for name in extras:
+                if name not in dataset.extras:
+                    raise RarlError(f"{dataset.folder}: has no array {name!r}; generate the dataset again")
+        self.extras = tuple(extras)
+        self._ends = [dataset.offsets[: _first(dataset, episodes) + 1] for dataset in datasets]
+        self._terminated = [dataset.terminated for dataset in datasets]
+        self._limit = limit or _PROCESS_LIMIT
+        self._limit.watch(datasets)
+
+    def sample(self, task_indices: np.ndarray, rng: np.random.Generator) -> SequenceBatch:
+        """One window for each of `task_indices` (B,)."""
+        task_indices = np.asarray(task_indices)
+        total = np.array([ends[-1] for ends in self._ends])[task_indices]
+        step = (rng.random(len(task_indices)) * total).astype(np.int64)
+        episodes = np.array(
+            [np.searchsorted(self._ends[i], at, side="right") - 1 for i, at in zip(task_indices, step, strict=True)]
+        )
+        lengths = np.array(
+            [self._ends[i][e + 1] - self._ends[i][e] for i, e in zip(task_indices, episodes, strict=True)]
+        )
+        starts = (rng.random(len(task_indices)) * (np.maximum(lengths - self.steps, 0) + 1)).astype(np.int64)
+        return self.at(task_indices, episodes, starts)
+
+    def at(self, task_indices: np.ndarray, episodes: np.ndarray, starts: np.ndarray) -> SequenceBatch:
+        """The windows of the given episodes that begin at the given steps; all (B,)."""
+        size, steps, first = len(task_indices), self.steps, self.datasets[0]
+        observations = np.zeros((size, steps + 1, *first.observations.shape[1:]), first.observations.dtype)
+        actions = np.zeros((size, steps, *first.actions.shape[1:]), first.actions.dtype)
+        r_t = np.zeros((size, steps), np.float32)
+        discount_t = np.full((size, steps), self.discount, np.float32)
+        t = np.arange(steps)
+        real = np.empty(size, np.int64)
+        extras: dict[str, list[np.ndarray]] = {name: [] for name in self.extras}
+        for row, (i, episode, start) in enumerate(zip(task_indices, episodes, starts, strict=True)):
+            dataset, ends = self.datasets[i], self._ends[i]
+            begin, end = int(ends[episode] + start), int(ends[episode + 1])
+            n = real[row] = min(steps, end - begin)
+            observations[row, : n + 1] = dataset.observations[begin + episode : begin + episode + n + 1]
+            actions[row, :n] = dataset.actions[begin : begin + n]
+            r_t[row, :n] = dataset.rewards[begin : begin + n]
+            if begin + n == end and self._terminated[i][episode]:
+                discount_t[row, n - 1] = 0.0
+            for name in self.extras:
+                extras[name].append(dataset.extras[name][episode])
+        mask = t < real[:, None]
+        learn = mask & ((t >= self.burn_in) | (np.asarray(starts) == 0)[:, None])
+        self._limit.count(3 * size)
+        return SequenceBatch(
+            observations,
+            actions,
+            r_t,
+            discount_t,
+            mask,
+            learn,
+            {name: np.stack(rows) for name, rows in extras.items()},
+            task_indices,
+            np.asarray(episodes),
+            np.asarray(starts),
+        )
+
+
+def _first(dataset: TrajectoryDataset, episodes: int | None) -> int:
+    """How many episodes are used: the first so many, or all."""
+    if episodes is None:
+        return dataset.episodes
+    if episodes > dataset.episodes:
+        raise RarlError(f"{dataset.folder}: holds {dataset.episodes} episodes, but {episodes} are to be used")
+    return episodes
 
 
 def _fixed_length(dataset: TrajectoryDataset) -> int:

@@ -224,7 +224,7 @@ def test_source_random_learns_from_other_tasks_trajectories(tiny_root):
 
         def spy(tasks, *rest, given=given, sample=sample, **more):
             batch = sample(tasks, *rest, **more)
-            given.append((np.asarray(tasks), batch.given))
+            given.append((np.asarray(tasks), batch.given[:, 0]))
             return batch
 
         learner.memory.sample = spy
@@ -240,7 +240,7 @@ def test_actions_and_rewards_of_trajectories_reach_z_only_if_switched_on(tiny_ro
     for switch, matters in (("state", False), ("state+action+reward", True)):
         learner = with_retrieval(tiny_root, trajectory_inputs=switch)
         batch = learner.memory.sample(np.arange(10), np.random.default_rng(0))
-        x, task = batch.x[:, 0], batch.task[:, None].expand(10, batch.x.shape[2])
+        x, task = batch.x[:, 0], batch.told[:, 0].expand(10, batch.x.shape[2])
         network = learner.network
         with torch.no_grad():
             q, step = network(x, task, batch.summarise(network))

@@ -175,7 +175,7 @@ def test_repeated_boards_and_single_boards_have_their_share_of_the_gradient():
     torch.testing.assert_close(gradient(x.expand(2, 3, 11)), 6 * gradient(x[0]))
 
 
-@pytest.mark.parametrize("name", list(ENCODERS))
+@pytest.mark.parametrize("name", ["relational", "mlp"])
 def test_task_told_and_hidden(name, legal_observations):
     torch.manual_seed(0)
     x = torch.from_numpy(legal_observations[:6])

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rarl.agents.losses import q_learning_target, td_loss
+from rarl.agents.losses import n_step_targets, q_learning_target, td_loss
 from rarl.nn.auxiliary import AuxiliaryLosses, discounted_returns, two_hot
 from rarl.nn.fusion import FUSIONS, FilmFusion
 from rarl.nn.retrieval import SlotReadout
@@ -23,6 +23,36 @@ def test_q_learning_target_by_hand():
     torch.testing.assert_close(plain, torch.tensor([1 + 0.9 * 5, 0.81 * 2, 2.0]))
     double = q_learning_target(r, discount, target, online)
     torch.testing.assert_close(double, torch.tensor([1 + 0.9 * 1, 0.81 * -1, 2.0]))
+
+
+def test_n_step_targets_by_hand():
+    r = torch.tensor([[1.0, 2.0, 4.0], [1.0, 1.0, 0.0]])
+    discount = torch.tensor([[0.5, 0.5, 0.5], [0.5, 0.0, 0.5]])  # the second episode terminates after its second step
+    value = torch.tensor([[8.0, 16.0, 32.0], [7.0, 9.0, 9.0]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    one, two, three = (n_step_targets(r, discount, value, mask, n) for n in (1, 2, 3))
+    torch.testing.assert_close(one[0], torch.tensor([1 + 4.0, 2 + 8.0, 4 + 16.0]))
+    torch.testing.assert_close(one[1, :2], torch.tensor([1 + 3.5, 1.0]))
+    torch.testing.assert_close(two[0], torch.tensor([1 + 0.5 * 10, 2 + 0.5 * 20, 20.0]))
+    torch.testing.assert_close(two[1, :2], torch.tensor([1 + 0.5 * 1, 1.0]))
+    torch.testing.assert_close(three[0], torch.tensor([1 + 0.5 * (2 + 0.5 * 20), 12.0, 20.0]))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 9])
+def test_n_step_targets_against_a_loop(n):
+    generator = torch.Generator().manual_seed(n)
+    r, value = (torch.randn(5, 6, generator=generator, dtype=torch.float64) for _ in range(2))
+    lengths = torch.tensor([6, 5, 3, 1, 6])
+    discount = torch.full((5, 6), 0.8, dtype=torch.float64)
+    discount[2, 2] = discount[4, 5] = 0.0
+    found = n_step_targets(r, discount, value, torch.arange(6) < lengths[:, None], n)
+    for row, length in enumerate(lengths.tolist()):
+        for t in range(length):
+            total, weight = 0.0, 1.0
+            for k in range(t, min(t + n, length)):
+                total += weight * r[row, k]
+                weight *= discount[row, k]
+            torch.testing.assert_close(found[row, t], total + weight * value[row, k])
 
 
 def test_targets_carry_no_gradient():

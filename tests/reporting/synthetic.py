@@ -19,6 +19,7 @@ CONTROLS = ("oracle", "no-retrieval", "random-tasks")
 SKILL = dict(zip((*FOUR, *CONTROLS), (0.12, 0.55, 0.4, 0.62, 0.7, 0.12, 0.16), strict=True))
 EXPERT = 42.0
 UPDATES = (0, 500, 1000, 1500, 2000)
+EVALUATIONS = ["update", "task", "episodes", "return_mean", "return_std", "success_rate"]
 
 
 def write_project(root: Path, scale: str = "laptop") -> Path:
@@ -68,10 +69,30 @@ def write_run(
     here = root / "results" / scale / "runs" / run
     config = {"learning": {"discount": 0.9}, "agent": {"encoder": "pairs"}, "variant": variant, "seed": seed}
     retrieving = variant.startswith("ra-")
+    write_json(here / "run.json", run_record(scale, run, config, retrieving, data) | record)
+    chosen = TASKS[:tasks]
+    level = min(0.95, SKILL.get(variant, 0.3) + (30 - tasks) * 0.008) + rng.normal(0, 0.02)
+    rows = []
+    for update in UPDATES:
+        grown = 1 - np.exp(-3 * update / UPDATES[-1])
+        for i, task in enumerate(chosen):
+            skill = np.clip(level * grown * (0.6 + 0.8 * ((i * 7) % 11) / 10) + rng.normal(0, 0.03), 0.01, 1)
+            rows.append((update, task.name, 32, EXPERT * skill, 5.0, skill))
+    write_frame(here / "evaluations.csv", pd.DataFrame(rows, columns=EVALUATIONS))
+    write_training(here)
+    if probes and retrieving and tasks == 30:
+        write_probes(root, scale, run, rng, chosen)
+    return run
+
+
+def run_record(scale: str, run: str, config: dict, retrieving: bool, data: dict[str, str] | None) -> dict:
+    """The content of run.json of a finished run."""
+    experiment, task_set, variant, seed = run.split("/")
+    seed = int(seed.removeprefix("seed-"))
     seconds = {"total": 400.0 + 900 * retrieving + seed, "training": 360.0 + 850 * retrieving, "evaluation": 30.0}
-    base = {
-        "format": 1, "run": run, "status": "finished", "reason": None, "scale": scale, "experiment": "gridroboman",
-        "task_set": f"{tasks}-tasks", "variant": variant, "seed": seed, "config": config,
+    return {
+        "format": 1, "run": run, "status": "finished", "reason": None, "scale": scale, "experiment": experiment,
+        "task_set": task_set, "variant": variant, "seed": seed, "config": config,
         "config_digest": digest(config),
         "code_digest": "0123456789ab", "command": f"rarl train {run} --scale {scale}",
         "git": {"commit": "f" * 40, "dirty": False}, "data": data or {},
@@ -81,24 +102,14 @@ def write_run(
         "peak_memory_mb": 900.0,
         "updates": UPDATES[-1], "resumed": 0, "started": "2026-01-01T10:00:00Z", "finished": "2026-01-01T10:10:00Z",
     }  # fmt: skip
-    write_json(here / "run.json", base | record)
-    chosen = TASKS[:tasks]
-    level = min(0.95, SKILL.get(variant, 0.3) + (30 - tasks) * 0.008) + rng.normal(0, 0.02)
-    rows = []
-    for update in UPDATES:
-        grown = 1 - np.exp(-3 * update / UPDATES[-1])
-        for i, task in enumerate(chosen):
-            skill = np.clip(level * grown * (0.6 + 0.8 * ((i * 7) % 11) / 10) + rng.normal(0, 0.03), 0.01, 1)
-            rows.append((update, task.name, 32, EXPERT * skill, 5.0, skill))
-    columns = ["update", "task", "episodes", "return_mean", "return_std", "success_rate"]
-    write_frame(here / "evaluations.csv", pd.DataFrame(rows, columns=columns))
+
+
+def write_training(here: Path) -> None:
+    """training.csv of a run."""
     training = pd.DataFrame(
         {"update": UPDATES, "seconds": np.linspace(0, 360, len(UPDATES)), "loss": 1.0, "td_loss": 0.9}
     )
     write_frame(here / "training.csv", training)
-    if probes and retrieving and tasks == 30:
-        write_probes(root, scale, run, rng, chosen)
-    return run
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:

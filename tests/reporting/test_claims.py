@@ -28,7 +28,8 @@ def test_the_projects_claims_are_sound():
     assert {"smoke", "laptop", "workstation", "paper"} <= set(settings.scales)
     assert not settings.scale("smoke").results
     paper = {claim.id for claim in claims if not claim.own}
-    assert {"C1", "C2-A1", "C2-A6", "C4", "C5", "C6"} <= paper
+    assert {"C1", "C2-A1", "C2-A6", "C5", "C6"} <= paper
+    assert {f"C4{x}-{size}" for x in "abcd" for size in ("50k", "200k")} <= paper
     assert {f"C3{x}-{side}" for x in "abc" for side in ("hidden", "observed")} <= paper
     for claim in claims:
         assert claim.own or claim.place
@@ -78,7 +79,7 @@ def test_verdicts_of_runs_with_known_answers(full_project):
     assert said["C3c-hidden"].verdict.outcome == "supported"  # 0.40 against 0.12 of the expert
     assert said["C3a-hidden"].verdict.outcome == "contradicted"  # they differ by far more than the margin
     assert said["C3b-hidden"].verdict.outcome == "not tested"  # no runs on 20 tasks
-    assert said["C1"].verdict.outcome == said["C4"].verdict.outcome == "not tested at this scale"
+    assert said["C1"].verdict.outcome == said["C4a-50k"].verdict.outcome == "not tested at this scale"
     assert said["Q2-removed"].verdict.outcome == said["Q2-steered"].verdict.outcome == "supported"
     assert said["Q2-removed"].samples.design == "paired"
     assert said["Q2-removed"].interval.estimate == pytest.approx(0.35, abs=0.03)

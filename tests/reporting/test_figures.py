@@ -15,7 +15,7 @@ from PIL import Image
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.errors import RarlError
 from rarl.files import write_json
-from rarl.reporting import figures
+from rarl.reporting import figures, pictures
 from rarl.reporting.results import load_results
 from rarl.reporting.sections import gridroboman_figures as draw
 from rarl.reporting.sections import gridroboman_gallery as gallery
@@ -95,15 +95,15 @@ def episodes(tmp_path_factory):
 def test_gallery_shows_the_median_and_the_first_reward(episodes):
     returns = [episode["return"] for episode in episodes]
     assert returns == sorted(returns)
-    assert gallery.median_episode(episodes)["return"] == returns[1]
+    assert pictures.median_episode(episodes)["return"] == returns[1]
     for episode in episodes:
-        chosen = gallery.chosen_steps(episode)
+        chosen = pictures.chosen_steps(episode)
         rewards = [step["reward"] for step in episode["steps"]]
         if max(rewards) > 0:
             assert rewards[chosen[-1]] == 1
             assert not any(rewards[: chosen[-1]])
     without = episodes[0] | {"steps": [step | {"reward": 0.0} for step in episodes[0]["steps"]]}
-    assert gallery.chosen_steps(without) == [0, 16, 33]
+    assert pictures.chosen_steps(without) == [0, 16, 33]
 
 
 def test_gif_has_every_step_in_true_colours_and_stable_bytes(episodes):

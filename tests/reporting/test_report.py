@@ -10,6 +10,7 @@ import sys
 import pandas as pd
 import pytest
 import synthetic
+import synthetic_babyai
 from built import Page, build
 
 from rarl.errors import RarlError
@@ -123,6 +124,55 @@ def test_search_record_is_shown_and_a_damaged_line_named(tmp_path):
 def test_choices_name_the_values_that_were_run(full_report):
     text = (full_report / "REPORT.md").read_text()
     assert "| Discount | 0.99 | a setting of the scale (0.9) |" in text
+
+
+@pytest.fixture
+def both(tmp_path, monkeypatch):
+    """A function: choices of choices.yaml -> page of a project with runs of both experiments."""
+    synthetic.write_results(tmp_path, sets=(10,), variants=("dqn-hidden",), seeds=1)
+    synthetic_babyai.write_run(tmp_path, "laptop", 200, "rdqn", 0, probes=False)
+
+    def page_with(*choices):
+        entries = [{"paper": "p", "here": "here", "why": "w", "effect": "e", "kind": "open"} | c for c in choices]
+        path = tmp_path / "choices.yaml"
+        path.write_text(json.dumps({"choices": entries}))
+        texts = report.read_texts(path)
+        monkeypatch.setattr(report, "read_texts", lambda: texts)
+        return build(tmp_path)[0]
+
+    return page_with
+
+
+def test_choices_belong_to_experiments(both):
+    text = both(
+        {"what": "A", "experiment": "babyai", "config": "learning.discount"},
+        {"what": "B", "experiment": "gridroboman", "config": "agent.encoder"},
+        {"what": "C", "config": "learning.discount"},
+        {"what": "D", "config": "learning.n_step", "paper_values": [5]},
+        {"what": "E", "config": "learning.n_step", "paper_values": [4]},
+        {"what": "G", "config": "learning.discount", "paper_values": [0.97]},
+        {"what": "F", "config": "learning.no_such_key", "paper_values": [4]},
+    )
+    assert "| BabyAI: A | p | here (0.97) |" in text
+    assert "| Gridroboman: B | p | here (pairs) |" in text
+    assert "| C | p | here (Gridroboman: 0.9; BabyAI: 0.97) |" in text
+    assert "| D |" not in text  # as in the paper
+    assert "| E | p | here (5) |" in text
+    assert "| F | p | here |" in text
+    assert "| G | p | here (Gridroboman: 0.9; BabyAI: 0.97) |" in text  # one of them as in the paper
+    # What is measured, and how often, is told for each.
+    assert "Gridroboman: 32 episodes per task and evaluation" in text
+    assert "BabyAI: 24 episodes per task and evaluation" in text
+    assert "- **Normalised return.** Return divided by" in text
+    assert "- **Success (BabyAI).** Share of" in text
+
+
+def test_choices_of_unknown_experiments_are_named(tmp_path):
+    path = tmp_path / "choices.yaml"
+    entry = "{what: x, kind: open, paper: p, here: h, why: w, effect: e, experiment: babyia}"
+    path.write_text(f"choices:\n- {entry}\n")
+    with pytest.raises(RarlError, match="did you mean 'babyai'"):
+        report.read_texts(path)
 
 
 def test_texts_are_complete(tmp_path):

@@ -21,7 +21,7 @@ from rarl import cli
 from rarl.config import Run, Scale, merge
 from rarl.envs.gridroboman.tasks import task_named, task_set
 from rarl.training import checkpoints, offline
-from rarl.training.offline import OfflineLearner
+from rarl.training.transitions import TransitionLearner
 from rarl.trajectories.generate import generate_planner
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -386,7 +386,7 @@ def learn(root, datasets, variant, tasks, changes=None):
     settings = tiny_project.run_of(root, variant, changes=merge(LEARNS, changes or {})).settings
     run = type("Few", (Run,), {"tasks": list(tasks)})("tiny", settings)
     torch.manual_seed(0)
-    learner = OfflineLearner(run, [datasets[name] for name in tasks], "cpu")
+    learner = TransitionLearner(run, [datasets[name] for name in tasks], "cpu")
     before = np.mean([row["return_mean"] for row in learner.evaluate()])
     losses = [float(learner.update()["td_loss"]) for _ in range(settings.updates)]
     after = np.mean([row["return_mean"] for row in learner.evaluate()])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rarl.errors import RarlError
-from rarl.trajectories.sampling import ResidentLimit, RetrievalSampler, TransitionSampler
+from rarl.trajectories.sampling import ResidentLimit, RetrievalSampler, SequenceSampler, TransitionSampler
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
 
 
@@ -178,6 +178,77 @@ def test_the_best_of_those_drawn(tmp_path):
         assert best.episodes.tolist() == drawn.episodes[order].tolist()
         assert (np.diff(best.returns) <= 0).all()
         np.testing.assert_array_equal(best.returns, best.rewards.sum(axis=1))
+
+
+# ----------------------------------------------------------------------------------------------------------- sequences
+
+
+@pytest.mark.parametrize("burn_in", [0, 2])
+def test_windows_against_the_episodes(tmp_path, burn_in):
+    lengths, steps = [4, 1, 9, 6, 5], 5
+    names = np.arange(5, dtype=np.uint8)[:, None]
+    datasets = [
+        make(tmp_path / "a", lengths, "per-episode", seed=1, terminated=np.array([1, 0, 1, 0, 1], bool), name=names),
+        make(tmp_path / "b", lengths[::-1], "termination", seed=2, name=names + 10),
+    ]
+    sampler, rng = SequenceSampler(datasets, steps, 0.9, burn_in, ["name"]), np.random.default_rng(0)
+    met = set()
+    for _ in range(60):
+        batch = sampler.sample(np.array([0, 1, 0, 1]), rng)
+        for row in range(4):
+            i, e, start = batch.task_indices[row], int(batch.episodes[row]), int(batch.starts[row])
+            episode, dataset = datasets[i].episode(e), datasets[i]
+            n = min(steps, len(episode) - start)
+            assert n == min(steps, len(episode))  # a window is never cut short by choice
+            met.add((i, e, start))
+            assert batch.mask[row].tolist() == [True] * n + [False] * (steps - n)
+            assert batch.learn[row].tolist() == [t < n and (start == 0 or t >= burn_in) for t in range(steps)]
+            np.testing.assert_array_equal(batch.observations[row, : n + 1], episode.observations[start : start + n + 1])
+            np.testing.assert_array_equal(batch.actions[row, :n], episode.actions[start : start + n])
+            np.testing.assert_array_equal(batch.r_t[row, :n], episode.rewards[start : start + n])
+            assert not batch.observations[row, n + 1 :].any()
+            assert not batch.r_t[row, n:].any()
+            ends = start + n == len(episode) and dataset.terminated[e]
+            np.testing.assert_array_equal(
+                batch.discount_t[row, :n], [np.float32(0.9)] * (n - 1) + [0.0 if ends else np.float32(0.9)]
+            )
+            assert batch.extras["name"][row] == e + 10 * i
+    assert met == {
+        (i, e, s)
+        for i in (0, 1)
+        for e, n in enumerate((lengths, lengths[::-1])[i])
+        for s in range(max(n - steps, 0) + 1)
+    }
+
+
+def test_windows_meet_episodes_in_proportion_to_their_lengths(tmp_path):
+    lengths = [2, 8, 30]
+    sampler, rng = SequenceSampler([make(tmp_path / "a", lengths)], 4, 0.9), np.random.default_rng(0)
+    counts = np.zeros(3)
+    for _ in range(200):
+        counts += np.bincount(sampler.sample(np.zeros(40, int), rng).episodes, minlength=3)
+    expected = 8000 * np.array(lengths) / 40
+    assert (abs(counts - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_only_the_first_episodes_are_used_where_asked(tmp_path):
+    dataset, rng = make(tmp_path / "a", [3, 5, 2, 4, 6, 7]), np.random.default_rng(0)
+    windows = SequenceSampler([dataset], 4, 0.9, episodes=2).sample(np.zeros(100, int), rng)
+    assert set(windows.episodes) == {0, 1}
+    assert set(RetrievalSampler(dataset, episodes=3).sample(3, None, rng).episodes) == {0, 1, 2}
+    steps = TransitionSampler([dataset], 0.9, episodes=2).sample(np.zeros(200, int), rng)
+    assert set(steps.x_tm1[:, 0]) == {0, 1}
+    for sampler in (RetrievalSampler, lambda d, episodes: SequenceSampler([d], 4, 0.9, episodes=episodes)):
+        with pytest.raises(RarlError, match="holds 6 episodes, but 7"):
+            sampler(dataset, episodes=7)
+
+
+def test_sequences_refuse_what_they_cannot_do(tmp_path):
+    dataset = make(tmp_path / "a", [3, 5])
+    with pytest.raises(RarlError, match="burn_in=4: must be at least 0 and less than the 4 steps"):
+        SequenceSampler([dataset], 4, 0.9, burn_in=4)
+    with pytest.raises(RarlError, match="has no array 'mission'"):
+        SequenceSampler([dataset], 4, 0.9, extras=["mission"])
 
 
 def test_pages_are_released_beyond_the_budget(tmp_path, monkeypatch):

@@ -8,14 +8,23 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from rarl.errors import RarlError
-from rarl.workflow import DATASET_FILES, code_of, gpus, plan_digest, prepare_environment, preview_runs, scale_of
+from rarl.workflow import (
+    DATASET_FILES,
+    ENTRY_MODULES,
+    code_of,
+    gpus,
+    plan_digest,
+    prepare_environment,
+    preview_runs,
+    scale_of,
+)
 
 prepare_environment()
 
 # A fault in config/ is told here, before any job starts.
 try:
     SCALE = scale_of(config)
-    CODE = {kind: code_of(kind) for kind in ("planner", "dqn", "train", "probe", "report")}
+    CODE = {kind: code_of(kind) for kind in ENTRY_MODULES}
 except RarlError as error:
     raise WorkflowError(str(error)) from None
 
@@ -25,7 +34,7 @@ FIRST = set(preview_runs(SCALE))
 
 
 wildcard_constraints:
-    task="[a-z-]+",
+    task="[a-z0-9-]+",
     run="|".join(map(re.escape, SCALE.runs)) or "-",
 
 
@@ -63,14 +72,19 @@ def report_inputs(runs):
     ]
 
 
-def digest_of_dataset(source):
-    """The digest of the settings of a dataset, given its task."""
-    return lambda wildcards: SCALE.find_dataset(f"gridroboman/{source}/{wildcards.task}").digest
+def digest_of_dataset(kind):
+    """The digest of the settings of a dataset of a kind such as "gridroboman/planner", given its task."""
+    return lambda wildcards: SCALE.find_dataset(f"{kind}/{wildcards.task}").digest
 
 
 def digest_of_run(wildcards):
     """The digest of the settings of a run."""
     return SCALE.runs[wildcards.run].digest
+
+
+def code_of_run(job):
+    """The digest of the code of a job ("train", "probe") of a run."""
+    return lambda wildcards: CODE[f"{job}-{SCALE.runs[wildcards.run].settings.environment}"]
 
 
 def threads_of_run(wildcards):

@@ -13,7 +13,7 @@ rule make_planner_dataset:
         "../envs/rarl.yaml"
     params:
         scale=S,
-        digest=digest_of_dataset("planner"),
+        digest=digest_of_dataset("gridroboman/planner"),
         code=CODE["planner"],
     message:
         "dataset gridroboman/planner/{wildcards.task}"
@@ -34,10 +34,31 @@ rule make_dqn_dataset:
         "../envs/rarl.yaml"
     params:
         scale=S,
-        digest=digest_of_dataset("dqn"),
+        digest=digest_of_dataset("gridroboman/dqn"),
         code=CODE["dqn"],
     message:
         "dataset gridroboman/dqn/{wildcards.task}"
     shell:
         "python -m rarl datasets make --scale {params.scale} --digest {params.digest}"
         " gridroboman/dqn/{wildcards.task} > {log} 2>&1"
+
+
+rule make_bot_dataset:
+    output:
+        [f"data/{S}/babyai/bot/{{task}}/{name}" for name in DATASET_FILES["bot"]],
+    log:
+        f"logs/{S}/datasets/babyai/bot/{{task}}.log",
+    benchmark:
+        f"benchmarks/{S}/datasets/babyai/bot/{{task}}.tsv"
+    priority: 40
+    conda:
+        "../envs/rarl.yaml"
+    params:
+        scale=S,
+        digest=digest_of_dataset("babyai/bot"),
+        code=CODE["bot"],
+    message:
+        "dataset babyai/bot/{wildcards.task}"
+    shell:
+        "python -m rarl datasets make --scale {params.scale} --digest {params.digest}"
+        " babyai/bot/{wildcards.task} > {log} 2>&1"

@@ -23,7 +23,7 @@ rule probe_run:
     params:
         scale=S,
         digest=digest_of_run,
-        code=CODE["probe"],
+        code=code_of_run("probe"),
     message:
         "looking into {wildcards.run}"
     shell:

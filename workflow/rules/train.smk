@@ -24,7 +24,7 @@ rule train_run:
     params:
         scale=S,
         digest=digest_of_run,
-        code=CODE["train"],
+        code=code_of_run("train"),
     message:
         "training {wildcards.run}"
     shell:

@@ -6,7 +6,7 @@ To add one: write `sections/NAME.py` with a `SECTION` and name it in `MODULES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 
 from rarl.reporting.claims import Claim, Samples, Settings
@@ -16,7 +16,14 @@ from rarl.reporting.sheet import Sheet
 Measure = Callable[[Results, Claim, Settings], Samples | None]
 
 # experiment (the first part of a run's name) -> module, in the order of the page
-MODULES = {"gridroboman": "rarl.reporting.sections.gridroboman"}
+MODULES = {
+    "gridroboman": "rarl.reporting.sections.gridroboman",
+    "babyai": "rarl.reporting.sections.babyai",
+}
+
+
+def _as_named(results: Results, claim: Claim) -> str | None:
+    return claim.test["task_set"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,9 @@ class Section:
     scale_facts: quantity -> our number, for the quantities that the claim's `paper.scale` names.
     build: writes the section on a sheet; must cope with no usable run at all.
     aggregate: run -> its score, for the table of runs.
+    protocol: (term, what it means), on how the section measures; for the page's part on the protocol.
+    task_set: the task set that a claim's test means; None where this scale has no such set.
+    has_expert: whether scores are divided by an expert's return, so that one without is worth telling.
     """
 
     experiment: str
@@ -37,6 +47,9 @@ class Section:
     scale_facts: Callable[[Results, Claim], dict[str, float]]
     build: Callable[[Sheet], None]
     aggregate: Callable[[Results], dict[str, float]]
+    protocol: Callable[[Settings], list[tuple[str, str]]] = field(default=lambda settings: [])
+    task_set: Callable[[Results, Claim], str | None] = field(default=_as_named)
+    has_expert: bool = False
 
 
 def load_sections() -> dict[str, Section]:

@@ -7,7 +7,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from rarl.errors import RarlError
-from rarl.reporting import cost, figures, tables
+from rarl.reporting import cost, figures, pictures, tables
+from rarl.reporting.claims import Settings
+from rarl.reporting.scores import intervention_scores
 from rarl.reporting.sections import Section
 from rarl.reporting.sections import gridroboman_figures as draw
 from rarl.reporting.sections import gridroboman_gallery as gallery
@@ -17,7 +19,6 @@ from rarl.reporting.sections.gridroboman_measures import (
     EXPERIMENT,
     MEASURES,
     aggregate,
-    intervention_scores,
     normalised_table,
     scale_facts,
     solved,
@@ -50,7 +51,7 @@ def build(sheet: Sheet) -> None:
         _controls(sheet)
         _probes(sheet)
         _gallery(sheet)
-        _cost(sheet)
+        cost.write(sheet, EXPERIMENT, _variants(sheet), draw.BASELINE, draw.look)
 
 
 def _variants(sheet: Sheet) -> list[tuple[str, str]]:
@@ -268,10 +269,10 @@ def _gallery(sheet: Sheet) -> None:
     )
     sheet.text(
         f"Strip: of the {tables.plural(len(episodes), 'recorded episode')}, the one with the median return. "
-        f"{gallery.STEP_RULE} "
+        f"{pictures.STEP_RULE} "
         "The agent does not see the names of tasks."
     )
-    chosen = gallery.median_episode(episodes)
+    chosen = pictures.median_episode(episodes)
     task = str(chosen["task"]).replace("-", " ")
     sheet.figure(
         "gridroboman-strip",
@@ -295,31 +296,14 @@ def _gallery(sheet: Sheet) -> None:
         )
 
 
-def _cost(sheet: Sheet) -> None:
-    table = cost.cost_table(sheet.results, EXPERIMENT)
-    sheet.heading("Cost")
-    if table.empty:
-        sheet.text("No cost was recorded.")
-        return
-    order = {pair: i for i, pair in enumerate(_variants(sheet))}
-    table = table.sort_values(["task_set", "variant"], key=lambda c: c)
-    table = table.iloc[
-        sorted(range(len(table)), key=lambda i: order.get((table.iloc[i]["task_set"], table.iloc[i]["variant"]), 10**6))
-    ]
-    if table[["parameters", "ms_per_update", "seconds_total"]].notna().all(axis=None):
-        largest = draw.task_sets(table)[-1]
-        sheet.figure(
-            "gridroboman-cost",
-            cost.figure(table[table["task_set"] == largest], draw.look),
-            "Parameters, milliseconds per learner update and minutes per run of each agent on the largest task set.",
-            "What each agent costs on the largest task set: parameters, training time per learner update, wall time "
-            "of a whole run.",
+def _protocol(settings: Settings) -> list[tuple[str, str]]:
+    return [
+        (
+            "Normalised return.",
+            "Return divided by the mean return of the scripted expert without noise, task by task, then averaged over "
+            f"tasks. A task is *solved* by a run that reaches {tables.number(settings.solved)} of the expert's return.",
         )
-    rows = cost.rows(table, draw.BASELINE, lambda v: draw.look(v).label)
-    sheet.table(cost.HEADERS, rows, "llrrrrr")
-    sheet.text(Markup("In brackets: relative to {}. Numbers: {}.").format(
-        draw.look(draw.BASELINE).label, sheet.csv("gridroboman-cost", table)
-    ))  # fmt: skip
+    ]
 
 
 SECTION = Section(
@@ -329,4 +313,6 @@ SECTION = Section(
     scale_facts=scale_facts,
     build=build,
     aggregate=aggregate,
+    protocol=_protocol,
+    has_expert=True,
 )

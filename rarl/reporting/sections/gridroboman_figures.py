@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from rarl.envs.gridroboman.tasks import FAMILIES, TASKS
 from rarl.reporting import figures
@@ -34,14 +33,13 @@ NAMES = {task.slug: task.name for task in TASKS}
 
 
 def look(variant: str) -> Look:
-    """How a variant is drawn; unknown ones get a spare look."""
-    return LOOKS.get(variant) or figures.spare_look(variant, sum(map(ord, variant)))
+    """How a variant is drawn."""
+    return figures.look_of(LOOKS, variant)
 
 
 def in_order(variants: Iterable[str]) -> list[str]:
     """Known variants first, in the order of LOOKS."""
-    known = list(LOOKS)
-    return sorted(set(variants), key=lambda v: (known.index(v) if v in known else len(known), v))
+    return figures.in_order(LOOKS, variants)
 
 
 def task_sets(frame: pd.DataFrame) -> list[str]:
@@ -61,27 +59,8 @@ def curve_table(results: Results) -> pd.DataFrame:
 
 
 def _curve(axes: Axes, curves: pd.DataFrame, look: Look) -> float:
-    """Every seed thin, their mean bold, a t band; returns the mean's last value."""
-    table = curves.pivot(index="update", columns="seed", values="return_mean").sort_index()
-    for seed in table:
-        axes.plot(table.index, table[seed], color=look.colour, lw=0.7, alpha=0.45)
-    table = table.dropna()
-    if table.empty:
-        return math.nan
-    bands = [t_interval(row) for row in table.to_numpy()]
-    mean = np.array([band.estimate for band in bands])
-    if bands[0].known:
-        axes.fill_between(
-            table.index, [b.low for b in bands], [b.high for b in bands], color=look.colour, alpha=0.16, lw=0
-        )
-    every = max(1, len(mean) // 6)
-    axes.plot(table.index, mean, color=look.colour, ls=look.line, marker=look.marker, markevery=every, ms=4.5, lw=2)
-    return float(mean[-1])
-
-
-def _thousands(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"))
+    """One agent's rows of `curve_table` as a learning curve; returns the mean's last value."""
+    return figures.learning_curve(axes, curves.pivot(index="update", columns="seed", values="return_mean"), look)
 
 
 def learning_curves(results: Results) -> Figure:
@@ -106,7 +85,7 @@ def learning_curves(results: Results) -> Figure:
                     0.02, expert, "expert", color=FAINT, fontsize=8, va="bottom", transform=axes.get_yaxis_transform()
                 )
             axes.set_ylim(0, max(50.0, top))
-            _thousands(axes)
+            figures.thousands(axes)
             if i == 0:
                 axes.set_title(task_set.replace("-", " "), weight="bold")
             if i == len(rows) - 1:
@@ -153,7 +132,7 @@ def all_curves(results: Results) -> Figure:
             drawn = Look(drawn.label, drawn.colour, "*" if drawn.marker == "o" else "P", ":")
         ends.append((_curve(axes, curves[curves["variant"] == variant], drawn), drawn.label, drawn.colour))
     axes.set_ylim(0, 50)
-    _thousands(axes)
+    figures.thousands(axes)
     axes.set_xlabel("learner updates")
     axes.set_ylabel("average return")
     figures.label_ends(axes, ends, 3.0)

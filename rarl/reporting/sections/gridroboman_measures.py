@@ -9,7 +9,7 @@ import pandas as pd
 
 from rarl.reporting.claims import Claim, Samples, Settings
 from rarl.reporting.results import Results
-from rarl.reporting.statistics import score_table
+from rarl.reporting.scores import compared_interventions, run_means, seed_means, task_table
 
 EXPERIMENT = "gridroboman"
 ALL_TASKS = "30-tasks"
@@ -27,13 +27,12 @@ LABELS = {
 
 def normalised_table(results: Results, task_set: str, variant: str) -> pd.DataFrame:
     """(seeds, tasks): last return divided by the expert's. Empty where there are no usable runs."""
-    return score_table(results.select(results.last, EXPERIMENT, task_set, variant), "normalised").astype(float)
+    return task_table(results, EXPERIMENT, task_set, variant, "normalised")
 
 
 def seed_scores(results: Results, task_set: str, variant: str) -> dict[int, float]:
     """seed -> mean over tasks of the normalised last return. A seed that lacks a task's score is left out."""
-    table = normalised_table(results, task_set, variant).dropna()
-    return {int(seed): float(value) for seed, value in table.mean(axis=1).items()} if table.shape[1] else {}
+    return seed_means(normalised_table(results, task_set, variant))
 
 
 def normalised_return(results: Results, claim: Claim, settings: Settings) -> Samples | None:
@@ -89,25 +88,11 @@ def intervention_table(results: Results, task_set: str, variant: str) -> pd.Data
     return frame.dropna(subset=["normalised"])
 
 
-def intervention_scores(frame: pd.DataFrame, name: str, tasks: set[str] | None = None) -> dict[int, float]:
-    """seed -> mean over tasks (each the mean over the tasks given) under one intervention."""
-    rows = frame[frame["intervention"] == name]
-    if tasks is not None:
-        rows = rows[rows["task"].isin(tasks)]
-    per_task = rows.groupby(["seed", "task"])["normalised"].mean()
-    return {int(seed): float(value) for seed, value in per_task.groupby("seed").mean().items()}
-
-
 def intervention(results: Results, claim: Claim, settings: Settings) -> Samples | None:
     """The same networks under the interventions `of` and `against`, on the tasks that both were measured on."""
     frame = intervention_table(results, claim.test["task_set"], claim.test["a"])
-    names = claim.test["of"], claim.test["against"]
-    tasks = [set(frame["task"][frame["intervention"] == name]) for name in names]
-    common = tasks[0] & tasks[1]
-    a, b = (intervention_scores(frame, name, common) for name in names)
-    if not set(a) & set(b):
-        return None
-    return Samples(a, b, design="paired")
+    compared = compared_interventions(frame, (claim.test["of"], claim.test["against"]))
+    return Samples(*compared, design="paired") if compared else None
 
 
 def scale_facts(results: Results, claim: Claim) -> dict[str, float]:
@@ -122,8 +107,7 @@ def scale_facts(results: Results, claim: Claim) -> dict[str, float]:
 
 def aggregate(results: Results) -> dict[str, float]:
     """run -> mean over tasks of the normalised last return."""
-    frame = results.select(results.last, EXPERIMENT)
-    return frame.groupby("run")["normalised"].agg(lambda x: float(x.mean(skipna=False))).to_dict()
+    return run_means(results.select(results.last, EXPERIMENT), "normalised")
 
 
 MEASURES = {

@@ -12,13 +12,8 @@ from rarl.envs.gridroboman.tasks import FAMILIES, TASKS
 from rarl.reporting import figures
 from rarl.reporting.figures import FAINT, INK, PALETTE, Look
 from rarl.reporting.results import Results
-from rarl.reporting.sections.gridroboman_measures import (
-    ALL_TASKS,
-    EXPERIMENT,
-    intervention_scores,
-    intervention_table,
-    seed_scores,
-)
+from rarl.reporting.scores import intervention_scores
+from rarl.reporting.sections.gridroboman_measures import ALL_TASKS, EXPERIMENT, intervention_table, seed_scores
 from rarl.reporting.statistics import t_interval
 
 PROBED = "ra-dqn-hidden"

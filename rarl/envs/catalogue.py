@@ -1,0 +1,42 @@
+"""The tasks of every environment by name, for configuration: imports no environment library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rarl.envs.babyai.levels import LEVELS
+from rarl.envs.gridroboman.tasks import TASK_SETS, TASKS
+from rarl.errors import RarlError, did_you_mean
+
+TASK_NAMES: dict[str, tuple[str, ...]] = {
+    "gridroboman": tuple(task.name for task in TASKS),
+    "babyai": tuple(level.name for level in LEVELS),
+}
+
+
+def tasks_of_set(environment: str, tasks: int | Sequence[str] | None, where: str) -> list[str]:
+    """The names of the tasks of a task set.
+
+    Args:
+      environment: whose.
+      tasks: their names; on Gridroboman also how many of the paper's nested sets of 10, 20 and 30; None: all.
+      where: place in the configuration, for errors.
+    """
+    known = TASK_NAMES[environment]
+    if tasks is None:
+        return list(known)
+    if isinstance(tasks, int):
+        if environment != "gridroboman" or tasks not in TASK_SETS:
+            sizes = ", ".join(map(str, TASK_SETS))
+            raise RarlError(f"{where}: Gridroboman has task sets of {sizes} tasks; elsewhere list the tasks by name")
+        return [task.name for task in TASK_SETS[tasks]]
+    for name in tasks:
+        if name not in known:
+            raise RarlError(f"{where}: unknown task {name!r}; {did_you_mean(name, known)}")
+    return list(tasks)
+
+
+def slug(task: str) -> str:
+    """A task's name in paths: "lift red" -> "lift-red", "GoToRedBall" -> "go-to-red-ball"."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", task).replace(" ", "-").lower()

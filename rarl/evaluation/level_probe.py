@@ -1,0 +1,234 @@
+"""Looking into a trained agent on BabyAI: from which levels it retrieves, what happens without, and its episodes.
+
+Interventions on the retrieval batch at evaluation, with everything else as trained: *own* (as trained), *removed*
+(slots read nothing), *shuffled* (states exchanged between the trajectories of a batch, at each step), *others* (only
+trajectories of other levels; for an agent that retrieves from all levels, its own level's are masked out).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.config import Run, Scale
+from rarl.envs.babyai.levels import level_named
+from rarl.envs.babyai.missions import words
+from rarl.envs.babyai.vector import ACTIONS
+from rarl.envs.babyai.view import CELLS
+from rarl.evaluation.levels import LevelEpisodes, Watch, evaluation_seeds, roll_out_levels
+from rarl.evaluation.trained import final_network, shuffled
+from rarl.nn.bottleneck import gaussian_kl
+from rarl.nn.retrieval import Summaries
+from rarl.nn.value_network import RecurrentValueNetwork, Unrolled
+from rarl.training.offline import open_datasets
+
+EPISODES = 24  # per level and intervention
+SHOWN = 6  # retrieved states per step in the gallery
+LONGEST_SHOWN = 80  # steps of an episode in the gallery
+RULE = (
+    "Of all episodes evaluated, those at the lower quartile, the median and the upper quartile of the return; ties in "
+    "the order of the levels."
+)
+
+
+class LevelProbe:
+    """Measurements on one run."""
+
+    def __init__(self, scale: Scale, run: Run):
+        s = run.settings
+        torch.set_num_threads(s.threads)
+        self.run, self.levels = run, [level_named(name) for name in run.tasks]
+        self.network: RecurrentValueNetwork = final_network(scale, run, len(ACTIONS))
+        self.memory = (
+            Memory(open_datasets(scale, run), s.agent.retrieval, seed=s.seed, episodes=s.episodes)
+            if run.retrieves
+            else None
+        )
+        self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, 3])
+        self.seeds = evaluation_seeds(self.levels, EPISODES, s.seed, s.evaluation.board_seed + 1)
+
+    def _batch(self, given: np.ndarray | None = None) -> RetrievalBatch | None:
+        if self.memory is None:
+            return None
+        return self.memory.sample(np.arange(len(self.levels)), self.rng, given=given)
+
+    def _play(self, batch: RetrievalBatch | None, watch: Watch | None = None) -> LevelEpisodes:
+        retrieved = None if batch is None else batch.summarise(self.network)
+        return self._play_with(retrieved, watch)
+
+    def _play_with(self, retrieved: Summaries | None, watch: Watch | None = None) -> LevelEpisodes:
+        epsilon = self.run.settings.evaluation.epsilon
+        return roll_out_levels(self.network, self.levels, self.seeds, retrieved, self.rng, epsilon, watch)
+
+    def interventions(self) -> list[dict[str, Any]]:
+        """Rows of interventions.csv; the same start states for all."""
+        rows = self._rows("own", self._play(self._batch()))
+        if self.memory is None:
+            return rows
+        rows += self._rows("removed", self._play_with(None))
+        rows += self._rows("shuffled", self._play(shuffled(self._batch(), self.rng)))
+        if len(self.levels) > 1:
+            rows += self._rows("others", self._play_with(self._of_others()))
+        return rows
+
+    def _of_others(self) -> Summaries:
+        """Retrieval batches of each level without that level's trajectories."""
+        n = len(self.levels)
+        if not self.memory.pooled:
+            shift = 1 + self.rng.integers(n - 1, size=n)
+            return self._batch(given=(np.arange(n) + shift) % n).summarise(self.network)
+        batch = self._batch()
+        summaries = batch.summarise(self.network)
+        own = self._owner(batch)[None] == np.arange(n)[:, None]  # (levels, N)
+        mask = torch.ones(own.shape, dtype=torch.bool) if summaries.mask is None else summaries.mask.expand(n, -1)
+
+        def each(part: torch.Tensor) -> torch.Tensor:
+            return part.expand(n, *part.shape[1:])
+
+        return Summaries(
+            each(summaries.keys),
+            each(summaries.values),
+            mask & ~torch.from_numpy(own),
+            each(summaries.h),
+            each(summaries.b),
+        )
+
+    @staticmethod
+    def _owner(batch: RetrievalBatch) -> np.ndarray:
+        """(N,): the level that each candidate state of a pooled batch is from."""
+        return np.repeat(batch.given[0], batch.a.shape[-1])
+
+    def _rows(self, intervention: str, episodes: LevelEpisodes) -> list[dict[str, Any]]:
+        return [
+            {
+                "intervention": intervention,
+                "task": level.name,
+                "given_task": level.name,
+                "episodes": EPISODES,
+                "return_mean": float(episodes.returns[i].mean()),
+                "success_rate": float(episodes.success[i].mean()),
+            }
+            for i, level in enumerate(self.levels)
+        ]
+
+    def attention(self) -> list[dict[str, Any]]:
+        """Rows of attention.csv, per level over the steps of its greedy episodes.
+
+        other_share: attention on trajectories of other levels; other_candidates: their share among the candidates;
+        rewarded_share, rewarded_candidates: the same of rewarded states; effective_states: exp of the entropy; kl: in
+        nats.
+        """
+        if self.memory is None:
+            return [{"task": level.name, "quantity": "none", "value": 0.0} for level in self.levels]
+        batch = self._batch()
+        n, groups = len(self.levels), batch.a.shape[0]
+        owner = np.repeat(batch.given, batch.a.shape[-1], axis=1)  # (groups, N)
+        real = np.ones(owner.shape, bool) if batch.mask is None else batch.mask.flatten(1).numpy()
+        rewarded = batch.r.flatten(1).numpy() > 0
+        sums: dict[str, np.ndarray] = {}
+        steps = np.zeros(n)
+
+        def watch(step: Unrolled, active: np.ndarray) -> None:
+            alpha = step.alpha[:, :, 0].mean(2).numpy()  # over slots: (groups, B, N)
+            kl = _kl(step).reshape(n, EPISODES)
+            entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1).reshape(n, EPISODES)
+            alpha = alpha.reshape(n, EPISODES, -1)
+            going = active.reshape(n, EPISODES)
+            steps[:] += going.sum(1)
+            for i in range(n):
+                g = 0 if groups == 1 else i
+                of = alpha[i][going[i]]
+                found = {
+                    "other_share": of[:, owner[g] != i].sum(),
+                    "rewarded_share": of[:, rewarded[g]].sum(),
+                    "effective_states": np.exp(entropy[i][going[i]]).sum(),
+                    "kl": kl[i][going[i]].sum(),
+                }
+                for name, value in found.items():
+                    sums.setdefault(name, np.zeros(n))[i] += value
+
+        self._play(batch, watch)
+        rows = []
+        for i, level in enumerate(self.levels):
+            g = 0 if groups == 1 else i
+            values = {name: total[i] / steps[i] for name, total in sums.items()}
+            values["other_candidates"] = ((owner[g] != i) & real[g]).sum() / real[g].sum()
+            values["rewarded_candidates"] = (rewarded[g] & real[g]).sum() / real[g].sum()
+            rows += [{"task": level.name, "quantity": name, "value": float(v)} for name, v in sorted(values.items())]
+        return rows
+
+    def gallery(self) -> dict[str, Any]:
+        """The content of gallery.json: episodes to be replayed from level, seed and actions, with what was read."""
+        batch = self._batch()
+        seen: list[np.ndarray] = []
+
+        def watch(step: Unrolled, active: np.ndarray) -> None:
+            alpha = step.alpha[:, :, 0].mean(2).numpy()
+            seen.append(alpha.reshape(len(active), -1))
+
+        episodes = self._play(batch, watch if batch is not None else None)
+        returns = episodes.returns.ravel()
+        order = np.argsort(returns, kind="stable")
+        chosen = [int(order[(len(order) * q) // 4]) for q in (1, 2, 3)]
+        return {
+            "run": self.run.id,
+            "rule": RULE,
+            "episodes": [self._episode(index, episodes, batch, seen) for index in dict.fromkeys(chosen)],
+        }
+
+    def _episode(
+        self, index: int, episodes: LevelEpisodes, batch: RetrievalBatch | None, seen: list[np.ndarray]
+    ) -> dict[str, Any]:
+        i, episode = divmod(index, EPISODES)
+        length = min(int(episodes.lengths[i, episode]), LONGEST_SHOWN)
+        steps = []
+        for t in range(length):
+            steps.append(
+                {
+                    "t": t,
+                    "action": int(episodes.actions[i, episode, t]),
+                    "reward": float(episodes.rewards[i, episode, t]),
+                    "retrieved": [] if batch is None else self._retrieved(i, seen[t][index], batch),
+                }
+            )
+        return {
+            "task": self.levels[i].name,
+            "mission": words(episodes.missions[i, episode]),
+            "seed": int(self.seeds[i, episode]),
+            "return": float(episodes.returns[i, episode]),
+            "success": bool(episodes.success[i, episode]),
+            "length": int(episodes.lengths[i, episode]),
+            "steps": steps,
+        }
+
+    def _retrieved(self, i: int, alpha: np.ndarray, batch: RetrievalBatch) -> list[dict[str, Any]]:
+        g, looks = (0 if batch.a.shape[0] == 1 else i), batch.a.shape[-1]
+        found = []
+        for candidate in np.argsort(-alpha, kind="stable")[:SHOWN]:
+            weight = round(float(alpha[candidate]), 5)
+            if weight == 0:
+                break
+            trajectory, j = divmod(int(candidate), looks)
+            source = int(batch.given[g, trajectory])
+            dataset = self.memory.samplers[source].dataset
+            number = int(batch.episodes[g, trajectory])
+            found.append(
+                {
+                    "weight": weight,
+                    "task": self.levels[source].name,
+                    "mission": words(dataset.extras["mission"][number]),
+                    "return": float(dataset.returns[number]),
+                    "step": int(batch.steps[g, trajectory, j]),
+                    "view": batch.x[g, trajectory, j, :CELLS].tolist(),
+                    "rewarded": bool(batch.r[g, trajectory, j] > 0),
+                }
+            )
+        return found
+
+
+def _kl(step: Unrolled) -> np.ndarray:
+    """(n,): nats, summed over slots."""
+    return gaussian_kl(step.p, step.r).sum(-1).flatten().numpy()

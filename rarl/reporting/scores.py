@@ -1,0 +1,62 @@
+"""Per-seed numbers of a measure, for claims, tables and figures of any experiment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from rarl.reporting.results import Results
+from rarl.reporting.statistics import score_table
+
+
+def task_table(results: Results, experiment: str, task_set: str, variant: str, value: str) -> pd.DataFrame:
+    """(seeds, tasks): column `value` of the last evaluations. Empty where there are no usable runs."""
+    return score_table(results.select(results.last, experiment, task_set, variant), value).astype(float)
+
+
+def seed_means(table: pd.DataFrame) -> dict[int, float]:
+    """(seeds, tasks) -> seed -> mean over tasks. A seed that lacks a task's score is left out."""
+    table = table.dropna()
+    return {int(seed): float(value) for seed, value in table.mean(axis=1).items()} if table.shape[1] else {}
+
+
+def run_means(frame: pd.DataFrame, value: str) -> dict[str, float]:
+    """run -> mean over tasks of its last evaluations; not a number where one task's score is missing."""
+    return frame.groupby("run")[value].agg(lambda x: float(x.mean(skipna=False))).to_dict()
+
+
+def intervention_scores(
+    frame: pd.DataFrame, name: str, tasks: set[str] | None = None, value: str = "normalised"
+) -> dict[int, float]:
+    """seed -> mean over tasks (each the mean over the tasks given) under one intervention.
+
+    Args:
+      frame: rows of interventions, with the column `value`.
+      name: of the intervention.
+      tasks: only these; None: all.
+    """
+    rows = frame[frame["intervention"] == name]
+    if tasks is not None:
+        rows = rows[rows["task"].isin(tasks)]
+    per_task = rows.groupby(["seed", "task"])[value].mean()
+    return {int(seed): float(mean) for seed, mean in per_task.groupby("seed").mean().items()}
+
+
+def compared_interventions(
+    frame: pd.DataFrame, names: tuple[str, str], value: str = "normalised"
+) -> tuple[dict[int, float], dict[int, float]] | None:
+    """Scores under two interventions, on the tasks that both were measured on; None without a seed that has both."""
+    tasks = [set(frame["task"][frame["intervention"] == name]) for name in names]
+    a, b = (intervention_scores(frame, name, tasks[0] & tasks[1], value) for name in names)
+    return (a, b) if set(a) & set(b) else None
+
+
+def median_run(
+    results: Results, experiment: str, task_set: str, variant: str, scores: Mapping[str, float]
+) -> str | None:
+    """Among the runs with a gallery, the one of (lower) median score: neither the best nor the worst seed; or None."""
+    runs = results.select(results.runs, experiment, task_set, variant)
+    known = sorted((scores.get(run, -math.inf), run) for run in runs["run"] if run in results.galleries)
+    return known[(len(known) - 1) // 2][1] if known else None

@@ -1,0 +1,196 @@
+"""What all value learners share: networks, optimiser, which loss trains what, target network, state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rarl.agents.build import build_network, copy_network, parameter_counts
+from rarl.agents.memory import Memory
+from rarl.config import Run
+from rarl.nn.auxiliary import AuxiliaryLosses
+from rarl.nn.bottleneck import Gaussian, gaussian_kl
+from rarl.trajectories.store import TrajectoryDataset
+
+
+class Losses:
+    """What a learner step minimises.
+
+    td: scalar. kl: scalar or None without a retrieval process; weighted by the setting `bottleneck`. auxiliary: scalar
+    or None; weighted by the setting `auxiliary`. scalars: more to log.
+    """
+
+    def __init__(self, td: Tensor, kl: Tensor | None, auxiliary: Tensor | None, scalars: Mapping[str, Tensor]):
+        self.td, self.kl, self.auxiliary, self.scalars = td, kl, auxiliary, scalars
+
+
+class ValueLearner(ABC):
+    """Double Q-learning on stored data; with a retrieval process where the agent has one.
+
+    Which loss trains what, as in the paper: the encoder by the TD and the auxiliary losses; the retrieval process by
+    the TD loss and the bottleneck; the head by the TD loss alone. The summariser, a part of the retrieval process, is
+    reached by the auxiliary losses too, since they are computed on the summaries.
+
+    Args:
+      run: the settings.
+      datasets: one per task, in the order of the task ids.
+      device: where the networks are.
+      n_actions: number of actions.
+      value_range: least and largest discounted return that the auxiliary value prediction can express.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        datasets: list[TrajectoryDataset],
+        device: str,
+        n_actions: int,
+        value_range: tuple[float, float],
+    ):
+        self.settings, self.device = run.settings, torch.device(device)
+        s, learning = run.settings, run.settings.learning
+        self.rng = np.random.default_rng([s.seed, 1])
+        self.updates_done = 0
+        self.n_actions, self.n_tasks = n_actions, len(datasets)
+
+        shape = (s.agent, n_actions, len(datasets))
+        self.network = build_network(*shape).to(self.device)
+        self.target = copy_network(self.network, *shape)
+        retrieval = s.agent.retrieval
+        self._network_parameters, self._target_parameters = (list(n.parameters()) for n in (self.network, self.target))
+        # Those that checkpoints hold; the others are constants.
+        moving = self.network.state_dict().keys() - dict(self.network.named_parameters()).keys()
+        self._moving_buffers = [(self.target.get_buffer(name), self.network.get_buffer(name)) for name in moving]
+        self.memory = Memory(datasets, retrieval, learning.discount, s.seed, s.episodes) if run.retrieves else None
+        self.auxiliary = None
+        if self.memory is not None and retrieval.auxiliary > 0:
+            self.auxiliary = AuxiliaryLosses(retrieval.d_h, n_actions, (0.0, 1.0), value_range)
+            self.auxiliary.to(self.device)
+        self.parameters = [*self.network.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
+        self.retrieval_parameters = list(self.network.retrieval.parameters()) if self.network.retrieval else []
+        slow = [*self.retrieval_parameters, *(self.auxiliary.parameters() if self.auxiliary else ())]
+        encoder = list(self.network.encoder.parameters())
+        apart = {id(p) for p in (*slow, *encoder)}
+        groups = [
+            {"params": [p for p in self.parameters if id(p) not in apart], "multiple": 1.0},
+            {"params": encoder, "multiple": learning.encoder_rate},
+            {"params": slow, "multiple": learning.retrieval_rate},
+        ]
+        self.optimiser = torch.optim.Adam(
+            [group for group in groups if group["params"]],
+            learning.learning_rate,
+            eps=learning.adam_epsilon,
+            fused=True,
+        )
+
+    # --- one learner step ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _losses(self) -> Losses:
+        """Draw a batch and compute the losses of this learner step."""
+
+    def update(self) -> Mapping[str, float | Tensor]:
+        """One learner step."""
+        learning, retrieval = self.settings.learning, self.settings.agent.retrieval
+        losses = self._losses()
+        loss = losses.td
+        scalars = {"loss": loss.detach(), "td_loss": loss.detach(), **losses.scalars}
+        if losses.auxiliary is not None:
+            loss = loss + retrieval.auxiliary * losses.auxiliary
+            scalars |= {"auxiliary_loss": losses.auxiliary.detach(), "loss": loss.detach()}
+        self.optimiser.zero_grad(set_to_none=True)
+        if losses.kl is not None:
+            scalars["kl"] = losses.kl.detach()
+            if retrieval.bottleneck > 0:
+                # Into the retrieval process only: the encoder does not pay for the bottleneck.
+                costs = torch.autograd.grad(
+                    retrieval.bottleneck * losses.kl, self.retrieval_parameters, retain_graph=True, allow_unused=True
+                )
+                for parameter, cost in zip(self.retrieval_parameters, costs, strict=True):
+                    parameter.grad = cost
+                scalars["loss"] = loss.detach() + retrieval.bottleneck * losses.kl.detach()
+        loss.backward()
+        scalars["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, learning.max_gradient_norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["multiple"] * self._learning_rate()
+        self.optimiser.step()
+        self.updates_done += 1
+        self._move_target()
+        return scalars
+
+    def _tasks_of_batch(self, size: int) -> tuple[np.ndarray, int]:
+        """Task ids (G,) of a learner batch, and how many of its `size` examples each gets."""
+        asked = self.settings.learning.tasks_per_batch or self.n_tasks
+        groups = min(asked, self.n_tasks)
+        everything = groups == self.n_tasks
+        tasks = np.arange(groups) if everything else self.rng.choice(self.n_tasks, groups, replace=False)
+        return tasks, max(size // groups, 1)
+
+    def _kl(self, p: Gaussian, r: Gaussian, weight: Tensor | None = None) -> Tensor:
+        """Mean over states of KL(p || r), in nats, summed over slots; with a graph only where it is paid for.
+
+        Args:
+          p, r: (..., n_f, d_m).
+          weight: (...), of each state; None: all alike.
+        """
+        with torch.set_grad_enabled(self.settings.agent.retrieval.bottleneck > 0):
+            kl = gaussian_kl(p, r).sum(-1)
+            return kl.mean() if weight is None else (kl * weight).sum() / weight.sum()
+
+    def _learning_rate(self) -> float:
+        s, done = self.settings.learning, self.updates_done
+        rate = s.learning_rate * min(1.0, (done + 1) / max(s.warm_up_updates, 1))
+        progress = done / self.settings.updates
+        if progress > s.decay_from:
+            rate *= 1 - (1 - s.decay_to) * (progress - s.decay_from) / (1 - s.decay_from)
+        return rate
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        s = self.settings.learning
+        if s.target_rate is not None:
+            torch._foreach_lerp_(self._target_parameters, self._network_parameters, s.target_rate)
+            for mine, online in self._moving_buffers:
+                mine.copy_(online)
+        elif self.updates_done % s.target_period_updates == 0:
+            self.target.load_state_dict(self.network.state_dict())
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def evaluate(self) -> list[dict[str, Any]]:
+        """One row per task: task, episodes, return_mean, return_std, success_rate."""
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything; torch's global generator is the loop's."""
+        return {
+            "network": self.network.state_dict(),
+            "target": self.target.state_dict(),
+            "auxiliary": self.auxiliary.state_dict() if self.auxiliary else {},
+            "optimiser": self.optimiser.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "updates_done": self.updates_done,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.target.load_state_dict(state["target"])
+        if self.auxiliary:
+            self.auxiliary.load_state_dict(state["auxiliary"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rng.bit_generator.state = state["rng"]
+        self.updates_done = state["updates_done"]
+
+    def final_state_dict(self) -> dict[str, Any]:
+        """What the published checkpoint holds."""
+        return {"network": self.network.state_dict()}
+
+    def parameter_counts(self) -> dict[str, int]:
+        return parameter_counts(self.network, self.auxiliary)
