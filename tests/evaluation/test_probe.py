@@ -84,7 +84,7 @@ def test_attention_has_its_format(written, trained):
     columns, rows = rows_of(written / "attention.csv")
     assert columns == ["task", "quantity", "value"]
     values = {(row["task"], row["quantity"]): float(row["value"]) for row in rows}
-    quantities = {"goal_state_mass", "goal_state_share", "entropy", "effective_states", "kl"}
+    quantities = {"goal_state_mass", "goal_state_share", "entropy", "effective_states", "kl", "task_named"}
     assert values.keys() == {(task, quantity) for task in trained[1].tasks for quantity in quantities}
     assert len(rows) == len(values)
     k_states = trained[1].settings.agent.retrieval.k_states
@@ -119,6 +119,17 @@ def test_attention_is_measured_on_what_is_retrieved(trained, monkeypatch):
         assert values[task, "effective_states"] == pytest.approx(np.exp(entropy))
         assert values[task, "goal_state_share"] == pytest.approx((r > 0).mean())
         assert values[task, "goal_state_mass"] == pytest.approx(0.75 * (r[0] > 0) + 0.25 * (r[3] > 0))
+
+
+def test_the_task_is_in_z_only_if_it_is_in_what_is_retrieved(trained):
+    probe = Probe(*trained)
+    own = probe.task_in_z()
+    assert own.shape == (len(trained[1].tasks),)
+    sample = probe.memory.sample
+    probe.memory.sample = lambda tasks, rng: sample(tasks, rng, given=np.zeros(len(tasks), dtype=int))
+    alike = probe.task_in_z()
+    assert abs(alike.mean() - 0.1) < 0.15  # a guess among ten
+    assert own.mean() > alike.mean() + 0.2
 
 
 def test_the_gallery_has_its_format(written, trained):
