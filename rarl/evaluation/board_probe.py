@@ -16,7 +16,7 @@ import torch
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config import Run, Scale
 from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
-from rarl.envs.gridroboman.vector import Boards, random_boards
+from rarl.envs.gridroboman.vector import Boards, VectorGridroboman, random_boards
 from rarl.errors import RarlError
 from rarl.evaluation.rollouts import Episodes, roll_out
 from rarl.evaluation.trained import final_network, shuffled
@@ -24,6 +24,7 @@ from rarl.training.offline import open_datasets
 
 EPISODES = 20  # per task and intervention
 SWAP_EPISODES = 4  # per pair of tasks
+READINGS = 40  # retrieval batches per task, from which it is told whether z names the task
 SHOWN = 6  # retrieved states per step in the gallery
 GALLERY_RULE = (
     "The tasks at the lower quartile, the median and the upper quartile of this run's mean returns; "
@@ -93,6 +94,7 @@ class BoardProbe:
         asking = episodes.observations[:, 0:50:5].reshape(n, -1, episodes.observations.shape[-1])
         told = torch.arange(n)[:, None].expand(n, asking.shape[1])
         _, step = self.network(torch.from_numpy(np.ascontiguousarray(asking)), told, batch.summarise(self.network))
+        named = self.task_in_z()
         rows = []
         for i, task in enumerate(self.tasks):
             alpha = step.alpha[i].numpy()  # (B, n_f, N)
@@ -104,9 +106,34 @@ class BoardProbe:
                 "entropy": entropy.mean(),
                 "effective_states": np.exp(entropy).mean(),
                 "kl": step.kl[i].mean().item(),
+                "task_named": named[i],
             }
             rows += [{"task": task.name, "quantity": name, "value": float(v)} for name, v in quantities.items()]
         return rows
+
+    @torch.no_grad()
+    def task_in_z(self) -> np.ndarray:
+        """(tasks,): how often a linear rule tells the task from z alone, on retrieval batches not seen before.
+
+        z is averaged over the same states for all tasks, so that nothing but the retrieval batch differs. The rule
+        (linear discriminants: the nearest task mean, in units of the spread within tasks) is made from three quarters
+        of the batches.
+        """
+        n = len(self.tasks)
+        starts, _ = VectorGridroboman(self.tasks).reset(options={"boards": random_boards(n, self.rng)})
+        states = torch.from_numpy(starts)[None].expand(n, n, -1)
+        told = torch.arange(n)[:, None].expand(n, n)
+        z = []
+        for _ in range(READINGS):
+            retrieved = self.memory.sample(np.arange(n), self.rng).summarise(self.network)
+            z.append(self.network(states, told, retrieved)[1].z.mean(1).flatten(1).double().numpy())
+        known, new = np.split(np.stack(z), [3 * READINGS // 4])  # (readings, tasks, n_f * d_m)
+        means = known.mean(0)
+        spread = (known - means).reshape(-1, means.shape[1])
+        within = spread.T @ spread / len(spread)
+        whiten = np.linalg.cholesky(np.linalg.inv(within + (1e-6 * np.trace(within) + 1e-12) * np.eye(len(within))))
+        distance = ((new @ whiten)[:, :, None] - means @ whiten) ** 2
+        return (distance.sum(-1).argmin(-1) == np.arange(n)).mean(0)
 
     @torch.no_grad()
     def gallery(self) -> dict[str, Any]:

@@ -36,7 +36,14 @@ def make_dataset(scale: Scale, dataset: Dataset) -> Path:
 
         noise = tuple(settings.noise_percent)
         with Progress(settings.episodes, unit="episodes") as progress:
-            generate_planner(task_named(dataset.task), settings.episodes, settings.seed, folder, noise, lambda done, _: progress.step(done))
+            generate_planner(
+                task_named(dataset.task),
+                settings.episodes,
+                settings.seed,
+                folder,
+                noise,
+                lambda done, _: progress.step(done),
+            )
     else:
         from rarl.trajectories.online_dqn import generate_dqn
 

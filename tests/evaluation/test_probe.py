@@ -12,11 +12,14 @@ import tiny_project
 import torch
 
 from rarl.config import Scale
+from rarl.envs.gridroboman.tasks import ACTIONS
 from rarl.envs.gridroboman.vector import random_boards
 from rarl.errors import RarlError
-from rarl.evaluation import probe as module
-from rarl.evaluation.probe import Probe, load_network, probe_run
+from rarl.evaluation import board_probe as module
+from rarl.evaluation.board_probe import BoardProbe
+from rarl.evaluation.probe import probe_run
 from rarl.evaluation.rollouts import roll_out
+from rarl.evaluation.trained import final_network
 from rarl.training.offline import train_run
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -50,7 +53,7 @@ def rows_of(path):
 
 def test_the_trained_network_is_loaded(trained):
     scale, run = trained
-    network = load_network(scale, run)
+    network = final_network(scale, run, len(ACTIONS))
     assert not any(p.requires_grad for p in network.parameters())
     fresh = tiny_project.learner_of(scale.root, "ra-dqn").network
     assert network.state_dict().keys() == fresh.state_dict().keys()
@@ -84,7 +87,7 @@ def test_attention_has_its_format(written, trained):
     columns, rows = rows_of(written / "attention.csv")
     assert columns == ["task", "quantity", "value"]
     values = {(row["task"], row["quantity"]): float(row["value"]) for row in rows}
-    quantities = {"goal_state_mass", "goal_state_share", "entropy", "effective_states", "kl"}
+    quantities = {"goal_state_mass", "goal_state_share", "entropy", "effective_states", "kl", "task_named"}
     assert values.keys() == {(task, quantity) for task in trained[1].tasks for quantity in quantities}
     assert len(rows) == len(values)
     k_states = trained[1].settings.agent.retrieval.k_states
@@ -98,7 +101,7 @@ def test_attention_has_its_format(written, trained):
 
 def test_attention_is_measured_on_what_is_retrieved(trained, monkeypatch):
     """With attention replaced by a known one, mass, entropy and share are those of the batch."""
-    probe = Probe(*trained)
+    probe = BoardProbe(*trained)
     batches = []
     sample = probe.memory.sample
     probe.memory.sample = lambda *a, **k: batches.append(sample(*a, **k)) or batches[-1]
@@ -119,6 +122,17 @@ def test_attention_is_measured_on_what_is_retrieved(trained, monkeypatch):
         assert values[task, "effective_states"] == pytest.approx(np.exp(entropy))
         assert values[task, "goal_state_share"] == pytest.approx((r > 0).mean())
         assert values[task, "goal_state_mass"] == pytest.approx(0.75 * (r[0] > 0) + 0.25 * (r[3] > 0))
+
+
+def test_the_task_is_in_z_only_if_it_is_in_what_is_retrieved(trained):
+    probe = BoardProbe(*trained)
+    own = probe.task_in_z()
+    assert own.shape == (len(trained[1].tasks),)
+    sample = probe.memory.sample
+    probe.memory.sample = lambda tasks, rng: sample(tasks, rng, given=np.zeros(len(tasks), dtype=int))
+    alike = probe.task_in_z()
+    assert abs(alike.mean() - 0.1) < 0.15  # a guess among ten
+    assert own.mean() > alike.mean() + 0.2
 
 
 def test_the_gallery_has_its_format(written, trained):
@@ -167,7 +181,7 @@ def test_the_gallery_shows_what_is_in_the_dataset(written, trained):
 
 def test_the_gallery_leaves_out_weights_that_round_to_nothing(trained):
     """A sharp attention gives a state a weight of a millionth, which would be written as 0."""
-    probe = Probe(*trained)
+    probe = BoardProbe(*trained)
     with torch.no_grad():
         probe.network.retrieval.query[-1].weight.mul_(300)
         probe.network.retrieval.query[-1].bias.mul_(300)
@@ -195,22 +209,22 @@ def test_episodes_of_the_gallery_replay(written):
 def test_own_is_what_an_evaluation_does(trained):
     """The same roll-out, by hand: own datasets, four batches per task, five episodes each."""
     scale, run = trained
-    rows = [row for row in Probe(scale, run).interventions() if row["intervention"] == "own"]
-    probe = Probe(scale, run)
+    rows = [row for row in BoardProbe(scale, run).interventions() if row["intervention"] == "own"]
+    probe = BoardProbe(scale, run)
     s = run.settings.evaluation
     rng = np.random.default_rng([run.settings.seed, s.board_seed, 1])
     boards = random_boards(200, rng)
     groups = np.repeat(np.arange(10), 4)
-    retrieved = probe.memory.sample(groups, rng).summarise(load_network(scale, run))
+    retrieved = probe.memory.sample(groups, rng).summarise(final_network(scale, run, len(ACTIONS)))
     tasks = [probe.tasks[i] for i in groups]
-    played = roll_out(load_network(scale, run), tasks, groups, 5, retrieved, rng, s.epsilon, boards)
+    played = roll_out(final_network(scale, run, len(ACTIONS)), tasks, groups, 5, retrieved, rng, s.epsilon, boards)
     expected = played.returns.reshape(10, 20).mean(1)
     assert [row["return_mean"] for row in rows] == pytest.approx(expected.tolist())
 
 
 def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     scale, run = trained
-    probe = Probe(scale, run)
+    probe = BoardProbe(scale, run)
     calls, originals = [], []
     sample, roll = probe.memory.sample, module.roll_out
 
@@ -265,7 +279,7 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
 def test_retrieval_matters_to_the_network(trained):
     """The same boards with and without retrieval: other values."""
     scale, run = trained
-    probe = Probe(scale, run)
+    probe = BoardProbe(scale, run)
     batch = probe.memory.sample(np.arange(10), np.random.default_rng(0))
     x, task = batch.x[:, 0], batch.task[:, None].expand(10, batch.x.shape[2])
     with torch.no_grad():
@@ -285,7 +299,7 @@ def test_who_retrieves_nothing_cannot_be_probed(tiny_root, variant):
     scale = Scale("tiny", tiny_root)
     run = scale.runs[f"gridroboman/10-tasks/{variant}/seed-0"]
     with pytest.raises(RarlError, match=f"{variant}/seed-0.*retrieves nothing"):
-        Probe(scale, run)
+        BoardProbe(scale, run)
 
 
 def test_a_run_without_a_checkpoint_is_named(tiny_root):
@@ -293,4 +307,4 @@ def test_a_run_without_a_checkpoint_is_named(tiny_root):
     with pytest.raises(
         RarlError, match=r"checkpoint\.pt: no checkpoint; train the run first \(`rarl train --scale tiny"
     ):
-        Probe(scale, scale.runs[RUN])
+        BoardProbe(scale, scale.runs[RUN])

@@ -128,7 +128,9 @@ def test_rdqn_learns_a_level(tiny_babyai_root, tmp_path):
     """Random actions reach the red ball in a fifth of the episodes."""
     shutil.copytree(tiny_babyai_root / "config", tmp_path / "config")
     scale = {
-        "datasets": {"babyai": [{"source": "bot", "tasks": ["GoToRedBallGrey"], "episodes": 200, "noise_percent": [0, 50]}]},
+        "datasets": {
+            "babyai": [{"source": "bot", "tasks": ["GoToRedBallGrey"], "episodes": 200, "noise_percent": [0, 50]}]
+        },
         "experiments": {
             "babyai": {
                 "settings": {
@@ -142,9 +144,7 @@ def test_rdqn_learns_a_level(tiny_babyai_root, tmp_path):
                     },
                     "evaluation": {"every_updates": 150, "episodes_per_task": 30},
                 },
-                "task_sets": {
-                    tiny_babyai.TASK_SET: {"tasks": ["GoToRedBallGrey"], "settings": {"episodes": 200}}
-                },
+                "task_sets": {tiny_babyai.TASK_SET: {"tasks": ["GoToRedBallGrey"], "settings": {"episodes": 200}}},
             }
         },
     }
@@ -176,10 +176,14 @@ def test_a_run_and_what_is_seen_in_it(tiny_babyai_root, tmp_path, variant):
     assert kinds == ({"own"} if variant == "rdqn" else {"own", "removed", "shuffled", "others"})
     values = {
         (task, quantity): float(value)
-        for task, quantity, value in (line.split(",") for line in (folder / "attention.csv").read_text().splitlines()[1:])
+        for task, quantity, value in (
+            line.split(",") for line in (folder / "attention.csv").read_text().splitlines()[1:]
+        )
     }
     if variant == "own":
-        assert all(values[level, "other_share"] == values[level, "other_candidates"] == 0 for level in tiny_babyai.LEVELS)
+        assert all(
+            values[level, "other_share"] == values[level, "other_candidates"] == 0 for level in tiny_babyai.LEVELS
+        )
     if variant == "all":
         assert all(0 < values[level, "other_share"] < 1 for level in tiny_babyai.LEVELS)
         assert sum(1 - values[level, "other_candidates"] for level in tiny_babyai.LEVELS) == pytest.approx(1)

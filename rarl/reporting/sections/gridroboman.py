@@ -50,6 +50,7 @@ def build(sheet: Sheet) -> None:
         _tasks(sheet)
         _controls(sheet)
         _probes(sheet)
+        _missing(sheet)
         _gallery(sheet)
         cost.write(sheet, EXPERIMENT, _variants(sheet), draw.BASELINE, draw.look)
 
@@ -247,6 +248,19 @@ def _probes(sheet: Sheet) -> None:
     sheet.table(["Agent", "Quantity (mean over tasks)", "Seeds", "Value"], rows, "llrr")
 
 
+def _missing(sheet: Sheet) -> None:
+    """What stands between the retrieval agent and the oracle, one candidate cause per row."""
+    rows = [row for row in probes.candidate_causes(sheet.results, sheet.settings) if row is not None]
+    if not rows:
+        return
+    sheet.heading("What is missing")
+    sheet.text(
+        "Between the retrieval agent and the oracle, which differ only in where z comes from, lies a gap. "
+        "Each row is one thing that could be missing, and what was measured about it."
+    )
+    sheet.table(["Could it be that …", "Measured", "Seeds", "Value"], rows, "llrr")
+
+
 def _gallery(sheet: Sheet) -> None:
     results = sheet.results
     run = gallery.representative_run(results, probes.PROBED)
@@ -264,9 +278,8 @@ def _gallery(sheet: Sheet) -> None:
     if not episodes:
         sheet.text("The gallery holds no episode.")
         return
-    sheet.text(
-        f"Run shown: {run}, the seed with the median score. Recorded by this rule: {content['rule'] or 'not stated'}."
-    )
+    rule = (content["rule"] or "not stated").rstrip(".")
+    sheet.text(f"Run shown: {run}, the seed with the median score. Recorded by this rule: {rule}.")
     sheet.text(
         f"Strip: of the {tables.plural(len(episodes), 'recorded episode')}, the one with the median return. "
         f"{pictures.STEP_RULE} "

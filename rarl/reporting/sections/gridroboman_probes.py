@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from rarl.envs.gridroboman.tasks import FAMILIES, TASKS
-from rarl.reporting import figures
+from rarl.reporting import figures, tables
+from rarl.reporting.claims import Settings
 from rarl.reporting.figures import FAINT, INK, PALETTE, Look
 from rarl.reporting.results import Results
 from rarl.reporting.scores import intervention_scores
-from rarl.reporting.sections.gridroboman_measures import ALL_TASKS, EXPERIMENT, intervention_table, seed_scores
-from rarl.reporting.statistics import t_interval
+from rarl.reporting.sections.gridroboman_measures import ALL_TASKS, EXPERIMENT, LABELS, intervention_table, seed_scores
+from rarl.reporting.statistics import Interval, t_interval, welch_interval
 
 PROBED = "ra-dqn-hidden"
 INTERVENTIONS = {
@@ -122,3 +124,76 @@ def goal_attention(results: Results) -> Figure | None:
     axes.set_xlabel("retrieved states at which the task's condition holds")
     figure.legend(loc="outside upper center", ncols=2)
     return figure
+
+
+def candidate_causes(results: Results, settings: Settings) -> list[list[Any] | None]:
+    """Rows (question, what was measured, seeds, value) on the gap to the oracle; None where nothing was measured."""
+    seen = attention_table(results)
+    seen = seen[seen["variant"] == PROBED] if len(seen) else seen
+
+    def of_probe(quantity: str, question: str, measured: str) -> list[Any] | None:
+        values = seen["value"][seen["quantity"] == quantity] if len(seen) else []
+        return _row(question, measured, t_interval(values, settings.level)) if len(values) else None
+
+    def difference(a: str, b: str, question: str, measured: str) -> list[Any] | None:
+        scores = [list(seed_scores(results, ALL_TASKS, variant).values()) for variant in (a, b)]
+        if not all(scores):
+            return None
+        return _row(question, measured, welch_interval(*scores, settings.level), signed=True)
+
+    def _row(question: str, measured: str, value: Interval, signed: bool = False) -> list[Any]:
+        return [question, measured, tables.seeds(value.n), tables.interval(value, signed=signed)]
+
+    return [
+        of_probe(
+            "task_named",
+            "… what is retrieved does not tell the task?",
+            "share of fresh retrieval batches whose task a linear rule names from z alone",
+        ),
+        of_probe(
+            "goal_state_share",
+            "… the wrong trajectories are chosen?",
+            "share of retrieved states at which the task's condition holds",
+        ),
+        of_probe(
+            "goal_state_mass",
+            "… attention looks at the wrong states?",
+            "attention on those states (the share above is what looking everywhere gives)",
+        ),
+        of_probe(
+            "effective_states",
+            "… attention chooses too much?",
+            "number of states over which attention spreads",
+        ),
+        difference(
+            "same-batch",
+            PROBED,
+            "… what is read varies too much from batch to batch?",
+            "gain in normalised return if the batch of each task is never redrawn",
+        ),
+        difference(
+            "oracle",
+            "same-batch",
+            "… z is learned too slowly, or in a form that is hard to act on?",
+            "what the oracle gains beyond that: its z is free to be whatever helps, and learns at the full rate",
+        ),
+        *(_late_gain(results, settings, variant, _row) for variant in (PROBED, "oracle")),
+    ]
+
+
+def _late_gain(results: Results, settings: Settings, variant: str, row) -> list[Any] | None:
+    """How much of the last return came in the last quarter of the updates."""
+    frame = results.select(results.evaluations, EXPERIMENT, ALL_TASKS, variant)
+    if frame.empty:
+        return None
+    curve = frame.groupby(["seed", "update"])["return_mean"].mean().unstack("update")
+    before = [update for update in curve.columns if update <= 0.75 * curve.columns[-1]]
+    if not before:
+        return None
+    gain = (curve.iloc[:, -1] - curve[before[-1]]) / curve.iloc[:, -1]
+    label = LABELS.get(variant, variant)
+    return row(
+        f"… there were too few updates? ({label})",
+        "share of the last return that was gained in the last quarter of the updates",
+        t_interval(gain, settings.level),
+    )
