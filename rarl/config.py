@@ -47,7 +47,8 @@ Variants = Annotated[list[str], AfterValidator(_once)]
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_once), AfterValidator(_reported)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Environment = Literal["gridroboman", "babyai"]
-Source = Literal["planner", "dqn", "bot", "agent"]
+Source = Literal["planner", "dqn", "bot"]
+SOURCES = {"gridroboman": ("planner", "dqn"), "babyai": ("bot",)}
 
 
 class Settings(BaseModel):
@@ -173,7 +174,7 @@ class DatasetSettings(Settings):
     noise_percent: list[Percent] = Field(
         [0, 10, 25, 50, 100], description="sources planner and bot: one of these per episode"
     )
-    environment_steps: int | None = Field(None, ge=1, description="sources dqn and agent: steps per task")
+    environment_steps: int | None = Field(None, ge=1, description="source dqn: steps per task")
 
     @model_validator(mode="after")
     def _size(self) -> DatasetSettings:
@@ -202,6 +203,20 @@ class RunSettings(Settings):
     agent: AgentSettings
     learning: LearningSettings
     evaluation: EvaluationSettings
+
+    @model_validator(mode="after")
+    def _agent_fits_environment(self) -> RunSettings:
+        agent, recurrent = self.agent, self.environment == "babyai"
+        if (agent.core == "gru") != recurrent:
+            needed = "gru" if recurrent else "none"
+            raise ValueError(f"agent.core = {agent.core!r}: {self.environment} needs {needed!r}")
+        if (agent.encoder == "babyai") != recurrent:
+            raise ValueError(f"agent.encoder = {agent.encoder!r} does not read the observations of {self.environment}")
+        if agent.retrieval.source == "all" and not recurrent:
+            raise ValueError(f"agent.retrieval.source = 'all' is not for {self.environment}: use 'own' or 'random'")
+        if agent.kind == "oracle" and recurrent:
+            raise ValueError("agent.kind = 'oracle' has no recurrent form")
+        return self
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -424,7 +439,9 @@ class Scale:
         chosen = at_scale.task_sets.get(task_set)
         place = f"{self._path}: experiments.{experiment}.task_sets.{task_set}"
         tasks = chosen.tasks if chosen else None
-        if tasks is None and isinstance(task_set, int):
+        if tasks is None:
+            if not isinstance(task_set, int):
+                raise RarlError(f"{place}: a set that is not named by its size needs the key 'tasks'")
             tasks = task_set
         value = merge(settings.base, at_scale.settings)
         value = merge(value, chosen.settings if chosen else {})
@@ -444,7 +461,12 @@ class Scale:
     def _datasets(self) -> Iterator[Dataset]:
         for environment, kinds in self.settings.datasets.items():
             known = TASK_NAMES[environment]
-            for kind in kinds:
+            for i, kind in enumerate(kinds):
+                if kind.source not in SOURCES[environment]:
+                    sources = " or ".join(map(repr, SOURCES[environment]))
+                    raise RarlError(
+                        f"{self._path}: datasets.{environment}.{i}.source: must be {sources}, got {kind.source!r}"
+                    )
                 for task in known if kind.tasks == "all" else kind.tasks:
                     if task not in known:
                         raise RarlError(

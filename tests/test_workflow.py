@@ -21,7 +21,9 @@ def smoke() -> Scale:
 
 
 def test_the_smoke_scale_has_every_variant_and_source(smoke: Scale) -> None:
-    assert {run.settings.variant for run in smoke.runs.values()} == set(smoke.experiments["gridroboman"].variants)
+    for name, experiment in smoke.experiments.items():
+        runs = [run for run in smoke.runs.values() if run.settings.experiment == name]
+        assert {run.settings.variant for run in runs} == set(experiment.variants)
     assert {dataset.settings.source for dataset in smoke.datasets.values()} == set(workflow.DATASET_FILES)
 
 
@@ -35,7 +37,12 @@ def test_only_the_scale_can_be_set() -> None:
 def test_the_preview_needs_the_first_seed_of_the_largest_task_set(smoke: Scale) -> None:
     runs = workflow.preview_runs(smoke)
     assert runs == [
-        f"gridroboman/30-tasks/{v}/seed-0" for v in smoke.settings.experiments["gridroboman"].task_sets[30].variants
+        f"{experiment}/{name}/{variant}/seed-0"
+        for experiment, key, name in (
+            ("gridroboman", 30, "30-tasks"),
+            ("babyai", "2-levels-24-episodes", "2-levels-24-episodes"),
+        )
+        for variant in smoke.settings.experiments[experiment].task_sets[key].variants
     ]
 
 

@@ -15,20 +15,19 @@ TASK_NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def tasks_of_set(environment: str, tasks: int | Sequence[str] | None, where: str) -> list[str]:
+def tasks_of_set(environment: str, tasks: int | Sequence[str], where: str) -> list[str]:
     """The names of the tasks of a task set.
 
     Args:
       environment: whose.
-      tasks: their names; on Gridroboman also how many of the paper's nested sets of 10, 20 and 30; None: all.
+      tasks: their names; on Gridroboman also how many of the paper's nested sets of 10, 20 and 30.
       where: place in the configuration, for errors.
     """
     known = TASK_NAMES[environment]
-    if tasks is None:
-        return list(known)
     if isinstance(tasks, int):
         if environment != "gridroboman" or tasks not in TASK_SETS:
-            sizes = ", ".join(map(str, TASK_SETS))
+            *some, last = map(str, TASK_SETS)
+            sizes = f"{', '.join(some)} and {last}"
             raise RarlError(f"{where}: Gridroboman has task sets of {sizes} tasks; elsewhere list the tasks by name")
         return [task.name for task in TASK_SETS[tasks]]
     for name in tasks:

@@ -256,7 +256,7 @@ def test_retrieved_states_are_encoded_by_the_networks_own_encoder(tiny_root):
     """With the task told, the encoder of the retrieved states hears of the group's task too."""
     learner = tiny_project.learner_of(tiny_root, "ra-dqn-told")
     batch = learner.memory.sample(np.array([2]), np.random.default_rng(0))
-    told = type(batch)(**{**vars(batch), "task": torch.tensor([5])})
+    told = type(batch)(**{**vars(batch), "told": torch.full_like(batch.told, 5)})
     one, other = (b.summarise(learner.network).keys for b in (batch, told))
     assert not torch.allclose(one, other)
 

@@ -264,14 +264,14 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     assert moved > 40
     # Swapped: told and rewarded as the own task, given another's dataset.
     done = np.concatenate([call["ids"] for call in swaps])
-    given = np.concatenate([batch.given for batch in batches[3:]])
+    given = np.concatenate([batch.given[:, 0] for batch in batches[3:]])
     assert sorted(zip(done.tolist(), given.tolist(), strict=True)) == [
         (a, b) for a in range(10) for b in range(10) if a != b
     ]
     for call, batch in zip(swaps, batches[3:], strict=True):
         assert [task.name for task in call["tasks"]] == [run.tasks[i] for i in call["ids"]]
-        assert [task.name for task in call["also"]] == [run.tasks[i] for i in batch.given]
-        assert batch.task.tolist() == call["ids"].tolist()
+        assert [task.name for task in call["also"]] == [run.tasks[i] for i in batch.given[:, 0]]
+        assert batch.told[:, 0, 0].tolist() == call["ids"].tolist()
     kinds = [row["intervention"] for row in rows]
     assert kinds == ["own"] * 10 + ["removed"] * 10 + ["shuffled"] * 10 + ["swapped", "swapped-given"] * PAIRS
 
@@ -281,7 +281,7 @@ def test_retrieval_matters_to_the_network(trained):
     scale, run = trained
     probe = BoardProbe(scale, run)
     batch = probe.memory.sample(np.arange(10), np.random.default_rng(0))
-    x, task = batch.x[:, 0], batch.task[:, None].expand(10, batch.x.shape[2])
+    x, task = batch.x[:, 0], batch.told[:, 0].expand(10, batch.x.shape[2])
     with torch.no_grad():
         one, two = probe.network(x, task, batch.summarise(probe.network))[0], probe.network(x, task, None)[0]
     assert not torch.allclose(one, two)

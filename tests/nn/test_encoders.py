@@ -207,7 +207,7 @@ def test_the_mlp_is_the_papers():
     assert (out < 0).any()  # no activation at the end
 
 
-@pytest.mark.parametrize("name", list(ENCODERS))
+@pytest.mark.parametrize("name", ["relational", "mlp"])
 def test_states_are_normalised_from_the_start(name, legal_observations):
     torch.manual_seed(0)
     s = ENCODERS[name](64)(torch.from_numpy(legal_observations[:200]))

@@ -20,7 +20,7 @@ import torch
 from rarl import cli
 from rarl.config import Run, Scale, merge
 from rarl.envs.gridroboman.tasks import task_named, task_set
-from rarl.training import checkpoints, offline
+from rarl.training import checkpoints, transitions
 from rarl.training.transitions import TransitionLearner
 from rarl.trajectories.generate import generate_planner
 from rarl.trajectories.store import TrajectoryDataset
@@ -252,7 +252,7 @@ def test_values_of_retrieved_trajectories_count_every_step(tiny_root):
     (batch,) = batches
     assert seen["value"].shape == (10, 3, 5)
     for g in range(10):
-        dataset = learner.memory.samplers[batch.given[g]].dataset
+        dataset = learner.memory.samplers[batch.given[g, 0]].dataset
         for i in range(3):
             rewards = dataset.episode(int(batch.episodes[g, i])).rewards
             for j, step in enumerate(batch.steps[g, i]):
@@ -267,14 +267,14 @@ def test_values_of_retrieved_trajectories_count_every_step(tiny_root):
 def played(monkeypatch):
     """The arguments and episodes of every roll-out."""
     found = []
-    original = offline.roll_out
+    original = transitions.roll_out
 
     def spy(network, tasks, task_ids, episodes, *rest, **more):
         result = original(network, tasks, task_ids, episodes, *rest, **more)
         found.append({"tasks": tasks, "ids": np.asarray(task_ids), "episodes": episodes, "result": result})
         return result
 
-    monkeypatch.setattr(offline, "roll_out", spy)
+    monkeypatch.setattr(transitions, "roll_out", spy)
     return found
 
 

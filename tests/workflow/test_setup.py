@@ -105,7 +105,12 @@ def test_the_schemas_find_faults_deep_inside() -> None:
 
 @pytest.mark.parametrize(
     ("stage", "kinds"),
-    [("datasets", ["planner", "dqn"]), ("runs", ["train"]), ("probes", ["probe"]), ("report", ["report"])],
+    [
+        ("datasets", ["planner", "dqn", "bot"]),
+        ("runs", ["train-gridroboman", "train-babyai"]),
+        ("probes", ["probe-gridroboman", "probe-babyai"]),
+        ("report", ["report"]),
+    ],
 )
 def test_dvc_watches_all_code_of_a_stage(stage: str, kinds: list[str]) -> None:
     watched = yaml.safe_load((HERE / "dvc.yaml").read_text())["stages"][stage]["deps"]
