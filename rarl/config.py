@@ -140,6 +140,9 @@ class LearningSettings(Settings):
     n_step: int = Field(1, ge=1)
     huber_delta: float = Field(1.0, gt=0)
     double: bool = True
+    conservative: float = Field(
+        0.0, ge=0, description="weight of logsumexp Q - Q(a) (CQL), which holds Q of actions down that the data lacks"
+    )
     target_period_updates: int | None = Field(
         2500, ge=1, description="copy to the target network every so many updates"
     )

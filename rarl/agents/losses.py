@@ -48,6 +48,15 @@ def n_step_targets(r_t: Tensor, discount_t: Tensor, value_t: Tensor, mask: Tenso
     return target
 
 
+def conservative_loss(q: Tensor, a: Tensor) -> Tensor:
+    """logsumexp_b Q(s, b) - Q(s, a): small where the data's action stands out (CQL(H) of Kumar et al., 2020).
+
+    q (..., n_actions), a (...) int64 -> (...).
+    """
+    assert a.shape == q.shape[:-1]
+    return q.logsumexp(-1) - q.gather(-1, a[..., None]).squeeze(-1)
+
+
 def td_loss(q_tm1: Tensor, a_tm1: Tensor, target: Tensor, huber_delta: float) -> Tensor:
     """Huber loss per transition.
 

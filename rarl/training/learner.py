@@ -21,12 +21,20 @@ from rarl.trajectories.store import TrajectoryDataset
 class Losses:
     """What a learner step minimises.
 
-    td: scalar. kl: scalar or None without a retrieval process; weighted by the setting `bottleneck`. auxiliary: scalar
-    or None; weighted by the setting `auxiliary`. scalars: more to log.
+    td: scalar. conservative: scalar or None; weighted by the setting of its name. kl: scalar or None without a
+    retrieval process; weighted by the setting `bottleneck`. auxiliary: scalar or None; weighted by the setting
+    `auxiliary`. scalars: more to log.
     """
 
-    def __init__(self, td: Tensor, kl: Tensor | None, auxiliary: Tensor | None, scalars: Mapping[str, Tensor]):
-        self.td, self.kl, self.auxiliary, self.scalars = td, kl, auxiliary, scalars
+    def __init__(
+        self,
+        td: Tensor,
+        conservative: Tensor | None,
+        kl: Tensor | None,
+        auxiliary: Tensor | None,
+        scalars: Mapping[str, Tensor],
+    ):
+        self.td, self.conservative, self.kl, self.auxiliary, self.scalars = td, conservative, kl, auxiliary, scalars
 
 
 class ValueLearner(ABC):
@@ -100,6 +108,9 @@ class ValueLearner(ABC):
         losses = self._losses()
         loss = losses.td
         scalars = {"loss": loss.detach(), "td_loss": loss.detach(), **losses.scalars}
+        if losses.conservative is not None:
+            loss = loss + learning.conservative * losses.conservative
+            scalars |= {"conservative_loss": losses.conservative.detach(), "loss": loss.detach()}
         if losses.auxiliary is not None:
             loss = loss + retrieval.auxiliary * losses.auxiliary
             scalars |= {"auxiliary_loss": losses.auxiliary.detach(), "loss": loss.detach()}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rarl.agents.losses import n_step_targets, td_loss
+from rarl.agents.losses import conservative_loss, n_step_targets, td_loss
 from rarl.config import Run
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.vector import ACTIONS
@@ -79,6 +79,9 @@ class SequenceLearner(ValueLearner):
         weight = learn.to(targets.dtype)
         q_t = online.q[:, :, :-1]
         td = (td_loss(q_t, a_t, targets, learning.huber_delta) * weight).sum() / weight.sum()
+        conservative = None
+        if learning.conservative > 0:
+            conservative = (conservative_loss(q_t, a_t) * weight).sum() / weight.sum()
         auxiliary = None
         if self.auxiliary is not None:
             auxiliary = self.auxiliary(retrieved.h, retrieved.b, memory.a, memory.r, memory.value, memory.mask)
@@ -87,7 +90,7 @@ class SequenceLearner(ValueLearner):
             real = torch.cat([mask, mask[..., -1:]], dim=-1).to(targets.dtype)
             kl = self._kl(online.p, online.r, real)
         q_mean = (q_t.detach().mean(-1) * weight).sum() / weight.sum()
-        return Losses(td, kl, auxiliary, {"q_mean": q_mean})
+        return Losses(td, conservative, kl, auxiliary, {"q_mean": q_mean})
 
     def evaluate(self) -> list[dict[str, Any]]:
         """Episodes of every level, from starts that are the same at every evaluation of a run and for every agent."""

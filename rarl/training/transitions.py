@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rarl.agents.losses import q_learning_target, td_loss
+from rarl.agents.losses import conservative_loss, q_learning_target, td_loss
 from rarl.config import Run
 from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import random_boards
@@ -59,11 +59,12 @@ class TransitionLearner(ValueLearner):
             target = q_learning_target(r_t, discount_t, q_t_target, q_t_online)
         q_tm1, step = self.network(x_tm1, task, retrieved, sample=s.agent.retrieval.bottleneck > 0)
         td = td_loss(q_tm1, a_tm1, target, learning.huber_delta).mean()
+        conservative = conservative_loss(q_tm1, a_tm1).mean() if learning.conservative > 0 else None
         auxiliary = None
         if self.auxiliary is not None:
             auxiliary = self.auxiliary(retrieved.h, retrieved.b, memory.a, memory.r, memory.value, memory.mask)
         kl = self._kl(step.p, step.r) if step is not None else None
-        return Losses(td, kl, auxiliary, {"q_mean": q_tm1.detach().mean()})
+        return Losses(td, conservative, kl, auxiliary, {"q_mean": q_tm1.detach().mean()})
 
     def evaluate(self) -> list[dict[str, Any]]:
         """Greedy episodes of every task on boards that are the same at every evaluation of this run."""

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rarl.agents.losses import n_step_targets, q_learning_target, td_loss
+from rarl.agents.losses import conservative_loss, n_step_targets, q_learning_target, td_loss
 from rarl.nn.auxiliary import AuxiliaryLosses, discounted_returns, two_hot
 from rarl.nn.fusion import FUSIONS, FilmFusion
 from rarl.nn.retrieval import SlotReadout
@@ -53,6 +53,12 @@ def test_n_step_targets_against_a_loop(n):
                 total += weight * r[row, k]
                 weight *= discount[row, k]
             torch.testing.assert_close(found[row, t], total + weight * value[row, k])
+
+
+def test_conservative_loss_by_hand():
+    q = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, -9.0]])
+    found = conservative_loss(q, torch.tensor([1, 0]))
+    torch.testing.assert_close(found, torch.tensor([math.log(3.0), math.log(1 + math.exp(-9) + math.exp(-18))]))
 
 
 def test_targets_carry_no_gradient():
