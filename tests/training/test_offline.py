@@ -417,6 +417,19 @@ def test_who_knows_the_task_does_both(tiny_root, touching):
     assert knowing > blind + 4
 
 
+def test_retrieval_tells_hidden_tasks_apart(tiny_root, touching):
+    """The whole of it: what is retrieved says which of two tasks is in play, and the agent acts on it."""
+    tasks = ["touch red", "touch blue"]
+    changes = {
+        "updates": 700,
+        "agent": {"retrieval": {"bottleneck": 0.0, "n_traj": 16}},
+        "learning": {"retrieval_rate": 0.1},
+    }
+    _, blind, _ = learn(tiny_root, touching, "dqn", tasks)
+    _, knowing, _ = learn(tiny_root, touching, "ra-dqn", tasks, changes)
+    assert knowing > blind + 3  # 23 against 17
+
+
 # -------------------------------------------------------------------------------------------- runs, by the command line
 
 
