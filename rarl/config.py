@@ -304,7 +304,19 @@ def _validate(model: type[Settings], value: Any, where: str) -> Any:
         if first["type"] == "missing":
             raise RarlError(f"{where}: key {key!r} is missing") from None
         message = first["msg"].removeprefix("Value error, ")
-        raise RarlError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {first['input']!r:.80}") from None
+        hint = _number_hint(first["input"])
+        raise RarlError(
+            f"{where}: {key}: {message[0].lower() + message[1:]}, got {first['input']!r:.80}{hint}"
+        ) from None
+
+
+def _number_hint(value: Any) -> str:
+    """YAML 1.1 reads 3e-4 as text, which nobody expects."""
+    try:
+        number = float(value) if isinstance(value, str) and "e" in value.lower() else None
+    except ValueError:
+        number = None
+    return "" if number is None else f" (YAML reads this as text; write {number:f}".rstrip("0") + ")"
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

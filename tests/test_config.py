@@ -70,6 +70,7 @@ SCALE_FAULTS = [
     (IN + "settings.updates", "10", ["tiny.yaml", "updates", "integer", "'10'"]),
     (IN + "settings.updates", True, ["tiny.yaml", "updates", "integer", "True"]),
     (IN + "settings.learning", {"learning_rate": "fast"}, ["learning.learning_rate", "number", "'fast'"]),
+    (IN + "settings.learning", {"learning_rate": "3e-4"}, ["learning.learning_rate", "number", "write 0.0003)"]),
     (IN + "settings.agent", 5, ["tiny.yaml", "agent", "5"]),
     (IN + "task_sets", {"ten": {"variants": ["dqn"]}}, ["tiny.yaml", "task_sets.ten", "'tasks'"]),
     # missing
