@@ -8,8 +8,19 @@ from torch import Tensor
 
 
 @torch.no_grad()
+def greedy_value(q_target: Tensor, q_online: Tensor | None = None) -> Tensor:
+    """Q_target(s, a*), with a* greedy for the online network (double Q-learning) or, without one, for the target.
+
+    q_target, q_online (..., n_actions) -> (...).
+    """
+    chooser = q_target if q_online is None else q_online
+    assert q_target.shape == chooser.shape
+    return q_target.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
+
+
+@torch.no_grad()
 def q_learning_target(r_t: Tensor, discount_t: Tensor, q_t_target: Tensor, q_t_online: Tensor | None = None) -> Tensor:
-    """r_t + discount_t Q_target(s_t, a*), with a* greedy for the online network (double) or for the target network.
+    """r_t + discount_t Q_target(s_t, a*), with a* as in `greedy_value`.
 
     Args:
       r_t: (...), rewards (already summed for n steps).
@@ -17,10 +28,8 @@ def q_learning_target(r_t: Tensor, discount_t: Tensor, q_t_target: Tensor, q_t_o
       q_t_target: (..., n_actions), target network at s_t.
       q_t_online: (..., n_actions), online network at s_t for double Q-learning, or None.
     """
-    chooser = q_t_target if q_t_online is None else q_t_online
-    assert r_t.shape == discount_t.shape == q_t_target.shape[:-1] == chooser.shape[:-1]
-    value = q_t_target.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
-    return r_t + discount_t * value
+    assert r_t.shape == discount_t.shape == q_t_target.shape[:-1]
+    return r_t + discount_t * greedy_value(q_t_target, q_t_online)
 
 
 @torch.no_grad()
@@ -46,6 +55,12 @@ def n_step_targets(r_t: Tensor, discount_t: Tensor, value_t: Tensor, mask: Tenso
         longer = r_t[..., :-1] + discount_t[..., :-1] * target[..., 1:]
         target = torch.cat([torch.where(mask[..., 1:], longer, one_step[..., :-1]), one_step[..., -1:]], dim=-1)
     return target
+
+
+def weighted_mean(value: Tensor, weight: Tensor) -> Tensor:
+    """Mean of value (...) under weights (...), which are bool or not negative; a scalar."""
+    weight = weight.to(value.dtype)
+    return (value * weight).sum() / weight.sum()
 
 
 def conservative_loss(q: Tensor, a: Tensor) -> Tensor:

@@ -101,11 +101,11 @@ class Memory:
         """A retrieval batch for each group.
 
         Args:
-          tasks: (G,) task ids of the groups; with `pooled` the one group's are those that are drawn from.
+          tasks: (G,) int64, task ids of the groups; with `pooled` the one group's are those that are drawn from.
           rng: source of randomness.
           given: (G,) whose datasets are drawn from; None follows the setting `source`.
         """
-        s, tasks = self.settings, np.asarray(tasks, dtype=np.int64)
+        s = self.settings
         if given is None:
             given = rng.integers(len(self.samplers), size=len(tasks)) if s.source == "random" else tasks
         best = s.k_traj if s.select_by == "return" else None
@@ -132,7 +132,7 @@ class Memory:
             torch.from_numpy(_stack(looks, "values")),
             None if mask.all() else torch.from_numpy(mask),
             told,
-            np.repeat(np.asarray(given)[:, None], len(drawn[0]), axis=1),
+            np.repeat(given[:, None], len(drawn[0]), axis=1),
             np.stack(drawn),
             _stack(looks, "steps"),
         )

@@ -13,37 +13,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.agents.memory import RetrievalBatch
 from rarl.config import Run, Scale
 from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
 from rarl.envs.gridroboman.vector import Boards, VectorGridroboman, random_boards
 from rarl.errors import RarlError
 from rarl.evaluation.rollouts import Episodes, roll_out
-from rarl.evaluation.trained import final_network, shuffled
-from rarl.training.offline import open_datasets
+from rarl.evaluation.trained import Candidate, Probe, shuffled
 
 EPISODES = 20  # per task and intervention
 SWAP_EPISODES = 4  # per pair of tasks
 READINGS = 40  # retrieval batches per task, from which it is told whether z names the task
-SHOWN = 6  # retrieved states per step in the gallery
 GALLERY_RULE = (
     "The tasks at the lower quartile, the median and the upper quartile of this run's mean returns; "
     "of each, the episode of median return among those evaluated."
 )
 
 
-class BoardProbe:
-    """Measurements on one run."""
+class BoardProbe(Probe):
+    """Measurements on one run of an agent that retrieves."""
 
     def __init__(self, scale: Scale, run: Run):
-        s = run.settings
         if not run.retrieves:
-            raise RarlError(f"{run.id}: agent {s.agent.kind!r} retrieves nothing; there is nothing to probe")
-        torch.set_num_threads(s.threads)
-        self.run, self.tasks = run, [task_named(name) for name in run.tasks]
-        self.network = final_network(scale, run, len(ACTIONS))
-        self.memory = Memory(open_datasets(scale, run), s.agent.retrieval, seed=s.seed)
-        self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, 1])
+            raise RarlError(f"{run.id}: agent {run.settings.agent.kind!r} retrieves nothing; there is nothing to probe")
+        self.tasks = [task_named(name) for name in run.tasks]
+        super().__init__(scale, run, run.tasks, len(ACTIONS), stream=1)
 
     def play(
         self,
@@ -71,7 +65,7 @@ class BoardProbe:
             if name == "shuffled":
                 batch = shuffled(batch, self.rng)
             returns = self.play(groups, batch, EPISODES // blocks, boards).returns.reshape(n, -1)
-            rows += [_row(name, task, task, returns[i]) for i, task in enumerate(self.tasks)]
+            rows += [self.intervention_row(name, task, task, returns[i]) for i, task in enumerate(self.names)]
         done, given = (grid.ravel() for grid in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))
         done, given = done[done != given], given[done != given]
         for part in np.array_split(np.arange(len(done)), max(len(done) // 150, 1)):
@@ -80,8 +74,11 @@ class BoardProbe:
             returns = episodes.returns.reshape(len(part), -1)
             others = episodes.also.sum(axis=1).reshape(len(part), -1)
             for row, pair in enumerate(part):
-                task, other = self.tasks[done[pair]], self.tasks[given[pair]]
-                rows += [_row("swapped", task, other, returns[row]), _row("swapped-given", task, other, others[row])]
+                task, other = self.names[done[pair]], self.names[given[pair]]
+                rows += [
+                    self.intervention_row("swapped", task, other, returns[row]),
+                    self.intervention_row("swapped-given", task, other, others[row]),
+                ]
         return rows
 
     @torch.no_grad()
@@ -155,39 +152,22 @@ class BoardProbe:
             shown.append(self._episode(i, chosen, episodes, batch, weights))
         return {"run": self.run.id, "rule": GALLERY_RULE, "episodes": shown}
 
+    def _state(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
+        return {"observation": batch.x[candidate.group, candidate.trajectory, candidate.look].tolist()}
+
     def _episode(
         self, i: int, chosen: int, episodes: Episodes, batch: RetrievalBatch, weights: np.ndarray
     ) -> dict[str, Any]:
-        length = batch.steps.shape[-1]
-        dataset = self.memory.samplers[batch.given[i, 0]].dataset
-        steps = []
-        for t in range(weights.shape[0]):
-            best = np.argsort(-weights[t], kind="stable")[:SHOWN]
-            retrieved = []
-            for index in best:
-                weight = round(float(weights[t, index]), 5)
-                if weight == 0:
-                    break
-                trajectory, j = divmod(int(index), length)
-                retrieved.append(
-                    {
-                        "weight": weight,
-                        "task": self.tasks[batch.given[i, 0]].name,
-                        "return": float(dataset.returns[batch.episodes[i, trajectory]]),
-                        "step": int(batch.steps[i, trajectory, j]),
-                        "observation": batch.x[i, trajectory, j].tolist(),
-                        "rewarded": bool(batch.r[i, trajectory, j] > 0),
-                    }
-                )
-            steps.append(
-                {
-                    "t": t,
-                    "observation": episodes.observations[chosen, t].tolist(),
-                    "action": int(episodes.actions[chosen, t]),
-                    "reward": float(episodes.rewards[chosen, t]),
-                    "retrieved": retrieved,
-                }
-            )
+        steps = [
+            {
+                "t": t,
+                "observation": episodes.observations[chosen, t].tolist(),
+                "action": int(episodes.actions[chosen, t]),
+                "reward": float(episodes.rewards[chosen, t]),
+                "retrieved": self.retrieved(i, alpha, batch),
+            }
+            for t, alpha in enumerate(weights)
+        ]
         return {
             "task": self.tasks[i].name,
             "return": float(episodes.returns[chosen]),
@@ -195,13 +175,3 @@ class BoardProbe:
             "steps": steps,
             "final_observation": episodes.observations[chosen, -1].tolist(),
         }
-
-
-def _row(intervention: str, task: Task, given: Task, returns: np.ndarray) -> dict[str, Any]:
-    return {
-        "intervention": intervention,
-        "task": task.name,
-        "given_task": given.name,
-        "episodes": len(returns),
-        "return_mean": float(returns.mean()),
-    }

@@ -12,21 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.agents.memory import RetrievalBatch
 from rarl.config import Run, Scale
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.missions import words
 from rarl.envs.babyai.vector import ACTIONS
 from rarl.envs.babyai.view import CELLS
 from rarl.evaluation.levels import LevelEpisodes, Watch, evaluation_seeds, roll_out_levels
-from rarl.evaluation.trained import final_network, shuffled
-from rarl.nn.bottleneck import gaussian_kl
+from rarl.evaluation.trained import Candidate, Probe, shuffled
 from rarl.nn.retrieval import Summaries
-from rarl.nn.value_network import RecurrentValueNetwork, Unrolled
-from rarl.training.offline import open_datasets
+from rarl.nn.value_network import Unrolled
 
 EPISODES = 24  # per level and intervention
-SHOWN = 6  # retrieved states per step in the gallery
 LONGEST_SHOWN = 80  # steps of an episode in the gallery
 RULE = (
     "Of all episodes evaluated, those at the lower quartile, the median and the upper quartile of the return; ties in "
@@ -34,20 +31,13 @@ RULE = (
 )
 
 
-class LevelProbe:
-    """Measurements on one run."""
+class LevelProbe(Probe):
+    """Measurements on one run, of an agent that retrieves or not."""
 
     def __init__(self, scale: Scale, run: Run):
         s = run.settings
-        torch.set_num_threads(s.threads)
-        self.run, self.levels = run, [level_named(name) for name in run.tasks]
-        self.network: RecurrentValueNetwork = final_network(scale, run, len(ACTIONS))
-        self.memory = (
-            Memory(open_datasets(scale, run), s.agent.retrieval, seed=s.seed, episodes=s.episodes)
-            if run.retrieves
-            else None
-        )
-        self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, 3])
+        self.levels = [level_named(name) for name in run.tasks]
+        super().__init__(scale, run, run.tasks, len(ACTIONS), stream=3)
         self.seeds = evaluation_seeds(self.levels, EPISODES, s.seed, s.evaluation.board_seed + 1)
 
     def _batch(self, given: np.ndarray | None = None) -> RetrievalBatch | None:
@@ -103,15 +93,8 @@ class LevelProbe:
 
     def _rows(self, intervention: str, episodes: LevelEpisodes) -> list[dict[str, Any]]:
         return [
-            {
-                "intervention": intervention,
-                "task": level.name,
-                "given_task": level.name,
-                "episodes": EPISODES,
-                "return_mean": float(episodes.returns[i].mean()),
-                "success_rate": float(episodes.success[i].mean()),
-            }
-            for i, level in enumerate(self.levels)
+            self.intervention_row(intervention, name, name, episodes.returns[i], episodes.success[i])
+            for i, name in enumerate(self.names)
         ]
 
     def attention(self) -> list[dict[str, Any]]:
@@ -133,7 +116,7 @@ class LevelProbe:
 
         def watch(step: Unrolled, active: np.ndarray) -> None:
             alpha = step.alpha[:, :, 0].mean(2).numpy()  # over slots: (groups, B, N)
-            kl = _kl(step).reshape(n, EPISODES)
+            kl = step.kl.numpy().reshape(n, EPISODES)
             entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1).reshape(n, EPISODES)
             alpha = alpha.reshape(n, EPISODES, -1)
             going = active.reshape(n, EPISODES)
@@ -184,6 +167,7 @@ class LevelProbe:
     ) -> dict[str, Any]:
         i, episode = divmod(index, EPISODES)
         length = min(int(episodes.lengths[i, episode]), LONGEST_SHOWN)
+        group = 0 if self.memory is not None and self.memory.pooled else i
         steps = []
         for t in range(length):
             steps.append(
@@ -191,7 +175,7 @@ class LevelProbe:
                     "t": t,
                     "action": int(episodes.actions[i, episode, t]),
                     "reward": float(episodes.rewards[i, episode, t]),
-                    "retrieved": [] if batch is None else self._retrieved(i, seen[t][index], batch),
+                    "retrieved": [] if batch is None else self.retrieved(group, seen[t][index], batch),
                 }
             )
         return {
@@ -204,31 +188,7 @@ class LevelProbe:
             "steps": steps,
         }
 
-    def _retrieved(self, i: int, alpha: np.ndarray, batch: RetrievalBatch) -> list[dict[str, Any]]:
-        g, looks = (0 if batch.a.shape[0] == 1 else i), batch.a.shape[-1]
-        found = []
-        for candidate in np.argsort(-alpha, kind="stable")[:SHOWN]:
-            weight = round(float(alpha[candidate]), 5)
-            if weight == 0:
-                break
-            trajectory, j = divmod(int(candidate), looks)
-            source = int(batch.given[g, trajectory])
-            dataset = self.memory.samplers[source].dataset
-            number = int(batch.episodes[g, trajectory])
-            found.append(
-                {
-                    "weight": weight,
-                    "task": self.levels[source].name,
-                    "mission": words(dataset.extras["mission"][number]),
-                    "return": float(dataset.returns[number]),
-                    "step": int(batch.steps[g, trajectory, j]),
-                    "view": batch.x[g, trajectory, j, :CELLS].tolist(),
-                    "rewarded": bool(batch.r[g, trajectory, j] > 0),
-                }
-            )
-        return found
-
-
-def _kl(step: Unrolled) -> np.ndarray:
-    """(n,): nats, summed over slots."""
-    return gaussian_kl(step.p, step.r).sum(-1).flatten().numpy()
+    def _state(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
+        group, trajectory, look, source = candidate
+        mission = self.memory.samplers[source].dataset.extras["mission"][batch.episodes[group, trajectory]]
+        return {"mission": words(mission), "view": batch.x[group, trajectory, look, :CELLS].tolist()}

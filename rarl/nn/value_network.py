@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rarl.nn.bottleneck import Gaussian
+from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.encoders import ENCODERS
 from rarl.nn.fusion import FUSIONS
 from rarl.nn.retrieval import RetrievalProcess, RetrievalStep, SlotReadout, Summaries
@@ -124,6 +124,11 @@ class Unrolled(NamedTuple):
     r: Gaussian | None = None
     alpha: Tensor | None = None
 
+    @property
+    def kl(self) -> Tensor:
+        """(G, B, T): what the bottleneck costs, in nats, summed over slots."""
+        return gaussian_kl(self.p, self.r).sum(-1)
+
 
 class RecurrentValueNetwork(ValueNetwork):
     """As `ValueNetwork`, with a GRU between encoder and head, and slots that are carried through time.
@@ -135,6 +140,8 @@ class RecurrentValueNetwork(ValueNetwork):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if self.oracle is not None:
+            raise ValueError("the oracle has no recurrent form")
         d_s = self.head.hidden.in_features
         self.core = nn.GRU(d_s, d_s, batch_first=True)
 
@@ -169,10 +176,7 @@ class RecurrentValueNetwork(ValueNetwork):
         s, core = self.core(torch.relu(e).flatten(0, 1), core)
         s, core = s.view(groups, batch, length, d_s), core.view(groups, batch, d_s)
         if self.retrieval is None:
-            z = None
-            if self.oracle is not None:
-                raise ValueError("the oracle has no recurrent form")
-            return Unrolled(self._values(s, z), State(core, None))
+            return Unrolled(self._values(s, None), State(core, None))
         slots, steps = state.slots, []
         for t in range(length):
             step = self.retrieval(s[:, :, t], slots, retrieved, sample=sample, carry=True)

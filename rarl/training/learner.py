@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rarl.agents.build import build_network, copy_network, parameter_counts
-from rarl.agents.memory import Memory
+from rarl.agents.losses import weighted_mean
+from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config import Run
 from rarl.nn.auxiliary import AuxiliaryLosses
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
+from rarl.nn.retrieval import Summaries
 from rarl.trajectories.store import TrajectoryDataset
 
 
-class Losses:
+class Losses(NamedTuple):
     """What a learner step minimises.
 
     td: scalar. conservative: scalar or None; weighted by the setting of its name. kl: scalar or None without a
@@ -26,15 +28,22 @@ class Losses:
     `auxiliary`. scalars: more to log.
     """
 
-    def __init__(
-        self,
-        td: Tensor,
-        conservative: Tensor | None,
-        kl: Tensor | None,
-        auxiliary: Tensor | None,
-        scalars: Mapping[str, Tensor],
-    ):
-        self.td, self.conservative, self.kl, self.auxiliary, self.scalars = td, conservative, kl, auxiliary, scalars
+    td: Tensor
+    conservative: Tensor | None
+    kl: Tensor | None
+    auxiliary: Tensor | None
+    scalars: Mapping[str, Tensor]
+
+
+class Retrieved(NamedTuple):
+    """One retrieval batch of a learner step, as both networks summarise it.
+
+    batch: its trajectories. online: with gradients. target: without. All None for an agent that retrieves nothing.
+    """
+
+    batch: RetrievalBatch | None = None
+    online: Summaries | None = None
+    target: Summaries | None = None
 
 
 class ValueLearner(ABC):
@@ -142,6 +151,22 @@ class ValueLearner(ABC):
         tasks = np.arange(groups) if everything else self.rng.choice(self.n_tasks, groups, replace=False)
         return tasks, max(size // groups, 1)
 
+    def _retrieve(self, tasks: np.ndarray) -> Retrieved:
+        """A fresh retrieval batch for each of the tasks (G,)."""
+        if self.memory is None:
+            return Retrieved()
+        batch = self.memory.sample(tasks, self.rng).to(self.device)
+        with torch.no_grad():
+            target = batch.summarise(self.target)
+        return Retrieved(batch, batch.summarise(self.network), target)
+
+    def _auxiliary(self, retrieved: Retrieved) -> Tensor | None:
+        """The auxiliary losses on the online network's summaries; None if they are off."""
+        if self.auxiliary is None:
+            return None
+        batch, summaries = retrieved.batch, retrieved.online
+        return self.auxiliary(summaries.h, summaries.b, batch.a, batch.r, batch.value, batch.mask)
+
     def _kl(self, p: Gaussian, r: Gaussian, weight: Tensor | None = None) -> Tensor:
         """Mean over states of KL(p || r), in nats, summed over slots; with a graph only where it is paid for.
 
@@ -151,7 +176,7 @@ class ValueLearner(ABC):
         """
         with torch.set_grad_enabled(self.settings.agent.retrieval.bottleneck > 0):
             kl = gaussian_kl(p, r).sum(-1)
-            return kl.mean() if weight is None else (kl * weight).sum() / weight.sum()
+            return kl.mean() if weight is None else weighted_mean(kl, weight)
 
     def _learning_rate(self) -> float:
         s, done = self.settings.learning, self.updates_done
@@ -176,6 +201,21 @@ class ValueLearner(ABC):
     @abstractmethod
     def evaluate(self) -> list[dict[str, Any]]:
         """One row per task: task, episodes, return_mean, return_std, success_rate."""
+
+    @staticmethod
+    def _evaluation_rows(tasks: Sequence[str], returns: np.ndarray, successes: np.ndarray) -> list[dict[str, Any]]:
+        """The rows of `evaluate`, from returns and successes (tasks, episodes)."""
+        episodes = returns.shape[1]
+        return [
+            {
+                "task": task,
+                "episodes": episodes,
+                "return_mean": float(returns[i].mean()),
+                "return_std": float(returns[i].std(ddof=1)) if episodes > 1 else 0.0,
+                "success_rate": float(successes[i].mean()),
+            }
+            for i, task in enumerate(tasks)
+        ]
 
     # --- state --------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rarl.agents.losses import conservative_loss, n_step_targets, td_loss
+from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, td_loss, weighted_mean
 from rarl.config import Run
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.vector import ACTIONS
@@ -60,37 +60,24 @@ class SequenceLearner(ValueLearner):
         )
         told = mission[:, :, None]
 
-        retrieved = target_retrieved = memory = None
-        if self.memory is not None:
-            memory = self.memory.sample(tasks, self.rng).to(self.device)
-            retrieved = memory.summarise(self.network)
-            with torch.no_grad():
-                target_retrieved = memory.summarise(self.target)
+        retrieved = self._retrieve(tasks)
         sample = s.agent.retrieval.bottleneck > 0
         online = self.network.unroll(
-            x, told, self.network.initial_state(*groups, sample=sample), retrieved, sample=sample
+            x, told, self.network.initial_state(*groups, sample=sample), retrieved.online, sample=sample
         )
         with torch.no_grad():
-            target = self.target.unroll(x, told, self.target.initial_state(*groups), target_retrieved)
-            q_next = target.q[:, :, 1:]
-            chooser = online.q[:, :, 1:] if learning.double else q_next
-            value = q_next.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
+            target = self.target.unroll(x, told, self.target.initial_state(*groups), retrieved.target)
+            value = greedy_value(target.q[:, :, 1:], online.q[:, :, 1:] if learning.double else None)
             targets = n_step_targets(r_t, discount_t, value, mask, learning.n_step)
-        weight = learn.to(targets.dtype)
         q_t = online.q[:, :, :-1]
-        td = (td_loss(q_t, a_t, targets, learning.huber_delta) * weight).sum() / weight.sum()
-        conservative = None
-        if learning.conservative > 0:
-            conservative = (conservative_loss(q_t, a_t) * weight).sum() / weight.sum()
-        auxiliary = None
-        if self.auxiliary is not None:
-            auxiliary = self.auxiliary(retrieved.h, retrieved.b, memory.a, memory.r, memory.value, memory.mask)
+        td = weighted_mean(td_loss(q_t, a_t, targets, learning.huber_delta), learn)
+        conservative = weighted_mean(conservative_loss(q_t, a_t), learn) if learning.conservative > 0 else None
         kl = None
         if online.p is not None:
-            real = torch.cat([mask, mask[..., -1:]], dim=-1).to(targets.dtype)
-            kl = self._kl(online.p, online.r, real)
-        q_mean = (q_t.detach().mean(-1) * weight).sum() / weight.sum()
-        return Losses(td, conservative, kl, auxiliary, {"q_mean": q_mean})
+            # The state after a sequence's last step counts as that step does.
+            kl = self._kl(online.p, online.r, torch.cat([mask, mask[..., -1:]], dim=-1))
+        q_mean = weighted_mean(q_t.detach().mean(-1), learn)
+        return Losses(td, conservative, kl, self._auxiliary(retrieved), {"q_mean": q_mean})
 
     def evaluate(self) -> list[dict[str, Any]]:
         """Episodes of every level, from starts that are the same at every evaluation of a run and for every agent."""
@@ -103,13 +90,4 @@ class SequenceLearner(ValueLearner):
                 batch = self.memory.sample(np.arange(len(self.levels)), of_memory).to(self.device)
                 retrieved = batch.summarise(self.network)
         episodes = roll_out_levels(self.network, self.levels, seeds, retrieved, of_exploration, s.epsilon)
-        return [
-            {
-                "task": level.name,
-                "episodes": s.episodes_per_task,
-                "return_mean": float(episodes.returns[i].mean()),
-                "return_std": float(episodes.returns[i].std(ddof=1)) if s.episodes_per_task > 1 else 0.0,
-                "success_rate": float(episodes.success[i].mean()),
-            }
-            for i, level in enumerate(self.levels)
-        ]
+        return self._evaluation_rows([level.name for level in self.levels], episodes.returns, episodes.success)

@@ -47,24 +47,16 @@ class TransitionLearner(ValueLearner):
         )
         task = torch.from_numpy(tasks).to(self.device)[:, None].expand(groups, each)
 
-        retrieved = target_retrieved = memory = None
-        if self.memory is not None:
-            memory = self.memory.sample(tasks, self.rng).to(self.device)
-            retrieved = memory.summarise(self.network)
-            with torch.no_grad():
-                target_retrieved = memory.summarise(self.target)
+        retrieved = self._retrieve(tasks)
         with torch.no_grad():
-            q_t_online = self.network(x_t, task, retrieved)[0] if learning.double else None
-            q_t_target = self.target(x_t, task, target_retrieved)[0]
+            q_t_online = self.network(x_t, task, retrieved.online)[0] if learning.double else None
+            q_t_target = self.target(x_t, task, retrieved.target)[0]
             target = q_learning_target(r_t, discount_t, q_t_target, q_t_online)
-        q_tm1, step = self.network(x_tm1, task, retrieved, sample=s.agent.retrieval.bottleneck > 0)
+        q_tm1, step = self.network(x_tm1, task, retrieved.online, sample=s.agent.retrieval.bottleneck > 0)
         td = td_loss(q_tm1, a_tm1, target, learning.huber_delta).mean()
         conservative = conservative_loss(q_tm1, a_tm1).mean() if learning.conservative > 0 else None
-        auxiliary = None
-        if self.auxiliary is not None:
-            auxiliary = self.auxiliary(retrieved.h, retrieved.b, memory.a, memory.r, memory.value, memory.mask)
         kl = self._kl(step.p, step.r) if step is not None else None
-        return Losses(td, conservative, kl, auxiliary, {"q_mean": q_tm1.detach().mean()})
+        return Losses(td, conservative, kl, self._auxiliary(retrieved), {"q_mean": q_tm1.detach().mean()})
 
     def evaluate(self) -> list[dict[str, Any]]:
         """Greedy episodes of every task on boards that are the same at every evaluation of this run."""
@@ -89,13 +81,4 @@ class TransitionLearner(ValueLearner):
         )
         returns = episodes.returns.reshape(len(self.tasks), -1)
         at_end = episodes.rewards[:, -1].reshape(len(self.tasks), -1)
-        return [
-            {
-                "task": task.name,
-                "episodes": returns.shape[1],
-                "return_mean": float(returns[i].mean()),
-                "return_std": float(returns[i].std(ddof=1)) if returns.shape[1] > 1 else 0.0,
-                "success_rate": float(at_end[i].mean()),
-            }
-            for i, task in enumerate(self.tasks)
-        ]
+        return self._evaluation_rows([task.name for task in self.tasks], returns, at_end)
