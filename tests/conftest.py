@@ -2,28 +2,29 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import tiny_babyai
 import tiny_project
 
 
+def _made(project: ModuleType, root: Path) -> Path:
+    project.write_config(root)
+    project.make_datasets(root)
+    return root
+
+
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory) -> Path:
     """A tiny project with its datasets, shared by all tests: read it, do not write to it."""
-    root = tmp_path_factory.mktemp("tiny")
-    tiny_project.write_config(root)
-    tiny_project.make_datasets(root)
-    return root
+    return _made(tiny_project, tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def tiny_babyai_root(tmp_path_factory) -> Path:
     """The same for BabyAI."""
-    root = tmp_path_factory.mktemp("tiny-babyai")
-    tiny_babyai.write_config(root)
-    tiny_babyai.make_datasets(root)
-    return root
+    return _made(tiny_babyai, tmp_path_factory.mktemp("tiny-babyai"))
 
 
 @pytest.fixture

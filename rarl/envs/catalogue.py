@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from rarl.envs.babyai.levels import LEVELS
 from rarl.envs.gridroboman.tasks import TASK_SETS, TASKS
+from rarl.envs.names import slug as slug  # `rarl.config` has it from here
 from rarl.errors import RarlError, did_you_mean
 
 TASK_NAMES: dict[str, tuple[str, ...]] = {
@@ -34,8 +34,3 @@ def tasks_of_set(environment: str, tasks: int | Sequence[str], where: str) -> li
         if name not in known:
             raise RarlError(f"{where}: unknown task {name!r}; {did_you_mean(name, known)}")
     return list(tasks)
-
-
-def slug(task: str) -> str:
-    """A task's name in paths: "lift red" -> "lift-red", "GoToRedBall" -> "go-to-red-ball"."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", task).replace(" ", "-").lower()

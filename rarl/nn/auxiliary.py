@@ -24,16 +24,6 @@ def two_hot(value: Tensor, support: Tensor) -> Tensor:
     return weights.scatter_(-1, low[..., None] + 1, upper)
 
 
-def discounted_returns(r: Tensor, discount: float) -> Tensor:
-    """Σ_k discount^k r_{j+k} to the trajectory's end.
-
-    r (..., l), zero at padded steps -> (..., l).
-    """
-    steps = torch.arange(r.shape[-1], device=r.device)
-    powers = (discount ** (steps[:, None] - steps).clamp(min=0).to(r.dtype)).tril()
-    return r @ powers
-
-
 class AuxiliaryLosses(nn.Module):
     """Predict a_ij, r_ij and the discounted return from step j, from h_ij and b_ij.
 

@@ -76,7 +76,7 @@ def rows(table: pd.DataFrame, baseline: str, label: Callable[[str], str]) -> lis
 
         out.append(
             [
-                tables.unbroken(row["task_set"].replace("-", " ")),
+                tables.unbroken(tables.spaced(row["task_set"])),
                 label(row["variant"]),
                 row["runs"],
                 with_ratio(tables.count(row["parameters"]), "parameters"),

@@ -217,6 +217,24 @@ def thousands(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"))
 
 
+def dots_per_task(
+    axes: Axes, values: pd.Series, positions: Mapping[str, float], look: Look, *, offset: float, tick: float
+) -> None:
+    """Horizontal: one dot per value beside its task's position, a tick at each task's mean.
+
+    Args:
+      values: by task, one per seed.
+      positions: of the tasks.
+      offset: of this agent from there.
+      tick: size of the ticks.
+    """
+    y = values.index.map(positions).to_numpy(dtype=float) + offset
+    axes.plot(values, y, ls="none", marker=look.marker, ms=3.2, color=look.colour, alpha=0.6, mew=0)
+    means = values.groupby(level=0).mean()
+    at = means.index.map(positions).to_numpy(dtype=float) + offset
+    axes.plot(means, at, ls="none", marker="|", ms=tick, mew=2, color=look.colour)
+
+
 def dots_with_interval(
     axes: Axes,
     values: Sequence[float],

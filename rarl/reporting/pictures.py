@@ -6,9 +6,10 @@ Which episode and which steps are shown follows rules that are printed beside th
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from rarl.errors import RarlError
+from rarl.files import read_json
 from rarl.reporting import figures
 from rarl.reporting.figures import FAINT, INK, PALETTE
 
@@ -40,6 +43,25 @@ class Tile:
     title: str
     lines: Sequence[str]
     rewarded: bool | None = None
+
+
+def read_gallery(path: Path, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The gallery's rule and its episodes that have steps, sorted by return; a file of another shape is an error.
+
+    Args:
+      check: raises whatever comes up where an episode lacks what its pictures show.
+    """
+    gallery = read_json(path)
+    try:
+        for episode in gallery["episodes"]:
+            check(episode)
+        episodes = [episode for episode in gallery["episodes"] if episode["steps"]]
+        episodes.sort(key=lambda e: (float(e["return"]), str(e["task"])))
+        return {"rule": str(gallery.get("rule", "")), "episodes": episodes}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RarlError(f"{path.name}: not a gallery ({type(error).__name__}: {error})") from None
+    except RarlError as error:
+        raise RarlError(f"{path.name}: {error}") from None
 
 
 def median_episode(episodes: list[dict[str, Any]]) -> dict[str, Any]:

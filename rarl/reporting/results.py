@@ -36,8 +36,8 @@ _WORDS = {"task", "given_task", "intervention", "quantity"}
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
 
 
-def slug(task: str) -> str:
-    """The one spelling of a task in all tables, that of paths: "lift red" -> "lift-red"."""
+def spelled(task: Any) -> str:
+    """The one spelling of a task in all tables: "lift red" and "lift-red" -> "lift-red"; levels keep theirs."""
     return str(task).replace(" ", "-")
 
 
@@ -149,7 +149,7 @@ class _Loader:
             try:
                 manifest = read_json(path)
                 value = manifest.get("expert_return")
-                key = (str(manifest.get("environment", path.parts[-4])), slug(manifest.get("task", path.parts[-2])))
+                key = (str(manifest.get("environment", path.parts[-4])), spelled(manifest.get("task", path.parts[-2])))
                 manifests[name] = manifest
                 if _positive(value):
                     expert.setdefault(key, float(value))
@@ -203,7 +203,7 @@ class _Loader:
         environment = _environment(record, row["experiment"])
         for task, value in (record.get("expert_returns") or {}).items():
             if _positive(value):
-                self.expert.setdefault((environment, slug(task)), float(value))
+                self.expert.setdefault((environment, spelled(task)), float(value))
         self._check_data(run, record)
         if record["status"] == "failed":
             row["reason"] = row["reason"] or "no reason recorded"
@@ -239,7 +239,7 @@ class _Loader:
         frame = _read_csv(path, EVALUATION_COLUMNS)
         if frame.empty:
             raise _Damaged(f"{path.name} has no rows")
-        frame["task"] = frame["task"].map(slug)
+        frame["task"] = frame["task"].map(spelled)
         if not np.isfinite(frame["update"]).all() or frame.duplicated(["update", "task"]).any():
             raise _Damaged(f"{path.name}: an evaluation point is missing its update or is there twice")
         last = frame["update"].max()
@@ -260,7 +260,7 @@ class _Loader:
             return
         for column in ("task", "given_task"):
             if column in frame:
-                frame[column] = frame[column].map(slug, na_action="ignore")
+                frame[column] = frame[column].map(spelled, na_action="ignore")
         self._keep(kind, frame, who)
 
     def _keep(self, kind: str, frame: pd.DataFrame, who: dict[str, Any]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
+from rarl.reporting.claims import Claim, Samples
 from rarl.reporting.results import Results
 from rarl.reporting.statistics import score_table
 
@@ -44,13 +45,28 @@ def intervention_scores(
     return {int(seed): float(mean) for seed, mean in per_task.groupby("seed").mean().items()}
 
 
-def compared_interventions(
-    frame: pd.DataFrame, names: tuple[str, str], value: str = "normalised"
-) -> tuple[dict[int, float], dict[int, float]] | None:
-    """Scores under two interventions, on the tasks that both were measured on; None without a seed that has both."""
+def two_variants(
+    seed_scores: Callable[[Results, str, str], dict[int, float]], results: Results, claim: Claim
+) -> Samples | None:
+    """The claim's variant a against its variant b.
+
+    Args:
+      seed_scores: of a task set and a variant.
+    """
+    a, b = (seed_scores(results, claim.test["task_set"], claim.test[side]) for side in ("a", "b"))
+    return Samples(a, b) if a and b else None
+
+
+def two_interventions(frame: pd.DataFrame, claim: Claim, value: str = "normalised") -> Samples | None:
+    """The same networks under the claim's interventions `of` and `against`, on the tasks that both were measured on."""
+    names = (claim.test["of"], claim.test["against"])
     tasks = [set(frame["task"][frame["intervention"] == name]) for name in names]
-    a, b = (intervention_scores(frame, name, tasks[0] & tasks[1], value) for name in names)
-    return (a, b) if set(a) & set(b) else None
+    return paired(*(intervention_scores(frame, name, tasks[0] & tasks[1], value) for name in names))
+
+
+def paired(a: dict[int, float], b: dict[int, float]) -> Samples | None:
+    """Seed by seed; None without a seed that has both."""
+    return Samples(a, b, design="paired") if set(a) & set(b) else None
 
 
 def median_run(

@@ -57,6 +57,10 @@ class Sheet:
         self.files.append(path)
         return Markup(f"[tables/{name}.csv](tables/{name}.csv)")
 
+    def numbers(self, name: str, frame: pd.DataFrame, what: str = "Numbers") -> None:
+        """Write tables/`name`.csv, and a line that says what it is and links to it."""
+        self.text(Markup("{}: {}.").format(what, self.csv(name, frame)))
+
     def figure(self, name: str, figure: Figure, alt: str, caption: str) -> None:
         """Save a figure as SVG and PNG and show the SVG. Call inside `figures.style()`.
 

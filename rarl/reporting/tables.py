@@ -60,6 +60,11 @@ def count(value: Any) -> str:
     return number(value, 0)
 
 
+def spaced(name: Any) -> str:
+    """A name of paths for people: "lift-red" -> "lift red", "10-tasks" -> "10 tasks"."""
+    return str(name).replace("-", " ")
+
+
 def unbroken(text: Any) -> str:
     """Text that stays on one line: hard spaces and hyphens."""
     return str(text).replace(" ", HARD_SPACE).replace("-", "\u2011")

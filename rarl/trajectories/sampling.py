@@ -56,30 +56,18 @@ class TransitionSampler:
         limit: ResidentLimit | None = None,
         episodes: int | None = None,
     ):
-        if not datasets:
-            raise RarlError("transitions need at least one dataset")
         if not 0 < discount <= 1:
             raise RarlError(f"discount={discount}: must be in (0, 1]")
         if n_step < 1:
             raise RarlError(f"n_step={n_step}: must be at least 1")
-        self.datasets = list(datasets)
+        self.datasets = _alike(datasets)
         self.discount = discount
         self.n_step = n_step
-        first = self.datasets[0]
-        for dataset in self.datasets[1:]:
-            for name in ("observations", "actions"):
-                a, b = getattr(first, name), getattr(dataset, name)
-                if (a.dtype, a.shape[1:]) != (b.dtype, b.shape[1:]):
-                    raise RarlError(
-                        f"{dataset.folder}: {name} of {b.dtype} {b.shape[1:]}, "
-                        f"but {first.folder} has {a.dtype} {a.shape[1:]}"
-                    )
         self._steps = np.array([dataset.offsets[_first(dataset, episodes)] for dataset in self.datasets])
         self._fixed_length = [_fixed_length(dataset) for dataset in self.datasets]
         self._terminated = [None if dataset.ends == "truncation" else dataset.terminated for dataset in self.datasets]
         self._powers = discount ** np.arange(n_step + 1)
-        self._limit = limit or _PROCESS_LIMIT
-        self._limit.watch(self.datasets)
+        self._limit = _watching(self.datasets, limit)
 
     def sample(self, task_indices: np.ndarray, rng: np.random.Generator) -> TransitionBatch:
         """One transition for every entry of `task_indices`.
@@ -176,7 +164,7 @@ class Looks:
 
 
 @cache
-def _powers_to_go(length: int, discount: float) -> np.ndarray:
+def powers_to_go(length: int, discount: float) -> np.ndarray:
     """(length, length) float32: rewards (n, length) @ this = discounted rewards to go (n, length)."""
     t = np.arange(length)
     age = t[:, None] - t
@@ -195,8 +183,7 @@ class RetrievalSampler:
         self.dataset = dataset
         self.episodes = _first(dataset, episodes)
         self._length = _fixed_length(dataset)
-        self._limit = limit or _PROCESS_LIMIT
-        self._limit.watch([dataset])
+        self._limit = _watching([dataset], limit)
         self._whole: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         if self._length:
             n, length = dataset.episodes, self._length
@@ -259,24 +246,22 @@ class RetrievalSampler:
                 observations[row, steps],
                 actions[row, steps],
                 all_rewards[:, steps],
-                all_rewards @ _powers_to_go(self._length, discount)[:, steps],
+                all_rewards @ powers_to_go(self._length, discount)[:, steps],
                 np.ones(shape, dtype=bool),
                 np.broadcast_to(steps, shape),
             )
-        length = self.dataset.offsets[episodes + 1] - self.dataset.offsets[episodes]
-        ends = np.arange(1, -(-int(length.max()) // stride) + 1) * stride
-        steps = np.minimum(ends, length[:, None]) - 1
-        mask = ends - stride < length[:, None]
-        at = self.dataset.offsets[episodes, None] + steps
-        t = np.arange(length.max())
-        inside = t < length[:, None]
-        step = self.dataset.offsets[episodes, None] + np.where(inside, t, 0)
-        all_rewards = np.where(inside, self.dataset.rewards[step], 0).astype(np.float32)
+        positions, inside = self._positions(episodes)
+        lengths, longest = inside.sum(axis=1, keepdims=True), inside.shape[1]
+        ends = np.arange(1, -(-longest // stride) + 1) * stride
+        steps = np.minimum(ends, lengths) - 1
+        mask = ends - stride < lengths
+        at = np.take_along_axis(positions, steps, axis=1)
+        all_rewards = np.where(inside, self.dataset.rewards[positions], 0).astype(np.float32)
         looks = Looks(
             self.dataset.observations[at + episodes[:, None]],
             self.dataset.actions[at],
             np.take_along_axis(all_rewards, steps, axis=1),
-            np.take_along_axis(all_rewards @ _powers_to_go(len(t), discount), steps, axis=1),
+            np.take_along_axis(all_rewards @ powers_to_go(longest, discount), steps, axis=1),
             mask,
             steps,
         )
@@ -293,17 +278,24 @@ class RetrievalSampler:
             observations = np.ascontiguousarray(observations[:, :-1])
             mask = np.ones(actions.shape[:2], dtype=bool)
         else:
-            start = self.dataset.offsets[episodes, None]
-            lengths = self.dataset.offsets[episodes + 1, None] - start
-            t = np.arange(lengths.max())
-            mask = t < lengths
-            step = start + np.where(mask, t, 0)
-            observations = self.dataset.observations[step + episodes[:, None]]
-            actions, rewards = self.dataset.actions[step], self.dataset.rewards[step]
+            positions, mask = self._positions(episodes)
+            observations = self.dataset.observations[positions + episodes[:, None]]
+            actions, rewards = self.dataset.actions[positions], self.dataset.rewards[positions]
             for array in (observations, actions, rewards):
                 array[~mask] = 0
         self._limit.count(3 * len(episodes))
         return TrajectoryBatch(observations, actions, rewards.astype(np.float32), returns, mask, episodes)
+
+    def _positions(self, episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in the dataset the steps of the given episodes are, (n, T) int64, and which are real, (n, T) bool.
+
+        Behind the end of an episode its first step stands again.
+        """
+        start = self.dataset.offsets[episodes, None]
+        lengths = self.dataset.offsets[episodes + 1, None] - start
+        t = np.arange(lengths.max())
+        mask = t < lengths
+        return start + np.where(mask, t, 0), mask
 
 
 @dataclass(frozen=True)
@@ -357,16 +349,15 @@ class SequenceSampler:
     ):
         if not 0 <= burn_in < steps:
             raise RarlError(f"burn_in={burn_in}: must be at least 0 and less than the {steps} steps of a sequence")
-        self.datasets, self.steps, self.discount, self.burn_in = list(datasets), steps, discount, burn_in
-        for dataset in datasets:
+        self.datasets, self.steps, self.discount, self.burn_in = _alike(datasets), steps, discount, burn_in
+        for dataset in self.datasets:
             for name in extras:
                 if name not in dataset.extras:
                     raise RarlError(f"{dataset.folder}: has no array {name!r}; generate the dataset again")
         self.extras = tuple(extras)
-        self._ends = [dataset.offsets[: _first(dataset, episodes) + 1] for dataset in datasets]
-        self._terminated = [dataset.terminated for dataset in datasets]
-        self._limit = limit or _PROCESS_LIMIT
-        self._limit.watch(datasets)
+        self._ends = [dataset.offsets[: _first(dataset, episodes) + 1] for dataset in self.datasets]
+        self._terminated = [dataset.terminated for dataset in self.datasets]
+        self._limit = _watching(self.datasets, limit)
 
     def sample(self, task_indices: np.ndarray, rng: np.random.Generator) -> SequenceBatch:
         """One window for each of `task_indices` (B,)."""
@@ -420,6 +411,22 @@ class SequenceSampler:
         )
 
 
+def _alike(datasets: Sequence[TrajectoryDataset]) -> list[TrajectoryDataset]:
+    """The datasets, of which there is one at least, all with observations and actions of the same shape and dtype."""
+    if not datasets:
+        raise RarlError("samplers need at least one dataset")
+    first = datasets[0]
+    for dataset in datasets[1:]:
+        for name in ("observations", "actions"):
+            a, b = getattr(first, name), getattr(dataset, name)
+            if (a.dtype, a.shape[1:]) != (b.dtype, b.shape[1:]):
+                raise RarlError(
+                    f"{dataset.folder}: {name} of {b.dtype} {b.shape[1:]}, "
+                    f"but {first.folder} has {a.dtype} {a.shape[1:]}"
+                )
+    return list(datasets)
+
+
 def _first(dataset: TrajectoryDataset, episodes: int | None) -> int:
     """How many episodes are used: the first so many, or all."""
     if episodes is None:
@@ -433,6 +440,13 @@ def _fixed_length(dataset: TrajectoryDataset) -> int:
     """The length that all episodes have, or 0."""
     lengths = dataset.lengths
     return int(lengths[0]) if (lengths == lengths[0]).all() else 0
+
+
+def _watching(datasets: Sequence[TrajectoryDataset], limit: ResidentLimit | None) -> ResidentLimit:
+    """The limit, or the one that all samplers of the process share, told of these datasets."""
+    limit = limit or _PROCESS_LIMIT
+    limit.watch(datasets)
+    return limit
 
 
 class ResidentLimit:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rarl.agents.losses import conservative_loss, n_step_targets, q_learning_target, td_loss
-from rarl.nn.auxiliary import AuxiliaryLosses, discounted_returns, two_hot
+from rarl.nn.auxiliary import AuxiliaryLosses, two_hot
 from rarl.nn.fusion import FUSIONS, FilmFusion
 from rarl.nn.retrieval import SlotReadout
 from rarl.nn.value_network import QHead
@@ -101,20 +101,6 @@ def test_two_hot_recovers_values_and_clips():
     # On the grid, and between: by hand.
     torch.testing.assert_close(two_hot(torch.tensor(0.5), torch.tensor([0.0, 1.0])), torch.tensor([0.5, 0.5]))
     torch.testing.assert_close(two_hot(torch.tensor(1.0), torch.tensor([0.0, 1.0])), torch.tensor([0.0, 1.0]))
-
-
-@pytest.mark.parametrize("discount", [0.0, 0.5, 0.99, 1.0])
-def test_discounted_returns_against_a_loop(discount):
-    torch.manual_seed(0)
-    r = torch.randn(2, 3, 7, dtype=torch.float64)
-    r[0, 1, 4:] = 0  # a trajectory that ended after four steps
-    expected = torch.zeros_like(r)
-    for index in torch.cartesian_prod(torch.arange(2), torch.arange(3)).tolist():
-        total = 0.0
-        for j in range(6, -1, -1):
-            total = r[*index, j] + discount * total
-            expected[*index, j] = total
-    torch.testing.assert_close(discounted_returns(r, discount), expected)
 
 
 def test_auxiliary_losses_against_a_loop():

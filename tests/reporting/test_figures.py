@@ -119,7 +119,13 @@ def test_gif_has_every_step_in_true_colours_and_stable_bytes(episodes):
 
 @pytest.mark.parametrize(
     "content",
-    [[], {"episodes": 3}, {"episodes": [{"steps": []}]}, {"episodes": [{"steps": [{"observation": [1]}]}]}],
+    [
+        [],
+        {"episodes": 3},
+        {"episodes": [{"steps": []}]},
+        {"episodes": [{"steps": [{"observation": [1]}]}]},
+        {"episodes": [{"steps": [], "final_observation": [300] * 11}]},
+    ],
 )
 def test_an_odd_gallery_is_an_error_with_its_name(tmp_path, content):
     write_json(tmp_path / "gallery.json", content)

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from rarl.errors import RarlError
-from rarl.trajectories.sampling import ResidentLimit, RetrievalSampler, SequenceSampler, TransitionSampler
+from rarl.trajectories.sampling import (
+    ResidentLimit,
+    RetrievalSampler,
+    SequenceSampler,
+    TransitionSampler,
+    powers_to_go,
+)
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
 
 
@@ -155,6 +161,42 @@ def test_trajectories_against_the_episodes(tmp_path, lengths):
     assert batch.episodes.tolist() == [3, 1, 4]
 
 
+@pytest.mark.parametrize("discount", [0.0, 0.5, 0.99, 1.0])
+def test_rewards_to_go_against_a_loop(discount):
+    rewards = np.random.default_rng(0).normal(size=(6, 7)).astype(np.float32)
+    rewards[1, 4:] = 0  # a trajectory that ended after four steps
+    expected = np.zeros(rewards.shape)
+    for i in range(6):
+        total = 0.0
+        for j in reversed(range(7)):
+            total = rewards[i, j] + discount * total
+            expected[i, j] = total
+    to_go = rewards @ powers_to_go(7, discount)
+    assert to_go.dtype == np.float32
+    np.testing.assert_allclose(to_go, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [[4, 1, 6, 2, 3], [5] * 5], ids=["ragged", "equal"])
+@pytest.mark.parametrize("stride", [1, 2, 4, 9])
+def test_looks_against_the_episodes(tmp_path, lengths, stride):
+    dataset, chosen = make(tmp_path / "a", lengths), np.array([3, 1, 2])
+    looks = RetrievalSampler(dataset).look(chosen, stride, 0.9)
+    for row, i in enumerate(chosen):
+        episode = dataset.episode(i)
+        steps = [min(t + stride, len(episode)) - 1 for t in range(0, len(episode), stride)]
+        n = len(steps)
+        assert looks.mask[row].tolist() == [True] * n + [False] * (looks.mask.shape[1] - n)
+        assert looks.steps[row, :n].tolist() == steps
+        np.testing.assert_array_equal(looks.observations[row, :n], episode.observations[steps])
+        np.testing.assert_array_equal(looks.actions[row, :n], episode.actions[steps])
+        np.testing.assert_array_equal(looks.rewards[row, :n], episode.rewards[steps])
+        values = [sum(0.9 ** (k - t) * float(episode.rewards[k]) for k in range(t, len(episode))) for t in steps]
+        np.testing.assert_allclose(looks.values[row, :n], values, rtol=1e-5)
+        for array in (looks.observations, looks.actions, looks.rewards, looks.values):
+            assert not array[row, n:].any()
+    assert looks.mask.any(axis=0).all()  # padded to the most looks, not further
+
+
 def test_retrieval_is_uniform_and_without_replacement(tmp_path):
     sampler, rng = RetrievalSampler(make(tmp_path / "a", [2, 3] * 10)), np.random.default_rng(0)
     counts = np.zeros((20, 20))
@@ -245,6 +287,8 @@ def test_only_the_first_episodes_are_used_where_asked(tmp_path):
 
 def test_sequences_refuse_what_they_cannot_do(tmp_path):
     dataset = make(tmp_path / "a", [3, 5])
+    with pytest.raises(RarlError, match="at least one dataset"):
+        SequenceSampler([], 4, 0.9)
     with pytest.raises(RarlError, match="burn_in=4: must be at least 0 and less than the 4 steps"):
         SequenceSampler([dataset], 4, 0.9, burn_in=4)
     with pytest.raises(RarlError, match="has no array 'mission'"):

@@ -18,10 +18,10 @@ what lies in one room (PutNextLocal, PutNextS7N4), and UnblockPickup, most of wh
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rarl.envs.names import slug
 from rarl.errors import RarlError, did_you_mean
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Level:
     @property
     def slug(self) -> str:
         """For paths: "GoToRedBallGrey" is "go-to-red-ball-grey", "FindObjS5" is "find-obj-s5"."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", self.name).lower()
+        return slug(self.name)
 
     @property
     def gym_id(self) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rarl.envs.names import slug
 from rarl.errors import RarlError, did_you_mean
 
 BOARD = 7  # cells per side
@@ -40,7 +41,7 @@ class Task:
     @property
     def slug(self) -> str:
         """The name as it appears in paths: "lift red" is "lift-red"."""
-        return self.name.replace(" ", "-")
+        return slug(self.name)
 
     @property
     def id(self) -> int:

@@ -5,10 +5,11 @@ To add one: write `sections/NAME.py` with a `SECTION` and name it in `MODULES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 
+from rarl.reporting import figures
 from rarl.reporting.claims import Claim, Samples, Settings
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import Sheet
@@ -34,7 +35,7 @@ class Section:
     title: its heading.
     measures: name in claims.yaml -> function that returns per-seed numbers, or None where there are no runs for it.
     scale_facts: quantity -> our number, for the quantities that the claim's `paper.scale` names.
-    build: writes the section on a sheet; must cope with no usable run at all.
+    parts: write the section on a sheet, one after the other; there is a usable run.
     aggregate: run -> its score, for the table of runs.
     protocol: (term, what it means), on how the section measures; for the page's part on the protocol.
     task_set: the task set that a claim's test means; None where this scale has no such set.
@@ -45,11 +46,20 @@ class Section:
     title: str
     measures: Mapping[str, Measure]
     scale_facts: Callable[[Results, Claim], dict[str, float]]
-    build: Callable[[Sheet], None]
+    parts: Sequence[Callable[[Sheet], None]]
     aggregate: Callable[[Results], dict[str, float]]
     protocol: Callable[[Settings], list[tuple[str, str]]] = field(default=lambda settings: [])
     task_set: Callable[[Results, Claim], str | None] = field(default=_as_named)
     has_expert: bool = False
+
+    def build(self, sheet: Sheet) -> None:
+        """Write the section; with no usable run it says so and stops."""
+        if sheet.results.select(sheet.results.last, self.experiment).empty:
+            sheet.text("No usable run yet: nothing to show.")
+            return
+        with figures.style():
+            for part in self.parts:
+                part(sheet)
 
 
 def load_sections() -> dict[str, Section]:

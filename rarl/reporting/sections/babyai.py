@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from rarl.envs.babyai.levels import LEVELS
 from rarl.errors import RarlError
-from rarl.reporting import cost, figures, pictures, tables
+from rarl.reporting import cost, pictures, tables
 from rarl.reporting.claims import Settings
 from rarl.reporting.scores import intervention_scores, median_run, seed_means
 from rarl.reporting.sections import Section
@@ -29,6 +29,7 @@ from rarl.reporting.sections.babyai_measures import (
     REASONS,
     TaskSet,
     aggregate,
+    attention_on_others,
     attention_table,
     by_kind,
     intervention_table,
@@ -42,23 +43,6 @@ from rarl.reporting.sections.babyai_measures import (
 )
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import Interval, paired_interval, t_interval
-
-
-def build(sheet: Sheet) -> None:
-    """Write the section; with no usable run it says so and stops."""
-    results = sheet.results
-    if results.select(results.last, EXPERIMENT).empty:
-        sheet.text("No usable run yet: nothing to show.")
-        return
-    with figures.style():
-        _success(sheet)
-        _levels(sheet)
-        _access(sheet)
-        _interventions(sheet)
-        _gallery(sheet)
-        _data(sheet)
-        order = [(chosen.name, variant) for chosen in _sets(sheet) for variant in _variants(sheet, chosen)]
-        cost.write(sheet, EXPERIMENT, order, BASELINE, draw.look, "the task set with the most data")
 
 
 def _sets(sheet: Sheet) -> list[TaskSet]:
@@ -113,7 +97,7 @@ def _success(sheet: Sheet) -> None:
         "Learning curves of all agents: success against learner updates, one panel per amount of data.",
         "Learning curves. Thin: every seed. Bold: mean over seeds, with its t interval.",
     )
-    sheet.text(Markup("Numbers: {}.").format(sheet.csv("babyai-curves", draw.curve_table(results))))
+    sheet.numbers("babyai-curves", draw.curve_table(results))
 
 
 def _table(sheet: Sheet, sets: Sequence[TaskSet]) -> tuple[list[Any], list[list[Any]], list[dict[str, Any]]]:
@@ -163,7 +147,7 @@ def _levels(sheet: Sheet) -> None:
     columns = ["task_set", "variant", "seed", "task", "episodes", "success_rate", "return_mean", "return_std"]
     last = results.select(results.last, EXPERIMENT)[columns]
     frame = last.assign(kind=last["task"].map(kind))
-    sheet.text(Markup("Every run, every level: {}.").format(sheet.csv("babyai-levels", frame)))
+    sheet.numbers("babyai-levels", frame, "Every run, every level")
     used = set(_levels_of(sheet))
     composed = [level for level in LEVELS if level.compositional]
     sheet.text(
@@ -232,16 +216,14 @@ def _access(sheet: Sheet) -> None:
             "and the paper's number (open diamond). Grey line: share among the candidates; a dot on it means no better "
             "than chance, left of it means that the level's own trajectories are preferred.",
         )
-    sheet.text(Markup("Numbers: {}.").format(sheet.csv("babyai-access", pd.DataFrame(data))))
+    sheet.numbers("babyai-access", pd.DataFrame(data))
     sheet.folded("More on attention", _attention(sheet, shown, settings))
 
 
 def _shares(sheet: Sheet, chosen: TaskSet, variant: str) -> dict[str, Interval]:
     """The shares in percent of both kinds of levels, their difference, and the candidates' shares."""
     level = sheet.settings.level
-    share, candidates = (
-        100 * attention_table(sheet.results, chosen.name, variant, name) for name in ("other_share", "other_candidates")
-    )
+    share, candidates = attention_on_others(sheet.results, chosen.name, variant)
     of = {which: by_kind(share, which) for which in PAPER_OTHERS}
     both = sorted(set(of["compositional"]) & set(of["single"]))
     found = {which: t_interval(list(values.values()), level) for which, values in of.items()}
@@ -305,7 +287,7 @@ def _interventions(sheet: Sheet) -> None:
         for seed, value in intervention_scores(frame[frame["variant"] == variant], name, value="success").items()
     ]
     if scores:
-        sheet.text(Markup("Numbers: {}.").format(sheet.csv("babyai-interventions", pd.DataFrame(scores))))
+        sheet.numbers("babyai-interventions", pd.DataFrame(scores))
 
 
 def _gallery(sheet: Sheet) -> None:
@@ -415,6 +397,11 @@ def _rejected(manifest: dict[str, Any]) -> str:
     return f"{total} ({reasons})" if counts else "0"
 
 
+def _cost(sheet: Sheet) -> None:
+    order = [(chosen.name, variant) for chosen in _sets(sheet) for variant in _variants(sheet, chosen)]
+    cost.write(sheet, EXPERIMENT, order, BASELINE, draw.look, "the task set with the most data")
+
+
 def _protocol(settings: Settings) -> list[tuple[str, str]]:
     return [
         (
@@ -430,7 +417,7 @@ SECTION = Section(
     title="BabyAI",
     measures=MEASURES,
     scale_facts=scale_facts,
-    build=build,
+    parts=(_success, _levels, _access, _interventions, _gallery, _data, _cost),
     aggregate=aggregate,
     protocol=_protocol,
     task_set=named_set,

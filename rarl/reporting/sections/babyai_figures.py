@@ -23,7 +23,7 @@ from rarl.reporting.sections.babyai_measures import (
     PAPER_SIZES,
     PAPER_SUCCESS,
     TaskSet,
-    attention_table,
+    attention_on_others,
     by_kind,
     intervention_table,
     kind,
@@ -185,13 +185,8 @@ def per_level(results: Results, sets: Sequence[TaskSet]) -> Figure:
     for axes, chosen in zip(grid, sets, strict=True):
         for variant in variants:
             here = frame[(frame["task_set"] == chosen.name) & (frame["variant"] == variant)]
-            drawn = look(variant)
-            y = here["task"].map(positions).astype(float) + offsets[variant]
-            rates = 100 * here["success_rate"].astype(float)
-            axes.plot(rates, y, ls="none", marker=drawn.marker, ms=3.2, color=drawn.colour, alpha=0.6, mew=0)
-            means = 100 * here.groupby("task")["success_rate"].mean().astype(float)
-            at = means.index.map(positions).to_numpy(dtype=float) + offsets[variant]
-            axes.plot(means, at, ls="none", marker="|", ms=6.5, mew=2, color=drawn.colour)
+            rates = 100 * here.set_index("task")["success_rate"].astype(float)
+            figures.dots_per_task(axes, rates, positions, look(variant), offset=offsets[variant], tick=6.5)
         axes.set_title(textwrap.fill(chosen.title, 27), weight="bold", fontsize=9)
         axes.set_xlim(-3, 103)
         axes.set_xlabel("success, %")
@@ -206,12 +201,7 @@ def per_level(results: Results, sets: Sequence[TaskSet]) -> Figure:
 
 def access(results: Results, task_set: str, variants: Sequence[str]) -> Figure | None:
     """Per level: attention on other levels' trajectories, and their share among the candidates; a panel per variant."""
-    tables = {
-        variant: [
-            100 * attention_table(results, task_set, variant, name) for name in ("other_share", "other_candidates")
-        ]
-        for variant in variants
-    }
+    tables = {variant: attention_on_others(results, task_set, variant) for variant in variants}
     tables = {variant: found for variant, found in tables.items() if not found[0].empty}
     if not tables:
         return None

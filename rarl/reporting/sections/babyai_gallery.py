@@ -16,7 +16,6 @@ from rarl.envs.babyai.missions import tokenise, words
 from rarl.envs.babyai.vector import ACTIONS, VectorBabyAI
 from rarl.envs.babyai.view import AGENT_CELL, CODES, VIEW, decode
 from rarl.errors import RarlError
-from rarl.files import read_json
 from rarl.reporting import pictures
 from rarl.reporting.pictures import Tile
 
@@ -27,33 +26,25 @@ _UP = 3  # the agent's direction in its own view
 
 def read_gallery(path: Path) -> dict[str, Any]:
     """The gallery's episodes, sorted by return; a file of another shape is an error."""
-    gallery = read_json(path)
-    try:
-        episodes = []
-        for episode in gallery["episodes"]:
-            level_named(episode["task"])
-            tokenise(episode["mission"])
-            if int(episode["seed"]) < 0 or int(episode["length"]) < len(episode["steps"]):
-                raise ValueError("seed is negative or length less than the steps")
-            bool(episode["success"])
-            for step in episode["steps"]:
-                if not 0 <= int(step["action"]) < len(ACTIONS):
-                    raise ValueError(f"action {step['action']}")
-                _number(step["reward"])
-                for state in step["retrieved"]:
-                    _view(state["view"])
-                    level_named(state["task"])
-                    tokenise(state["mission"])
-                    _number(state["weight"]), _number(state["return"]), int(state["step"]), bool(state["rewarded"])
-            _number(episode["return"])
-            if episode["steps"]:
-                episodes.append(episode)
-        episodes.sort(key=lambda e: (float(e["return"]), str(e["task"])))
-        return {"rule": str(gallery.get("rule", "")), "episodes": episodes}
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise RarlError(f"{path.name}: not a gallery ({type(error).__name__}: {error})") from None
-    except RarlError as error:
-        raise RarlError(f"{path.name}: {error}") from None
+    return pictures.read_gallery(path, _check)
+
+
+def _check(episode: dict[str, Any]) -> None:
+    level_named(episode["task"])
+    tokenise(episode["mission"])
+    if int(episode["seed"]) < 0 or int(episode["length"]) < len(episode["steps"]):
+        raise ValueError("seed is negative or length less than the steps")
+    bool(episode["success"])
+    for step in episode["steps"]:
+        if not 0 <= int(step["action"]) < len(ACTIONS):
+            raise ValueError(f"action {step['action']}")
+        _number(step["reward"])
+        for state in step["retrieved"]:
+            _view(state["view"])
+            level_named(state["task"])
+            tokenise(state["mission"])
+            _number(state["weight"]), _number(state["return"]), int(state["step"]), bool(state["rewarded"])
+    _number(episode["return"])
 
 
 def _number(value: Any) -> float:

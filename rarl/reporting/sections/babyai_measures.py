@@ -12,7 +12,7 @@ import pandas as pd
 from rarl.envs.babyai.levels import LEVELS
 from rarl.reporting.claims import Claim, Samples, Settings
 from rarl.reporting.results import Results
-from rarl.reporting.scores import compared_interventions, run_means, seed_means, task_table
+from rarl.reporting.scores import paired, run_means, seed_means, task_table, two_interventions, two_variants
 
 EXPERIMENT = "babyai"
 BASELINE = "rdqn"
@@ -156,8 +156,7 @@ def seed_scores(results: Results, task_set: str, variant: str) -> dict[int, floa
 
 def success(results: Results, claim: Claim, settings: Settings) -> Samples | None:
     """Variant a against variant b, mean over levels of the success at the last evaluation."""
-    a, b = (seed_scores(results, claim.test["task_set"], claim.test[side]) for side in ("a", "b"))
-    return Samples(a, b) if a and b else None
+    return two_variants(seed_scores, results, claim)
 
 
 def aggregate(results: Results) -> dict[str, float]:
@@ -178,9 +177,7 @@ def intervention_table(results: Results, task_set: str, variant: str | None = No
 
 def intervention(results: Results, claim: Claim, settings: Settings) -> Samples | None:
     """The same networks under the interventions `of` and `against`, on the levels that both were measured on."""
-    frame = intervention_table(results, claim.test["task_set"], claim.test["a"])
-    compared = compared_interventions(frame, (claim.test["of"], claim.test["against"]), "success")
-    return Samples(*compared, design="paired") if compared else None
+    return two_interventions(intervention_table(results, claim.test["task_set"], claim.test["a"]), claim, "success")
 
 
 def attention_table(results: Results, task_set: str, variant: str, quantity: str) -> pd.DataFrame:
@@ -188,6 +185,14 @@ def attention_table(results: Results, task_set: str, variant: str, quantity: str
     frame = results.select(results.attention, EXPERIMENT, task_set, variant)
     frame = frame[frame["quantity"] == quantity].astype({"value": float})
     return frame.pivot_table(index="seed", columns="task", values="value", aggfunc="mean")
+
+
+def attention_on_others(results: Results, task_set: str, variant: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(seeds, levels) each, in percent: attention on other levels' trajectories, and their share of the candidates."""
+    share, candidates = (
+        100 * attention_table(results, task_set, variant, name) for name in ("other_share", "other_candidates")
+    )
+    return share, candidates
 
 
 def by_kind(table: pd.DataFrame, which: str) -> dict[int, float]:
@@ -204,21 +209,18 @@ def retrieving_from_others(results: Results, task_set: str) -> list[str]:
 
 def other_share(results: Results, claim: Claim, settings: Settings) -> Samples | None:
     """Attention on other levels' trajectories, in percent: compositional levels minus single ones, seed by seed."""
-    return _between_kinds(100 * attention_table(results, claim.test["task_set"], claim.test["a"], "other_share"))
+    share, _ = attention_on_others(results, claim.test["task_set"], claim.test["a"])
+    return _between_kinds(share)
 
 
 def other_share_over_chance(results: Results, claim: Claim, settings: Settings) -> Samples | None:
     """As `other_share`, of the attention less the share that other levels' states have among the candidates."""
-    share, chance = (
-        attention_table(results, claim.test["task_set"], claim.test["a"], name)
-        for name in ("other_share", "other_candidates")
-    )
-    return _between_kinds(100 * (share - chance))
+    share, chance = attention_on_others(results, claim.test["task_set"], claim.test["a"])
+    return _between_kinds(share - chance)
 
 
 def _between_kinds(table: pd.DataFrame) -> Samples | None:
-    a, b = by_kind(table, "compositional"), by_kind(table, "single")
-    return Samples(a, b, design="paired") if set(a) & set(b) else None
+    return paired(by_kind(table, "compositional"), by_kind(table, "single"))
 
 
 def scale_facts(results: Results, claim: Claim) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from rarl.errors import RarlError
-from rarl.reporting import cost, figures, pictures, tables
+from rarl.reporting import cost, pictures, tables
 from rarl.reporting.claims import Settings
 from rarl.reporting.scores import intervention_scores
 from rarl.reporting.sections import Section
@@ -36,23 +36,6 @@ _REWARD_NOTE = (
     "of the "
     "scripted expert without noise, task by task."
 )
-
-
-def build(sheet: Sheet) -> None:
-    """Write the section; with no usable run it says so and stops."""
-    results = sheet.results
-    usable = results.select(results.last, EXPERIMENT)
-    if usable.empty:
-        sheet.text("No usable run yet: nothing to show.")
-        return
-    with figures.style():
-        _returns(sheet)
-        _tasks(sheet)
-        _controls(sheet)
-        _probes(sheet)
-        _missing(sheet)
-        _gallery(sheet)
-        cost.write(sheet, EXPERIMENT, _variants(sheet), draw.BASELINE, draw.look)
 
 
 def _variants(sheet: Sheet) -> list[tuple[str, str]]:
@@ -92,7 +75,7 @@ def _returns(sheet: Sheet) -> None:
         raw = results.select(last, EXPERIMENT, task_set, variant).groupby("seed")["return_mean"].mean()
         rows.append(
             [
-                tables.unbroken(task_set.replace("-", " ")),
+                tables.unbroken(tables.spaced(task_set)),
                 draw.look(variant).label,
                 tables.seeds(mean.n),
                 tables.number(raw.mean(), 1),
@@ -148,7 +131,6 @@ def _tasks(sheet: Sheet) -> None:
         "expert",
         "normalised",
     ]
-    link = sheet.csv("gridroboman-tasks", results.select(results.last, EXPERIMENT)[columns])
     if frame["variant"].isin([v for side in draw.SIDES.values() for v in side]).any():
         sheet.heading("Task by task")
         sheet.figure(
@@ -159,7 +141,8 @@ def _tasks(sheet: Sheet) -> None:
             "Return per task at the last evaluation, tasks grouped by family. Dots: seeds. Coloured ticks: their "
             "mean. Dark tick: expert.",
         )
-    sheet.text(Markup("Every run, every task: {}.").format(link))
+    every = results.select(results.last, EXPERIMENT)[columns]
+    sheet.numbers("gridroboman-tasks", every, "Every run, every task")
 
 
 def _controls(sheet: Sheet) -> None:
@@ -224,7 +207,7 @@ def _probes(sheet: Sheet) -> None:
             for name in sorted(set(acted["intervention"]))
             for seed, value in intervention_scores(acted, name).items()
         ]
-        sheet.text(Markup("Numbers: {}.").format(sheet.csv("gridroboman-interventions", pd.DataFrame(scores))))
+        sheet.numbers("gridroboman-interventions", pd.DataFrame(scores))
     seen = probes.attention_table(results)
     if seen.empty:
         sheet.text("No attention was measured.")
@@ -286,7 +269,7 @@ def _gallery(sheet: Sheet) -> None:
         "The agent does not see the names of tasks."
     )
     chosen = pictures.median_episode(episodes)
-    task = str(chosen["task"]).replace("-", " ")
+    task = tables.spaced(chosen["task"])
     sheet.figure(
         "gridroboman-strip",
         gallery.strip(chosen),
@@ -300,13 +283,17 @@ def _gallery(sheet: Sheet) -> None:
     for name, episode in shown.items():
         if any(episode is other for key, other in shown.items() if list(shown).index(key) < list(shown).index(name)):
             continue
-        task = str(episode["task"]).replace("-", " ")
+        task = tables.spaced(episode["task"])
         sheet.image(
             f"gridroboman-episode-{name}.gif",
             gallery.episode_gif(episode),
             f"Animation of the recorded episode with the {name} return, task {task}.",
             f"The recorded episode with the {name} return: {task}, return {episode['return']:g}.",
         )
+
+
+def _cost(sheet: Sheet) -> None:
+    cost.write(sheet, EXPERIMENT, _variants(sheet), draw.BASELINE, draw.look)
 
 
 def _protocol(settings: Settings) -> list[tuple[str, str]]:
@@ -324,7 +311,7 @@ SECTION = Section(
     title="Gridroboman",
     measures=MEASURES,
     scale_facts=scale_facts,
-    build=build,
+    parts=(_returns, _tasks, _controls, _probes, _missing, _gallery, _cost),
     aggregate=aggregate,
     protocol=_protocol,
     has_expert=True,

@@ -10,11 +10,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rarl.envs.gridroboman.tasks import FAMILIES, TASKS
-from rarl.reporting import figures
+from rarl.reporting import figures, tables
 from rarl.reporting.figures import FAINT, INK, PALETTE, Look
 from rarl.reporting.results import Results
-from rarl.reporting.sections.gridroboman_measures import ALL_TASKS, EXPERIMENT, LABELS, seed_scores
+from rarl.reporting.sections.gridroboman_measures import (
+    ALL_TASKS,
+    EXPERIMENT,
+    LABELS,
+    TASKS_BY_FAMILY,
+    seed_scores,
+)
 from rarl.reporting.statistics import t_interval, welch_interval
 
 BASELINE = "dqn-hidden"
@@ -29,7 +34,6 @@ LOOKS = {
     "oracle": Look(LABELS["oracle"], PALETTE[3], "D", (0, (3, 1, 1, 1))),
 }
 SIDES = {"hidden": ("dqn-hidden", "ra-dqn-hidden"), "observed": ("dqn-observed", "ra-dqn-observed")}
-NAMES = {task.slug: task.name for task in TASKS}
 
 
 def look(variant: str) -> Look:
@@ -87,7 +91,7 @@ def learning_curves(results: Results) -> Figure:
             axes.set_ylim(0, max(50.0, top))
             figures.thousands(axes)
             if i == 0:
-                axes.set_title(task_set.replace("-", " "), weight="bold")
+                axes.set_title(tables.spaced(task_set), weight="bold")
             if i == len(rows) - 1:
                 axes.set_xlabel("learner updates")
             if j == len(sets) - 1:
@@ -153,7 +157,7 @@ def aggregate_strip(results: Results) -> Figure:
     for task_set, variant in rows:
         position += 1.0 if task_set == previous or previous is None else 1.9
         if task_set != previous:
-            axes.text(-0.01, position - 0.75, task_set.replace("-", " "), weight="bold", ha="right", va="center",
+            axes.text(-0.01, position - 0.75, tables.spaced(task_set), weight="bold", ha="right", va="center",
                       transform=axes.get_yaxis_transform())  # fmt: skip
             position += 0.15
         values = list(seed_scores(results, task_set, variant).values())
@@ -178,10 +182,9 @@ def aggregate_strip(results: Results) -> Figure:
 def per_task(results: Results) -> Figure:
     """Return per task, each seed a dot, with the expert; tasks grouped by family; hidden and observed side by side."""
     frame = results.select(results.last, EXPERIMENT, ALL_TASKS)
-    order = [task for family in FAMILIES for task in TASKS if task.family == family]
     known = set(frame["task"])
-    tasks = [task for task in order if task.slug in known]
-    unknown = sorted(known - {task.slug for task in order})
+    tasks = [task for task in TASKS_BY_FAMILY if task.slug in known]
+    unknown = sorted(known - {task.slug for task in tasks})
     sides = [name for name, variants in SIDES.items() if frame["variant"].isin(variants).any()]
     rows = [(task.slug, task.name, task.family) for task in tasks] + [(slug, slug, "other") for slug in unknown]
     positions, position = {}, 0.0
@@ -192,15 +195,8 @@ def per_task(results: Results) -> Figure:
     grid = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
     for axes, side in zip(grid, sides, strict=True):
         for offset, variant in zip((-0.2, 0.2), SIDES[side], strict=True):
-            here = frame[frame["variant"] == variant]
-            y = here["task"].map(positions) + offset
-            drawn = look(variant)
-            axes.plot(
-                here["return_mean"], y, ls="none", marker=drawn.marker, ms=3.2, color=drawn.colour, alpha=0.6, mew=0
-            )
-            means = here.groupby("task")["return_mean"].mean()
-            at = means.index.map(positions).to_numpy(dtype=float) + offset
-            axes.plot(means, at, ls="none", marker="|", ms=7, mew=2, color=drawn.colour)
+            returns = frame[frame["variant"] == variant].set_index("task")["return_mean"]
+            figures.dots_per_task(axes, returns, positions, look(variant), offset=offset, tick=7)
         expert = frame.drop_duplicates("task").set_index("task")["expert"].astype(float)
         axes.plot(expert, expert.index.map(positions), ls="none", marker="|", ms=11, mew=1.1, color=INK)
         axes.set_title(f"task {side}", weight="bold")

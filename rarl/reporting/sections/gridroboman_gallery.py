@@ -11,9 +11,7 @@ from PIL import Image
 
 from rarl.envs.gridroboman.render import board_image
 from rarl.envs.gridroboman.tasks import ACTIONS
-from rarl.errors import RarlError
-from rarl.files import read_json
-from rarl.reporting import pictures
+from rarl.reporting import pictures, tables
 from rarl.reporting.pictures import Tile, chosen_steps
 from rarl.reporting.results import Results
 from rarl.reporting.scores import median_run
@@ -27,23 +25,17 @@ def representative_run(results: Results, variant: str) -> str | None:
 
 def read_gallery(path: Path) -> dict[str, Any]:
     """The gallery's episodes, sorted by return; a file of another shape is an error."""
-    gallery = read_json(path)
-    try:
-        episodes = []
-        for episode in gallery["episodes"]:
-            for step in episode["steps"]:
-                _observation(step["observation"])
-                for state in step["retrieved"]:
-                    _observation(state["observation"])
-                    float(state["weight"]), str(state["task"]), float(state["return"]), bool(state["rewarded"])
-                int(step["action"]), float(step["reward"])
-            _observation(episode["final_observation"])
-            if episode["steps"]:
-                episodes.append(episode)
-        episodes.sort(key=lambda e: (float(e["return"]), str(e["task"])))
-        return {"rule": str(gallery.get("rule", "")), "episodes": episodes}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RarlError(f"{path.name}: not a gallery ({type(error).__name__}: {error})") from None
+    return pictures.read_gallery(path, _check)
+
+
+def _check(episode: dict[str, Any]) -> None:
+    for step in episode["steps"]:
+        _observation(step["observation"])
+        for state in step["retrieved"]:
+            _observation(state["observation"])
+            float(state["weight"]), str(state["task"]), float(state["return"]), bool(state["rewarded"])
+        int(step["action"]), float(step["reward"])
+    _observation(episode["final_observation"])
 
 
 def _observation(values: Any) -> np.ndarray:
@@ -77,7 +69,7 @@ def episode_gif(episode: dict[str, Any]) -> bytes:
 
 def _frame(episode: dict[str, Any], observation: Any, retrieved: list[dict], head: str) -> Image.Image:
     board = board_image(_observation(observation), cell=32)
-    return pictures.frame(board, str(episode["task"]).replace("-", " "), [head], _tiles(retrieved, cell=10))
+    return pictures.frame(board, tables.spaced(episode["task"]), [head], _tiles(retrieved, cell=10))
 
 
 def _tiles(retrieved: list[dict], cell: int) -> list[Tile]:
@@ -86,7 +78,7 @@ def _tiles(retrieved: list[dict], cell: int) -> list[Tile]:
             board_image(_observation(state["observation"]), cell=cell),
             f"weight {state['weight']:.2f}",
             [
-                str(state["task"]).replace("-", " "),
+                tables.spaced(state["task"]),
                 f"return {state['return']:g}",
                 "rewarded" if state["rewarded"] else "not rewarded",
             ],

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 
+from rarl.envs.gridroboman.tasks import FAMILIES, TASKS
 from rarl.reporting.claims import Claim, Samples, Settings
 from rarl.reporting.results import Results
-from rarl.reporting.scores import compared_interventions, run_means, seed_means, task_table
+from rarl.reporting.scores import run_means, seed_means, task_table, two_interventions, two_variants
 
 EXPERIMENT = "gridroboman"
 ALL_TASKS = "30-tasks"
@@ -23,6 +24,7 @@ LABELS = {
     "same-batch": "retrieval batch never redrawn",
     "oracle": "oracle embedding",
 }
+TASKS_BY_FAMILY = [task for family in FAMILIES for task in TASKS if task.family == family]
 
 
 def normalised_table(results: Results, task_set: str, variant: str) -> pd.DataFrame:
@@ -37,11 +39,7 @@ def seed_scores(results: Results, task_set: str, variant: str) -> dict[int, floa
 
 def normalised_return(results: Results, claim: Claim, settings: Settings) -> Samples | None:
     """Variant a against variant b, mean over tasks of the normalised last return."""
-    task_set = claim.test["task_set"]
-    a, b = (seed_scores(results, task_set, claim.test[side]) for side in ("a", "b"))
-    if not a or not b:
-        return None
-    return Samples(a, b)
+    return two_variants(seed_scores, results, claim)
 
 
 def solved(results: Results, task_set: str, variant: str, threshold: float) -> pd.DataFrame:
@@ -90,9 +88,7 @@ def intervention_table(results: Results, task_set: str, variant: str) -> pd.Data
 
 def intervention(results: Results, claim: Claim, settings: Settings) -> Samples | None:
     """The same networks under the interventions `of` and `against`, on the tasks that both were measured on."""
-    frame = intervention_table(results, claim.test["task_set"], claim.test["a"])
-    compared = compared_interventions(frame, (claim.test["of"], claim.test["against"]))
-    return Samples(*compared, design="paired") if compared else None
+    return two_interventions(intervention_table(results, claim.test["task_set"], claim.test["a"]), claim)
 
 
 def scale_facts(results: Results, claim: Claim) -> dict[str, float]:

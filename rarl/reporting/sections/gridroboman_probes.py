@@ -9,13 +9,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rarl.envs.gridroboman.tasks import FAMILIES, TASKS
 from rarl.reporting import figures, tables
 from rarl.reporting.claims import Settings
 from rarl.reporting.figures import FAINT, INK, PALETTE, Look
 from rarl.reporting.results import Results
 from rarl.reporting.scores import intervention_scores
-from rarl.reporting.sections.gridroboman_measures import ALL_TASKS, EXPERIMENT, LABELS, intervention_table, seed_scores
+from rarl.reporting.sections.gridroboman_measures import (
+    ALL_TASKS,
+    EXPERIMENT,
+    LABELS,
+    TASKS_BY_FAMILY,
+    intervention_table,
+    seed_scores,
+)
 from rarl.reporting.statistics import Interval, t_interval, welch_interval
 
 PROBED = "ra-dqn-hidden"
@@ -61,14 +67,13 @@ def swap_matrix(results: Results) -> pd.DataFrame:
     own = frame[frame["intervention"] == "own"].assign(given_task=lambda x: x["task"])
     rows = pd.concat([swapped, own], ignore_index=True)
     matrix = rows.pivot_table(index="given_task", columns="task", values="normalised", aggfunc="mean")
-    order = [t.slug for family in FAMILIES for t in TASKS if t.family == family]
-    tasks = [t for t in order if t in matrix.index or t in matrix.columns]
+    tasks = [t.slug for t in TASKS_BY_FAMILY if t.slug in matrix.index or t.slug in matrix.columns]
     return matrix.reindex(index=tasks, columns=tasks).astype(float)
 
 
 def swap_heatmap(matrix: pd.DataFrame) -> Figure:
     """`swap_matrix` as a heat map with the values written in where there is room."""
-    names = [str(task).replace("-", " ") for task in matrix.index]
+    names = list(map(tables.spaced, matrix.index))
     n = len(names)
     figure = figures.new_figure(max(3.4, min(5.0, 1.6 + 0.17 * n)))
     axes = figure.subplots()
@@ -118,7 +123,7 @@ def goal_attention(results: Results) -> Figure | None:
         values["goal_state_share"], y, ls="none", marker="o", mfc="white", mec=INK, ms=5, label="share among candidates"
     )
     axes.plot(values["goal_state_mass"], y, ls="none", marker="s", color=PALETTE[1], ms=5, label="attention on them")
-    axes.set_yticks(list(y), [str(task).replace("-", " ") for task in values.index])
+    axes.set_yticks(list(y), list(map(tables.spaced, values.index)))
     axes.set_ylim(-0.7, len(values) - 0.3)
     axes.set_xlim(0, 1)
     axes.set_xlabel("retrieved states at which the task's condition holds")
