@@ -47,8 +47,14 @@ Variants = Annotated[list[str], AfterValidator(_once)]
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_once), AfterValidator(_reported)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Environment = Literal["gridroboman", "babyai"]
-Source = Literal["planner", "dqn", "bot"]
-SOURCES = {"gridroboman": ("planner", "dqn"), "babyai": ("bot",)}
+Source = Literal["planner", "dqn", "bot", "rdqn"]
+SOURCES = {"gridroboman": ("planner", "dqn"), "babyai": ("bot", "rdqn")}
+SIZE_KEYS = {  # in which setting the size of a source's datasets is given
+    "planner": "episodes",
+    "dqn": "environment_steps",
+    "bot": "episodes",
+    "rdqn": "environment_steps",
+}
 
 
 class Settings(BaseModel):
@@ -177,14 +183,18 @@ class DatasetSettings(Settings):
     noise_percent: list[Percent] = Field(
         [0, 10, 25, 50, 100], description="sources planner and bot: one of these per episode"
     )
-    environment_steps: int | None = Field(None, ge=1, description="source dqn: steps per task")
+    environment_steps: int | None = Field(None, ge=1, description="sources dqn and rdqn: steps per task")
 
     @model_validator(mode="after")
     def _size(self) -> DatasetSettings:
-        wanted = "episodes" if self.source in ("planner", "bot") else "environment_steps"
-        if getattr(self, wanted) is None:
-            raise ValueError(f"source {self.source!r} needs {wanted!r}")
+        if self.size is None:
+            raise ValueError(f"source {self.source!r} needs {SIZE_KEYS[self.source]!r}")
         return self
+
+    @property
+    def size(self) -> int:
+        """Per task, in episodes or in environment steps, whichever the source counts."""
+        return getattr(self, SIZE_KEYS[self.source])
 
 
 class RunSettings(Settings):

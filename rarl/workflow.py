@@ -18,6 +18,7 @@ from rarl.provenance import code_digest
 # What one environment's jobs never run of another's: dispatch imports by name.
 _BABYAI = (
     "rarl.trajectories.babyai",
+    "rarl.trajectories.online_rdqn",
     "rarl.training.sequences",
     "rarl.evaluation.levels",
     "rarl.evaluation.level_probe",
@@ -26,12 +27,14 @@ _BABYAI = (
     "rarl.envs.babyai.expert",
 )
 _GRIDROBOMAN = ("rarl.training.transitions", "rarl.evaluation.rollouts", "rarl.evaluation.board_probe")
+_GRIDROBOMAN_SOURCES = ("rarl.trajectories.generate", "rarl.trajectories.online_dqn")
 # Per kind of job: the modules it enters by, and modules that these import for other kinds. A change in what a job may
 # run makes it run again; a change of a comment, a docstring or the command line does not.
 ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "planner": (("rarl.trajectories.make",), ("rarl.trajectories.online_dqn", *_BABYAI)),
     "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate", *_BABYAI)),
-    "bot": (("rarl.trajectories.make",), ("rarl.trajectories.generate", "rarl.trajectories.online_dqn")),
+    "bot": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, "rarl.trajectories.online_rdqn")),
+    "rdqn": (("rarl.trajectories.make",), _GRIDROBOMAN_SOURCES),
     "train-gridroboman": (("rarl.training.transitions", "rarl.training.offline"), _BABYAI),
     "train-babyai": (("rarl.training.sequences", "rarl.training.offline"), _GRIDROBOMAN),
     "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), _BABYAI),
@@ -46,7 +49,12 @@ _PICTURES = ("rarl.envs.gridroboman.render",)
 
 # Per source of trajectories: the files of a dataset beside its manifest.
 _ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")
-_EXTRAS = {"planner": ("noise",), "dqn": ("epsilon",), "bot": ("mission", "terminated", "noise", "seed")}
+_EXTRAS = {
+    "planner": ("noise",),
+    "dqn": ("epsilon",),
+    "bot": ("mission", "terminated", "noise", "seed"),
+    "rdqn": ("mission", "terminated", "epsilon", "seed"),
+}
 DATASET_FILES = {
     source: ("manifest.json", *(f"{name}.npy" for name in (*_ARRAYS, *extras))) for source, extras in _EXTRAS.items()
 }

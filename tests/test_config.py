@@ -92,6 +92,18 @@ SCALE_FAULTS = [
     (IN + "variant_settings", {"dqm": {}}, ["tiny.yaml", "variant_settings", "unknown variant 'dqm'", "'dqn'"]),
     (IN + "settings.source", "planer", ["source", "'planner'", "'planer'"]),
     ("datasets.gridroboman.0.source", "bot", ["datasets.gridroboman.0.source", "'planner'", "'dqn'", "'bot'"]),
+    (
+        "datasets.gridroboman",
+        [{"source": "rdqn", "environment_steps": 100}],
+        ["datasets.gridroboman.0.source: must be 'planner' or 'dqn', got 'rdqn'"],
+    ),
+    (
+        "datasets.babyai",
+        [{"source": "dqn", "environment_steps": 100}],
+        ["datasets.babyai.0.source: must be 'bot' or 'rdqn', got 'dqn'"],
+    ),
+    ("datasets.babyai", [{"source": "rdqn", "episodes": 100}], ["'rdqn' needs 'environment_steps'"]),
+    ("datasets.babyai", [{"source": "rdqn", "environment_steps": 0}], ["datasets.babyai.0.environment_steps", "1"]),
     ("datasets.gridroboman.0.seed", -1, ["datasets.gridroboman.0.seed", "0"]),
     # unknown names
     (IN + "task_sets.15", {"variants": ["dqn"]}, ["tiny.yaml", "task_sets.15", "10, 20 and 30"]),

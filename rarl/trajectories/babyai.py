@@ -12,9 +12,9 @@ from rarl.envs.babyai.expert import Expert, ExpertFailed
 from rarl.envs.babyai.levels import Level, level_named
 from rarl.envs.babyai.vector import ACTIONS, OBSERVATION_SIZE, VectorBabyAI
 from rarl.errors import RarlError
+from rarl.trajectories.arguments import NOISE_PERCENTAGES, check_noisy_episodes
 from rarl.trajectories.store import DatasetWriter
 
-NOISE_PERCENTAGES = (0, 10, 25, 50, 100)
 LANES = 32  # episodes that run side by side
 CHUNK_STEPS = 50_000  # written at once
 MAX_REJECTED = 1000  # attempts in a row
@@ -53,13 +53,7 @@ def generate_bot(
       RarlError: an argument is out of its range, the folder holds something else, or the expert fails every time.
     """
     level = level_named(level) if isinstance(level, str) else level
-    noise_percent = tuple(int(percent) for percent in noise_percent)
-    if episodes < 1:
-        raise RarlError(f"episodes={episodes}: must be at least 1")
-    if seed < 0:
-        raise RarlError(f"seed={seed}: must be at least 0")
-    if not noise_percent or not all(0 <= percent <= 100 for percent in noise_percent):
-        raise RarlError(f"noise_percent={noise_percent}: must be percentages from 0 to 100")
+    noise_percent = check_noisy_episodes(episodes, seed, noise_percent)
     rejected: dict[str, int] = {}  # filled on the way; the writer reads it at the end
     generator = {
         "policy": "bot",
@@ -77,17 +71,9 @@ def generate_bot(
         generator=generator,
         ends="per-episode",
     ) as writer:
-        chunk, done, in_a_row = [], 0, 0
-        for attempt in _attempts(level, episodes, seed, noise_percent):
-            if attempt.rejected:
-                rejected[attempt.rejected] = rejected.get(attempt.rejected, 0) + 1
-                in_a_row += 1
-                if in_a_row >= MAX_REJECTED:
-                    raise RarlError(f"level {level.name}: the expert failed {in_a_row} times in a row: {rejected}")
-                continue
-            in_a_row = 0
+        chunk = []
+        for done, attempt in enumerate(_accepted(level, episodes, seed, noise_percent, rejected), start=1):
             chunk.append(attempt)
-            done += 1
             if attempt.noise == 0:
                 expert_returns.append(attempt.rewards[: attempt.steps].sum())
             if done == episodes or sum(episode.steps for episode in chunk) >= CHUNK_STEPS:
@@ -96,6 +82,46 @@ def generate_bot(
                 if progress:
                     progress(done, episodes)
         writer.expert_return = float(np.mean(expert_returns, dtype=np.float64)) if expert_returns else None
+
+
+def measure_expert(level: Level, episodes: int, seed: int, rejected: dict[str, int]) -> float | None:
+    """Mean return of the expert's episodes without noise, the same as in `generate_bot`.
+
+    Args:
+      level: which.
+      episodes: how many.
+      seed: at least 0.
+      rejected: how often the expert failed, by the reason; filled here.
+
+    Returns:
+      The mean, None on a level where the expert fails every time.
+    """
+    attempts = _accepted(level, episodes, seed, (0,), rejected)
+    try:
+        returns = [attempt.rewards[: attempt.steps].sum() for attempt in attempts]
+    except RarlError:
+        return None
+    return float(np.mean(returns, dtype=np.float64))
+
+
+def _accepted(
+    level: Level, episodes: int, seed: int, noise_percent: tuple[int, ...], rejected: dict[str, int]
+) -> Iterator[_Attempt]:
+    """`episodes` attempts in which the expert did not fail; the others are counted in `rejected` by their reasons.
+
+    Raises:
+      RarlError: it fails every time.
+    """
+    in_a_row = 0
+    for attempt in _attempts(level, episodes, seed, noise_percent):
+        if not attempt.rejected:
+            in_a_row = 0
+            yield attempt
+            continue
+        rejected[attempt.rejected] = rejected.get(attempt.rejected, 0) + 1
+        in_a_row += 1
+        if in_a_row >= MAX_REJECTED:
+            raise RarlError(f"level {level.name}: the expert failed {in_a_row} times in a row: {rejected}")
 
 
 class _Attempt:

@@ -3,57 +3,41 @@
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from pathlib import Path
 
-from rarl.config import Dataset, Scale
-from rarl.envs.babyai.levels import level_named
-from rarl.envs.gridroboman.tasks import EPISODE_STEPS, task_named
+from rarl.config import SIZE_KEYS, Dataset, Scale
 from rarl.training.progress import Progress
 
 log = logging.getLogger(__name__)
+
+# By name: what makes one source imports nothing of the others. Each takes the task, the size, the seed and the folder.
+GENERATORS = {
+    "planner": "rarl.trajectories.generate:generate_planner",
+    "dqn": "rarl.trajectories.online_dqn:generate_dqn",
+    "bot": "rarl.trajectories.babyai:generate_bot",
+    "rdqn": "rarl.trajectories.online_rdqn:generate_rdqn",
+}
 
 
 def make_dataset(scale: Scale, dataset: Dataset) -> Path:
     """Generate `dataset` into its folder; progress goes to the log."""
     folder = scale.root / "data" / scale.name / dataset.id
     settings = dataset.settings
+    module, _, name = GENERATORS[settings.source].partition(":")
+    generate = getattr(import_module(module), name)
+    unit = SIZE_KEYS[settings.source]
+    more = {"noise_percent": settings.noise_percent} if unit == "episodes" else {}  # those of experts
     log.info("%s: generating", folder)
-    if settings.source == "bot":
-        from rarl.trajectories.babyai import generate_bot
-
-        noise = tuple(settings.noise_percent)
-        with Progress(settings.episodes, unit="episodes") as progress:
-            generate_bot(
-                level_named(dataset.task),
-                settings.episodes,
-                settings.seed,
-                folder,
-                noise,
-                lambda done, _: progress.step(done),
-            )
-    elif settings.source == "planner":
-        from rarl.trajectories.generate import generate_planner
-
-        noise = tuple(settings.noise_percent)
-        with Progress(settings.episodes, unit="episodes") as progress:
-            generate_planner(
-                task_named(dataset.task),
-                settings.episodes,
-                settings.seed,
-                folder,
-                noise,
-                lambda done, _: progress.step(done),
-            )
-    else:
-        from rarl.trajectories.online_dqn import generate_dqn
-
-        with Progress(settings.environment_steps // EPISODE_STEPS, unit="episodes") as progress:
-            generate_dqn(
-                task_named(dataset.task),
-                settings.environment_steps,
-                settings.seed,
-                folder,
-                progress=lambda done, _: progress.step(done),
-            )
+    with Progress(settings.size, unit=unit.replace("_", " ")) as progress:
+        generate(
+            dataset.task,
+            settings.size,
+            settings.seed,
+            folder,
+            **more,
+            # Some count their progress in episodes, but their size in steps.
+            progress=lambda done, of: progress.step(settings.size * done // of),
+        )
     log.info("%s: done", folder)
     return folder

@@ -9,84 +9,50 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
+from rarl.agents.losses import q_learning_target, td_loss
 from rarl.envs.gridroboman.planner import planner_episodes
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, Task, task_named
 from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, VectorGridroboman
 from rarl.errors import RarlError
 from rarl.nn.encoders import RelationalEncoder
+from rarl.trajectories.arguments import check_seed
+from rarl.trajectories.online import STREAM, OnlineSettings, one_thread
 from rarl.trajectories.store import DatasetWriter
 
-_STREAM = 2**31  # keeps this generator's random numbers apart from those of the planner's chunks
 _EXPERT_EPISODES = 4096
 
 
 @dataclass(frozen=True)
-class OnlineDQNSettings:
-    """Settings of the agent that plays while it learns.
+class OnlineDQNSettings(OnlineSettings):
+    """Settings of the agent that plays while it learns, beside those of `OnlineSettings`.
 
     Attributes:
       hidden_units: width of the first two layers.
-      learning_rate: of Adam.
-      discount: gamma.
       batch_transitions: learner batch.
       boards: episodes that are played at once.
-      environment_steps_per_update: counted over all boards.
-      target_update_period_updates: updates between copies to the target network.
       replay_transitions: capacity; the oldest are overwritten.
-      first_update_environment_steps: random play before learning starts.
-      epsilon_first, epsilon_last: probability of a random action at the first step and after the decay.
-      epsilon_decay_share: share of all environment steps over which it falls linearly.
     """
 
     hidden_units: int = 256
-    learning_rate: float = 3e-4
-    discount: float = 0.99
     batch_transitions: int = 256
     boards: int = 32
-    environment_steps_per_update: int = 32
-    target_update_period_updates: int = 500
     replay_transitions: int = 500_000
-    first_update_environment_steps: int = 10_000
-    epsilon_first: float = 1.0
-    epsilon_last: float = 0.02
-    epsilon_decay_share: float = 0.3
 
-    def __post_init__(self) -> None:
-        for name in (
-            "hidden_units",
-            "batch_transitions",
-            "boards",
-            "environment_steps_per_update",
-            "target_update_period_updates",
-            "replay_transitions",
-        ):
-            if getattr(self, name) < 1:
-                raise RarlError(f"{name}={getattr(self, name)}: must be at least 1")
-        if self.first_update_environment_steps < 0:
-            raise RarlError(
-                f"first_update_environment_steps={self.first_update_environment_steps}: must not be negative"
-            )
-        if self.learning_rate <= 0:
-            raise RarlError(f"learning_rate={self.learning_rate}: must be above 0")
-        for name in ("discount", "epsilon_first", "epsilon_last", "epsilon_decay_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise RarlError(f"{name}={getattr(self, name)}: must be between 0 and 1")
-
-    def epsilon(self, done_share: float) -> float:
-        """Probability of a random action after this share of the environment steps."""
-        if self.epsilon_decay_share == 0:
-            return self.epsilon_last
-        decayed = min(1.0, done_share / self.epsilon_decay_share)
-        return self.epsilon_first + decayed * (self.epsilon_last - self.epsilon_first)
+    AT_LEAST_1: ClassVar[tuple[str, ...]] = (
+        *OnlineSettings.AT_LEAST_1,
+        "hidden_units",
+        "batch_transitions",
+        "boards",
+        "replay_transitions",
+    )
 
 
 def generate_dqn(
@@ -117,10 +83,9 @@ def generate_dqn(
     settings = settings or OnlineDQNSettings()
     if environment_steps < EPISODE_STEPS or environment_steps % EPISODE_STEPS:
         raise RarlError(f"environment_steps={environment_steps}: must be a positive multiple of {EPISODE_STEPS}")
-    if seed < 0:
-        raise RarlError(f"seed={seed}: must be at least 0")
+    check_seed(seed)
     episodes = environment_steps // EPISODE_STEPS
-    rng = np.random.default_rng([seed, task.id, _STREAM])
+    rng = np.random.default_rng([seed, task.id, STREAM])
     with (
         DatasetWriter(
             folder,
@@ -130,7 +95,7 @@ def generate_dqn(
             seed=seed,
             generator={"policy": "online double DQN", "environment_steps": environment_steps, **asdict(settings)},
         ) as writer,
-        _one_thread(),
+        one_thread(),
     ):
         agent = _Agent(settings, torch_seed=int(rng.integers(2**62)))
         done = 0
@@ -222,9 +187,9 @@ class _Agent:
         a_tm1 = torch.from_numpy(self.a_tm1[rows]).long()
         r_t = torch.from_numpy(self.r_t[rows]).float()
         with torch.no_grad():
-            target = double_q_target(r_t, self.settings.discount, self.network(x_t), self.target(x_t))
-        q = self.network(x_tm1).gather(1, a_tm1[:, None]).squeeze(1)
-        loss = F.huber_loss(q, target)
+            discount_t = torch.full_like(r_t, self.settings.discount)
+            target = q_learning_target(r_t, discount_t, self.target(x_t), self.network(x_t))
+        loss = td_loss(self.network(x_tm1), a_tm1, target, huber_delta=1.0).mean()
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -232,23 +197,3 @@ class _Agent:
         if self.updates % self.settings.target_update_period_updates == 0:
             self.target.load_state_dict(self.network.state_dict())
         return loss.item()
-
-
-def double_q_target(r_t: Tensor, discount: float, q_t_online: Tensor, q_t_target: Tensor) -> Tensor:
-    """r + gamma * Q_target(x_t, argmax_a Q_online(x_t, a)).
-
-    r_t: (B,). q_t_online, q_t_target: (B, actions). Returns (B,).
-    """
-    best = q_t_online.argmax(dim=1, keepdim=True)
-    return r_t + discount * q_t_target.gather(1, best).squeeze(1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The order of floating-point sums, and so the dataset, must not depend on the number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

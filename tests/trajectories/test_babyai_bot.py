@@ -19,7 +19,7 @@ from rarl.envs.babyai.view import decode
 from rarl.errors import RarlError
 from rarl.files import read_json
 from rarl.trajectories import babyai
-from rarl.trajectories.babyai import generate_bot
+from rarl.trajectories.babyai import generate_bot, measure_expert
 from rarl.trajectories.store import TrajectoryDataset
 
 # SHA-256 of generate_bot("ActionObjDoor", episodes=60, seed=7).
@@ -178,6 +178,12 @@ def test_missions_without_a_solution_are_rejected_and_counted(tmp_path):
             play(level.name, seed)
 
 
+def test_the_expert_is_measured_on_the_episodes_without_noise(tmp_path):
+    dataset, rejected = made(tmp_path / "a", "GoToImpUnlock", 22, 1, noise_percent=[0]), {}
+    assert measure_expert(level_named("GoToImpUnlock"), 22, 1, rejected) == dataset.manifest["expert_return"]
+    assert rejected == dataset.manifest["generator"]["rejected"]
+
+
 def play(name, seed):
     env = make_level(name)
     env.reset(seed=seed)
@@ -218,6 +224,9 @@ def test_a_level_that_the_expert_never_solves(tmp_path, monkeypatch):
     with pytest.raises(RarlError, match=r"level GoToObj: the expert failed 50 times in a row: \{'useless': 50\}"):
         generate_bot("GoToObj", 3, 0, tmp_path / "a", [0])
     assert list(tmp_path.iterdir()) == []
+    rejected = {}
+    assert measure_expert(level_named("GoToObj"), 3, 0, rejected) is None
+    assert rejected == {"useless": 50}
     dataset = made(tmp_path / "a", "GoToObj", 3, 0, noise_percent=[100])  # random actions need no expert
     assert dataset.manifest["generator"]["rejected"] == {}
 
@@ -233,7 +242,7 @@ def test_wrong_arguments(tmp_path):
         (("GoToObject", 10, 0), "unknown BabyAI level 'GoToObject': did you mean 'GoToObj'"),
         (("GoToObj", 0, 0), "episodes=0: must be at least 1"),
         (("GoToObj", 10, -1), "seed=-1: must be at least 0"),
-        (("GoToObj", 10, 0, [101]), "must be percentages from 0 to 100"),
+        (("GoToObj", 10, 0, [101]), r"noise_percent=\(101,\): must be percentages from 0 to 100"),
         (("GoToObj", 10, 0, []), "must be percentages"),
     ):
         with pytest.raises(RarlError, match=says):

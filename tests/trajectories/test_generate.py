@@ -96,8 +96,8 @@ def test_manifest_and_noise(tmp_path):
     assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 27.9  # 6 degrees of freedom
 
 
-def test_other_noise_levels(tmp_path):
-    generate_planner("lift red", 50, 0, tmp_path / "a", noise_levels=[20])
+def test_other_noise(tmp_path):
+    generate_planner("lift red", 50, 0, tmp_path / "a", noise_percent=[20])
     dataset = TrajectoryDataset.open(tmp_path / "a")
     assert set(dataset.extras["noise"]) == {20}
     assert dataset.manifest["expert_return"] is None
@@ -116,7 +116,7 @@ def test_wrong_arguments(tmp_path):
         (("lift purple", 10, 0), "unknown Gridroboman task 'lift purple': did you mean"),
         (("lift red", 0, 0), "episodes=0: must be at least 1"),
         (("lift red", 10, -1), "seed=-1: must be at least 0"),
-        (("lift red", 10, 0, [101]), "must be percentages from 0 to 100"),
+        (("lift red", 10, 0, [101]), r"noise_percent=\(101,\): must be percentages from 0 to 100"),
         (("lift red", 10, 0, []), "must be percentages"),
     ):
         with pytest.raises(RarlError, match=says):

@@ -1,4 +1,4 @@
-"""Making datasets by the command line, killed on the way."""
+"""Making datasets of every source, and by the command line, killed on the way."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import subprocess
 import sys
 import time
 
+import pytest
 import tiny_babyai
+import tiny_project
+import yaml
 
-from rarl.config import Scale
+from rarl.config import SIZE_KEYS, SOURCES, Scale, merge
+from rarl.trajectories.make import GENERATORS, make_dataset
 from rarl.trajectories.store import TrajectoryDataset
+from rarl.workflow import DATASET_FILES
 
 DATASET = "babyai/bot/put-next-local"
 
@@ -50,3 +55,38 @@ def test_a_killed_generation_started_again_gives_the_same_bytes(tmp_path):
     assert hashes[0] == hashes[1]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # leftovers are gone
     assert Scale("tiny", roots[0]).find_dataset(DATASET).settings.episodes == 400
+
+
+def test_every_source_is_known_everywhere():
+    sources = [source for of_environment in SOURCES.values() for source in of_environment]
+    assert len(set(sources)) == len(sources)
+    for known in (SIZE_KEYS, GENERATORS, DATASET_FILES):
+        assert set(known) == set(sources)
+
+
+@pytest.mark.parametrize("source", GENERATORS)
+def test_a_dataset_of_every_source(tmp_path, source):
+    """The settings reach its generator, and it holds the files that the workflow waits for."""
+    environment = next(name for name, sources in SOURCES.items() if source in sources)
+    task = {"gridroboman": "touch red", "babyai": "GoToRedBallGrey"}[environment]
+    size = {"episodes": 5, "environment_steps": 200}[SIZE_KEYS[source]]
+    kind = {"source": source, "tasks": [task], "seed": 3, SIZE_KEYS[source]: size}
+    if SIZE_KEYS[source] == "episodes":
+        kind["noise_percent"] = [40]
+    (tmp_path / "config").mkdir()
+    plan = merge(tiny_project.SCALE, {"datasets": {"gridroboman": [], environment: [kind]}}) | {"experiments": {}}
+    (tmp_path / "config" / "tiny.yaml").write_text(yaml.safe_dump(plan))
+    scale = Scale("tiny", tmp_path)
+    (planned,) = scale.datasets.values()
+    folder = make_dataset(scale, planned)
+    dataset = TrajectoryDataset.open(folder)
+    manifest = dataset.manifest
+    assert {file.name for file in folder.iterdir()} == set(DATASET_FILES[source])
+    assert [manifest[key] for key in ("environment", "task", "source", "seed")] == [environment, task, source, 3]
+    if SIZE_KEYS[source] == "episodes":
+        assert dataset.episodes == 5
+        assert set(dataset.extras["noise"].tolist()) == {40}
+    else:
+        assert 200 <= dataset.steps < 264
+        assert manifest["generator"]["environment_steps"] == 200
+        assert (dataset.extras["epsilon"] > 0).all()

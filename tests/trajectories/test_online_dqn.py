@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from rarl.envs.gridroboman.env import Gridroboman
+from rarl.envs.gridroboman.tasks import task_named
+from rarl.envs.gridroboman.vector import VectorGridroboman
 from rarl.errors import RarlError
-from rarl.trajectories.online_dqn import OnlineDQNSettings, _Agent, double_q_target, generate_dqn
+from rarl.trajectories.online_dqn import OnlineDQNSettings, _Agent, generate_dqn
 from rarl.trajectories.store import TrajectoryDataset
 
 SMALL = OnlineDQNSettings(
@@ -50,10 +52,12 @@ def test_same_seed_same_bytes_and_nothing_global_changes(tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(123)
     torch.set_num_threads(2)
+    used = set()
     try:
-        generate_dqn("lift red", 2500, 0, tmp_path / "b", SMALL)
+        generate_dqn("lift red", 2500, 0, tmp_path / "b", SMALL, lambda *_: used.add(torch.get_num_threads()))
     finally:
         torch.set_num_threads(threads)
+    assert used == {1}
     assert content(tmp_path / "a") == content(tmp_path / "b")
     generate_dqn("lift red", 2500, 1, tmp_path / "b", SMALL)
     assert content(tmp_path / "a")["actions.npy"] != content(tmp_path / "b")["actions.npy"]
@@ -80,11 +84,24 @@ def test_every_episode_is_recorded_as_it_was_played(tmp_path):
             assert reward == episode.rewards[t]
 
 
-def test_double_q_target_by_hand():
-    online = torch.tensor([[1.0, 3.0], [5.0, 2.0]])
-    target = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
-    got = double_q_target(torch.tensor([1.0, 0.0]), 0.5, online, target)
-    assert got.tolist() == [1 + 0.5 * 20, 0.5 * 30]  # the online network chooses, the target network values
+def test_the_loss_by_hand():
+    """Double Q-learning: the online network chooses, the target network values."""
+    agent = _Agent(SMALL, torch_seed=0)
+    for parameter in agent.target.parameters():
+        parameter.data.mul_(-1.5)
+    boards, _ = VectorGridroboman([task_named("lift red")] * 4).reset(seed=0)
+    agent.x_tm1[:2], agent.x_t[:2] = boards[:2], boards[2:]
+    agent.a_tm1[:2], agent.r_t[:2] = [3, 5], [0, 1]
+    with torch.no_grad():
+        x_tm1, x_t = torch.from_numpy(agent.x_tm1[:2]), torch.from_numpy(agent.x_t[:2])
+        q_tm1, q_t, q_t_target = agent.network(x_tm1), agent.network(x_t), agent.target(x_t)
+    assert (q_t.argmax(1) != q_t_target.argmax(1)).all()  # else it would not matter who chooses
+    losses = []
+    for row, (action, reward) in enumerate(((3, 0), (5, 1))):
+        target = reward + SMALL.discount * q_t_target[row, q_t[row].argmax()]
+        error = abs(float(target - q_tm1[row, action]))
+        losses.append(0.5 * error**2 if error < 1 else error - 0.5)
+    assert agent.update(np.arange(2)) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_epsilon_schedule():
@@ -131,6 +148,12 @@ def test_wrong_arguments(tmp_path):
         with pytest.raises(RarlError, match=says):
             generate_dqn(*arguments, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
-    for name, value in (("boards", 0), ("discount", 1.5), ("learning_rate", 0.0), ("epsilon_last", -0.1)):
+    for name, value in (
+        ("boards", 0),
+        ("discount", 1.5),
+        ("learning_rate", 0.0),
+        ("epsilon_last", -0.1),
+        ("first_update_environment_steps", -1),
+    ):
         with pytest.raises(RarlError, match=f"{name}={value}: must be"):
             OnlineDQNSettings(**{name: value})

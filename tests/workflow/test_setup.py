@@ -106,7 +106,7 @@ def test_the_schemas_find_faults_deep_inside() -> None:
 @pytest.mark.parametrize(
     ("stage", "kinds"),
     [
-        ("datasets", ["planner", "dqn", "bot"]),
+        ("datasets", ["planner", "dqn", "bot", "rdqn"]),
         ("runs", ["train-gridroboman", "train-babyai"]),
         ("probes", ["probe-gridroboman", "probe-babyai"]),
         ("report", ["report"]),

@@ -62,3 +62,24 @@ rule make_bot_dataset:
     shell:
         "python -m rarl datasets make --scale {params.scale} --digest {params.digest}"
         " babyai/bot/{wildcards.task} > {log} 2>&1"
+
+
+rule make_rdqn_dataset:
+    output:
+        [f"data/{S}/babyai/rdqn/{{task}}/{name}" for name in DATASET_FILES["rdqn"]],
+    log:
+        f"logs/{S}/datasets/babyai/rdqn/{{task}}.log",
+    benchmark:
+        f"benchmarks/{S}/datasets/babyai/rdqn/{{task}}.tsv"
+    priority: 10
+    conda:
+        "../envs/rarl.yaml"
+    params:
+        scale=S,
+        digest=digest_of_dataset("babyai/rdqn"),
+        code=CODE["rdqn"],
+    message:
+        "dataset babyai/rdqn/{wildcards.task}"
+    shell:
+        "python -m rarl datasets make --scale {params.scale} --digest {params.digest}"
+        " babyai/rdqn/{wildcards.task} > {log} 2>&1"
