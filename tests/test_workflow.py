@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rarl import workflow
+from rarl import jobs, workflow
 from rarl.config import Scale
 from rarl.errors import RarlError
 
@@ -55,7 +55,7 @@ def test_the_plan_changes_with_a_run(smoke: Scale) -> None:
 
 
 def test_each_kind_of_job_has_its_own_code() -> None:
-    digests = {kind: workflow.code_of(kind) for kind in workflow.ENTRY_MODULES}
+    digests = {kind: jobs.code_of(kind) for kind in jobs.ENTRY_MODULES}
     assert len(set(digests.values())) == len(digests)
 
 

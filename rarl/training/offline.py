@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from rarl import provenance
 from rarl.config import Run, Scale
 from rarl.errors import RarlError
+from rarl.jobs import code_of
 from rarl.training.device import choose_device
 from rarl.training.learner import ValueLearner
 from rarl.training.loop import Budget, Settings, train
@@ -15,12 +15,6 @@ from rarl.training.run_folder import RunPaths
 from rarl.trajectories.store import TrajectoryDataset
 
 log = logging.getLogger(__name__)
-
-# What the loop's code digest depends on: everything that can change a run's result.
-CODE = {
-    "gridroboman": ["rarl.training.transitions", "rarl.training.loop"],
-    "babyai": ["rarl.training.sequences", "rarl.training.loop"],
-}
 
 
 def learner_of(run: Run, datasets: list[TrajectoryDataset], device: str) -> ValueLearner:
@@ -69,7 +63,7 @@ def train_run(
         "seed": s.seed,
         "config": s.model_dump(mode="json", exclude={"checkpoint_seconds", "tensorboard"}),
         "config_digest": run.digest,
-        "code_digest": provenance.code_digest(CODE[s.environment]),
+        "code_digest": code_of(f"train-{s.environment}"),
         "data": {str(d.folder.relative_to(scale.root) / "manifest.json"): d.manifest_sha256 for d in datasets},
         "expert_returns": {d.task: d.manifest["expert_return"] for d in datasets},
     }

@@ -20,6 +20,7 @@ import torch
 from rarl import cli
 from rarl.config import Run, Scale, merge
 from rarl.envs.gridroboman.tasks import task_named, task_set
+from rarl.jobs import code_of
 from rarl.training import checkpoints, transitions
 from rarl.training.transitions import TransitionLearner
 from rarl.trajectories.generate import generate_planner
@@ -518,6 +519,7 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert run["config_digest"] == expected_run["config_digest"]
     assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "120", "240"]
     scale = Scale("tiny", own_root)
+    assert run["code_digest"] == code_of("train-gridroboman")
     assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in scale.datasets_of(scale.runs[RA_DQN])}
     assert run["expert_returns"].keys() == {task.name for task in task_set(10)}
     assert not (own_root / "scratch" / "tiny" / "runs" / RA_DQN).exists()

@@ -8,10 +8,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from rarl.errors import RarlError
+from rarl.jobs import ENTRY_MODULES, code_of
 from rarl.workflow import (
     DATASET_FILES,
-    ENTRY_MODULES,
-    code_of,
     gpus,
     plan_digest,
     prepare_environment,

@@ -386,7 +386,9 @@ def _data(sheet: Sheet) -> None:
 
 
 def _rejected(manifest: dict[str, Any]) -> str:
-    """ "12 (endless plan 9, box opened 3)"."""
+    """ "12 (endless plan 9, box opened 3)"; agents in training have no attempts that could be rejected."""
+    if manifest.get("source") == "rdqn":
+        return "0"
     generator = manifest.get("generator")
     rejected = generator.get("rejected") if isinstance(generator, dict) else None
     if not isinstance(rejected, dict):

@@ -1,0 +1,50 @@
+"""The code that each kind of job depends on: what the workflow and the records of runs call its version.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from rarl.provenance import code_digest
+
+# What one environment's jobs never run of another's: dispatch imports by name.
+_BABYAI = (
+    "rarl.trajectories.babyai",
+    "rarl.trajectories.online_rdqn",
+    "rarl.training.sequences",
+    "rarl.evaluation.levels",
+    "rarl.evaluation.level_probe",
+    "rarl.envs.babyai.vector",
+    "rarl.envs.babyai.generation",
+    "rarl.envs.babyai.expert",
+)
+_GRIDROBOMAN = ("rarl.training.transitions", "rarl.evaluation.rollouts", "rarl.evaluation.board_probe")
+_GRIDROBOMAN_SOURCES = ("rarl.trajectories.generate", "rarl.trajectories.online_dqn")
+# Per kind of job: the modules it enters by, and modules that these import for other kinds. A change in what a job may
+# run makes it run again; a change of a comment, a docstring or the command line does not.
+ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "planner": (("rarl.trajectories.make",), ("rarl.trajectories.online_dqn", *_BABYAI)),
+    "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate", *_BABYAI)),
+    "bot": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, "rarl.trajectories.online_rdqn")),
+    "rdqn": (("rarl.trajectories.make",), _GRIDROBOMAN_SOURCES),
+    "train-gridroboman": (("rarl.training.transitions", "rarl.training.offline"), _BABYAI),
+    "train-babyai": (("rarl.training.sequences", "rarl.training.offline"), _GRIDROBOMAN),
+    "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), _BABYAI),
+    "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), _GRIDROBOMAN),
+    "report": (("rarl.reporting.report",), ()),
+}
+
+# What can change no number: pictures, progress lines, records of the machine. The values that `rarl.config` reads are
+# in the digests of datasets and runs, so that a new setting of one environment leaves the runs of another alone.
+_NEUTRAL = ("rarl.config", "rarl.jobs", "rarl.provenance", "rarl.training.progress")
+_PICTURES = ("rarl.envs.gridroboman.render",)
+
+
+@functools.cache
+def code_of(kind: str) -> str:
+    """The digest of all code by which a job of this kind can change its products, 12 hex digits."""
+    modules, others = ENTRY_MODULES[kind]
+    exclude = others if kind == "report" else (*others, *_NEUTRAL, *_PICTURES)
+    return code_digest(modules, exclude=exclude)
