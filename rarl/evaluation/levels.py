@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rarl.envs.babyai.levels import Level
 from rarl.envs.babyai.vector import ACTIONS, VectorBabyAI
 from rarl.nn.retrieval import Summaries
-from rarl.nn.value_network import RecurrentValueNetwork, Unrolled
+from rarl.nn.value_network import RecurrentValueNetwork, State, Unrolled
 
 # Called at every step with what the network gave and which episodes were still going on, (n,) bool.
 Watch = Callable[[Unrolled, np.ndarray], None]
@@ -50,7 +51,7 @@ def roll_out_levels(
     epsilon: float,
     watch: Watch | None = None,
 ) -> LevelEpisodes:
-    """Play with the greedy policy.
+    """Play with the greedy policy. Levels whose episodes have all ended are left out of what the network computes.
 
     Args:
       network: the agent; z is its mean, slots start at their means.
@@ -59,24 +60,44 @@ def roll_out_levels(
       retrieved: one retrieval batch per group, or one for all; kept for the whole episode; None retrieves nothing.
       rng: exploration.
       epsilon: share of random actions.
-      watch: looks at every step; then attention is kept.
+      watch: looks at every step; then attention is kept, and no level is left out before all have ended.
     """
     groups, each = seeds.shape
     n, device = groups * each, next(network.parameters()).device
     env = VectorBabyAI([level for level in levels for _ in range(each)])
     observation = env.reset(seeds.ravel())
     missions = env.missions.copy()
-    shape = (1, n) if retrieved is not None and len(retrieved.keys) == 1 else (groups, each)
-    told = torch.from_numpy(missions.astype(np.int64)).to(device).view(*shape, 1, -1)
-    state = network.initial_state(*shape)
+    pooled = retrieved is not None and len(retrieved.keys) == 1
+
+    def grouped(part: Tensor) -> Tensor:
+        """(episodes, ...) -> (1, episodes, ...) where one retrieval batch serves all, else (levels, each, ...)."""
+        return part.view(*((1, -1) if pooled else (-1, each)), *part.shape[1:])
+
+    told = grouped(torch.from_numpy(missions.astype(np.int64)).to(device))[:, :, None]
+    state = network.initial_state(*told.shape[:2])
+    playing = np.arange(groups)  # levels that the network still plays
     actions, rewards = [], []
     lengths = np.zeros(n, np.int64)
     while env.active.any():
         active = env.active.copy()
-        x = torch.from_numpy(observation).to(device).view(*shape, 1, -1)
+        still = active.reshape(groups, each)[playing].any(1)
+        if watch is None and not still.all():
+            playing, keep = playing[still], torch.from_numpy(np.flatnonzero(still)).to(device)
+
+            def kept(part: Tensor | None, keep: Tensor = keep) -> Tensor | None:
+                return (
+                    None if part is None else grouped(part.flatten(0, 1).unflatten(0, (-1, each))[keep].flatten(0, 1))
+                )
+
+            told, state = kept(told), State(*map(kept, state))
+            if retrieved is not None and not pooled:
+                retrieved = Summaries(*(None if part is None else part[keep] for part in retrieved))
+        rows = (playing[:, None] * each + np.arange(each)).ravel()
+        x = grouped(torch.from_numpy(observation[rows]).to(device))[:, :, None]
         step = network.unroll(x, told, state, retrieved, keep_attention=watch is not None)
         state = step.state
-        action = step.q.argmax(-1).flatten().cpu().numpy()
+        action = np.zeros(n, np.int64)
+        action[rows] = step.q.argmax(-1).flatten().cpu().numpy()
         explore = rng.random(n) < epsilon
         action[explore] = rng.integers(len(ACTIONS), size=int(explore.sum()))
         observation, reward, _, _ = env.step(action)
