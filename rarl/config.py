@@ -247,8 +247,8 @@ class ExperimentSettings(Settings):
 class TaskSetSettings(Settings):
     """A task set of an experiment at a scale."""
 
-    tasks: int | Annotated[list[str], AfterValidator(_once)] | None = Field(
-        None, description="names of tasks; on Gridroboman also the size of a set (default: the set's own name)"
+    tasks: int | Literal["all"] | Annotated[list[str], AfterValidator(_once)] | None = Field(
+        None, description="names of tasks, or all; on Gridroboman also the size of a set (default: the set's own name)"
     )
     variants: Variants
     settings: dict[str, Any] = {}

@@ -15,12 +15,12 @@ TASK_NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def tasks_of_set(environment: str, tasks: int | Sequence[str], where: str) -> list[str]:
+def tasks_of_set(environment: str, tasks: int | str | Sequence[str], where: str) -> list[str]:
     """The names of the tasks of a task set.
 
     Args:
       environment: whose.
-      tasks: their names; on Gridroboman also how many of the paper's nested sets of 10, 20 and 30.
+      tasks: their names, or "all"; on Gridroboman also how many of the paper's nested sets of 10, 20 and 30.
       where: place in the configuration, for errors.
     """
     known = TASK_NAMES[environment]
@@ -30,6 +30,8 @@ def tasks_of_set(environment: str, tasks: int | Sequence[str], where: str) -> li
             sizes = f"{', '.join(some)} and {last}"
             raise RarlError(f"{where}: Gridroboman has task sets of {sizes} tasks; elsewhere list the tasks by name")
         return [task.name for task in TASK_SETS[tasks]]
+    if tasks == "all":
+        return list(known)
     for name in tasks:
         if name not in known:
             raise RarlError(f"{where}: unknown task {name!r}; {did_you_mean(name, known)}")
