@@ -22,17 +22,18 @@ _BABYAI = (
 )
 _GRIDROBOMAN = ("rarl.training.transitions", "rarl.evaluation.rollouts", "rarl.evaluation.board_probe")
 _GRIDROBOMAN_SOURCES = ("rarl.trajectories.generate", "rarl.trajectories.online_dqn")
+_ATARI = ("rarl.envs.atari", "rarl.nn.atari_encoders")
 # Per kind of job: the modules it enters by, and modules that these import for other kinds. A change in what a job may
 # run makes it run again; a change of a comment, a docstring or the command line does not.
 ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "planner": (("rarl.trajectories.make",), ("rarl.trajectories.online_dqn", *_BABYAI)),
-    "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate", *_BABYAI)),
-    "bot": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, "rarl.trajectories.online_rdqn")),
-    "rdqn": (("rarl.trajectories.make",), _GRIDROBOMAN_SOURCES),
-    "train-gridroboman": (("rarl.training.transitions", "rarl.training.offline"), _BABYAI),
-    "train-babyai": (("rarl.training.sequences", "rarl.training.offline"), _GRIDROBOMAN),
-    "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), _BABYAI),
-    "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), _GRIDROBOMAN),
+    "planner": (("rarl.trajectories.make",), ("rarl.trajectories.online_dqn", *_BABYAI, *_ATARI)),
+    "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate", *_BABYAI, *_ATARI)),
+    "bot": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, "rarl.trajectories.online_rdqn", *_ATARI)),
+    "rdqn": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, *_ATARI)),
+    "train-gridroboman": (("rarl.training.transitions", "rarl.training.offline"), (*_BABYAI, *_ATARI)),
+    "train-babyai": (("rarl.training.sequences", "rarl.training.offline"), (*_GRIDROBOMAN, *_ATARI)),
+    "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), (*_BABYAI, *_ATARI)),
+    "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_ATARI)),
     "report": (("rarl.reporting.report",), ()),
 }
 

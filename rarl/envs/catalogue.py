@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rarl.envs.atari.games import GAMES
 from rarl.envs.babyai.levels import LEVELS
 from rarl.envs.gridroboman.tasks import TASK_SETS, TASKS
 from rarl.envs.names import slug as slug  # `rarl.config` has it from here
@@ -12,6 +13,7 @@ from rarl.errors import RarlError, did_you_mean
 TASK_NAMES: dict[str, tuple[str, ...]] = {
     "gridroboman": tuple(task.name for task in TASKS),
     "babyai": tuple(level.name for level in LEVELS),
+    "atari": GAMES,
 }
 
 

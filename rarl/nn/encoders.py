@@ -14,6 +14,7 @@ from rarl.envs.babyai.missions import VOCABULARY
 from rarl.envs.babyai.view import CELLS, CODES, VIEW
 from rarl.envs.gridroboman.tasks import BOARD
 from rarl.envs.gridroboman.vector import N_OBJECTS, OBSERVATION_SIZE
+from rarl.nn.atari_encoders import ATARI_ENCODERS
 
 _THINGS = 1 + N_OBJECTS  # the robot and the objects
 _SPAN = 2 * BOARD - 1  # values that a coordinate difference takes
@@ -172,4 +173,4 @@ class BabyAIEncoder(nn.Module):
         return self.norm(self.out(v.flatten(-2)))
 
 
-ENCODERS = {"relational": RelationalEncoder, "mlp": MLPEncoder, "babyai": BabyAIEncoder}
+ENCODERS = {"relational": RelationalEncoder, "mlp": MLPEncoder, "babyai": BabyAIEncoder, **ATARI_ENCODERS}

@@ -21,21 +21,33 @@ class QHead(nn.Module):
       d_s: width of s~ and of the hidden layer.
       n_actions: number of actions.
       d_m, d_e: widths of z and of the attention; d_m = 0 for an agent without z.
+      dueling: Q = V + A - mean A (Wang et al. 2016): V has a hidden layer of its own, to which what is read from z is
+        added too.
     """
 
-    def __init__(self, d_s: int, n_actions: int, d_m: int = 0, d_e: int = 0):
+    def __init__(self, d_s: int, n_actions: int, d_m: int = 0, d_e: int = 0, dueling: bool = False):
         super().__init__()
         self.hidden = nn.Linear(d_s, d_s)
         self.readout = SlotReadout(d_s, d_m, d_e) if d_m else None
         self.value = nn.Linear(d_m, d_s, bias=False) if d_m else None
         self.q = nn.Linear(d_s, n_actions)
+        # Drawn last, so that all others are initialised as they are without them.
+        self.state_hidden = nn.Linear(d_s, d_s) if dueling else None
+        self.state_value = nn.Linear(d_s, 1) if dueling else None
 
     def forward(self, s: Tensor, z: Tensor | None) -> Tensor:
         """s (..., d_s), z (..., n_f, d_m) or None -> Q values (..., n_actions)."""
-        hidden = self.hidden(torch.relu(s))
+        s = torch.relu(s)
+        hidden = self.hidden(s)
+        state_hidden = None if self.state_hidden is None else self.state_hidden(s)
         if self.readout is not None:
-            hidden = hidden + self.value(self.readout(hidden, z))
-        return self.q(torch.relu(hidden))
+            read = self.value(self.readout(hidden, z))
+            hidden = hidden + read
+            state_hidden = None if state_hidden is None else state_hidden + read
+        q = self.q(torch.relu(hidden))
+        if state_hidden is None:
+            return q
+        return self.state_value(torch.relu(state_hidden)) + q - q.mean(-1, keepdim=True)
 
 
 class ValueNetwork(nn.Module):
@@ -52,6 +64,7 @@ class ValueNetwork(nn.Module):
       fusion: name in `FUSIONS`.
       encoder_options: more of the encoder's own arguments.
       oracle: z is a learned embedding of the task in place of what retrieval reads (a control).
+      dueling: the head's.
     """
 
     def __init__(
@@ -67,6 +80,7 @@ class ValueNetwork(nn.Module):
         fusion: str = "film",
         oracle: bool = False,
         encoder_options: Mapping[str, int] | None = None,
+        dueling: bool = False,
     ):
         super().__init__()
         uses_z = retrieval is not None or oracle
@@ -75,7 +89,7 @@ class ValueNetwork(nn.Module):
         self.oracle = nn.Embedding(n_tasks, d_m) if oracle else None
         self.readout = SlotReadout(d_s, d_m, d_e) if uses_z else None
         self.fusion = FUSIONS[fusion](d_s, d_m) if uses_z else None
-        self.head = QHead(d_s, n_actions, d_m if uses_z else 0, d_e)
+        self.head = QHead(d_s, n_actions, d_m if uses_z else 0, d_e, dueling)
 
     def forward(
         self, x: Tensor, task: Tensor, retrieved: Summaries | None = None, *, sample: bool = False
