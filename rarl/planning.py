@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
-from rarl.config import Scale
+from rarl.config import Run, Scale
 from rarl.files import read_json
+from rarl.jobs import code_of
 from rarl.training.progress import duration
+from rarl.training.run_folder import RunPaths
 from rarl.workflow import gpus
 
 _REFERENCE_SECONDS = 0.026  # of `_reference_work` on the core that `about_core_minutes` was measured on
@@ -29,15 +30,21 @@ def _reference_work() -> float:
     return best
 
 
-def _is_finished(record: Path) -> bool:
-    return record.is_file() and read_json(record)["status"] == "finished"
+def _is_finished(scale: Scale, run: Run) -> bool:
+    """Whether nothing is left to do: a record alone, as a fresh clone has it, or one of other code does not count."""
+    paths = RunPaths.of(run.id, scale.name, scale.root)
+    if not (paths.record / "run.json").is_file() or not (paths.checkpoint / "checkpoint.pt").is_file():
+        return False
+    record = read_json(paths.record / "run.json")
+    known = (record.get("status"), record.get("config_digest"), record.get("code_digest"))
+    return known == ("finished", run.digest, code_of(f"train-{run.settings.environment}"))
 
 
 def describe_plan(scale: Scale) -> str:
     """A few lines for a person: products, what is there already, time."""
     root = scale.root
-    runs = list(scale.runs)
-    done = [run for run in runs if _is_finished(root / "results" / scale.name / "runs" / run / "run.json")]
+    runs = scale.runs.values()
+    done = [run for run in runs if _is_finished(scale, run)]
     made = [d for d in scale.datasets if (root / "data" / scale.name / d / "manifest.json").is_file()]
     cores, n_gpus = os.cpu_count() or 1, gpus()
     slowness = _reference_work() / _REFERENCE_SECONDS

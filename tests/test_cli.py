@@ -218,19 +218,6 @@ def test_the_plan_counts_what_is_there(at_own, capsys):
     assert "7 (0 finished), 1 of them looked into" in out
     assert "reports/tiny/report.html" in out
     assert re.search(r"About .+ on this machine \(\d+ CPU core", out)
-    run = at_own / "results" / "tiny" / "runs" / "gridroboman" / "10-tasks" / "dqn" / "seed-0"
-    run.mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"status": "finished"}))
-    cli.main(["plan", "--scale", "tiny"])
-    assert "7 (1 finished)" in capsys.readouterr().out
-
-
-def test_a_failed_run_is_not_finished(at_own, capsys):
-    run = at_own / "results" / "tiny" / "runs" / "gridroboman" / "10-tasks" / "dqn" / "seed-0"
-    run.mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"status": "failed"}))
-    cli.main(["plan"])
-    assert "(0 finished)" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------------ train and probe

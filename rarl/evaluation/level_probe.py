@@ -15,7 +15,7 @@ import torch
 from rarl.agents.memory import RetrievalBatch
 from rarl.config import Run, Scale
 from rarl.envs.babyai.levels import level_named
-from rarl.envs.babyai.missions import words
+from rarl.envs.babyai.missions import share_a_thing, things, words
 from rarl.envs.babyai.vector import ACTIONS
 from rarl.envs.babyai.view import CELLS
 from rarl.evaluation.levels import LevelEpisodes, Watch, evaluation_seeds, roll_out_levels
@@ -101,8 +101,9 @@ class LevelProbe(Probe):
         """Rows of attention.csv, per level over the steps of its greedy episodes.
 
         other_share: attention on trajectories of other levels; other_candidates: their share among the candidates;
-        rewarded_share, rewarded_candidates: the same of rewarded states; effective_states: exp of the entropy; kl: in
-        nats.
+        rewarded_share, rewarded_candidates: the same of rewarded states; related_share, related_candidates: the same of
+        trajectories whose mission speaks of a thing of the mission in play; related_there: share of episodes whose
+        retrieval batch holds such a trajectory; effective_states: exp of the entropy; kl: in nats.
         """
         if self.memory is None:
             return [{"task": level.name, "quantity": "none", "value": 0.0} for level in self.levels]
@@ -112,7 +113,8 @@ class LevelProbe(Probe):
         real = np.ones(owner.shape, bool) if batch.mask is None else batch.mask.flatten(1).numpy()
         rewarded = batch.r.flatten(1).numpy() > 0
         sums: dict[str, np.ndarray] = {}
-        steps = np.zeros(n)
+        steps = np.zeros((n, EPISODES))
+        of_trajectories = np.zeros((n, EPISODES, batch.a.shape[1]))  # attention, summed over steps
 
         def watch(step: Unrolled, active: np.ndarray) -> None:
             alpha = step.alpha[:, :, 0].mean(2).numpy()  # over slots: (groups, B, N)
@@ -120,7 +122,8 @@ class LevelProbe(Probe):
             entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1).reshape(n, EPISODES)
             alpha = alpha.reshape(n, EPISODES, -1)
             going = active.reshape(n, EPISODES)
-            steps[:] += going.sum(1)
+            steps[:] += going
+            of_trajectories[going] += alpha[going].reshape(going.sum(), batch.a.shape[1], -1).sum(-1)
             for i in range(n):
                 g = 0 if groups == 1 else i
                 of = alpha[i][going[i]]
@@ -133,15 +136,28 @@ class LevelProbe(Probe):
                 for name, value in found.items():
                     sums.setdefault(name, np.zeros(n))[i] += value
 
-        self._play(batch, watch)
+        missions = self._play(batch, watch).missions
         rows = []
         for i, level in enumerate(self.levels):
             g = 0 if groups == 1 else i
-            values = {name: total[i] / steps[i] for name, total in sums.items()}
+            values = {name: total[i] / steps[i].sum() for name, total in sums.items()}
+            related = self._related(batch, g, missions[i])  # (EPISODES, n_traj)
+            looks = real[g].reshape(related.shape[1], -1).sum(-1)
+            values["related_share"] = (of_trajectories[i] * related).sum() / steps[i].sum()
+            values["related_candidates"] = ((related @ looks) * steps[i]).sum() / (looks.sum() * steps[i].sum())
+            values["related_there"] = related.any(1).mean()
             values["other_candidates"] = ((owner[g] != i) & real[g]).sum() / real[g].sum()
             values["rewarded_candidates"] = (rewarded[g] & real[g]).sum() / real[g].sum()
             rows += [{"task": level.name, "quantity": name, "value": float(v)} for name, v in sorted(values.items())]
         return rows
+
+    def _related(self, batch: RetrievalBatch, group: int, missions: np.ndarray) -> np.ndarray:
+        """(episodes, n_traj) bool: which trajectories of a group's batch share a thing with each of the missions."""
+        retrieved = [
+            things(words(self.memory.samplers[source].dataset.extras["mission"][episode]))
+            for source, episode in zip(batch.given[group], batch.episodes[group], strict=True)
+        ]
+        return np.array([[share_a_thing(things(words(m)), other) for other in retrieved] for m in missions])
 
     def gallery(self) -> dict[str, Any]:
         """The content of gallery.json: episodes to be replayed from level, seed and actions, with what was read."""

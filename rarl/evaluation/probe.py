@@ -7,12 +7,13 @@ gallery.json       episodes with what was retrieved at every step
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 from rarl.config import Run, Scale
-from rarl.files import csv_text, write_json, write_text
+from rarl.files import csv_text, write_text
 
 log = logging.getLogger(__name__)
 
@@ -40,5 +41,5 @@ def probe_run(scale: Scale, run: Run) -> Path:
     log.info("%s: attention", run.id)
     write_text(folder / "attention.csv", _csv(probe.attention()))
     log.info("%s: gallery", run.id)
-    write_json(folder / "gallery.json", probe.gallery())
+    write_text(folder / "gallery.json", json.dumps(probe.gallery(), separators=(",", ":")) + "\n")
     return folder

@@ -8,7 +8,7 @@ from minigrid.core.constants import COLOR_NAMES
 from minigrid.envs.babyai.core.verifier import LOC_NAMES, OBJ_TYPES, AfterInstr, AndInstr, ObjDesc, PutNextInstr
 
 from rarl.envs.babyai.levels import LEVELS, make_level
-from rarl.envs.babyai.missions import MISSION_LENGTH, PADDING, VOCABULARY, tokenise, words
+from rarl.envs.babyai.missions import MISSION_LENGTH, PADDING, VOCABULARY, share_a_thing, things, tokenise, words
 from rarl.errors import RarlError
 
 # A word's number is part of every dataset.
@@ -71,3 +71,29 @@ def test_errors_name_the_word():
         tokenise(" ")
     with pytest.raises(RarlError, match="unknown word 'Go'"):
         tokenise("Go to the red ball")
+
+
+@pytest.mark.parametrize(
+    ("mission", "expected"),
+    [
+        ("go to the red ball", {("red", "ball")}),
+        ("put a box next to the grey key, then open a door behind you", {("", "box"), ("grey", "key"), ("", "door")}),
+        ("pick up the object on your left", {("", "object")}),
+    ],
+)
+def test_things_of_a_mission(mission, expected):
+    assert things(mission) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("go to the red ball", "put the red ball next to the green box", True),
+        ("go to the red ball", "pick up the blue ball", False),
+        ("go to the red ball", "pick up the red box", False),
+        ("open a door", "open the blue door", True),
+    ],
+)
+def test_missions_share_a_thing(one, other, expected):
+    assert share_a_thing(things(one), things(other)) is expected
+    assert share_a_thing(things(other), things(one)) is expected

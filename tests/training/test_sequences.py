@@ -180,12 +180,17 @@ def test_a_run_and_what_is_seen_in_it(tiny_babyai_root, tmp_path, variant):
             line.split(",") for line in (folder / "attention.csv").read_text().splitlines()[1:]
         )
     }
+    related = ("related_share", "related_candidates", "related_there")
     if variant == "own":
+        # All missions of this level are "go to the red ball".
+        assert [values["GoToRedBallGrey", name] for name in related] == pytest.approx([1, 1, 1])
         assert all(
             values[level, "other_share"] == values[level, "other_candidates"] == 0 for level in tiny_babyai.LEVELS
         )
     if variant == "all":
         assert all(0 < values[level, "other_share"] < 1 for level in tiny_babyai.LEVELS)
+        assert all(0 < values["GoToRedBallGrey", name] < 1 for name in related[:2])
+        assert values["GoToRedBallGrey", "related_there"] == 1
         assert sum(1 - values[level, "other_candidates"] for level in tiny_babyai.LEVELS) == pytest.approx(1)
     gallery = json.loads((folder / "gallery.json").read_text())
     for episode in gallery["episodes"]:

@@ -59,3 +59,22 @@ def tokenise(text: str) -> np.ndarray:
 def words(tokens: np.ndarray) -> str:
     """The text of tokens: the inverse of `tokenise`."""
     return " ".join(VOCABULARY[token] for token in np.asarray(tokens).tolist() if token != PADDING).replace(" ,", ",")
+
+
+def things(mission: str) -> set[tuple[str, str]]:
+    """What a mission speaks of: {("red", "ball"), ("", "door")}, colour (or "" without one) and kind."""
+    found, before = set(), ""
+    for word in mission.replace(",", " ").split():
+        if word in _KINDS:
+            found.add((before if before in _COLOURS else "", word))
+        before = word
+    return found
+
+
+def share_a_thing(one: set[tuple[str, str]], other: set[tuple[str, str]]) -> bool:
+    """Whether two missions speak of things that may be the same: of one kind, and not of different colours."""
+    return any(
+        kind == kind_too and (colour == colour_too or not colour or not colour_too)
+        for colour, kind in one
+        for colour_too, kind_too in other
+    )

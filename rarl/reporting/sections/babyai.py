@@ -240,6 +240,9 @@ _QUANTITIES = {
     "kl": "KL of z's posterior from its prior, nats per step",
     "rewarded_share": "attention on rewarded states",
     "rewarded_candidates": "rewarded states among the candidates",
+    "related_there": "episodes with a trajectory in the batch whose mission speaks of the same thing (colour, kind)",
+    "related_share": "attention on such trajectories",
+    "related_candidates": "their states among the candidates",
 }
 
 
