@@ -57,7 +57,7 @@ def datasets_export(arguments: argparse.Namespace) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    from rarl.training.offline import train_run
+    from rarl.training.runs import train_run
 
     scale = _scale(arguments)
     run = scale.find_run(arguments.run)

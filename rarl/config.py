@@ -46,9 +46,17 @@ def _reported(seeds: list[int]) -> list[int]:
 Variants = Annotated[list[str], AfterValidator(_once)]
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_once), AfterValidator(_reported)]
 Percent = Annotated[int, Field(ge=0, le=100)]
-Environment = Literal["gridroboman", "babyai"]
-Source = Literal["planner", "dqn", "bot", "rdqn"]
+Environment = Literal["gridroboman", "babyai", "atari"]
+DatasetSource = Literal["planner", "dqn", "bot", "rdqn"]
+Source = Literal["planner", "dqn", "bot", "rdqn", "replay"]
 SOURCES = {"gridroboman": ("planner", "dqn"), "babyai": ("bot", "rdqn")}
+ONLINE = ("atari",)  # environments whose agents learn while they play, from their own replay
+ENCODERS = {  # that read an environment's observations
+    "gridroboman": ("relational", "mlp"),
+    "babyai": ("babyai",),
+    "atari": ("resnet47", "nature", "impala-small", "tiny"),
+}
+CORES = {"gridroboman": ("none",), "babyai": ("gru",), "atari": ("none", "gru")}
 SIZE_KEYS = {  # in which setting the size of a source's datasets is given
     "planner": "episodes",
     "dqn": "environment_steps",
@@ -89,6 +97,9 @@ class RetrievalSettings(Settings):
     step_stride: int = Field(1, ge=1, description="every how many steps a retrieved trajectory is looked at")
     standardise: bool = Field(True, description="bring what is read to mean 0 and variance 1 over the batch")
     trajectory_inputs: Literal["state", "state+action+reward"] = "state"
+    target_reads: Literal["target", "online"] = Field(
+        "target", description="whose summaries of the retrieval batch the target network reads; online saves a third"
+    )
     bottleneck: float = Field(0.3, ge=0, description="beta, weight of KL(p || r); 0: no bottleneck, z is not drawn")
     auxiliary: float = Field(0.1, ge=0, description="weight of action, reward and value prediction from the summaries")
 
@@ -113,17 +124,22 @@ class AgentSettings(Settings):
     core: Literal["none", "gru"] = Field(
         "none", description="what carries the past: nothing, or a GRU of width d_s (and slots through time)"
     )
-    encoder: Literal["relational", "mlp", "babyai"] = "relational"
+    encoder: Literal["relational", "mlp", "babyai", "resnet47", "nature", "impala-small", "tiny"] = "relational"
     channels: int = Field(16, ge=1, description="encoder babyai: channels of cells and convolutions")
     blocks: int = Field(2, ge=0, description="encoder babyai: convolutions modulated by the mission")
     d_mission: int = Field(128, ge=1, description="encoder babyai: width of the mission's GRU")
+    stack: int = Field(1, ge=1, description="Atari's encoders: frames in an observation")
+    recompute: int = Field(
+        0, ge=0, description="Atari's encoders: frames at a time whose activations the backward pass computes again"
+    )
     d_s: int = Field(256, ge=1, description="width of the agent's state")
+    dueling: bool = Field(False, description="Q = V + A - mean A in the head")
     fusion: Literal["film", "gru", "add"] = "film"
     retrieval: RetrievalSettings = RetrievalSettings()
 
 
 class LearningSettings(Settings):
-    """Offline multi-task double DQN (the paper's appendix A.4)."""
+    """Value learning: offline multi-task double DQN (the paper's appendix A.4), and what R2D2 adds to it."""
 
     batch_states: int = Field(256, ge=1, description="states in a learner batch, spread evenly over its tasks")
     batch_sequences: int = Field(64, ge=1, description="recurrent agents: sequences in a learner batch, likewise")
@@ -144,7 +160,14 @@ class LearningSettings(Settings):
     max_gradient_norm: float = Field(10.0, gt=0)
     discount: float = Field(0.99, gt=0, le=1)
     n_step: int = Field(1, ge=1)
-    huber_delta: float = Field(1.0, gt=0)
+    targets: Literal["n-step", "peng", "watkins"] = Field("n-step", description="online agents: returns of sequences")
+    trace_lambda: float = Field(0.8, ge=0, le=1, description="lambda of Peng's and Watkins's Q(lambda)")
+    rescale_epsilon: float | None = Field(
+        None,
+        gt=0,
+        description="online agents: values are learned as h(x) = sign(x)(sqrt(|x|+1)-1) + epsilon x; null: x",
+    )
+    huber_delta: float | None = Field(1.0, gt=0, description="null: half the squared error")
     double: bool = True
     conservative: float = Field(
         0.0, ge=0, description="weight of logsumexp Q - Q(a) (CQL), which holds Q of actions down that the data lacks"
@@ -159,6 +182,39 @@ class LearningSettings(Settings):
         if (self.target_period_updates is None) == (self.target_rate is None):
             raise ValueError("set one of target_period_updates and target_rate, and the other to null")
         return self
+
+
+class OnlineSettings(Settings):
+    """Playing and replay of agents that learn while they play (Atari)."""
+
+    actors: int = Field(8, ge=1, description="environments that are played in lockstep")
+    steps_per_update: int = Field(5, ge=1, description="steps of every actor between two learner steps")
+    epsilon_base: float = Field(0.4, gt=0, lt=1, description="actor i of N explores with base^(1 + alpha i/(N-1))")
+    epsilon_alpha: float = Field(7.0, ge=0)
+    refresh_updates: int = Field(
+        10, ge=1, description="learner steps after which the actors get the network, and a new retrieval batch"
+    )
+    overlap: bool = Field(True, description="play while learning; the result is the same")
+    capacity_sequences: int = Field(100_000, ge=1, description="sequences in the replay")
+    start_sequences: int = Field(5_000, ge=1, description="sequences in the replay before learning begins")
+    period_steps: int = Field(40, ge=1, description="steps from the start of one sequence to that of the next")
+    eta: float = Field(
+        0.9, ge=0, le=1, description="weight of the largest TD error in a priority; the mean has the rest"
+    )
+    priority_exponent: float = Field(0.9, ge=0)
+    importance_exponent: float = Field(0.6, ge=0, le=1)
+    retrieve_by: Literal["priority", "uniform"] = Field("priority", description="how retrieval batches are drawn")
+    keep_apart: Literal["windows", "episodes"] = Field(
+        "windows", description="what a retrieval batch may not share with the sequences that are learned from"
+    )
+    compression: int = Field(1, ge=0, le=9, description="of frames in the replay, zlib's level; 0: none")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of matrix products in a learner step")
+    full_actions: bool = Field(True, description="all 18 actions; false: those that do something in the game")
+    sticky: float = Field(0.0, ge=0, le=1, description="probability that the emulator repeats the last action")
+    noop_max: int = Field(30, ge=0, description="most no-op frames at the start of an episode")
+    frame_skip: int = Field(4, ge=1)
+    max_frames: int = Field(108_000, ge=1, description="frames after which an episode is cut off")
+    emulator_threads: int = Field(1, ge=1)
 
 
 class EvaluationSettings(Settings):
@@ -176,7 +232,7 @@ class EvaluationSettings(Settings):
 class DatasetSettings(Settings):
     """One dataset per task of an environment, all made alike."""
 
-    source: Source
+    source: DatasetSource
     tasks: list[str] | Literal["all"] = "all"
     seed: int = Field(0, ge=0)
     episodes: int | None = Field(None, ge=1, description="sources planner and bot: episodes per task")
@@ -216,19 +272,48 @@ class RunSettings(Settings):
     agent: AgentSettings
     learning: LearningSettings
     evaluation: EvaluationSettings
+    online: OnlineSettings | None = Field(None, description="on Atari")
 
     @model_validator(mode="after")
     def _agent_fits_environment(self) -> RunSettings:
-        agent, recurrent = self.agent, self.environment == "babyai"
-        if (agent.core == "gru") != recurrent:
-            needed = "gru" if recurrent else "none"
-            raise ValueError(f"agent.core = {agent.core!r}: {self.environment} needs {needed!r}")
-        if (agent.encoder == "babyai") != recurrent:
-            raise ValueError(f"agent.encoder = {agent.encoder!r} does not read the observations of {self.environment}")
-        if agent.retrieval.source == "all" and not recurrent:
-            raise ValueError(f"agent.retrieval.source = 'all' is not for {self.environment}: use 'own' or 'random'")
-        if agent.kind == "oracle" and recurrent:
-            raise ValueError("agent.kind = 'oracle' has no recurrent form")
+        agent, environment = self.agent, self.environment
+        if agent.core not in CORES[environment]:
+            needed = " or ".join(map(repr, CORES[environment]))
+            raise ValueError(f"agent.core = {agent.core!r}: {environment} needs {needed}")
+        if agent.encoder not in ENCODERS[environment]:
+            raise ValueError(f"agent.encoder = {agent.encoder!r} does not read the observations of {environment}")
+        allowed = {"gridroboman": ("own", "random", "none"), "atari": ("own", "none")}.get(environment)
+        if allowed and agent.retrieval.source not in allowed:
+            raise ValueError(
+                f"agent.retrieval.source = {agent.retrieval.source!r} is not for {environment}: "
+                f"use {' or '.join(map(repr, allowed[:-1]))}"
+            )
+        if agent.kind == "oracle" and environment != "gridroboman":
+            raise ValueError("agent.kind = 'oracle' is for gridroboman alone")
+        return self
+
+    @model_validator(mode="after")
+    def _online_fits_environment(self) -> RunSettings:
+        plays = self.environment in ONLINE
+        if plays != (self.online is not None):
+            raise ValueError(f"online: {self.environment} {'needs' if plays else 'has no use for'} these settings")
+        if plays != (self.source == "replay"):
+            raise ValueError(
+                f"source = {self.source!r}: {self.environment} learns from {'' if plays else 'no '}'replay'"
+            )
+        if not plays:
+            return self
+        learning, online = self.learning, self.online
+        if len(self.tasks) != 1:
+            raise ValueError(f"tasks: an agent of {self.environment} plays one game, not {len(self.tasks)}")
+        if learning.burn_in >= learning.sequence_steps:
+            raise ValueError(f"learning.burn_in = {learning.burn_in} leaves nothing of sequence_steps to learn from")
+        if online.period_steps > learning.sequence_steps - learning.burn_in:
+            raise ValueError("online.period_steps cannot exceed learning.sequence_steps - learning.burn_in")
+        if online.start_sequences > online.capacity_sequences:
+            raise ValueError("online.start_sequences cannot exceed online.capacity_sequences")
+        if self.agent.retrieval.select_by == "return" and self.agent.kind == "ra-dqn":
+            raise ValueError("agent.retrieval.select_by = 'return' is not for atari: use 'attention' or 'none'")
         return self
 
 
@@ -271,7 +356,7 @@ class ScaleSettings(Settings):
     judges: bool = Field(description="whether results at this scale may carry a verdict")
     about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
     seeds: Seeds
-    datasets: dict[Environment, list[DatasetSettings]]
+    datasets: dict[Literal["gridroboman", "babyai"], list[DatasetSettings]]
     experiments: dict[str, ScaleExperimentSettings]
 
 
@@ -379,6 +464,11 @@ class Run:
     def tasks(self) -> list[str]:
         """Names of the tasks that it learns."""
         return self.settings.tasks
+
+    @property
+    def plays(self) -> bool:
+        """Whether it learns while it plays, from no dataset."""
+        return self.settings.environment in ONLINE
 
 
 class Dataset:
@@ -521,7 +611,7 @@ class Scale:
     def datasets_of(self, run: Run) -> list[str]:
         """Ids of the datasets that a run learns from, in the order of its tasks."""
         s = run.settings
-        return [f"{s.environment}/{s.source}/{slug(task)}" for task in run.tasks]
+        return [] if run.plays else [f"{s.environment}/{s.source}/{slug(task)}" for task in run.tasks]
 
     def probes(self) -> list[str]:
         """Ids of the runs whose checkpoints are looked into."""

@@ -22,7 +22,22 @@ _BABYAI = (
 )
 _GRIDROBOMAN = ("rarl.training.transitions", "rarl.evaluation.rollouts", "rarl.evaluation.board_probe")
 _GRIDROBOMAN_SOURCES = ("rarl.trajectories.generate", "rarl.trajectories.online_dqn")
-_ATARI = ("rarl.envs.atari", "rarl.nn.atari_encoders")
+_ATARI = (
+    "rarl.envs.atari",
+    "rarl.nn.atari_encoders",
+    "rarl.agents.policy",
+    "rarl.agents.priorities",
+    "rarl.agents.targets",
+    "rarl.agents.value_rescaling",
+    "rarl.training.games",
+    "rarl.training.actors",
+    "rarl.training.replay",
+    "rarl.training.frames",
+    "rarl.training.windows",
+    "rarl.training.sum_tree",
+    "rarl.evaluation.games",
+    "rarl.evaluation.game_probe",
+)
 # Per kind of job: the modules it enters by, and modules that these import for other kinds. A change in what a job may
 # run makes it run again; a change of a comment, a docstring or the command line does not.
 ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -30,10 +45,12 @@ ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate", *_BABYAI, *_ATARI)),
     "bot": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, "rarl.trajectories.online_rdqn", *_ATARI)),
     "rdqn": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, *_ATARI)),
-    "train-gridroboman": (("rarl.training.transitions", "rarl.training.offline"), (*_BABYAI, *_ATARI)),
-    "train-babyai": (("rarl.training.sequences", "rarl.training.offline"), (*_GRIDROBOMAN, *_ATARI)),
+    "train-gridroboman": (("rarl.training.transitions", "rarl.training.runs"), (*_BABYAI, *_ATARI)),
+    "train-babyai": (("rarl.training.sequences", "rarl.training.runs"), (*_GRIDROBOMAN, *_ATARI)),
+    "train-atari": (("rarl.training.games", "rarl.training.runs"), (*_GRIDROBOMAN, *_BABYAI)),
     "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), (*_BABYAI, *_ATARI)),
     "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_ATARI)),
+    "probe-atari": (("rarl.evaluation.game_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_BABYAI)),
     "report": (("rarl.reporting.report",), ()),
 }
 

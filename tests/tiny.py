@@ -77,7 +77,7 @@ class Tiny:
         """A fresh learner on the CPU, from the run's seed; the same arguments give the same one."""
         import torch
 
-        from rarl.training.offline import learner_of, open_datasets
+        from rarl.training.runs import learner_of, open_datasets
 
         run = self.run_of(root, variant, seed, changes)
         torch.set_num_threads(1)  # tensors this small would wait for the other threads
@@ -86,6 +86,6 @@ class Tiny:
 
     def datasets_of(self, root: Path) -> list[TrajectoryDataset]:
         """Those of the baseline."""
-        from rarl.training.offline import open_datasets
+        from rarl.training.runs import open_datasets
 
         return open_datasets(Scale("tiny", root), self.run_of(root, next(iter(self.experiment["variants"]))))

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from rarl.config import AgentSettings
+from rarl.nn.atari_encoders import ATARI_ENCODERS
 from rarl.nn.retrieval import RetrievalProcess
 from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork
 
@@ -33,6 +34,8 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
             slot_heads=r.slot_heads,
             standardise=r.standardise,
         )
+    if agent.encoder in ATARI_ENCODERS:
+        options = {"n_actions": n_actions, "stack": agent.stack, "recompute": agent.recompute}
     recurrent = agent.core == "gru"
     return (RecurrentValueNetwork if recurrent else ValueNetwork)(
         agent.encoder,
@@ -46,6 +49,7 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
         fusion=agent.fusion,
         oracle=agent.kind == "oracle",
         encoder_options=options,
+        dueling=agent.dueling,
     )
 
 

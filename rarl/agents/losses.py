@@ -72,11 +72,13 @@ def conservative_loss(q: Tensor, a: Tensor) -> Tensor:
     return q.logsumexp(-1) - q.gather(-1, a[..., None]).squeeze(-1)
 
 
-def td_loss(q_tm1: Tensor, a_tm1: Tensor, target: Tensor, huber_delta: float) -> Tensor:
-    """Huber loss per transition.
+def td_loss(q_tm1: Tensor, a_tm1: Tensor, target: Tensor, huber_delta: float | None) -> Tensor:
+    """Huber loss per transition; half the squared error without a delta.
 
     q_tm1 (..., n_actions), a_tm1 (...) int64, target (...) -> (...).
     """
     assert a_tm1.shape == target.shape == q_tm1.shape[:-1]
     chosen = q_tm1.gather(-1, a_tm1[..., None]).squeeze(-1)
+    if huber_delta is None:
+        return 0.5 * (chosen - target).square()
     return F.huber_loss(chosen, target, delta=huber_delta, reduction="none")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rarl.config import RetrievalSettings
+from rarl.config import RetrievalSettings, Run
 from rarl.errors import RarlError
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
@@ -91,6 +91,14 @@ class Memory:
                     f"{sampler.dataset.folder}: holds {sampler.episodes} episodes, "
                     f"but a retrieval batch takes n_traj = {settings.n_traj}"
                 )
+
+    @classmethod
+    def of(cls, run: Run, datasets: Sequence[TrajectoryDataset]) -> Memory | None:
+        """What a run retrieves from; None if its agent retrieves nothing."""
+        s = run.settings
+        if not run.retrieves:
+            return None
+        return cls(datasets, s.agent.retrieval, s.learning.discount, s.seed, s.episodes)
 
     @property
     def pooled(self) -> bool:

@@ -16,7 +16,7 @@ from rarl.config import Run, Scale
 from rarl.errors import RarlError
 from rarl.nn.value_network import ValueNetwork
 from rarl.training import checkpoints
-from rarl.training.offline import open_datasets
+from rarl.training.runs import open_datasets
 from rarl.training.run_folder import RunPaths
 
 SHOWN = 6  # retrieved states per step in a gallery

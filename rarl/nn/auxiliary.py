@@ -5,6 +5,8 @@ All three are classifications; rewards and values are two-hot on a grid of suppo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,29 +26,31 @@ def two_hot(value: Tensor, support: Tensor) -> Tensor:
     return weights.scatter_(-1, low[..., None] + 1, upper)
 
 
+class Supports(NamedTuple):
+    """Least and largest reward and discounted return that can be expressed, and on how many points each."""
+
+    reward: tuple[float, float] = (0.0, 1.0)
+    value: tuple[float, float] = (0.0, 1.0)
+    reward_points: int = 2
+    value_points: int = 21
+
+
 class AuxiliaryLosses(nn.Module):
     """Predict a_ij, r_ij and the discounted return from step j, from h_ij and b_ij.
 
     Args:
       d_h: width of a summary.
       n_actions: number of actions.
-      reward_range, value_range: ends of the supports.
-      bins: number of supports for values.
+      supports: of rewards and returns.
     """
 
-    def __init__(
-        self,
-        d_h: int,
-        n_actions: int,
-        reward_range: tuple[float, float],
-        value_range: tuple[float, float],
-        bins: int = 21,
-    ):
+    def __init__(self, d_h: int, n_actions: int, supports: Supports):
         super().__init__()
         self.past, self.future = nn.Linear(d_h, d_h), nn.Linear(d_h, d_h, bias=False)
-        self.register_buffer("reward_support", torch.linspace(*reward_range, 2), persistent=False)
-        self.register_buffer("value_support", torch.linspace(*value_range, bins), persistent=False)
-        self.sizes = (n_actions, 2, bins)
+        rewards, values = supports.reward_points, supports.value_points
+        self.register_buffer("reward_support", torch.linspace(*supports.reward, rewards), persistent=False)
+        self.register_buffer("value_support", torch.linspace(*supports.value, values), persistent=False)
+        self.sizes = (n_actions, rewards, values)
         self.out = nn.Linear(d_h, sum(self.sizes))
 
     def forward(self, h: Tensor, b: Tensor, a: Tensor, r: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -35,6 +35,10 @@ class Summaries(NamedTuple):
     def n_traj(self) -> int:
         return self.h.shape[1]
 
+    def detached(self) -> Summaries:
+        """The same without gradients."""
+        return Summaries(*(None if part is None else part.detach() for part in self))
+
 
 class RetrievalStep(NamedTuple):
     """What one step of the retrieval process gives.

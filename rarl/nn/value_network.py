@@ -129,6 +129,7 @@ class Unrolled(NamedTuple):
 
     q: (G, B, T, n_actions). state: after the last step. z: (G, B, T, n_f, d_m); p, r: its posterior and prior;
     alpha: (G, B, T, n_f, N), attention, only if asked for. All None without a retrieval process.
+    trail: the state after each step, core (G, B, T, d_s) and slots (G, B, T, n_f, d_m); only if asked for.
     """
 
     q: Tensor
@@ -137,6 +138,7 @@ class Unrolled(NamedTuple):
     p: Gaussian | None = None
     r: Gaussian | None = None
     alpha: Tensor | None = None
+    trail: State | None = None
 
     @property
     def kl(self) -> Tensor:
@@ -173,6 +175,7 @@ class RecurrentValueNetwork(ValueNetwork):
         *,
         sample: bool = False,
         keep_attention: bool = False,
+        keep_states: bool = False,
     ) -> Unrolled:
         """T steps.
 
@@ -183,6 +186,7 @@ class RecurrentValueNetwork(ValueNetwork):
           retrieved: the retrieval batch of each group.
           sample: draw z (training) or take its mean.
           keep_attention: return alpha.
+          keep_states: return the trail.
         """
         e = self.encoder(x, told)
         groups, batch, length, d_s = e.shape
@@ -190,7 +194,8 @@ class RecurrentValueNetwork(ValueNetwork):
         s, core = self.core(torch.relu(e).flatten(0, 1), core)
         s, core = s.view(groups, batch, length, d_s), core.view(groups, batch, d_s)
         if self.retrieval is None:
-            return Unrolled(self._values(s, None), State(core, None))
+            trail = State(s, None) if keep_states else None
+            return Unrolled(self._values(s, None), State(core, None), trail=trail)
         slots, steps = state.slots, []
         for t in range(length):
             step = self.retrieval(s[:, :, t], slots, retrieved, sample=sample, carry=True)
@@ -199,7 +204,8 @@ class RecurrentValueNetwork(ValueNetwork):
         z = torch.stack([step.z for step in steps], 2)
         p, r = (_over_time([getattr(step, name) for step in steps], step.z) for name in ("p", "r"))
         alpha = torch.stack([step.alpha for step in steps], 2) if keep_attention and retrieved is not None else None
-        return Unrolled(self._values(s, z), State(core, slots), z, p, r, alpha)
+        trail = State(s, torch.stack([step.m_t for step in steps], 2)) if keep_states else None
+        return Unrolled(self._values(s, z), State(core, slots), z, p, r, alpha, trail)
 
 
 def _over_time(gaussians: list[Gaussian], like: Tensor) -> Gaussian:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from rarl.errors import RarlError
 
@@ -121,9 +122,12 @@ class FrameStore:
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, as arrays: `nbytes` (open blocks only as far as they are filled) and 33 bytes a block."""
+        """Everything: `nbytes` (open blocks only as far as they are filled) and 33 bytes a block.
+
+        The frames are one tensor, which checkpoints take as it is, where they copy arrays.
+        """
         ids = list(self._content)
-        parts = []
+        parts = [np.zeros(0, dtype=np.uint8)]
         for block in ids:
             content = self._content[block]
             if isinstance(content, bytes):
@@ -136,13 +140,13 @@ class FrameStore:
             "lengths": np.array([self._lengths[block] for block in ids], dtype=np.int64),
             "holders": np.array([self._holders[block] for block in ids], dtype=np.int64),
             "open": np.array([block in self._open for block in ids], dtype=bool),
-            "sizes": np.array([len(part) for part in parts], dtype=np.int64),
-            "data": np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint8),
+            "sizes": np.array([len(part) for part in parts[1:]], dtype=np.int64),
+            "data": torch.from_numpy(np.concatenate(parts)),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """What `state_dict` of a store with the same arguments gave."""
-        ids = state["ids"].tolist()
+        ids, data = state["ids"].tolist(), state["data"].numpy()
         ends = np.cumsum(state["sizes"])
         self._next_id = state["next_id"]
         self._lengths = dict(zip(ids, state["lengths"].tolist(), strict=True))
@@ -150,7 +154,7 @@ class FrameStore:
         self._open = {block for block, is_open in zip(ids, state["open"].tolist(), strict=True) if is_open}
         self._content = {}
         for block, end, size in zip(ids, ends.tolist(), state["sizes"].tolist(), strict=True):
-            part = state["data"][end - size : end]
+            part = data[end - size : end]
             if block in self._open:
                 frames = np.empty((self.block, *self.shape), dtype=np.uint8)
                 frames[: self._lengths[block]] = part.reshape(-1, *self.shape)

@@ -14,10 +14,9 @@ from rarl.agents.build import build_network, copy_network, parameter_counts
 from rarl.agents.losses import weighted_mean
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config import Run
-from rarl.nn.auxiliary import AuxiliaryLosses
+from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.retrieval import Summaries
-from rarl.trajectories.store import TrajectoryDataset
 
 
 class Losses(NamedTuple):
@@ -55,27 +54,29 @@ class ValueLearner(ABC):
 
     Args:
       run: the settings.
-      datasets: one per task, in the order of the task ids.
+      memory: what is retrieved from, or None: nothing is, or the learner draws retrieval batches in its own way.
+      n_tasks: number of tasks.
       device: where the networks are.
       n_actions: number of actions.
-      value_range: least and largest discounted return that the auxiliary value prediction can express.
+      supports: least and largest reward and discounted return that the auxiliary predictions can express.
     """
 
     def __init__(
         self,
         run: Run,
-        datasets: list[TrajectoryDataset],
+        memory: Memory | None,
+        n_tasks: int,
         device: str,
         n_actions: int,
-        value_range: tuple[float, float],
+        supports: Supports,
     ):
         self.settings, self.device = run.settings, torch.device(device)
         s, learning = run.settings, run.settings.learning
         self.rng = np.random.default_rng([s.seed, 1])
         self.updates_done = 0
-        self.n_actions, self.n_tasks = n_actions, len(datasets)
+        self.n_actions, self.n_tasks = n_actions, n_tasks
 
-        shape = (s.agent, n_actions, len(datasets))
+        shape = (s.agent, n_actions, n_tasks)
         self.network = build_network(*shape).to(self.device)
         self.target = copy_network(self.network, *shape)
         retrieval = s.agent.retrieval
@@ -83,10 +84,10 @@ class ValueLearner(ABC):
         # Those that checkpoints hold; the others are constants.
         moving = self.network.state_dict().keys() - dict(self.network.named_parameters()).keys()
         self._moving_buffers = [(self.target.get_buffer(name), self.network.get_buffer(name)) for name in moving]
-        self.memory = Memory(datasets, retrieval, learning.discount, s.seed, s.episodes) if run.retrieves else None
+        self.memory = memory
         self.auxiliary = None
-        if self.memory is not None and retrieval.auxiliary > 0:
-            self.auxiliary = AuxiliaryLosses(retrieval.d_h, n_actions, (0.0, 1.0), value_range)
+        if run.retrieves and retrieval.auxiliary > 0:
+            self.auxiliary = AuxiliaryLosses(retrieval.d_h, n_actions, supports)
             self.auxiliary.to(self.device)
         self.parameters = [*self.network.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         self.retrieval_parameters = list(self.network.retrieval.parameters()) if self.network.retrieval else []
@@ -153,12 +154,16 @@ class ValueLearner(ABC):
 
     def _retrieve(self, tasks: np.ndarray) -> Retrieved:
         """A fresh retrieval batch for each of the tasks (G,)."""
-        if self.memory is None:
-            return Retrieved()
-        batch = self.memory.sample(tasks, self.rng).to(self.device)
+        return Retrieved() if self.memory is None else self._summarise(self.memory.sample(tasks, self.rng))
+
+    def _summarise(self, batch: RetrievalBatch) -> Retrieved:
+        """A retrieval batch as both networks summarise it."""
+        batch = batch.to(self.device)
+        online = batch.summarise(self.network)
+        if self.settings.agent.retrieval.target_reads == "online":
+            return Retrieved(batch, online, online.detached())
         with torch.no_grad():
-            target = batch.summarise(self.target)
-        return Retrieved(batch, batch.summarise(self.network), target)
+            return Retrieved(batch, online, batch.summarise(self.target))
 
     def _auxiliary(self, retrieved: Retrieved) -> Tensor | None:
         """The auxiliary losses on the online network's summaries; None if they are off."""

@@ -361,8 +361,8 @@ class Replay:
         self._set_priorities(ids[live] % self.settings.capacity_sequences, priorities[live])
 
     def _set_priorities(self, rows: np.ndarray, priorities: np.ndarray) -> None:
-        if not (np.isfinite(priorities) & (priorities >= 0)).all():
-            wrong = priorities[~(np.isfinite(priorities) & (priorities >= 0))]
+        wrong = priorities[~(np.isfinite(priorities) & (priorities >= 0))]
+        if len(wrong):
             raise RarlError(f"priorities must be finite and at least 0, but one is {wrong[0]}")
         self.max_priority = max(self.max_priority, float(priorities.max(initial=0.0)))
         self._tree.set(rows, np.maximum(priorities, LEAST_PRIORITY) ** self.settings.priority_exponent)
@@ -496,16 +496,16 @@ class Replay:
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that is held, episodes on their way included, as arrays that `rarl.training.checkpoints` takes.
+        """Everything that is held, episodes on their way included, for `rarl.training.checkpoints`; all of it finite.
 
-        About as large as what it describes (see the top of this file): it is the frames that count, and a copy of them
-        is made.
+        As large as what it describes (see the top of this file). One copy of it is made: what is large are tensors,
+        which checkpoints take as they are.
         """
         n = len(self)
         return {
             "settings": asdict(self.settings),
-            "rows": {name: array[:n].copy() for name, array in self._rows.items()},
-            "states": {name: array[:n].copy() for name, array in self._states.items()},
+            "rows": {name: torch.from_numpy(array[:n].copy()) for name, array in self._rows.items()},
+            "states": {name: torch.from_numpy(array[:n].copy()) for name, array in self._states.items()},
             "weights": self._tree.weights[:n].copy(),
             "max_priority": self.max_priority,
             "next_id": self._next_id,
@@ -536,7 +536,7 @@ class Replay:
         n = len(self)
         for arrays, saved in ((self._rows, state["rows"]), (self._states, state["states"])):
             for name, array in arrays.items():
-                array[:n] = saved[name]
+                array[:n] = saved[name].numpy()
         self._tree = SumTree(self.settings.capacity_sequences)
         self._tree.set(np.arange(n), state["weights"])
         self._store.load_state_dict(state["store"])

@@ -20,7 +20,7 @@ import yaml
 from rarl.config import TUNING_SEEDS_FROM, Scale
 from rarl.errors import RarlError, did_you_mean
 from rarl.training.device import choose_device
-from rarl.training.offline import learner_of, open_datasets
+from rarl.training.runs import learner_of, open_datasets
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, td_loss, weighted_mean
+from rarl.agents.memory import Memory
 from rarl.config import Run
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.vector import ACTIONS
 from rarl.evaluation.levels import evaluation_seeds, roll_out_levels
+from rarl.nn.auxiliary import Supports
 from rarl.training.learner import Losses, ValueLearner
 from rarl.trajectories.sampling import SequenceSampler
 from rarl.trajectories.store import TrajectoryDataset
@@ -27,7 +29,7 @@ class SequenceLearner(ValueLearner):
     """
 
     def __init__(self, run: Run, datasets: list[TrajectoryDataset], device: str):
-        super().__init__(run, datasets, device, len(ACTIONS), (0.0, 1.0))
+        super().__init__(run, Memory.of(run, datasets), len(datasets), device, len(ACTIONS), Supports())
         learning = run.settings.learning
         self.levels = [level_named(name) for name in run.tasks]
         self.sequences = SequenceSampler(

@@ -38,6 +38,12 @@ class SumTree:
         """Set the weights (B,), finite and not negative, at indices (B,); of equal indices the last counts."""
         nodes = np.asarray(indices) + self._first_leaf
         self._nodes[nodes] = weights
+        if len(nodes) == 1:  # as new windows come, where array operations would take ten times as long
+            node = int(nodes[0])
+            while node > 1:
+                node >>= 1
+                self._nodes[node] = self._nodes[2 * node] + self._nodes[2 * node + 1]
+            return
         for _ in range(self._levels):
             nodes >>= 1
             self._nodes[nodes] = self._nodes[2 * nodes] + self._nodes[2 * nodes + 1]

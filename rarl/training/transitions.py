@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from rarl.agents.losses import conservative_loss, q_learning_target, td_loss
+from rarl.agents.memory import Memory
 from rarl.config import Run
 from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import random_boards
 from rarl.evaluation.rollouts import roll_out
+from rarl.nn.auxiliary import Supports
 from rarl.training.learner import Losses, ValueLearner
 from rarl.trajectories.sampling import TransitionSampler
 from rarl.trajectories.store import TrajectoryDataset
@@ -29,7 +31,8 @@ class TransitionLearner(ValueLearner):
     def __init__(self, run: Run, datasets: list[TrajectoryDataset], device: str):
         learning = run.settings.learning
         horizon = 1 / (1 - learning.discount) if learning.discount < 1 else 50.0
-        super().__init__(run, datasets, device, len(ACTIONS), (0.0, min(horizon, 50.0)))
+        supports = Supports(value=(0.0, min(horizon, 50.0)))
+        super().__init__(run, Memory.of(run, datasets), len(datasets), device, len(ACTIONS), supports)
         self.tasks = [task_named(name) for name in run.tasks]
         self.transitions = TransitionSampler(
             datasets, learning.discount, learning.n_step, episodes=run.settings.episodes

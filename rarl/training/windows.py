@@ -184,7 +184,9 @@ class WindowCutter:
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the frames."""
+        """Everything but the frames. Finite: TD errors that are not known are 0 here, and False in `td_known`."""
+        td_errors = np.array(self._td_errors, dtype=np.float64)
+        td_known = ~np.isnan(td_errors)
         return {
             "episode": self.episode,
             "steps": self.steps,
@@ -194,7 +196,8 @@ class WindowCutter:
             "first_step": self._first_step,
             "actions": np.array(self._actions, dtype=np.int64),
             "rewards": np.array(self._rewards, dtype=np.float64),
-            "td_errors": np.array(self._td_errors, dtype=np.float64),
+            "td_errors": np.where(td_known, td_errors, 0.0),
+            "td_known": td_known,
             "first_block": self._first_block,
             "blocks": np.array(self._blocks, dtype=np.int64),
         }
@@ -205,6 +208,5 @@ class WindowCutter:
         self._covered, self._window = state["covered"], state["window"]
         self._states = [dict(arrays) for arrays in state["states"]]
         self._first_step, self._first_block = state["first_step"], state["first_block"]
-        self._actions, self._rewards, self._td_errors, self._blocks = (
-            state[name].tolist() for name in ("actions", "rewards", "td_errors", "blocks")
-        )
+        self._actions, self._rewards, self._blocks = (state[name].tolist() for name in ("actions", "rewards", "blocks"))
+        self._td_errors = np.where(state["td_known"], state["td_errors"], np.nan).tolist()

@@ -20,7 +20,7 @@ from rarl.evaluation.board_probe import BoardProbe
 from rarl.evaluation.probe import probe_run
 from rarl.evaluation.rollouts import roll_out
 from rarl.evaluation.trained import final_network
-from rarl.training.offline import train_run
+from rarl.training.runs import train_run
 from rarl.trajectories.store import TrajectoryDataset
 
 RUN = "gridroboman/10-tasks/ra-dqn/seed-0"

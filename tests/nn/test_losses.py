@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rarl.agents.losses import conservative_loss, n_step_targets, q_learning_target, td_loss
-from rarl.nn.auxiliary import AuxiliaryLosses, two_hot
+from rarl.nn.auxiliary import AuxiliaryLosses, Supports, two_hot
 from rarl.nn.fusion import FUSIONS, FilmFusion
 from rarl.nn.retrieval import SlotReadout
 from rarl.nn.value_network import QHead
@@ -105,7 +105,7 @@ def test_two_hot_recovers_values_and_clips():
 
 def test_auxiliary_losses_against_a_loop():
     torch.manual_seed(0)
-    losses = AuxiliaryLosses(4, 3, (0.0, 1.0), (0.0, 2.0), bins=5).double()
+    losses = AuxiliaryLosses(4, 3, Supports(value=(0.0, 2.0), value_points=5)).double()
     losses.reward_support, losses.value_support = losses.reward_support.double(), losses.value_support.double()
     h, b = torch.randn(2, 6, 4, dtype=torch.float64), torch.randn(2, 6, 4, dtype=torch.float64)
     a = torch.randint(3, (2, 6))

@@ -8,7 +8,7 @@ import reference
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from rarl.nn.auxiliary import AuxiliaryLosses
+from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.fusion import AdditiveFusion
 from rarl.nn.retrieval import RetrievalProcess, SlotReadout, Standardise, Summaries, select
@@ -397,7 +397,7 @@ def test_padding_changes_nothing(summariser, k_traj):
 def test_padding_does_not_reach_the_auxiliary_losses(summariser):
     torch.manual_seed(0)
     part = randomise(SUMMARISERS[summariser](D_S, 8))
-    losses = randomise(AuxiliaryLosses(8, N_ACTIONS, (0.0, 1.0), (0.0, 5.0)))
+    losses = randomise(AuxiliaryLosses(8, N_ACTIONS, Supports(value=(0.0, 5.0))))
     s, a, r, _ = batch_of(0, groups=1)
     s, a, r = s[0], a[0], r[0]
     plain = losses(*part(s), a, r, 3 * r, None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ class Episode:
     states: list = field(default_factory=list)
     actions: list = field(default_factory=list)
     rewards: list = field(default_factory=list)
+    td_errors: list = field(default_factory=list)
     terminated: bool = False
     ended: bool = False
 
@@ -63,9 +65,10 @@ class Episode:
 class Players:
     """Actors with random episodes; what they do is also written down."""
 
-    def __init__(self, replay, actors, seed, mean_steps=9.0, least_steps=1):
+    def __init__(self, replay, actors, seed, mean_steps=9.0, least_steps=1, unknown=0.1):
         self.replay, self.rng = replay, np.random.default_rng(seed)
         self.mean_steps, self.least_steps = mean_steps, least_steps
+        self.unknown = unknown  # share of the steps whose TD error is
         self.now = [None] * actors
         self.left = [0] * actors
         self.episodes = []
@@ -95,18 +98,21 @@ class Players:
         m = len(actors)
         states = {name: self.rng.random((m, *shape), dtype=np.float32) for name, shape in STATES.items()}
         actions, rewards = self.rng.integers(18, size=m), self.rng.normal(size=m).astype(np.float32)
+        td_errors = self.rng.normal(size=m) * 3
+        td_errors[self.rng.random(m) < self.unknown] = np.nan
         frames = np.array([self.frame() for _ in actors], dtype=np.uint8).reshape(-1, *SHAPE)
         terminated, truncated = np.zeros((2, m), dtype=bool)
         for row, actor in enumerate(actors):
             self.left[actor] -= 1
             if self.left[actor] == 0:
                 (terminated if self.rng.random() < 0.5 else truncated)[row] = True
-        self.ids.append(self.replay.add(actors, states, actions, rewards, frames, terminated, truncated))
+        self.ids.append(self.replay.add(actors, states, actions, rewards, frames, terminated, truncated, td_errors))
         for row, actor in enumerate(actors):
             episode = self.now[actor]
             episode.states.append({name: array[row].copy() for name, array in states.items()})
             episode.actions.append(actions[row])
             episode.rewards.append(rewards[row])
+            episode.td_errors.append(td_errors[row])
             episode.frames.append(frames[row].copy())
             episode.terminated, episode.ended = terminated[row], terminated[row] or truncated[row]
             if episode.ended:
@@ -158,6 +164,22 @@ def check_all_windows(replay, players):
     assert len(seen) == len(ids)
 
 
+def check_first_priorities(replay, players):
+    """Of windows that have kept the priorities they came with; none may have been dropped."""
+    s, largest = replay.settings, 1.0
+    assert replay.ids[:1].tolist() in ([], [0])
+    batch, weights = replay.at(replay.ids), replay._tree.weights
+    ends = {(e.number, start): end for e in players.episodes for start, end in e.cut(s)}
+    for row in range(len(batch)):
+        start = int(batch.starts[row] + batch.learn[row].argmax())
+        episode = players.episodes[batch.episodes[row]]
+        errors = np.abs(episode.td_errors[start : ends[episode.number, start]])
+        priority = largest if np.isnan(errors).any() else s.eta * errors.max() + (1 - s.eta) * errors.mean()
+        np.testing.assert_allclose(weights[row], max(priority, LEAST_PRIORITY) ** s.priority_exponent, rtol=1e-12)
+        largest = max(largest, priority)
+    np.testing.assert_allclose(replay.max_priority, largest, rtol=1e-12)
+
+
 def check_frames_held(replay):
     """Every block is held by the windows and episodes that need it, and by nobody else."""
     holders = Counter()
@@ -205,6 +227,8 @@ def test_windows_against_a_slow_reference(s, actors, seed, mean_steps):
     check_all_windows(replay, players)
     assert np.concatenate([*players.ids, cut]).tolist() == list(range(replay._next_id))
     assert replay.steps_added == sum(episode.steps for episode in players.episodes)
+    if replay._next_id == len(replay):
+        check_first_priorities(replay, players)
     # No step of any episode is lost.
     for episode in players.episodes:
         covered = {t for start, end in episode.cut(s) for t in range(start, end)}
@@ -497,12 +521,18 @@ def test_a_restored_replay_goes_on_as_the_one_that_was_saved(tmp_path, calls, co
     rng = np.random.default_rng(3)
     if len(replay):
         replay.update_priorities(replay.draw(16, rng), rng.random(16) * 5)
-    checkpoints.save(tmp_path / "checkpoint.pt", replay.state_dict(), checkpoints.Header("test"))
+    state = replay.state_dict()
+    bad = checkpoints.first_not_finite(state)
+    assert bad is None
+    checkpoints.save(tmp_path / checkpoints.NAME, state, checkpoints.Header("test"))
     restored = Replay(s, 3, SHAPE, STATES)
-    restored.load_state_dict(checkpoints.load(tmp_path / "checkpoint.pt").state)
-    others = Players(restored, 3, 0)
+    restored.load_state_dict(checkpoints.load_latest(tmp_path).state)
+    for one, other in zip(replay._cutters, restored._cutters, strict=True):
+        np.testing.assert_array_equal(other._td_errors, one._td_errors)  # unknown ones included
+    others = Players(restored, 3, 0, unknown=players.unknown)
     others.rng.bit_generator.state = players.rng.bit_generator.state
     others.now = [e and Episode(e.number) for e in players.now]
+    assert any(others.now)
     others.left, others.episodes = list(players.left), list(players.episodes)
     for _ in range(3):
         draws = []
@@ -527,12 +557,18 @@ def test_a_restored_replay_goes_on_as_the_one_that_was_saved(tmp_path, calls, co
 def test_a_state_is_a_copy():
     replay, players = filled(calls=100)
     state = replay.state_dict()
-    before = {name: array.copy() for name, array in state["rows"].items()}
+    tensors = {**state["rows"], **state["states"], "frames": state["store"]["data"]}
+    before, weights = {name: tensor.clone() for name, tensor in tensors.items()}, state["weights"].copy()
     players.play(300)
     replay.update_priorities(replay.ids, np.full(len(replay), 9.0))
-    for name, array in before.items():
-        np.testing.assert_array_equal(state["rows"][name], array)
-    assert (state["weights"] == 1).all()
+    for name, tensor in before.items():
+        assert torch.equal(tensors[name], tensor), name
+    np.testing.assert_array_equal(state["weights"], weights)
+    # And the only one: what is large goes into a checkpoint as it is.
+    encoded = checkpoints.encode(state)
+    assert encoded["store"]["data"].data_ptr() == tensors["frames"].data_ptr()
+    assert encoded["rows"]["rewards"].data_ptr() == state["rows"]["rewards"].data_ptr()
+    assert encoded["states"]["core"].data_ptr() == state["states"]["core"].data_ptr()
 
 
 def test_a_state_of_other_settings_is_refused():

@@ -58,6 +58,11 @@ class Observer:
         """(n, bytes) uint8, the caller's to keep."""
         return self._x.copy()
 
+    @property
+    def newest(self) -> np.ndarray:
+        """(n, 84, 84) uint8, the newest frame of each x: a view."""
+        return self._x[:, -EXTRA_BYTES - FRAME_BYTES : -EXTRA_BYTES].reshape(-1, SCREEN, SCREEN)
+
     def begin(self, frames: np.ndarray, where: np.ndarray | None = None) -> None:
         """Episodes begin: frames (n, 84, 84) of all environments, `where` the indices of those that begin (all)."""
         where = np.arange(len(self._x)) if where is None else np.asarray(where, dtype=np.int64)

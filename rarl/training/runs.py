@@ -1,4 +1,4 @@
-"""Offline runs: from a planned run to its record, by the learner that the environment needs."""
+"""Runs: from a planned run to its record, by the learner that the environment needs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ def learner_of(run: Run, datasets: list[TrajectoryDataset], device: str) -> Valu
         from rarl.training.transitions import TransitionLearner
 
         return TransitionLearner(run, datasets, device)
-    from rarl.training.sequences import SequenceLearner
+    if run.settings.environment == "babyai":
+        from rarl.training.sequences import SequenceLearner
 
-    return SequenceLearner(run, datasets, device)
+        return SequenceLearner(run, datasets, device)
+    from rarl.training.games import GameLearner
+
+    return GameLearner(run, device)
 
 
 def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
