@@ -270,7 +270,8 @@ class Replay:
           (K,) int64, ids of the windows that have become complete.
 
         Raises:
-          RarlError: an actor has no episode; frames or states of another shape.
+          RarlError: an actor has no episode; frames, states or another argument of another shape; a TD error is
+            infinite. Nothing has been added then.
         """
         actors = self._actors(actors, frames)
         if states.keys() != self._states.keys():
@@ -282,9 +283,12 @@ class Replay:
             if self._cutters[actor].episode is None:
                 raise RarlError(f"actor {actor}: a step outside of an episode; `begin` one")
         first = self._next_id
-        nan = float("nan")
-        errors = [nan] * len(actors) if td_errors is None else np.asarray(td_errors).tolist()
-        columns = (np.asarray(column).tolist() for column in (actions, rewards, terminated, truncated))
+        errors = [math.nan] * len(actors) if td_errors is None else np.asarray(td_errors).tolist()
+        if any(map(math.isinf, errors)):
+            raise RarlError("a TD error is infinite")
+        columns = [np.asarray(column).tolist() for column in (actions, rewards, terminated, truncated)]
+        if any(len(column) != len(actors) for column in (*columns, errors)):
+            raise RarlError(f"a step of {len(actors)} actors needs as many actions, rewards, flags and TD errors")
         for row, (actor, action, reward, has_terminated, was_truncated, error) in enumerate(
             zip(actors, *columns, errors, strict=True)
         ):

@@ -91,6 +91,18 @@ def test_lost_lives_end_nothing_and_lost_games_terminate():
     assert sorted(set(lives), reverse=True) == [5, 4, 3, 2, 1, 0]
     assert lives == sorted(lives, reverse=True)
     assert not envs.active[0]
+    # Capped in any frame of the step in which the game is lost: one of the two, and never both.
+    n, ends = len(lives) - 1, set()
+    for max_frames in range(4 * n - 3, 4 * n + 1):
+        capped, rng = VectorAtari(["breakout"], noop_max=0, max_frames=max_frames), np.random.default_rng(1)
+        capped.reset()
+        for _ in range(n):
+            assert capped.active[0]
+            step = capped.step(rng.integers(18, size=1))
+        ends.add((bool(step.terminated[0]), bool(step.truncated[0])))
+        assert not capped.active[0]
+    assert (True, False) in ends
+    assert ends <= {(True, False), (False, True)}
 
 
 def test_capped_episodes_are_truncated_and_stand_still():
@@ -160,6 +172,22 @@ def test_seeds_fix_episodes_whatever_else_is_played():
     for seed in (-1, 2**31):
         with pytest.raises(ValueError, match=f"seeds are 0 to 2147483647, got {seed}"):
             alone.reset([seed])
+
+
+def test_a_reset_of_one_is_not_noticed_by_the_others():
+    """Neither in the episode nor in the next one of its stream."""
+    envs = VectorAtari(["freeway"] * 2, sticky=0.25, threads=2)
+
+    def episode(resets):
+        out = [envs.reset([3, 7])[1]]
+        for t in range(12):
+            for _ in range(resets if t in (4, 5) else 0):
+                before = envs.observations[1]
+                np.testing.assert_array_equal(envs.reset(where=np.array([0]))[1], before)
+            out.append(envs.step(np.array([2, t])).observations[1])
+        return np.stack([*out, envs.reset(where=np.array([1]))[1]])
+
+    np.testing.assert_array_equal(episode(resets=0), episode(resets=2))
 
 
 def test_each_environment_has_a_stream_of_its_own():
@@ -243,6 +271,8 @@ def test_wrong_games_and_actions():
 def test_what_is_returned_is_the_callers():
     envs = VectorAtari(["freeway"])
     assert envs.actions == ACTIONS
+    defaults = {"sticky": 0.0, "noop_max": 30, "frame_skip": 4, "max_frames": 108_000, "fire_on_start": False}
+    assert defaults.items() <= envs.state_dict()["settings"].items()
     first = envs.reset()
     kept = first.copy()
     second = envs.step(np.array([0]))

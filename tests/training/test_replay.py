@@ -436,6 +436,37 @@ def test_what_is_retrieved_from_never_overlaps_with_what_is_learned_from(retriev
     assert (everything == everything.T).all()
 
 
+@given(
+    replay_settings(), st.sampled_from(["priority", "uniform"]), st.sampled_from(["windows", "episodes"]),
+    st.integers(1, 4), st.integers(0, 2**32),
+)  # fmt: skip
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+def test_draws_against_a_slow_reference(s, retrieval, keep_apart, size, seed):
+    s = replace(s, retrieval=retrieval, keep_apart=keep_apart)
+    replay, _ = filled(s, calls=80, seed=seed, mean_steps=6.0)
+    if not len(replay):
+        return
+    rng = np.random.default_rng(seed)
+    priorities = rng.random(len(replay)) * 3
+    replay.update_priorities(replay.ids, priorities)
+    everything = replay.at(replay.ids)
+    seen = {
+        int(i): {(episode, t) for t in range(start, start + n + 1)} if keep_apart == "windows" else {(episode, 0)}
+        for i, episode, start, n in zip(
+            replay.ids, everything.episodes, everything.starts, everything.mask.sum(1), strict=True
+        )
+    }
+    learn = replay.draw(size, rng).tolist()
+    apart = [i for i in seen if not any(seen[i] & seen[j] for j in learn)]
+    # All that may be drawn, each once, and not one more.
+    assert sorted(replay.draw_apart(len(apart), rng, np.array(learn)).tolist()) == apart
+    with pytest.raises(RarlError, match=f"in the replay {len(apart)} share no"):
+        replay.draw_apart(len(apart) + 1, rng, np.array(learn))
+    chance = priorities**s.priority_exponent / (priorities**s.priority_exponent).sum()
+    weights = np.array([(len(seen) * chance[i - replay.ids[0]]) ** -s.importance_exponent for i in learn])
+    np.testing.assert_allclose(replay.weights(np.array(learn)), weights / weights.max(), rtol=1e-5)
+
+
 def test_retrieval_is_by_priority_or_uniform_and_without_replacement():
     weights = np.array([1.0, 1.0, 2.0, 4.0])
     for retrieval, expected in (
@@ -474,8 +505,8 @@ def test_what_does_not_fit_is_refused():
     frames, no = np.zeros((1, *SHAPE), np.uint8), np.array([False])
     states = {name: np.zeros((1, *shape), np.float32) for name, shape in STATES.items()}
 
-    def add(actor=0, states=states, frames=frames):
-        replay.add(np.array([actor]), states, np.array([0]), np.array([0.0]), frames, no, no)
+    def add(actor=0, states=states, frames=frames, rewards=1, error=np.nan):
+        replay.add(np.array([actor]), states, np.array([0]), np.zeros(rewards), frames, no, no, np.array([error]))
 
     with pytest.raises(RarlError, match="actor 0: a step outside of an episode"):
         add()
@@ -493,7 +524,11 @@ def test_what_does_not_fit_is_refused():
         add(states={"core": states["core"]})
     with pytest.raises(RarlError, match="'slots' of shape"):
         add(states={**states, "slots": states["slots"][0]})
-    assert replay.steps_added == 0
+    with pytest.raises(RarlError, match="a step of 1 actors needs as many actions, rewards"):
+        add(rewards=2)
+    with pytest.raises(RarlError, match="infinite"):
+        add(error=-np.inf)
+    assert (replay.steps_added, replay._cutters[0].steps) == (0, 0)
     for name, value in {
         "period_steps": 5,
         "trace_steps": 0,
