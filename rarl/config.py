@@ -208,7 +208,9 @@ class OnlineSettings(Settings):
         "windows", description="what a retrieval batch may not share with the sequences that are learned from"
     )
     compression: int = Field(1, ge=0, le=9, description="of frames in the replay, zlib's level; 0: none")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of matrix products in a learner step")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the encoder's convolutions in a learner step"
+    )
     full_actions: bool = Field(True, description="all 18 actions; false: those that do something in the game")
     sticky: float = Field(0.0, ge=0, le=1, description="probability that the emulator repeats the last action")
     noop_max: int = Field(30, ge=0, description="most no-op frames at the start of an episode")

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import tiny_atari
 import tiny_babyai
 import tiny_project
 
@@ -25,6 +26,12 @@ def tiny_root(tmp_path_factory) -> Path:
 def tiny_babyai_root(tmp_path_factory) -> Path:
     """The same for BabyAI."""
     return _made(tiny_babyai, tmp_path_factory.mktemp("tiny-babyai"))
+
+
+@pytest.fixture(scope="session")
+def tiny_atari_root(tmp_path_factory) -> Path:
+    """The same for Atari, where there are no datasets."""
+    return _made(tiny_atari, tmp_path_factory.mktemp("tiny-atari"))
 
 
 @pytest.fixture

@@ -130,6 +130,9 @@ class AtariEncoder(nn.Module):
       stack: frames in an x.
       recompute: compute the trunk's activations again in the backward pass, so many frames at a time, instead of
         keeping them: a third more work in bounded memory. 0: keep them.
+
+    Attributes:
+      precision: of the trunk's convolutions; its features are of the weights' type again.
     """
 
     def __init__(
@@ -144,6 +147,7 @@ class AtariEncoder(nn.Module):
     ):
         super().__init__()
         self.n_actions, self.stack, self.recompute = n_actions, stack, recompute
+        self.precision = torch.float32
         self.trunk = trunk(stack)
         self.out = nn.Linear(trunk.features, d_s)
         self.extra = nn.Linear(n_actions + 1, d_s, bias=False)
@@ -164,14 +168,19 @@ class AtariEncoder(nn.Module):
         gradients = torch.is_grad_enabled()
         at_once = self.recompute if gradients else _AT_ONCE
         if not at_once or (not gradients and len(frames) <= at_once):
-            return self._encode(frames)
+            return self._encode(frames, self.precision)
         parts = frames.split(at_once)
         if gradients:
-            return torch.cat([checkpoint(self._encode, part, use_reentrant=False) for part in parts])
-        return torch.cat([self._encode(part) for part in parts])
+            # The precision is an argument, since it may be another when the backward pass comes.
+            parts = [checkpoint(self._encode, part, self.precision, use_reentrant=False) for part in parts]
+        else:
+            parts = [self._encode(part, self.precision) for part in parts]
+        return torch.cat(parts)
 
-    def _encode(self, frames: Tensor) -> Tensor:
-        return self.trunk(frames.to(self.out.weight.dtype) / 255).flatten(1)
+    def _encode(self, frames: Tensor, precision: torch.dtype) -> Tensor:
+        dtype = self.out.weight.dtype
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+            return self.trunk(frames.to(dtype) / 255).to(dtype).flatten(1)
 
 
 ATARI_ENCODERS = {

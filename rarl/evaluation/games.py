@@ -1,0 +1,52 @@
+"""Evaluation on Atari: whole episodes of one game under a run's protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rarl.agents.policy import Policy
+from rarl.config import OnlineSettings, RunSettings
+from rarl.envs.atari.episodes import Episodes, play_episodes
+from rarl.envs.atari.vector import VectorAtari
+from rarl.nn.retrieval import Summaries
+from rarl.nn.value_network import ValueNetwork
+
+# policy, x (n, bytes), first (n,), playing (n,): called after every step's values are known.
+Watch = Callable[[Policy, np.ndarray, np.ndarray, np.ndarray], None]
+
+
+def environments(game: str, n: int, online: OnlineSettings, seed: int = 0) -> VectorAtari:
+    """n environments of a game under a run's protocol."""
+    return VectorAtari(
+        [game] * n,
+        seed=seed,
+        full_actions=online.full_actions,
+        sticky=online.sticky,
+        noop_max=online.noop_max,
+        frame_skip=online.frame_skip,
+        max_frames=online.max_frames,
+        threads=online.emulator_threads,
+    )
+
+
+def evaluate_game(
+    settings: RunSettings, network: ValueNetwork, retrieved: Summaries | None, watch: Watch | None = None
+) -> Episodes:
+    """The episodes of a run's evaluation, played by a network (on its device) that retrieves from `retrieved`."""
+    s, online = settings.evaluation, settings.online
+    of_starts, of_exploration = (np.random.default_rng([settings.seed, s.board_seed, 10 + k]) for k in range(2))
+    seeds = of_starts.integers(2**31, size=s.episodes_per_task)
+    envs = environments(settings.tasks[0], min(online.actors, s.episodes_per_task), online)
+    policy = Policy(network, np.full(envs.num_envs, s.epsilon), of_exploration)
+    policy.retrieved = retrieved
+
+    def act(x: np.ndarray, first: np.ndarray, playing: np.ndarray) -> np.ndarray:
+        policy.begin(first)
+        actions = policy(x)
+        if watch is not None:
+            watch(policy, x, first, playing)
+        return actions
+
+    return play_episodes(envs, act, seeds, settings.agent.stack)

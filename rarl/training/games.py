@@ -1,0 +1,371 @@
+"""Online learning of one Atari game, (RA-)R2D2 and (RA-)DQN: play, replay, learn; retrieval from its own replay.
+
+One call of `GameLearner.update` plays a few steps with every actor and, once the replay holds enough, takes one learner
+step. The two know nothing of each other: the actors have a network and a retrieval batch of their own, which they get
+every `refresh_updates`, and what they played reaches the replay afterwards. So they may run at the same time, and the
+outcome is the same as if they did not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rarl.agents.build import copy_network
+from rarl.agents.losses import td_loss, weighted_mean
+from rarl.agents.memory import RetrievalBatch
+from rarl.agents.policy import Policy
+from rarl.agents.priorities import actor_epsilons, sequence_priorities
+from rarl.agents.targets import sequence_targets
+from rarl.agents.value_rescaling import rescale
+from rarl.config import Run
+from rarl.envs.atari.observation import pack
+from rarl.envs.atari.scores import table
+from rarl.evaluation.games import environments, evaluate_game
+from rarl.nn.auxiliary import Supports
+from rarl.nn.bottleneck import Gaussian
+from rarl.nn.retrieval import Summaries
+from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
+from rarl.training.actors import Actors
+from rarl.training.learner import Losses, Retrieved, ValueLearner
+from rarl.training.loop import RunFailedError
+from rarl.training.replay import Replay, ReplaySettings, Sequences
+
+# On the scale of rescaled values: h^-1(90) is 8,000 points.
+_SUPPORTS = Supports(reward=(-30.0, 90.0), value=(-30.0, 90.0), reward_points=121, value_points=121)
+_EVALUATION = 3  # stream of the random numbers that choose what is retrieved in evaluations
+
+
+def retrieval_batch(windows: Sequences, stride: int, rescale_epsilon: float | None) -> RetrievalBatch:
+    """Windows of the replay as a retrieval batch for one group.
+
+    Every `stride`-th step is looked at. Rewards and values are rescaled; a value counts the rewards up to the window's
+    end.
+    """
+    looks = slice(0, windows.actions.shape[1], stride)
+    values = np.zeros_like(windows.r_t)
+    value = np.zeros(len(windows), dtype=np.float32)
+    for t in reversed(range(windows.r_t.shape[1])):
+        value = np.where(windows.mask[:, t], windows.r_t[:, t] + windows.discount_t[:, t] * value, 0.0)
+        values[:, t] = value
+    steps = np.broadcast_to(np.arange(windows.actions.shape[1])[looks], windows.actions[:, looks].shape)
+    mask = windows.mask[:, looks]
+    x = pack(
+        windows.observations[:, :-1][:, looks],
+        windows.last_actions[:, :-1][:, looks],
+        windows.last_rewards[:, :-1][:, looks],
+    )
+    n = len(windows)
+    return RetrievalBatch(
+        torch.from_numpy(x)[None],
+        torch.from_numpy(np.ascontiguousarray(windows.actions[:, looks]))[None],
+        rescale(torch.from_numpy(np.ascontiguousarray(windows.r_t[:, looks])), rescale_epsilon)[None],
+        rescale(torch.from_numpy(np.ascontiguousarray(values[:, looks])), rescale_epsilon)[None],
+        None if mask.all() else torch.from_numpy(np.ascontiguousarray(mask))[None],
+        torch.zeros(1, n, 1, dtype=torch.int64),
+        np.zeros((1, n), dtype=np.int64),
+        windows.ids[None],
+        (windows.starts[:, None] + steps)[None],
+    )
+
+
+class Values(NamedTuple):
+    """A network's values on sequences.
+
+    q: (1, B, T + 1, n_actions). p, r: posterior and prior of z, (1, B, T + 1, n_f, d_m) or None.
+    """
+
+    q: Tensor
+    p: Gaussian | None
+    r: Gaussian | None
+
+
+class GameLearner(ValueLearner):
+    """Learns one game while it plays it.
+
+    Args:
+      run: the settings.
+      device: where the networks are.
+    """
+
+    def __init__(self, run: Run, device: str):
+        s, online, learning = run.settings, run.settings.online, run.settings.learning
+        self.game = run.tasks[0]
+        envs = environments(self.game, online.actors, online, s.seed)
+        self.actions = envs.actions
+        super().__init__(run, None, 1, device, envs.num_actions, _SUPPORTS)
+        self._retrieves = run.retrieves
+        self._memory_rng, actor_rng = (np.random.default_rng([s.seed, 2, stream]) for stream in range(2))
+        self.acting = copy_network(self.network, s.agent, envs.num_actions, 1)
+        epsilons = actor_epsilons(online.actors, online.epsilon_base, online.epsilon_alpha)
+        policy = Policy(self.acting, epsilons, actor_rng)
+        self.actors = Actors(envs, policy, s.agent.stack, learning.discount, learning.rescale_epsilon)
+        self.replay = Replay(
+            ReplaySettings(
+                capacity_sequences=online.capacity_sequences,
+                trace_steps=learning.sequence_steps - learning.burn_in,
+                period_steps=online.period_steps,
+                burn_in_steps=learning.burn_in,
+                stack=s.agent.stack,
+                discount=learning.discount,
+                eta=online.eta,
+                priority_exponent=online.priority_exponent,
+                importance_exponent=online.importance_exponent,
+                retrieval=online.retrieve_by,
+                keep_apart=online.keep_apart,
+                compression=online.compression,
+            ),
+            online.actors,
+            state_shapes={name: part.shape[1:] for name, part in policy.state.items()},
+        )
+        self.rounds = 0  # of playing; learner steps are fewer
+        self._pool = ThreadPoolExecutor(1) if online.overlap else None
+
+    # --- one round ----------------------------------------------------------------------------------------------------
+
+    def update(self) -> Mapping[str, float | Tensor]:
+        """A few steps of every actor and, once the replay holds enough, one learner step."""
+        online = self.settings.online
+        playing = self._play(online.steps_per_update)
+        scalars: dict[str, float | Tensor] = {}
+        try:
+            if len(self.replay) >= max(online.start_sequences, self._at_least):
+                scalars |= super().update()
+        finally:
+            gained = playing.result()
+        gained.add_to(self.replay)
+        self.rounds += 1
+        if self.rounds % online.refresh_updates == 0:
+            self._refresh()
+        scalars["replay_sequences"] = float(len(self.replay))
+        if gained.returns:
+            scalars |= {"actor_return": float(np.mean(gained.returns)), "actor_steps": float(np.mean(gained.lengths))}
+        return scalars
+
+    def _play(self, steps: int) -> Future:
+        if self._pool is not None:
+            return self._pool.submit(self.actors.play, steps)
+        done: Future = Future()
+        done.set_result(self.actors.play(steps))
+        return done
+
+    @property
+    def _at_least(self) -> int:
+        """Sequences without which no learner step can be drawn: a retrieval batch must not overlap with the others.
+
+        A sequence overlaps with its neighbours in the episode, two on either side at most.
+        """
+        online, learning, retrieval = self.settings.online, self.settings.learning, self.settings.agent.retrieval
+        if not self._retrieves:
+            return 1
+        if online.keep_apart == "episodes":
+            return online.start_sequences
+        neighbours = 2 * -(-learning.sequence_steps // online.period_steps) + 1
+        return learning.batch_sequences * neighbours + retrieval.n_traj
+
+    def _refresh(self) -> None:
+        """Give the actors the network as it is now and, if they retrieve, a new retrieval batch."""
+        self.acting.load_state_dict(self.network.state_dict())
+        self.actors.policy.retrieved = self._retrieved_to_play(self.acting, self._memory_rng)
+
+    def _retrieved_to_play(self, network: ValueNetwork, rng: np.random.Generator) -> Summaries | None:
+        """A retrieval batch from the whole replay as a network summarises it; None as long as there are too few."""
+        batch = self.sample_batch(rng)
+        if batch is None:
+            return None
+        with torch.no_grad():
+            return batch.to(self.device).summarise(network)
+
+    def sample_batch(self, rng: np.random.Generator) -> RetrievalBatch | None:
+        """A retrieval batch from the whole replay; None if the agent has no use for one or the replay too little."""
+        n_traj = self.settings.agent.retrieval.n_traj
+        if not self._retrieves or len(self.replay) < n_traj:
+            return None
+        return self._batch(self.replay.at(self.replay.draw_apart(n_traj, rng)))
+
+    def _batch(self, windows: Sequences) -> RetrievalBatch:
+        s = self.settings
+        return retrieval_batch(windows, s.agent.retrieval.step_stride, s.learning.rescale_epsilon)
+
+    # --- one learner step ---------------------------------------------------------------------------------------------
+
+    def _losses(self) -> Losses:
+        """On B sequences, with one retrieval batch for all; priorities are set on the way."""
+        s, learning = self.settings, self.settings.learning
+        draw = self.replay.sample(
+            learning.batch_sequences, s.agent.retrieval.n_traj if self._retrieves else 0, self.rng
+        )
+        windows, trace = draw.learn, learning.sequence_steps - learning.burn_in
+        # The steps to learn from begin where the burn-in of each sequence ends; near an episode's start it is shorter.
+        lead = windows.mask.sum(1) - windows.learn.sum(1)
+        at = lead[:, None] + np.arange(trace + 1)
+        rows = np.arange(len(windows))[:, None]
+        a_t, r_t, discount_t, learn = (
+            self._tensor(array[rows, at[:, :-1]])
+            for array in (windows.actions, windows.r_t, windows.discount_t, windows.learn)
+        )
+        packed = pack(windows.observations, windows.last_actions, windows.last_rewards)
+        x = self._tensor(packed[rows, at] if learning.burn_in else packed)
+        before = self._tensor(packed[:, : learning.burn_in]) if learning.burn_in else None
+
+        with self._precision():
+            retrieved = self._summarise(self._batch(draw.retrieve)) if self._retrieves else Retrieved()
+            sample = s.agent.retrieval.bottleneck > 0
+            online = self._values(self.network, windows, before, lead, x, retrieved.online, sample)
+            with torch.no_grad():
+                target = self._values(self.target, windows, before, lead, x, retrieved.target, False)
+        q = online.q.float()
+        targets = sequence_targets(
+            r_t,
+            discount_t,
+            a_t,
+            learn,
+            target.q.float(),
+            q.detach() if learning.double else None,
+            method=learning.targets,
+            n_step=learning.n_step,
+            lambda_=learning.trace_lambda,
+            epsilon=learning.rescale_epsilon,
+        )
+        q_t = q[:, :, :-1]
+        weights = torch.from_numpy(draw.weights).to(self.device)[None, :, None]
+        td = weighted_mean(td_loss(q_t, a_t, targets, learning.huber_delta) * weights, learn)
+        chosen = q_t.detach().gather(-1, a_t[..., None]).squeeze(-1)
+        priorities = sequence_priorities(chosen - targets, learn, s.online.eta)[0].cpu()
+        if not priorities.isfinite().all():
+            raise RunFailedError(f"update {self.rounds + 1}: the TD errors are not finite")
+        self.replay.update_priorities(windows.ids, priorities.numpy())
+        kl = None
+        if online.p is not None:
+            # The state after a sequence's last step counts as that step does.
+            kl = self._kl(online.p, online.r, torch.cat([learn, learn[..., -1:]], dim=-1))
+        scalars = {"q_mean": weighted_mean(q_t.detach().mean(-1), learn), "priority": priorities.mean()}
+        return Losses(td, None, kl, self._auxiliary(retrieved), scalars)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        """One group: (B, ...) -> (1, B, ...) on the device."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)[None]
+
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        """The encoders' precision in a learner step; everything else is small and stays in float32."""
+        encoders = [network.encoder for network in (self.network, self.target)]
+        for encoder in encoders:
+            encoder.precision = getattr(torch, self.settings.online.precision)
+        try:
+            yield
+        finally:
+            for encoder in encoders:
+                encoder.precision = torch.float32
+
+    def _values(
+        self,
+        network: ValueNetwork,
+        windows: Sequences,
+        before: Tensor | None,
+        lead: np.ndarray,
+        x: Tensor,
+        retrieved: Summaries | None,
+        sample: bool,
+    ) -> Values:
+        """Values in the states x (1, B, T + 1, bytes), after a burn-in without gradients where there is one."""
+        groups, batch, length = x.shape[:3]
+        if not isinstance(network, RecurrentValueNetwork):
+            task = torch.zeros(groups, batch * length, dtype=torch.int64, device=x.device)
+            q, step = network(x.flatten(1, 2), task, retrieved, sample=sample)
+
+            def apart(part: Tensor) -> Tensor:
+                part = part.expand(groups, batch * length, *part.shape[2:])
+                return part.unflatten(1, (batch, length))
+
+            p, r = (Gaussian(*map(apart, each)) for each in (step.p, step.r)) if step is not None else (None, None)
+            return Values(apart(q), p, r)
+        state = self._stored_state(network, windows, sample)
+        if before is not None:
+            with torch.no_grad():
+                trail = network.unroll(before, None, state, retrieved, keep_states=True).trail
+            state = _state_after(state, trail, torch.from_numpy(lead).to(self.device))
+        unrolled = network.unroll(x, None, state, retrieved, sample=sample)
+        return Values(unrolled.q, unrolled.p, unrolled.r)
+
+    def _stored_state(self, network: RecurrentValueNetwork, windows: Sequences, sample: bool) -> State:
+        """The recurrent state that the actor had; at an episode's start the network's own, as it is now."""
+        core = self._tensor(windows.state["core"])
+        if "slots" not in windows.state:
+            return State(core, None)
+        slots = self._tensor(windows.state["slots"])
+        begins = self._tensor(windows.starts == 0)[..., None, None]
+        return State(core, torch.where(begins, network.retrieval.initial_slots(sample), slots))
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self) -> list[dict[str, Any]]:
+        """Whole episodes from starts that are the same at every evaluation of a run and for every agent.
+
+        Returns are scores: not clipped, not discounted. A success is an episode that reaches the human's score.
+        """
+        s = self.settings.evaluation
+        rng = np.random.default_rng([self.settings.seed, s.board_seed, _EVALUATION])
+        retrieved = self._retrieved_to_play(self.network, rng)
+        episodes = evaluate_game(self.settings, self.network, retrieved)
+        success = episodes.returns >= table()[self.game].human
+        return self._evaluation_rows([self.game], episodes.returns[None], success[None])
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything: networks, replay, emulators, and what the actors retrieve from."""
+        retrieved = self.actors.policy.retrieved
+        return super().state_dict() | {
+            "rounds": self.rounds,
+            "acting": self.acting.state_dict(),
+            "retrieved": None if retrieved is None else dict(retrieved._asdict()),
+            "memory_rng": self._memory_rng.bit_generator.state,
+            "actors": self.actors.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.rounds = state["rounds"]
+        self.acting.load_state_dict(state["acting"])
+        parts = state["retrieved"]
+        self.actors.policy.retrieved = None
+        if parts is not None:
+            on_device = {name: None if part is None else part.to(self.device) for name, part in parts.items()}
+            self.actors.policy.retrieved = Summaries(**on_device)
+        self._memory_rng.bit_generator.state = state["memory_rng"]
+        self.actors.load_state_dict(state["actors"])
+        self.replay.load_state_dict(state["replay"])
+
+    def final_state_dict(self) -> dict[str, Any]:
+        """The network and, if it retrieves, one retrieval batch: what its last evaluation was played with."""
+        s = self.settings
+        batch = self.sample_batch(np.random.default_rng([s.seed, s.evaluation.board_seed, _EVALUATION]))
+        memory = {}
+        if batch is not None:
+            names = ("x", "a", "r", "value", "mask", "told", "given", "episodes", "steps")
+            memory = {name: getattr(batch, name) for name in names}
+        return {"network": self.network.state_dict(), "memory": memory}
+
+
+def _state_after(stored: State, trail: State, lead: Tensor) -> State:
+    """The state of each sequence after as many steps as its burn-in has.
+
+    stored: before the burn-in. trail: after each of its steps. lead: (B,) int64, 0 for none.
+    """
+
+    def at(before: Tensor, after: Tensor) -> Tensor:
+        shape = [1, len(lead)] + [1] * (before.dim() - 2)
+        index = (lead - 1).clamp(min=0).view(1, -1, 1, *shape[2:]).expand(1, len(lead), 1, *before.shape[2:])
+        chosen = after.gather(2, index).squeeze(2)
+        return torch.where((lead > 0).view(shape), chosen, before)
+
+    slots = None if stored.slots is None else at(stored.slots, trail.slots)
+    return State(at(stored.core, trail.core), slots)
