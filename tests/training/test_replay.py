@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rarl.agents.targets import sequence_targets
 from rarl.errors import RarlError
 from rarl.training import checkpoints
 from rarl.training.frames import FrameStore
@@ -276,6 +277,20 @@ def test_an_episode_shorter_than_a_trace_is_one_window():
     assert batch.mask.tolist() == [[True, False, False, False], [True, True, True, False]]
     assert batch.learn.tolist() == batch.mask.tolist()
     assert batch.discount_t.tolist() == [[0.0, 0.5, 0.5, 0.5], [0.5] * 4]
+
+
+@pytest.mark.parametrize("method", ["n-step", "peng", "watkins"])
+def test_the_terminal_step_counts_and_truncation_bootstraps(method):
+    """Windows shorter than a trace, in targets: rewards 0, 10, 20, discount 1/2, every value 8."""
+    replay = Replay(SMALL, 1, SHAPE, STATES)
+    one_episode(replay, 3, terminated=True)
+    one_episode(replay, 3, terminated=False)
+    batch = replay.at(np.arange(2))
+    tensors = [torch.from_numpy(array) for array in (batch.r_t, batch.discount_t, batch.actions, batch.mask)]
+    values = torch.full((2, 5, 18), 8.0)
+    found = sequence_targets(*tensors, values, method=method, lambda_=1.0, epsilon=None)
+    # Terminated: 20, 10 + 20 / 2, 20 / 2. Truncated: 20 + 8 / 2, 10 + 24 / 2, 22 / 2.
+    assert found[:, :3].tolist() == [[10, 20, 20], [11, 22, 24]]
 
 
 def test_stacks_at_an_episodes_start_by_hand():
