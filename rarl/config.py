@@ -97,6 +97,9 @@ class RetrievalSettings(Settings):
     step_stride: int = Field(1, ge=1, description="every how many steps a retrieved trajectory is looked at")
     standardise: bool = Field(True, description="bring what is read to mean 0 and variance 1 over the batch")
     trajectory_inputs: Literal["state", "state+action+reward"] = "state"
+    gradient_trajectories: int | None = Field(
+        None, ge=1, description="so many of the n_traj train the encoder; null: all, at three times the encoder's cost"
+    )
     target_reads: Literal["target", "online"] = Field(
         "target", description="whose summaries of the retrieval batch the target network reads; online saves a third"
     )

@@ -59,9 +59,21 @@ class RetrievalBatch:
 
         return RetrievalBatch(*(join(getattr(self, field.name)) for field in fields(self)))
 
-    def summarise(self, network: ValueNetwork) -> Summaries:
-        """Encode the batch with the network's own encoder (the paper re-encodes on every step) and summarise it."""
-        return network.retrieval.summarise(network.encoder(self.x, self.told), self.a, self.r, self.mask)
+    def summarise(self, network: ValueNetwork, gradients: int | None = None) -> Summaries:
+        """Encode the batch with the network's own encoder (the paper re-encodes on every step) and summarise it.
+
+        Args:
+          network: whose encoder and summariser.
+          gradients: so many trajectories of each group, the first, train the encoder; None: all.
+        """
+        if gradients is None or gradients >= self.x.shape[1]:
+            s = network.encoder(self.x, self.told)
+        else:
+            learned = network.encoder(self.x[:, :gradients], self.told[:, :gradients])
+            with torch.no_grad():
+                others = network.encoder(self.x[:, gradients:], self.told[:, gradients:])
+            s = torch.cat([learned, others], dim=1)
+        return network.retrieval.summarise(s, self.a, self.r, self.mask)
 
 
 class Memory:

@@ -45,33 +45,35 @@ _EVALUATION = 3  # stream of the random numbers that choose what is retrieved in
 def retrieval_batch(windows: Sequences, stride: int, rescale_epsilon: float | None) -> RetrievalBatch:
     """Windows of the replay as a retrieval batch for one group.
 
-    Every `stride`-th step is looked at. Rewards and values are rescaled; a value counts the rewards up to the window's
-    end.
+    Of every `stride` steps the last is looked at, as in `rarl.trajectories.sampling`; and each window's last step.
+    Rewards and values are rescaled; a value counts the rewards up to the window's end.
     """
-    looks = slice(0, windows.actions.shape[1], stride)
     values = np.zeros_like(windows.r_t)
     value = np.zeros(len(windows), dtype=np.float32)
     for t in reversed(range(windows.r_t.shape[1])):
         value = np.where(windows.mask[:, t], windows.r_t[:, t] + windows.discount_t[:, t] * value, 0.0)
         values[:, t] = value
-    steps = np.broadcast_to(np.arange(windows.actions.shape[1])[looks], windows.actions[:, looks].shape)
-    mask = windows.mask[:, looks]
-    x = pack(
-        windows.observations[:, :-1][:, looks],
-        windows.last_actions[:, :-1][:, looks],
-        windows.last_rewards[:, :-1][:, looks],
+    length = windows.mask.sum(1)[:, None]
+    begins = np.arange(0, windows.mask.shape[1], stride)
+    mask = begins < length
+    looks = np.minimum(begins + stride, length) - 1
+    looks[~mask] = 0
+    rows = np.arange(len(windows))[:, None]
+    x = pack(windows.observations[rows, looks], windows.last_actions[rows, looks], windows.last_rewards[rows, looks])
+    rewards, values = (
+        rescale(torch.from_numpy(array[rows, looks]), rescale_epsilon) for array in (windows.r_t, values)
     )
     n = len(windows)
     return RetrievalBatch(
         torch.from_numpy(x)[None],
-        torch.from_numpy(np.ascontiguousarray(windows.actions[:, looks]))[None],
-        rescale(torch.from_numpy(np.ascontiguousarray(windows.r_t[:, looks])), rescale_epsilon)[None],
-        rescale(torch.from_numpy(np.ascontiguousarray(values[:, looks])), rescale_epsilon)[None],
-        None if mask.all() else torch.from_numpy(np.ascontiguousarray(mask))[None],
+        torch.from_numpy(windows.actions[rows, looks])[None],
+        rewards[None],
+        values[None],
+        None if mask.all() else torch.from_numpy(mask)[None],
         torch.zeros(1, n, 1, dtype=torch.int64),
         np.zeros((1, n), dtype=np.int64),
         windows.ids[None],
-        (windows.starts[:, None] + steps)[None],
+        (windows.starts[:, None] + looks)[None],
     )
 
 

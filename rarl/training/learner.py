@@ -159,8 +159,9 @@ class ValueLearner(ABC):
     def _summarise(self, batch: RetrievalBatch) -> Retrieved:
         """A retrieval batch as both networks summarise it."""
         batch = batch.to(self.device)
-        online = batch.summarise(self.network)
-        if self.settings.agent.retrieval.target_reads == "online":
+        retrieval = self.settings.agent.retrieval
+        online = batch.summarise(self.network, retrieval.gradient_trajectories)
+        if retrieval.target_reads == "online":
             return Retrieved(batch, online, online.detached())
         with torch.no_grad():
             return Retrieved(batch, online, batch.summarise(self.target))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny_project
 import torch
 
+from rarl.agents.build import build_network
 from rarl.agents.memory import Memory
-from rarl.config import RetrievalSettings
+from rarl.config import AgentSettings, RetrievalSettings
 from rarl.errors import RarlError
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
 
@@ -192,3 +195,23 @@ def test_moving_a_batch_keeps_what_it_is(tmp_path):
 def test_a_dataset_too_small_is_named(datasets):
     with pytest.raises(RarlError, match=r"touch-red: holds 16 episodes, but a retrieval batch takes n_traj = 17"):
         Memory(datasets, settings_of(n_traj=17))
+
+
+def test_gradients_of_some_trajectories_only(datasets):
+    """The same summaries; the encoder learns from the first trajectories alone."""
+    batch = Memory(datasets, settings_of()).sample(np.array([0, 3]), np.random.default_rng(0))
+    torch.manual_seed(0)
+    network = build_network(
+        AgentSettings(kind="ra-dqn", task="hidden", encoder="mlp", d_s=16, retrieval=settings_of(d_h=16)), 7, 30
+    )
+    x = batch.x.float().requires_grad_()
+    batch = dataclasses.replace(batch, x=x)
+    network.encoder = torch.nn.Linear(11, 16)
+    network.encoder.forward = lambda x, told: torch.nn.functional.linear(x, network.encoder.weight)
+    everything, some = batch.summarise(network), batch.summarise(network, gradients=2)
+    for a, b in zip(everything, some, strict=True):
+        assert a is b is None or torch.equal(a, b)
+    (gradient,) = torch.autograd.grad(some.keys.sum() + some.values.sum(), x)
+    reached = gradient.abs().sum((2, 3)) > 0
+    assert reached.tolist() == [[True, True, False, False, False, False]] * 2
+    assert batch.summarise(network, gradients=6).keys.requires_grad
