@@ -307,19 +307,52 @@ class RunSettings(Settings):
                 f"source = {self.source!r}: {self.environment} learns from {'' if plays else 'no '}'replay'"
             )
         if not plays:
+            for key, neutral in (("targets", "n-step"), ("rescale_epsilon", None)):
+                if getattr(self.learning, key) != neutral:
+                    raise ValueError(
+                        f"learning.{key} is for agents that learn while they play, not for {self.environment}"
+                    )
             return self
-        learning, online = self.learning, self.online
+        learning, online, retrieval = self.learning, self.online, self.agent.retrieval
         if len(self.tasks) != 1:
             raise ValueError(f"tasks: an agent of {self.environment} plays one game, not {len(self.tasks)}")
+        if self.episodes is not None:
+            raise ValueError(
+                f"episodes: {self.environment} learns from no dataset of which it could use the first ones"
+            )
+        if learning.conservative > 0:
+            raise ValueError("learning.conservative is for agents that learn from datasets")
         if learning.burn_in >= learning.sequence_steps:
             raise ValueError(f"learning.burn_in = {learning.burn_in} leaves nothing of sequence_steps to learn from")
         if online.period_steps > learning.sequence_steps - learning.burn_in:
             raise ValueError("online.period_steps cannot exceed learning.sequence_steps - learning.burn_in")
         if online.start_sequences > online.capacity_sequences:
             raise ValueError("online.start_sequences cannot exceed online.capacity_sequences")
-        if self.agent.retrieval.select_by == "return" and self.agent.kind == "ra-dqn":
-            raise ValueError("agent.retrieval.select_by = 'return' is not for atari: use 'attention' or 'none'")
+        if self.least_sequences > online.capacity_sequences:
+            raise ValueError(
+                f"online.capacity_sequences = {online.capacity_sequences}: a learner step that retrieves needs "
+                f"{self.least_sequences} sequences, so that those retrieved overlap with none that is learned from"
+            )
+        if self.agent.kind == "ra-dqn":
+            if retrieval.select_by == "return":
+                raise ValueError("agent.retrieval.select_by = 'return' is not for atari: use 'attention' or 'none'")
+            if not retrieval.fresh:
+                raise ValueError("agent.retrieval.fresh = false is not for atari, whose replay changes all the time")
         return self
+
+    @property
+    def least_sequences(self) -> int:
+        """Online agents: sequences in the replay before learning begins.
+
+        A retrieval batch must be there that does not overlap with what is learned from: a sequence overlaps with
+        sequence_steps // period_steps others on either side at most.
+        """
+        online, learning, retrieval = self.online, self.learning, self.agent.retrieval
+        retrieves = self.agent.kind == "ra-dqn" and retrieval.source != "none"
+        if not retrieves or online.keep_apart == "episodes":
+            return online.start_sequences
+        neighbours = 2 * (learning.sequence_steps // online.period_steps) + 1
+        return max(online.start_sequences, learning.batch_sequences * neighbours + retrieval.n_traj)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

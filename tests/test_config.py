@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import tiny_atari
 import tiny_project
 import yaml
 
@@ -177,7 +178,7 @@ def test_values_that_cannot_work_are_refused_before_anything_is_computed(tmp_pat
     [
         ("titel", "x", ["gridroboman.yaml", "unknown key 'titel'", "'title'"]),
         ("title", ..., ["gridroboman.yaml", "'title' is missing"]),
-        ("environment", "atari", ["gridroboman.yaml", "environment", "'gridroboman'", "'atari'"]),
+        ("environment", "doom", ["gridroboman.yaml", "environment", "'gridroboman'", "'doom'"]),
         ("variants", ["dqn"], ["gridroboman.yaml", "variants", "dictionary"]),
         ("base.agent", ..., ["gridroboman.yaml", "variant"]),
         ("base.agent.kind", ..., ["gridroboman.yaml", "agent.kind", "missing"]),
@@ -191,6 +192,66 @@ def test_a_fault_in_an_experiment_file_is_one_line_that_helps(tmp_path, path, va
     message = error_of(tmp_path, experiment=changed(tiny_project.EXPERIMENT, path, value))
     for part in expected:
         assert part in message, message
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"learning": {"burn_in": 8}}, ["learning.burn_in = 8", "sequence_steps"]),
+        ({"learning": {"burn_in": 9}}, ["learning.burn_in = 9", "sequence_steps"]),
+        ({"online": {"period_steps": 6}}, ["online.period_steps", "learning.sequence_steps - learning.burn_in"]),
+        ({"online": {"start_sequences": 61}}, ["online.start_sequences", "online.capacity_sequences"]),
+        ({"online": None}, ["online", "atari needs"]),
+        ({"online": {"actor": 2}}, ["online.actor", "'actors'"]),
+        ({"online": {"sticky": 1.5}}, ["online.sticky", "1.5"]),
+        ({"online": {"retrieve_by": "return"}}, ["online.retrieve_by", "'priority'", "'return'"]),
+        ({"source": "planner"}, ["source = 'planner'", "atari learns from 'replay'"]),
+        ({"episodes": 5}, ["episodes", "atari"]),
+        ({"learning": {"conservative": 0.1}}, ["learning.conservative"]),
+        ({"learning": {"targets": "retrace"}}, ["learning.targets", "'peng'", "'retrace'"]),
+        ({"agent": {"encoder": "babyai"}}, ["agent.encoder = 'babyai'", "atari"]),
+        ({"agent": {"kind": "oracle"}}, ["agent.kind = 'oracle'"]),
+        ({"agent": {"retrieval": {"source": "random"}}}, ["agent.retrieval.source = 'random'", "'own'", "atari"]),
+        (
+            {"agent": {"kind": "ra-dqn", "retrieval": {"select_by": "return"}}},
+            ["agent.retrieval.select_by", "'attention'"],
+        ),
+        ({"agent": {"kind": "ra-dqn", "retrieval": {"fresh": False}}}, ["agent.retrieval.fresh"]),
+        # 3 to learn from with 2 neighbours on either side, and 46 to retrieve from
+        ({"agent": {"kind": "ra-dqn", "retrieval": {"n_traj": 46}}}, ["online.capacity_sequences = 60", "61"]),
+    ],
+)
+def test_a_fault_in_the_settings_of_an_online_agent_is_one_line_that_names_the_key(tmp_path, changes, expected):
+    tiny_atari.write_config(tmp_path)
+    with pytest.raises(RarlError) as caught:
+        tiny_atari.run_of(tmp_path, "r2d2", changes=changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in expected:
+        assert part in message, message
+
+
+def test_an_agent_plays_one_game(tmp_path):
+    games = {"experiments": {"atari": {"task_sets": {"pong": {"tasks": ["pong", "boxing"]}}}}}
+    tiny_atari.write_config(tmp_path, games)
+    with pytest.raises(RarlError, match="tasks: an agent of atari plays one game, not 2"):
+        Scale("tiny", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"online": {}}, ["online", "gridroboman has no use for"]),
+        ({"source": "replay"}, ["source = 'replay'", "gridroboman"]),
+        ({"learning": {"targets": "peng"}}, ["learning.targets", "gridroboman"]),
+        ({"learning": {"rescale_epsilon": 0.001}}, ["learning.rescale_epsilon", "gridroboman"]),
+    ],
+)
+def test_settings_of_online_agents_are_refused_elsewhere(tiny_root, changes, expected):
+    with pytest.raises(RarlError) as caught:
+        tiny_project.run_of(tiny_root, "ra-dqn", changes=changes)
+    for part in expected:
+        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +414,11 @@ OTHER_VALUES = {
     "learning.tasks_per_batch": 3,
     "learning.decay_from": 0.6,
     "learning.decay_to": 0.2,
+    "learning.trace_lambda": 0.5,
+    "agent.retrieval.gradient_trajectories": 3,
     "evaluation.epsilon": 0.1,
+    "online.eta": 0.5,
+    "online.importance_exponent": 0.5,
 }
 NOT_CHANGES = {"environment", "experiment", "task_set", "tasks", "variant", "seed", "agent.core"}  # set by the place
 WITHOUT_EFFECT = {"checkpoint_seconds", "tensorboard"}
@@ -362,8 +427,9 @@ WITHOUT_EFFECT = {"checkpoint_seconds", "tensorboard"}
 def leaves(model, prefix=""):
     """(dotted name, field) of all settings below a model."""
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
-            yield from leaves(field.annotation, f"{prefix}{name}.")
+        below = [part for part in (field.annotation, *get_args(field.annotation)) if hasattr(part, "model_fields")]
+        if below:
+            yield from leaves(below[0], f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
 
@@ -385,9 +451,11 @@ SETTINGS = [name for name, _ in leaves(RunSettings) if name not in NOT_CHANGES]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_digest_changes_with_every_setting_that_can_change_the_result(tiny_root, name):
-    scale = Scale("tiny", tiny_root)
-    run = scale.run("gridroboman", 10, "ra-dqn", 0)
+def test_the_digest_changes_with_every_setting_that_can_change_the_result(tiny_root, tiny_atari_root, name):
+    online = name.startswith("online.") or name in ("learning.targets", "learning.rescale_epsilon")
+    scale = Scale("tiny", tiny_atari_root if online else tiny_root)
+    place = ("atari", "pong", "r2d2", 0) if online else ("gridroboman", 10, "ra-dqn", 0)
+    run = scale.run(*place)
     field = dict(leaves(RunSettings))[name]
     value = run.settings
     for part in name.split("."):
@@ -399,7 +467,7 @@ def test_the_digest_changes_with_every_setting_that_can_change_the_result(tiny_r
         assert change != value
         for part in reversed(name.split(".")):
             change = {part: change}
-    assert (scale.run("gridroboman", 10, "ra-dqn", 0, change).digest == run.digest) == (name in WITHOUT_EFFECT)
+    assert (scale.run(*place, change).digest == run.digest) == (name in WITHOUT_EFFECT)
 
 
 def test_the_digest_changes_with_the_place_of_a_run(tiny_root):
@@ -466,7 +534,8 @@ def test_agents_of_a_shipped_scale_differ_in_nothing_but_what_they_are(name):
         s = run.settings
         common = s.model_dump(exclude={"variant", "seed", "agent"})
         agent = s.agent.model_dump(include={"encoder", "d_s", "fusion"})
-        by_place.setdefault((s.experiment, s.task_set), []).append((common, agent))
+        # What learns from single states learns from other sequences than what is recurrent.
+        by_place.setdefault((s.experiment, s.task_set, s.agent.core), []).append((common, agent))
     for settings in by_place.values():
         assert all(other == settings[0] for other in settings)
 

@@ -137,7 +137,7 @@ class GameLearner(ValueLearner):
         playing = self._play(online.steps_per_update)
         scalars: dict[str, float | Tensor] = {}
         try:
-            if len(self.replay) >= max(online.start_sequences, self._at_least):
+            if len(self.replay) >= self.settings.least_sequences:
                 scalars |= super().update()
         finally:
             gained = playing.result()
@@ -156,20 +156,6 @@ class GameLearner(ValueLearner):
         done: Future = Future()
         done.set_result(self.actors.play(steps))
         return done
-
-    @property
-    def _at_least(self) -> int:
-        """Sequences without which no learner step can be drawn: a retrieval batch must not overlap with the others.
-
-        A sequence overlaps with its neighbours in the episode, two on either side at most.
-        """
-        online, learning, retrieval = self.settings.online, self.settings.learning, self.settings.agent.retrieval
-        if not self._retrieves:
-            return 1
-        if online.keep_apart == "episodes":
-            return online.start_sequences
-        neighbours = 2 * -(-learning.sequence_steps // online.period_steps) + 1
-        return learning.batch_sequences * neighbours + retrieval.n_traj
 
     def _refresh(self) -> None:
         """Give the actors the network as it is now and, if they retrieve, a new retrieval batch."""

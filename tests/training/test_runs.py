@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_project
 import torch
+from run_processes import assert_same, products, start, wait_for_update
 
 from rarl import cli
 from rarl.config import Run, Scale, merge
@@ -32,25 +29,6 @@ RA_DQN = "gridroboman/10-tasks/ra-dqn/seed-0"
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-
-
-def flat(state, prefix=""):
-    """{path: leaf} of nested dicts and lists."""
-    if isinstance(state, dict):
-        return {k: v for key, value in state.items() for k, v in flat(value, f"{prefix}/{key}").items()}
-    if isinstance(state, list | tuple):
-        return {k: v for i, value in enumerate(state) for k, v in flat(value, f"{prefix}/{i}").items()}
-    return {prefix: state}
-
-
-def assert_same(one, other):
-    one, other = flat(one), flat(other)
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, other[name]), name
-        else:
-            assert np.array_equal(value, other[name]), name
 
 
 # ---------------------------------------------------------------------------------------------------------------- state
@@ -434,45 +412,6 @@ def test_retrieval_tells_hidden_tasks_apart(tiny_root, touching):
 # -------------------------------------------------------------------------------------------- runs, by the command line
 
 
-def start(root, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "rarl", "train", RA_DQN, "--device", "cpu", *arguments],
-        cwd=root,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_for_update(root, process, update):
-    """Until the run's log has this update and a checkpoint was written since."""
-    folder = root / "scratch" / "tiny" / "runs" / RA_DQN
-    deadline, saved = time.monotonic() + 60, None
-    while time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.005)
-        try:
-            last = (folder / "training.csv").read_text().splitlines()[-1].split(",")[0]
-            now = (folder / "checkpoint.pt").stat().st_mtime_ns
-        except (FileNotFoundError, IndexError):
-            continue
-        if last.isdecimal() and int(last) >= update:
-            saved = saved or now
-            if now != saved:
-                return
-    end = "too slow" if process.poll() is None else process.communicate()
-    raise AssertionError(f"not seen at update {update}: {end}")
-
-
-def products(root):
-    record = root / "results" / "tiny" / "runs" / RA_DQN
-    checkpoint = checkpoints.load(root / "results" / "tiny" / "checkpoints" / RA_DQN / "checkpoint.pt")
-    with open(record / "training.csv", encoding="utf-8") as file:
-        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-    run = json.loads((record / "run.json").read_text())
-    return checkpoint.state, (record / "evaluations.csv").read_bytes(), rows, run
-
-
 def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_factory, monkeypatch, capsys):
     settings = {"updates": 240, "checkpoint_seconds": 0.2, "evaluation": {"every_updates": 120}}
     at_scale = {"experiments": {"gridroboman": {"settings": settings}}}
@@ -481,9 +420,9 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
         tiny_project.write_config(root, at_scale)
     os.symlink(own_root / "data", undisturbed / "data")
 
-    reference = start(undisturbed)
-    process = start(own_root)
-    wait_for_update(own_root, process, 20)
+    reference = start(undisturbed, RA_DQN)
+    process = start(own_root, RA_DQN)
+    wait_for_update(own_root, RA_DQN, process, 20)
     # While it works, another one is refused.
     monkeypatch.chdir(own_root)
     with pytest.raises(SystemExit) as refused:
@@ -498,19 +437,19 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert process.returncode == -signal.SIGKILL
     assert not (own_root / "results").exists()
 
-    process = start(own_root)
-    wait_for_update(own_root, process, 100)
+    process = start(own_root, RA_DQN)
+    wait_for_update(own_root, RA_DQN, process, 100)
     process.send_signal(signal.SIGKILL)
     assert "goes on from update" in process.communicate()[0]
-    process = start(own_root)
+    process = start(own_root, RA_DQN)
     said = process.communicate()[0]
     assert process.returncode == 0, said
     assert int(re.search(r"goes on from update (\d+)/240", said)[1]) >= 100
     reference.communicate()
     assert reference.returncode == 0
 
-    state, evaluations, rows, run = products(own_root)
-    expected_state, expected_evaluations, expected_rows, expected_run = products(undisturbed)
+    state, evaluations, rows, run = products(own_root, RA_DQN)
+    expected_state, expected_evaluations, expected_rows, expected_run = products(undisturbed, RA_DQN)
     assert_same(state, expected_state)
     assert evaluations == expected_evaluations
     assert rows == expected_rows

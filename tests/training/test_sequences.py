@@ -14,8 +14,8 @@ import torch
 from rarl.config import Scale
 from rarl.evaluation.levels import evaluation_seeds
 from rarl.evaluation.probe import probe_run
-from rarl.training.runs import train_run
 from rarl.training.run_folder import RunPaths
+from rarl.training.runs import train_run
 from rarl.training.sequences import SequenceLearner
 
 VARIANTS = ["rdqn", "own", "all", "open", "nothing"]
