@@ -19,7 +19,7 @@ from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
 from rarl.envs.gridroboman.vector import Boards, VectorGridroboman, random_boards
 from rarl.errors import RarlError
 from rarl.evaluation.rollouts import Episodes, roll_out
-from rarl.evaluation.trained import Candidate, Probe, shuffled
+from rarl.evaluation.trained import Candidate, DatasetProbe, shuffled
 
 EPISODES = 20  # per task and intervention
 SWAP_EPISODES = 4  # per pair of tasks
@@ -30,7 +30,7 @@ GALLERY_RULE = (
 )
 
 
-class BoardProbe(Probe):
+class BoardProbe(DatasetProbe):
     """Measurements on one run of an agent that retrieves."""
 
     def __init__(self, scale: Scale, run: Run):

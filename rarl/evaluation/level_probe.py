@@ -19,7 +19,7 @@ from rarl.envs.babyai.missions import share_a_thing, things, words
 from rarl.envs.babyai.vector import ACTIONS
 from rarl.envs.babyai.view import CELLS
 from rarl.evaluation.levels import LevelEpisodes, Watch, evaluation_seeds, roll_out_levels
-from rarl.evaluation.trained import Candidate, Probe, shuffled
+from rarl.evaluation.trained import Candidate, DatasetProbe, shuffled
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import Unrolled
 
@@ -31,7 +31,7 @@ RULE = (
 )
 
 
-class LevelProbe(Probe):
+class LevelProbe(DatasetProbe):
     """Measurements on one run, of an agent that retrieves or not."""
 
     def __init__(self, scale: Scale, run: Run):

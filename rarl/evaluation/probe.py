@@ -23,9 +23,13 @@ def _probe_of(scale: Scale, run: Run):
         from rarl.evaluation.board_probe import BoardProbe
 
         return BoardProbe(scale, run)
-    from rarl.evaluation.level_probe import LevelProbe
+    if run.settings.environment == "babyai":
+        from rarl.evaluation.level_probe import LevelProbe
 
-    return LevelProbe(scale, run)
+        return LevelProbe(scale, run)
+    from rarl.evaluation.game_probe import GameProbe
+
+    return GameProbe(scale, run)
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,30 +16,40 @@ from rarl.config import Run, Scale
 from rarl.errors import RarlError
 from rarl.nn.value_network import ValueNetwork
 from rarl.training import checkpoints
-from rarl.training.runs import open_datasets
 from rarl.training.run_folder import RunPaths
+from rarl.training.runs import open_datasets
 
 SHOWN = 6  # retrieved states per step in a gallery
 
 
-def final_network(scale: Scale, run: Run, n_actions: int) -> ValueNetwork:
-    """The run's final network, on the CPU, without gradients."""
+def final_state(scale: Scale, run: Run) -> Mapping[str, Any]:
+    """What the run's learner published at its end, on the CPU: network, and what else it needs."""
     path = RunPaths.of(run.id, scale.name, scale.root).checkpoint / checkpoints.NAME
     if not path.is_file():
         raise RarlError(f"{path}: no checkpoint; train the run first (`rarl train --scale {scale.name} {run.id}`)")
+    return checkpoints.load(path).state["learner"]
+
+
+def network_of(run: Run, state: Mapping[str, Any], n_actions: int) -> ValueNetwork:
+    """The network of a published state, on the CPU, without gradients."""
     network = build_network(run.settings.agent, n_actions, len(run.tasks))
-    network.load_state_dict(checkpoints.load(path).state["learner"]["network"])
+    network.load_state_dict(state["network"])
     return network.requires_grad_(False)
 
 
 def shuffled(batch: RetrievalBatch, rng: np.random.Generator) -> RetrievalBatch:
-    """At every step, the states of a batch's trajectories permuted among them: what belongs together no longer does."""
+    """At every step, the states of a batch's trajectories permuted among them: what belongs together no longer does.
+
+    Trajectories that have ended before a step take no part in it.
+    """
     x, a, r = batch.x.clone(), batch.a.clone(), batch.r.clone()
-    groups, n_traj, length = batch.a.shape
+    groups, _, length = batch.a.shape
+    real = torch.ones(batch.a.shape, dtype=torch.bool) if batch.mask is None else batch.mask
     for g in range(groups):
         for j in range(length):
-            order = torch.from_numpy(rng.permutation(n_traj))
-            x[g, :, j], a[g, :, j], r[g, :, j] = batch.x[g, order, j], batch.a[g, order, j], batch.r[g, order, j]
+            to = torch.nonzero(real[g, :, j]).squeeze(1)
+            order = to[torch.from_numpy(rng.permutation(len(to)))]
+            x[g, to, j], a[g, to, j], r[g, to, j] = batch.x[g, order, j], batch.a[g, order, j], batch.r[g, order, j]
     return replace(batch, x=x, a=a, r=r)
 
 
@@ -69,13 +79,14 @@ class Probe(ABC):
         s = run.settings
         torch.set_num_threads(s.threads)
         self.run, self.names = run, list(tasks)
-        self.network = final_network(scale, run, n_actions)
-        self.memory = (
-            Memory(open_datasets(scale, run), s.agent.retrieval, seed=s.seed, episodes=s.episodes)
-            if run.retrieves
-            else None
-        )
+        state = final_state(scale, run)
+        self.network = network_of(run, state, n_actions)
+        self._recall(scale, state)
         self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, stream])
+
+    @abstractmethod
+    def _recall(self, scale: Scale, state: Mapping[str, Any]) -> None:
+        """Keep what the agent retrieves from, given the state that its learner published."""
 
     @abstractmethod
     def interventions(self) -> list[dict[str, Any]]:
@@ -93,6 +104,10 @@ class Probe(ABC):
     def _state(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
         """What the gallery needs to draw a retrieved state."""
 
+    def _trajectory(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
+        """What the gallery says about the trajectory that a retrieved state is of."""
+        return {}
+
     def retrieved(self, group: int, alpha: np.ndarray, batch: RetrievalBatch) -> list[dict[str, Any]]:
         """The states with the largest of the weights alpha (N,), largest first; those without weight are left out."""
         found = []
@@ -101,16 +116,14 @@ class Probe(ABC):
             if weight == 0:
                 break
             trajectory, look = divmod(int(index), batch.a.shape[-1])
-            source = int(batch.given[group, trajectory])
-            episode = batch.episodes[group, trajectory]
+            candidate = Candidate(group, trajectory, look, int(batch.given[group, trajectory]))
             found.append(
                 {
                     "weight": weight,
-                    "task": self.names[source],
-                    "return": float(self.memory.samplers[source].dataset.returns[episode]),
+                    **self._trajectory(batch, candidate),
                     "step": int(batch.steps[group, trajectory, look]),
                     "rewarded": bool(batch.r[group, trajectory, look] > 0),
-                    **self._state(batch, Candidate(group, trajectory, look, source)),
+                    **self._state(batch, candidate),
                 }
             )
         return found
@@ -128,3 +141,22 @@ class Probe(ABC):
             "return_mean": float(returns.mean()),
         }
         return row if success is None else row | {"success_rate": float(success.mean())}
+
+
+class DatasetProbe(Probe):
+    """Of an agent that learned from datasets, and retrieves from them.
+
+    Attributes:
+      memory: what it retrieves from; None if it retrieves nothing.
+    """
+
+    def _recall(self, scale: Scale, state: Mapping[str, Any]) -> None:
+        s, self.memory = self.run.settings, None
+        if self.run.retrieves:
+            datasets = open_datasets(scale, self.run)
+            self.memory = Memory(datasets, s.agent.retrieval, seed=s.seed, episodes=s.episodes)
+
+    def _trajectory(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
+        episode = batch.episodes[candidate.group, candidate.trajectory]
+        dataset = self.memory.samplers[candidate.source].dataset
+        return {"task": self.names[candidate.source], "return": float(dataset.returns[episode])}
