@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from rarl.errors import RarlError
+from rarl.evaluation import moments
+from rarl.evaluation.moments import STEP_RULE as STEP_RULE  # sections print it
 from rarl.files import read_json
 from rarl.reporting import figures
 from rarl.reporting.figures import FAINT, INK, PALETTE
@@ -25,10 +27,6 @@ from rarl.reporting.figures import FAINT, INK, PALETTE
 SHOWN = 3  # retrieved states per step
 MILLISECONDS = 350  # per frame
 REWARD = PALETTE[2]
-STEP_RULE = (
-    "Steps: the first one, the one half-way to the first reward, and the one that brings it (or, without reward, "
-    "those at 0, 1/3 and 2/3)."
-)
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,7 @@ def median_episode(episodes: list[dict[str, Any]]) -> dict[str, Any]:
 
 def chosen_steps(episode: dict[str, Any]) -> list[int]:
     """Indices of the steps that the strip shows; see STEP_RULE."""
-    steps = episode["steps"]
-    rewarded = [i for i, step in enumerate(steps) if step["reward"] > 0]
-    chosen = (0, rewarded[0] // 2, rewarded[0]) if rewarded else (0, len(steps) // 3, 2 * len(steps) // 3)
-    return sorted(set(chosen))
+    return moments.chosen_steps([step["reward"] for step in episode["steps"]])
 
 
 def strip(rows: Sequence[Sequence[Tile]], row_height: float) -> Figure:
@@ -151,12 +146,12 @@ def frame(
     return image
 
 
-def animation(frames: Sequence[Image.Image], colours: int = 64) -> bytes:
+def animation(frames: Sequence[Image.Image], colours: int = 64, milliseconds: int = MILLISECONDS) -> bytes:
     """Frames of equal size as a GIF that repeats and rests on its last frame; equal frames give equal bytes."""
     # One palette for all frames: a palette per frame costs bytes and flickers.
     palette = _palette(frames, colours)
     indexed = [_indexed(frame, palette) for frame in frames]
-    times = [MILLISECONDS] * (len(indexed) - 1) + [4 * MILLISECONDS]
+    times = [milliseconds] * (len(indexed) - 1) + [4 * MILLISECONDS]
     buffer = io.BytesIO()
     indexed[0].save(
         buffer, format="GIF", save_all=True, append_images=indexed[1:], duration=times, loop=0, optimize=True

@@ -19,7 +19,7 @@ from rarl.evaluation import board_probe as module
 from rarl.evaluation.board_probe import BoardProbe
 from rarl.evaluation.probe import probe_run
 from rarl.evaluation.rollouts import roll_out
-from rarl.evaluation.trained import final_network
+from rarl.evaluation.trained import final_state, network_of
 from rarl.training.runs import train_run
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -53,7 +53,7 @@ def rows_of(path):
 
 def test_the_trained_network_is_loaded(trained):
     scale, run = trained
-    network = final_network(scale, run, len(ACTIONS))
+    network = network_of(run, final_state(scale, run), len(ACTIONS))
     assert not any(p.requires_grad for p in network.parameters())
     fresh = tiny_project.learner_of(scale.root, "ra-dqn").network
     assert network.state_dict().keys() == fresh.state_dict().keys()
@@ -215,9 +215,10 @@ def test_own_is_what_an_evaluation_does(trained):
     rng = np.random.default_rng([run.settings.seed, s.board_seed, 1])
     boards = random_boards(200, rng)
     groups = np.repeat(np.arange(10), 4)
-    retrieved = probe.memory.sample(groups, rng).summarise(final_network(scale, run, len(ACTIONS)))
+    network = network_of(run, final_state(scale, run), len(ACTIONS))
+    retrieved = probe.memory.sample(groups, rng).summarise(network)
     tasks = [probe.tasks[i] for i in groups]
-    played = roll_out(final_network(scale, run, len(ACTIONS)), tasks, groups, 5, retrieved, rng, s.epsilon, boards)
+    played = roll_out(network, tasks, groups, 5, retrieved, rng, s.epsilon, boards)
     expected = played.returns.reshape(10, 20).mean(1)
     assert [row["return_mean"] for row in rows] == pytest.approx(expected.tolist())
 
