@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rarl.reporting.sections import Section
 
 DESIGNS = ("independent", "paired", "single")
+EVERY = "every"  # in place of a task set's name: the claim is about all of an experiment's
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,10 @@ def _evaluate(claim: Claim, settings: Settings, results: Results, section: Secti
         able = able and claim.test["task_set"] is not None
     planned = _involved(claim, results.planned())
     if not able or section is None:
-        why = "too small to judge it" if claim.test and section and len(planned) else "no runs that could judge it"
-        return Outcome(claim, Verdict("not tested at this scale", why))
+        if not (claim.test and section and len(planned)):
+            return Outcome(claim, Verdict("not tested at this scale", "no runs that could judge it"))
+        small = Verdict("not tested at this scale", "too small to judge it")
+        return Outcome(claim, small, ours_scale=section.scale_facts(results, claim))
     measure = section.measures.get(claim.test["measure"])
     if measure is None:
         known = did_you_mean(claim.test["measure"], section.measures)
@@ -234,7 +237,8 @@ def _evaluate(claim: Claim, settings: Settings, results: Results, section: Secti
 
 def _involved(claim: Claim, runs: Any) -> Any:
     variants = [claim.test.get("a"), claim.test.get("b")]
-    same = (runs["experiment"] == claim.experiment) & (runs["task_set"] == claim.test.get("task_set"))
+    task_set = claim.test.get("task_set")
+    same = (runs["experiment"] == claim.experiment) & ((runs["task_set"] == task_set) | (task_set == EVERY))
     return runs[same & runs["variant"].isin(variants)]
 
 

@@ -52,11 +52,17 @@ def write(
     sheet.text(Markup("In brackets: relative to {}. Numbers: {}.").format(look(baseline).label, link))
 
 
+def run_costs(results: Results, experiment: str) -> pd.DataFrame:
+    """The usable runs with their `ms_per_update` of training."""
+    planned = results.planned(experiment)
+    usable = planned[planned["usable"]]
+    updates = usable["updates"].where(usable["updates"] > 0)
+    return usable.assign(ms_per_update=1000 * usable["seconds_training"] / updates)
+
+
 def cost_table(results: Results, experiment: str) -> pd.DataFrame:
     """One row per task set and variant: means over usable runs, and how many runs of each kind there are."""
-    planned = results.planned(experiment)
-    usable = planned[planned["usable"]].copy()
-    usable["ms_per_update"] = 1000 * usable["seconds_training"] / usable["updates"].where(usable["updates"] > 0)
+    usable = run_costs(results, experiment)
     columns = ["parameters", "updates", "ms_per_update", "seconds_training", "seconds_total", "peak_memory_mb"]
     table = usable.groupby(["task_set", "variant"], as_index=False)[columns].mean()
     return table.merge(usable.groupby(["task_set", "variant"], as_index=False).size().rename(columns={"size": "runs"}))

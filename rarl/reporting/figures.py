@@ -212,9 +212,16 @@ def learning_curve(axes: Axes, table: pd.DataFrame, look: Look) -> float:
 
 
 def thousands(axes: Axes) -> None:
-    """Few ticks on the x axis, written as 0, 500, 10k."""
+    """Few ticks on the x axis, written as 0, 500, 10k, 2M."""
     axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+
+
+def short(number: float) -> str:
+    """ "500", "10k", "2.5M", "2,000M"."""
+    if number >= 1e6:
+        return f"{number / 1e6:,g}M"
+    return f"{number / 1000:g}k" if number >= 1000 else f"{number:g}"
 
 
 def dots_per_task(
@@ -269,3 +276,43 @@ def dots_with_interval(
     axes.plot(
         [interval.estimate] * 2, [position - 0.28, position + 0.28], color=look.colour, lw=2.4, solid_capstyle="butt"
     )
+
+
+class Rows:
+    """Labelled rows from top to bottom, in groups with a bold header.
+
+    Args:
+      header: height of a header, in rows.
+    """
+
+    def __init__(self, axes: Axes, header: float = 1.0):
+        self.axes, self._height = axes, header
+        self.labels: list[str] = []
+        self.positions: list[float] = []
+        self.position = -1.0  # of the last row or header
+        self._step = 1.0  # from there to the next row
+        self._header: str | None = None
+
+    def header(self, text: str) -> None:
+        """A bold line above the next row, if it is another one than the last."""
+        if text == self._header:
+            return
+        self.position += 1.0 if self._header is None else 0.25 + self._height
+        self._step = self._height
+        self._header = text
+        transform = self.axes.get_yaxis_transform()
+        self.axes.text(-0.01, self.position, text, weight="bold", ha="right", va="center", transform=transform)
+
+    def row(self, label: str) -> float:
+        """The position of the next row."""
+        self.position += self._step
+        self._step = 1.0
+        self.labels.append(label)
+        self.positions.append(self.position)
+        return self.position
+
+    def finish(self) -> None:
+        """Set ticks and limits."""
+        self.axes.set_yticks(self.positions, self.labels)
+        self.axes.set_ylim(self.position + 0.7, -0.6 * self._height)
+        self.axes.grid(axis="y", visible=False)

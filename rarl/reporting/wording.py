@@ -47,6 +47,12 @@ def scale_text(outcome: Outcome) -> str:
     return "; ".join(parts)
 
 
+def _why_not(outcome: Outcome) -> str:
+    """Why a claim was not tested, with the size of what there is."""
+    size = scale_text(outcome)
+    return outcome.verdict.reason + (f" ({size})" if size else "")
+
+
 def _paper(outcome: Outcome) -> str:
     return outcome.claim.number + (f" (n={outcome.claim.n})" if outcome.claim.n else "")
 
@@ -69,7 +75,7 @@ def claim_table(outcomes: list[Outcome]) -> Markup:
         parts.append(tables.table(["Id", "Claim", "Place", "Paper", "Ours", "Seeds", "Verdict", "Scale of ours"], rows))
     if others:
         rows = [
-            [tables.unbroken(o.claim.id), o.claim.text, tables.unbroken(o.claim.place), _paper(o), o.verdict.reason]
+            [tables.unbroken(o.claim.id), o.claim.text, tables.unbroken(o.claim.place), _paper(o), _why_not(o)]
             for o in others
         ]
         parts.append(Markup("**Not tested at this scale:**"))

@@ -20,6 +20,7 @@ Measure = Callable[[Results, Claim, Settings], Samples | None]
 MODULES = {
     "gridroboman": "rarl.reporting.sections.gridroboman",
     "babyai": "rarl.reporting.sections.babyai",
+    "atari": "rarl.reporting.sections.atari",
 }
 
 

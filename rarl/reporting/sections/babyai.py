@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from rarl.envs.babyai.levels import LEVELS
 from rarl.errors import RarlError
-from rarl.reporting import cost, pictures, tables
+from rarl.reporting import attention, cost, pictures, tables
 from rarl.reporting.claims import Settings
 from rarl.reporting.scores import intervention_scores, median_run, seed_means
 from rarl.reporting.sections import Section
@@ -30,7 +30,6 @@ from rarl.reporting.sections.babyai_measures import (
     TaskSet,
     aggregate,
     attention_on_others,
-    attention_table,
     by_kind,
     intervention_table,
     kind,
@@ -217,7 +216,9 @@ def _access(sheet: Sheet) -> None:
             "than chance, left of it means that the level's own trajectories are preferred.",
         )
     sheet.numbers("babyai-access", pd.DataFrame(data))
-    sheet.folded("More on attention", _attention(sheet, shown, settings))
+    frame = results.select(results.attention, EXPERIMENT, shown.name)
+    more = attention.table(frame, _QUANTITIES, draw.in_order(frame["variant"]), draw.look, "levels", settings.level)
+    sheet.folded("More on attention", more)
 
 
 def _shares(sheet: Sheet, chosen: TaskSet, variant: str) -> dict[str, Interval]:
@@ -236,26 +237,11 @@ def _shares(sheet: Sheet, chosen: TaskSet, variant: str) -> dict[str, Interval]:
 
 
 _QUANTITIES = {
-    "effective_states": "states that share the attention (exp of its entropy)",
-    "kl": "KL of z's posterior from its prior, nats per step",
-    "rewarded_share": "attention on rewarded states",
-    "rewarded_candidates": "rewarded states among the candidates",
+    **attention.QUANTITIES,
     "related_there": "episodes with a trajectory in the batch whose mission speaks of the same thing (colour, kind)",
     "related_share": "attention on such trajectories",
     "related_candidates": "their states among the candidates",
 }
-
-
-def _attention(sheet: Sheet, chosen: TaskSet, settings: Settings) -> Markup:
-    frame = sheet.results.select(sheet.results.attention, EXPERIMENT, chosen.name)
-    rows = []
-    for variant in draw.in_order(frame["variant"]):
-        for quantity, text in _QUANTITIES.items():
-            table = attention_table(sheet.results, chosen.name, variant, quantity).dropna()
-            if table.size:
-                mean = t_interval(table.mean(axis=1), settings.level)
-                rows.append([draw.look(variant).label, text, tables.seeds(mean.n), tables.interval(mean, 3)])
-    return tables.table(["Agent", "Quantity (mean over levels)", "Seeds", "Value"], rows, "llrr")
 
 
 def _interventions(sheet: Sheet) -> None:

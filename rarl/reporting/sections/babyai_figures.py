@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rarl.reporting import figures
 from rarl.reporting.figures import FAINT, INK, PALETTE, Look
+from rarl.reporting.interventions import interventions_strip
 from rarl.reporting.results import Results
 from rarl.reporting.scores import intervention_scores
 from rarl.reporting.sections.babyai_measures import (
@@ -39,12 +39,6 @@ LOOKS = {
     "ra-rdqn-all-open": Look(LABELS["ra-rdqn-all-open"], PALETTE[3], "D", (0, (1, 1))),
     "ra-rdqn-all": Look(LABELS["ra-rdqn-all"], PALETTE[1], "s", "-"),
     "no-retrieval": Look(LABELS["no-retrieval"], PALETTE[5], "v", "-."),
-}
-INTERVENTIONS = {
-    "own": "as trained",
-    "removed": "nothing retrieved",
-    "shuffled": "states shuffled",
-    "others": "other levels only",
 }
 
 
@@ -102,7 +96,7 @@ def success_strip(results: Results, sets: Sequence[TaskSet]) -> Figure:
     columns = paper_columns(sets)
     figure = figures.new_figure(0.3 * len(rows) + 0.35 * len(sets) + 0.9)
     axes = figure.subplots()
-    grouped = _Rows(axes)
+    grouped = figures.Rows(axes)
     for chosen, variant in rows:
         grouped.header(chosen.title)
         position = grouped.row(look(variant).label)
@@ -123,46 +117,6 @@ def paper_columns(sets: Sequence[TaskSet]) -> dict[str, int]:
     return {sets[0].name: 0, sets[-1].name: len(PAPER_SIZES) - 1} if len(sets) > 1 else {}
 
 
-class _Rows:
-    """Labelled rows from top to bottom, in groups with a bold header.
-
-    Args:
-      header: height of a header, in rows.
-    """
-
-    def __init__(self, axes: Axes, header: float = 1.0):
-        self.axes, self._height = axes, header
-        self.labels: list[str] = []
-        self.positions: list[float] = []
-        self.position = -1.0  # of the last row or header
-        self._step = 1.0  # from there to the next row
-        self._header: str | None = None
-
-    def header(self, text: str) -> None:
-        """A bold line above the next row, if it is another one than the last."""
-        if text == self._header:
-            return
-        self.position += 1.0 if self._header is None else 0.25 + self._height
-        self._step = self._height
-        self._header = text
-        transform = self.axes.get_yaxis_transform()
-        self.axes.text(-0.01, self.position, text, weight="bold", ha="right", va="center", transform=transform)
-
-    def row(self, label: str) -> float:
-        """The position of the next row."""
-        self.position += self._step
-        self._step = 1.0
-        self.labels.append(label)
-        self.positions.append(self.position)
-        return self.position
-
-    def finish(self) -> None:
-        """Set ticks and limits."""
-        self.axes.set_yticks(self.positions, self.labels)
-        self.axes.set_ylim(self.position + 0.7, -0.6 * self._height)
-        self.axes.grid(axis="y", visible=False)
-
-
 def level_label(task: str) -> str:
     """ "GoToSeq (sequence)"."""
     return f"{task} ({reason(task)})" if reason(task) else task
@@ -176,7 +130,7 @@ def per_level(results: Results, sets: Sequence[TaskSet]) -> Figure:
     height = 0.115 * len(variants) * len(levels) + 0.3 * len({kind(task) for task in levels}) + 1.4
     figure = figures.new_figure(height)
     grid = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
-    grouped = _Rows(grid[0], header=0.75)
+    grouped = figures.Rows(grid[0], header=0.75)
     positions = {}
     for task in levels:
         grouped.header(kind(task))
@@ -209,7 +163,7 @@ def access(results: Results, task_set: str, variants: Sequence[str]) -> Figure |
     kinds = [k for k in PAPER_OTHERS if any(kind(task) == k for task in levels)]
     figure = figures.new_figure(0.27 * (len(levels) + 2.25 * len(kinds)) + 1.35)
     grid = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
-    grouped = _Rows(grid[0])
+    grouped = figures.Rows(grid[0])
     means, positions = {}, {}
     for task in levels:
         grouped.header(f"{kind(task)} levels")
@@ -257,22 +211,12 @@ def interventions(results: Results, task_set: str) -> Figure | None:
     frame = frame[changed]
     if frame.empty:
         return None
-    groups = [
-        (variant, sorted(set(here["intervention"]), key=_intervention_place))
-        for variant in in_order(frame["variant"])
-        for here in [frame[frame["variant"] == variant]]
-    ]
-    figure = figures.new_figure(0.3 * sum(1.2 + len(names) for _, names in groups) + 0.8)
-    axes = figure.subplots()
-    grouped = _Rows(axes)
-    for variant, names in groups:
-        grouped.header(look(variant).label)
-        for name in names:
-            position = grouped.row(INTERVENTIONS.get(name, name))
-            values = list(intervention_scores(frame[frame["variant"] == variant], name, value="success").values())
-            hollow = name != "own"
-            figures.dots_with_interval(axes, values, t_interval(values), position, look(variant), hollow=hollow)
-    grouped.finish()
+    groups = {}
+    for variant in in_order(frame["variant"]):
+        here = frame[frame["variant"] == variant]
+        scores = {name: intervention_scores(here, name, value="success") for name in here["intervention"].unique()}
+        groups[look(variant).label] = (look(variant), scores)
+    figure, axes = interventions_strip(groups)
     base = seed_scores(results, task_set, BASELINE)
     if base:
         drawn, mean = look(BASELINE), float(np.mean(list(base.values())))
@@ -283,8 +227,3 @@ def interventions(results: Results, task_set: str) -> Figure | None:
     axes.set_xlim(0, 100)
     axes.set_xlabel("success, %, mean over levels")
     return figure
-
-
-def _intervention_place(name: str) -> tuple[int, str]:
-    known = list(INTERVENTIONS)
-    return (known.index(name) if name in known else len(known), name)

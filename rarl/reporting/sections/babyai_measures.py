@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rarl.envs.babyai.levels import LEVELS
+from rarl.reporting.attention import quantity_table
 from rarl.reporting.claims import Claim, Samples, Settings
 from rarl.reporting.results import Results
 from rarl.reporting.scores import paired, run_means, seed_means, task_table, two_interventions, two_variants
@@ -182,9 +183,7 @@ def intervention(results: Results, claim: Claim, settings: Settings) -> Samples 
 
 def attention_table(results: Results, task_set: str, variant: str, quantity: str) -> pd.DataFrame:
     """(seeds, levels): a quantity of attention.csv, as it stands there. May be empty."""
-    frame = results.select(results.attention, EXPERIMENT, task_set, variant)
-    frame = frame[frame["quantity"] == quantity].astype({"value": float})
-    return frame.pivot_table(index="seed", columns="task", values="value", aggfunc="mean")
+    return quantity_table(results.select(results.attention, EXPERIMENT, task_set, variant), quantity)
 
 
 def attention_on_others(results: Results, task_set: str, variant: str) -> tuple[pd.DataFrame, pd.DataFrame]:
