@@ -101,7 +101,7 @@ class RetrievalSettings(Settings):
         None, ge=1, description="so many of the n_traj train the encoder; null: all, at three times the encoder's cost"
     )
     target_reads: Literal["target", "online"] = Field(
-        "target", description="whose summaries of the retrieval batch the target network reads; online saves a third"
+        "target", description="whose summaries the target network reads; online saves work, but values may run away"
     )
     bottleneck: float = Field(0.3, ge=0, description="beta, weight of KL(p || r); 0: no bottleneck, z is not drawn")
     auxiliary: float = Field(0.1, ge=0, description="weight of action, reward and value prediction from the summaries")
