@@ -198,8 +198,8 @@ def test_the_chain_from_the_batch_to_the_gain(project):
     assert links["The bottleneck lets it through"]["ra-rdqn-own"].estimate == pytest.approx(1.5)
     assert links[measures.USED]["ra-rdqn-all"].estimate == pytest.approx(40)
     assert links["As whole trajectories"]["ra-rdqn-all"].estimate == pytest.approx(20)
-    assert links["It is retrieval that gains"]["ra-rdqn-all"].estimate == pytest.approx(60 - 31)
-    assert links["It is retrieval that gains"]["ra-rdqn-own"].estimate == pytest.approx(40 - 31)
+    assert links["Training with it gains"]["ra-rdqn-all"].estimate == pytest.approx(60 - 31)
+    assert links["Training with it gains"]["ra-rdqn-own"].estimate == pytest.approx(40 - 31)
 
 
 def test_links_that_nothing_was_measured_about_are_left_out(project):
@@ -207,4 +207,4 @@ def test_links_that_nothing_was_measured_about_are_left_out(project):
     results = load_results("laptop", project, None)
     assert measures.missing_links(results, made.task_set(200), [], settings) == []
     links = measures.missing_links(results, made.task_set(200), ["ra-rdqn-all"], settings)
-    assert [link.link for link in links] == ["It is retrieval that gains"]
+    assert [link.link for link in links] == ["Training with it gains"]

@@ -309,8 +309,8 @@ def missing_links(results: Results, task_set: str, variants: Sequence[str], sett
             **points,
         ),
         link(
-            "It is retrieval that gains",
-            "points of success over the same network trained without anything to retrieve",
+            "Training with it gains",
+            "points of success over the same network trained without retrieval and its auxiliary losses",
             lambda v: against(v, "no-retrieval"),
             **points,
         ),
