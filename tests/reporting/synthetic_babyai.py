@@ -137,6 +137,9 @@ def write_probes(root: Path, scale: str, run: str, variant: str, seed: int, leve
             (level, "rewarded_candidates", 0.1),
             (level, "effective_states", 6.0 + seed),
             (level, "kl", 1.5),
+            (level, "related_there", 0.9),
+            (level, "related_share", 0.3 + 0.01 * (seed % 2)),
+            (level, "related_candidates", 0.1),
         ]
     synthetic.write_frame(here / "attention.csv", pd.DataFrame(values, columns=["task", "quantity", "value"]))
 

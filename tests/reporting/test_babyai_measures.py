@@ -183,3 +183,28 @@ def test_paper_numbers_are_those_of_its_table():
             quoted = f"{before[0]} ± {before[1]} → {after[0]} ± {after[1]} % (s.e.)"
             assert claim.number == quoted
             assert claim.paper_scale["trajectories per level"] == measures.PAPER_SIZES[column]
+
+
+def test_the_chain_from_the_batch_to_the_gain(project):
+    settings, _ = load_claims(project / "config" / "claims.yaml")
+    results = load_results("laptop", project, None)
+    links = {
+        link.link: link.values
+        for link in measures.missing_links(results, made.task_set(800), ["ra-rdqn-all", "ra-rdqn-own"], settings)
+    }
+    assert links["It is in the batch"]["ra-rdqn-all"].estimate == pytest.approx(0.9)
+    # 0.2 above chance for the even seeds 0, 2, 4, and 0.21 for the odd ones.
+    assert links["Attention finds it"]["ra-rdqn-own"].estimate == pytest.approx((3 * 0.2 + 2 * 0.21) / 5)
+    assert links["The bottleneck lets it through"]["ra-rdqn-own"].estimate == pytest.approx(1.5)
+    assert links[measures.USED]["ra-rdqn-all"].estimate == pytest.approx(40)
+    assert links["As whole trajectories"]["ra-rdqn-all"].estimate == pytest.approx(20)
+    assert links["Training with it gains"]["ra-rdqn-all"].estimate == pytest.approx(60 - 31)
+    assert links["Training with it gains"]["ra-rdqn-own"].estimate == pytest.approx(40 - 31)
+
+
+def test_links_that_nothing_was_measured_about_are_left_out(project):
+    settings, _ = load_claims(project / "config" / "claims.yaml")
+    results = load_results("laptop", project, None)
+    assert measures.missing_links(results, made.task_set(200), [], settings) == []
+    links = measures.missing_links(results, made.task_set(200), ["ra-rdqn-all"], settings)
+    assert [link.link for link in links] == ["Training with it gains"]

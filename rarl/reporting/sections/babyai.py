@@ -27,6 +27,7 @@ from rarl.reporting.sections.babyai_measures import (
     PAPER_SIZES,
     PAPER_SUCCESS,
     REASONS,
+    USED,
     TaskSet,
     aggregate,
     attention_on_others,
@@ -34,6 +35,7 @@ from rarl.reporting.sections.babyai_measures import (
     intervention_table,
     kind,
     level_order,
+    missing_links,
     named_set,
     retrieving_from_others,
     scale_facts,
@@ -279,6 +281,47 @@ def _interventions(sheet: Sheet) -> None:
         sheet.numbers("babyai-interventions", pd.DataFrame(scores))
 
 
+def _missing(sheet: Sheet) -> None:
+    """From the trajectory in the batch to the gain: what was measured about each link of the chain."""
+    shown = [chosen for chosen in _sets(sheet) if not intervention_table(sheet.results, chosen.name).empty]
+    if not shown:
+        return
+    chosen = shown[-1]
+    frame = intervention_table(sheet.results, chosen.name)
+    retrieving = draw.in_order(frame["variant"][frame["intervention"] == "removed"])
+    rows = missing_links(sheet.results, chosen.name, retrieving, sheet.settings)
+    if not rows:
+        return
+    sheet.heading("What is missing")
+    sheet.text(
+        "For retrieval to help, every link of a chain must hold: what is needed lies in the batch, attention finds it, "
+        f"the bottleneck lets it through, and the head uses it. What was measured about each ({chosen.title}):"
+    )
+    sheet.table(
+        ["Link", "Measured", *(draw.look(variant).label for variant in retrieving)],
+        [
+            [
+                row.link,
+                row.measured,
+                *(tables.interval(row.values.get(v), row.digits, signed=row.signed) for v in retrieving),
+            ]
+            for row in rows
+        ],
+        "ll" + "r" * len(retrieving),
+    )
+    used = next((row for row in rows if row.link == USED), None)
+    if used is None:
+        return
+    unused = [v for v in retrieving if v in used.values and not used.values[v].low > 0]
+    if unused:
+        names = "; ".join(draw.look(variant).label for variant in unused)
+        sheet.text(
+            f"Without anything to retrieve from, these networks do no measurably worse: {names}. Where such an agent "
+            "is better than RDQN all the same, the gain comes from what retrieval brings along (more parameters, "
+            "auxiliary losses on the retrieved trajectories), not from what is retrieved when it acts."
+        )
+
+
 def _gallery(sheet: Sheet) -> None:
     results = sheet.results
     sheet.heading("Gallery: what it looks at")
@@ -408,7 +451,7 @@ SECTION = Section(
     title="BabyAI",
     measures=MEASURES,
     scale_facts=scale_facts,
-    parts=(_success, _levels, _access, _interventions, _gallery, _data, _cost),
+    parts=(_success, _levels, _access, _interventions, _missing, _gallery, _data, _cost),
     aggregate=aggregate,
     protocol=_protocol,
     task_set=named_set,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,16 @@ from rarl.envs.babyai.levels import LEVELS
 from rarl.reporting.attention import quantity_table
 from rarl.reporting.claims import Claim, Samples, Settings
 from rarl.reporting.results import Results
-from rarl.reporting.scores import paired, run_means, seed_means, task_table, two_interventions, two_variants
+from rarl.reporting.scores import (
+    intervention_scores,
+    paired,
+    run_means,
+    seed_means,
+    task_table,
+    two_interventions,
+    two_variants,
+)
+from rarl.reporting.statistics import Interval, paired_interval, t_interval, welch_interval
 
 EXPERIMENT = "babyai"
 BASELINE = "rdqn"
@@ -220,6 +230,91 @@ def other_share_over_chance(results: Results, claim: Claim, settings: Settings) 
 
 def _between_kinds(table: pd.DataFrame) -> Samples | None:
     return paired(by_kind(table, "compositional"), by_kind(table, "single"))
+
+
+# --- the chain from the batch to the gain -----------------------------------------------------------------------------
+
+USED = "The head uses it"
+
+
+class Link(NamedTuple):
+    """One link: what was measured about it, variant -> interval over seeds."""
+
+    link: str
+    measured: str
+    values: dict[str, Interval]
+    digits: int = 3
+    signed: bool = False
+
+
+def missing_links(results: Results, task_set: str, variants: Sequence[str], settings: Settings) -> list[Link]:
+    """What was measured about each link, for agents that retrieve; links without any measurement are left out."""
+    level = settings.level
+
+    def quantity(variant: str, name: str) -> dict[int, float]:
+        return seed_means(attention_table(results, task_set, variant, name).dropna())
+
+    def over_chance(variant: str) -> Interval | None:
+        a, b = quantity(variant, "related_share"), quantity(variant, "related_candidates")
+        seeds = sorted(set(a) & set(b))
+        return paired_interval([a[s] for s in seeds], [b[s] for s in seeds], level) if seeds else None
+
+    def mean(variant: str, name: str) -> Interval | None:
+        values = quantity(variant, name)
+        return t_interval(list(values.values()), level) if values else None
+
+    def lost(variant: str, name: str) -> Interval | None:
+        frame = intervention_table(results, task_set, variant)
+        a, b = (intervention_scores(frame, of, value="success") for of in ("own", name))
+        seeds = sorted(set(a) & set(b))
+        return paired_interval([a[s] for s in seeds], [b[s] for s in seeds], level) if seeds else None
+
+    def against(variant: str, other: str) -> Interval | None:
+        a, b = (list(seed_scores(results, task_set, v).values()) for v in (variant, other))
+        return welch_interval(a, b, level) if a and b else None
+
+    def link(name: str, measured: str, of: Callable[[str], Interval | None], **form: Any) -> Link:
+        found = {variant: of(variant) for variant in variants}
+        return Link(name, measured, {v: interval for v, interval in found.items() if interval is not None}, **form)
+
+    points = {"digits": 1, "signed": True}
+    links = [
+        link(
+            "It is in the batch",
+            "share of episodes with a trajectory whose mission speaks of the same thing",
+            lambda v: mean(v, "related_there"),
+        ),
+        link(
+            "Attention finds it",
+            "attention on such trajectories, less their share of the candidates",
+            over_chance,
+            signed=True,
+        ),
+        link(
+            "The bottleneck lets it through",
+            "KL of z's posterior from its prior, nats per step",
+            lambda v: mean(v, "kl"),
+        ),
+        link(
+            USED,
+            "points of success lost when nothing is retrieved, same network",
+            lambda v: lost(v, "removed"),
+            **points,
+        ),
+        link(
+            "As whole trajectories",
+            "points of success lost when states are exchanged between trajectories",
+            lambda v: lost(v, "shuffled"),
+            **points,
+        ),
+        link(
+            "Training with it gains",
+            "points of success over the same network trained without retrieval and its auxiliary losses",
+            lambda v: against(v, "no-retrieval"),
+            **points,
+        ),
+    ]
+    return [link for link in links if link.values]
 
 
 def scale_facts(results: Results, claim: Claim) -> dict[str, float]:
