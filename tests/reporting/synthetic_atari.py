@@ -26,8 +26,8 @@ ONLINE = {"actors": 8, "steps_per_update": 5, "frame_skip": 4, "full_actions": F
 FRAMES_PER_UPDATE = 160
 
 
-def run_name(game: str, variant: str, seed: int) -> str:
-    return f"atari/{game}/{variant}/seed-{seed}"
+def run_name(game: str, variant: str, seed: int, task_set: str | None = None) -> str:
+    return f"atari/{task_set or game}/{variant}/seed-{seed}"
 
 
 def score(game: str, share: float) -> float:
@@ -36,9 +36,19 @@ def score(game: str, share: float) -> float:
     return marks.random + share * (marks.human - marks.random)
 
 
-def write_run(root: Path, scale: str, game: str, variant: str, seed: int, *, probes: bool = True, **record) -> str:
-    """One finished run; `record` overrides entries of run.json."""
-    run = run_name(game, variant, seed)
+def write_run(
+    root: Path,
+    scale: str,
+    game: str,
+    variant: str,
+    seed: int,
+    *,
+    probes: bool = True,
+    task_set: str | None = None,
+    **record,
+) -> str:
+    """One finished run; `record` overrides entries of run.json. task_set: its name, the game's by default."""
+    run = run_name(game, variant, seed, task_set)
     here = root / "results" / scale / "runs" / run
     config = {
         "tasks": [game],

@@ -16,8 +16,10 @@ from PIL import Image
 
 from rarl.errors import RarlError
 from rarl.files import write_json
+from rarl.reporting.results import load_results
 from rarl.reporting.sections import atari_figures as draw
 from rarl.reporting.sections import atari_gallery as gallery
+from rarl.reporting.sections.atari_measures import Game, games
 
 HARD = "\u00a0"
 
@@ -158,6 +160,14 @@ def test_cost_protocol_and_choices(page):
     assert "| Encoder | a ResNet of 47 layers |" in page[1]
     assert "(impala-small)" in page[1]
     assert "Tenth task" not in page[1]
+
+
+def test_a_task_set_may_have_another_name_than_its_game(tmp_path):
+    synthetic.write_project(tmp_path)
+    made.write_run(tmp_path, "laptop", "ms_pacman", "r2d2", 0, probes=False, task_set="ms-pacman")
+    made.write_run(tmp_path, "laptop", "pong", "r2d2", 0, probes=False, task_set="pong-long")
+    found = games(load_results("laptop", tmp_path))
+    assert found == [Game("ms-pacman", "ms_pacman", "ms pacman"), Game("pong-long", "pong", "pong-long")]
 
 
 # --- missing and broken parts -----------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def games(results: Results) -> list[Game]:
     found = []
     for task_set, tasks in last.groupby("task_set")["task"]:
         name = str(tasks.iloc[0])
-        title = name.replace("_", " ") if str(task_set) == name else str(task_set)
+        title = name.replace("_", " ") if str(task_set).replace("-", "_") == name else str(task_set)
         found.append(Game(str(task_set), name if name in GAMES else "", title))
     return sorted(found, key=lambda game: (game.name or "~", game.task_set))
 
