@@ -52,7 +52,7 @@ def start(root: Path, run: str, *arguments: str) -> subprocess.Popen:
 def wait_for_update(root: Path, run: str, process: subprocess.Popen, update: int) -> None:
     """Until the run's log has this update and a checkpoint was written since."""
     folder = root / "scratch" / "tiny" / "runs" / run
-    deadline, saved = time.monotonic() + 60, None
+    deadline, saved = time.monotonic() + 240, None
     while time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.005)
         try:
