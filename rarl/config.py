@@ -24,6 +24,11 @@ from rarl.files import digest
 
 SCALES = ("smoke", "laptop", "workstation", "paper")
 TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are reported have seeds below
+WITHOUT_EFFECT = {  # settings of a run that change how it is carried out, and not what comes out
+    "checkpoint_seconds": True,
+    "tensorboard": True,
+    "online": {"overlap": True, "emulator_threads": True},
+}
 DECAYS = (0.0, 0.5, 0.8, 1.0)  # of the decay summariser, per looked-at step
 
 
@@ -461,7 +466,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _essence(settings: Settings, neutral: set[str]) -> dict[str, Any]:
+def _essence(settings: Settings, neutral: Mapping[str, Any]) -> dict[str, Any]:
     """What a digest is of: all values that are not their key's default.
 
     So a new key leaves the digests of what does not set it alone. Who changes what a default means changes results
@@ -490,7 +495,7 @@ class Run:
     @cached_property
     def digest(self) -> str:
         """12 hex digits that change with every setting that can change the result."""
-        return digest(_essence(self.settings, {"checkpoint_seconds", "tensorboard"}))
+        return digest(_essence(self.settings, WITHOUT_EFFECT))
 
     @property
     def retrieves(self) -> bool:
@@ -522,7 +527,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        return digest(_essence(self.settings, {"tasks"}))
+        return digest(_essence(self.settings, {"tasks": True}))
 
 
 class Scale:

@@ -421,7 +421,7 @@ OTHER_VALUES = {
     "online.importance_exponent": 0.5,
 }
 NOT_CHANGES = {"environment", "experiment", "task_set", "tasks", "variant", "seed", "agent.core"}  # set by the place
-WITHOUT_EFFECT = {"checkpoint_seconds", "tensorboard"}
+WITHOUT_EFFECT = {"checkpoint_seconds", "tensorboard", "online.overlap", "online.emulator_threads"}
 
 
 def leaves(model, prefix=""):

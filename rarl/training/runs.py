@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from rarl.config import Run, Scale
+from rarl.config import WITHOUT_EFFECT, Run, Scale
 from rarl.errors import RarlError
 from rarl.jobs import code_of
 from rarl.training.device import choose_device
@@ -65,7 +65,7 @@ def train_run(
         "task_set": s.task_set,
         "variant": s.variant,
         "seed": s.seed,
-        "config": s.model_dump(mode="json", exclude={"checkpoint_seconds", "tensorboard"}),
+        "config": s.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "config_digest": run.digest,
         "code_digest": code_of(f"train-{s.environment}"),
         "data": {str(d.folder.relative_to(scale.root) / "manifest.json"): d.manifest_sha256 for d in datasets},

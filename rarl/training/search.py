@@ -24,7 +24,8 @@ from rarl.training.runs import learner_of, open_datasets
 
 log = logging.getLogger(__name__)
 
-MEASURES = {"gridroboman": "return_mean", "babyai": "success_rate", "atari": "return_mean"}  # of an evaluation, what tries are compared by
+# Of an evaluation, what tries are compared by.
+MEASURES = {"gridroboman": "return_mean", "babyai": "success_rate", "atari": "return_mean"}
 
 
 def parse_changes(assignments: Sequence[str]) -> dict[str, Any]:
