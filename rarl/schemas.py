@@ -47,8 +47,9 @@ def _partial_run() -> dict[str, Any]:
     for part in parts.values():
         part.pop("required", None)
         for value in part["properties"].values():
-            if "$ref" in value:
-                value["$ref"] = value["$ref"].replace("#/$defs/", "#/$defs/Some")
+            for choice in (value, *value.get("anyOf", ())):
+                if "$ref" in choice:
+                    choice["$ref"] = choice["$ref"].replace("#/$defs/", "#/$defs/Some")
     return parts
 
 
