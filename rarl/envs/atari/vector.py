@@ -99,7 +99,8 @@ class VectorAtari:
             "reseed_after": reseed_after,
         }
         self._emulators = [
-            _Emulator(game, np.random.default_rng([seed, i]), **self._settings) for i, game in enumerate(self.games)
+            _Emulator(game, np.random.default_rng(stream), **self._settings)
+            for game, stream in zip(self.games, np.random.SeedSequence(seed).spawn(self.num_envs), strict=True)
         ]
         if len({emulator.actions for emulator in self._emulators}) > 1:
             raise RarlError("these games have different minimal action sets; use full_actions")
