@@ -39,3 +39,8 @@ def own_root(tiny_root, tmp_path) -> Path:
     """A copy of the tiny project that a test may change."""
     shutil.copytree(tiny_root, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The workflow's tests first: they form one long piece, at whose end no other worker would have anything to do."""
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
