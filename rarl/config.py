@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rarl.envs.catalogue import TASK_NAMES, slug, tasks_of_set
+from rarl.envs.catalogue import TASK_NAMES, tasks_of_set
+from rarl.envs.names import slug
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
 

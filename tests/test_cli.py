@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny_project
+from command_line import fails
 
 from rarl import cli
 from rarl.config import Scale
@@ -42,20 +43,6 @@ def python(*arguments, cwd):
         text=True,
         timeout=60,
     )
-
-
-def fails(capsys, *arguments):
-    """The one line that the command ends with."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(list(arguments))
-    assert stopped.value.code == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert error.startswith("rarl: error: ")
-    assert error.endswith("\n")
-    assert error.count("\n") == 1, error
-    return error
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from rarl.envs.atari.games import GAMES
 from rarl.envs.babyai.levels import LEVELS
 from rarl.envs.gridroboman.tasks import TASK_SETS, TASKS
-from rarl.envs.names import slug as slug  # `rarl.config` has it from here
 from rarl.errors import RarlError, did_you_mean
 
 TASK_NAMES: dict[str, tuple[str, ...]] = {

@@ -34,7 +34,7 @@ import numpy as np
 
 import rarl
 from rarl.errors import RarlError
-from rarl.files import read_json, sha256_file, write_json
+from rarl.files import fsync_folder, read_json, sha256_file, write_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -530,7 +530,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
-    _fsync_folder(temporary)
+    fsync_folder(temporary)
     if folder.exists():
         _refuse_foreign(folder)
         # A folder with files cannot be renamed over: the old dataset steps aside first, under a name that the next
@@ -541,12 +541,4 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
         shutil.rmtree(old)
     else:
         os.rename(temporary, folder)
-    _fsync_folder(folder.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync_folder(folder.parent)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_project
 import torch
+from command_line import fails
 from run_processes import assert_same, products, start, wait_for_update
 
 from rarl import cli
@@ -462,18 +463,6 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in scale.datasets_of(scale.runs[RA_DQN])}
     assert run["expert_returns"].keys() == {task.name for task in task_set(10)}
     assert not (own_root / "scratch" / "tiny" / "runs" / RA_DQN).exists()
-
-
-def fails(capsys, *arguments):
-    """The one line that the command ends with."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(list(arguments))
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("rarl: error: ")
-    assert error.count("\n") == 1, error
-    return error
 
 
 def test_a_flipped_byte_in_a_dataset_is_named(own_root, monkeypatch, capsys):
