@@ -310,7 +310,7 @@ def test_the_loss_and_its_gradients_are_those_of_each_row_alone(tiny_atari_root,
         assert {lead for lead, *_ in rows} == {0, 3, 4}
         assert any(lead and start == 0 for lead, _, start in rows)
     assert min(steps for _, steps, _ in rows) < 9 - learner.settings.learning.burn_in  # some end early
-    assert float(td) == pytest.approx(float(literal), rel=1e-4)
+    assert td.item() == pytest.approx(literal.item(), rel=1e-4)
     parameters = dict(learner.network.named_parameters())
     found, expected = (
         torch.autograd.grad(loss, list(parameters.values()), allow_unused=True) for loss in (td, literal)
