@@ -146,6 +146,11 @@ class AgentSettings(Settings):
     fusion: Literal["film", "gru", "add"] = "film"
     retrieval: RetrievalSettings = RetrievalSettings()
 
+    @property
+    def retrieves(self) -> bool:
+        """Whether it reads a retrieval batch."""
+        return self.kind == "ra-dqn" and self.retrieval.source != "none"
+
 
 class LearningSettings(Settings):
     """Value learning: offline multi-task double DQN (the paper's appendix A.4), and what R2D2 adds to it."""
@@ -305,7 +310,7 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _online_fits_environment(self) -> RunSettings:
-        plays = self.environment in ONLINE
+        plays = self.plays
         if plays != (self.online is not None):
             raise ValueError(f"online: {self.environment} {'needs' if plays else 'has no use for'} these settings")
         if plays != (self.source == "replay"):
@@ -347,6 +352,11 @@ class RunSettings(Settings):
         return self
 
     @property
+    def plays(self) -> bool:
+        """Whether the agent learns while it plays, from no dataset."""
+        return self.environment in ONLINE
+
+    @property
     def least_sequences(self) -> int:
         """Online agents: sequences in the replay before learning begins.
 
@@ -354,8 +364,7 @@ class RunSettings(Settings):
         sequence_steps // period_steps others on either side at most.
         """
         online, learning, retrieval = self.online, self.learning, self.agent.retrieval
-        retrieves = self.agent.kind == "ra-dqn" and retrieval.source != "none"
-        if not retrieves or online.keep_apart == "episodes":
+        if not self.agent.retrieves or online.keep_apart == "episodes":
             return online.start_sequences
         neighbours = 2 * (learning.sequence_steps // online.period_steps) + 1
         return max(online.start_sequences, learning.batch_sequences * neighbours + retrieval.n_traj)
@@ -501,18 +510,12 @@ class Run:
     @property
     def retrieves(self) -> bool:
         """Whether its agent reads a retrieval batch."""
-        agent = self.settings.agent
-        return agent.kind == "ra-dqn" and agent.retrieval.source != "none"
+        return self.settings.agent.retrieves
 
     @property
     def tasks(self) -> list[str]:
         """Names of the tasks that it learns."""
         return self.settings.tasks
-
-    @property
-    def plays(self) -> bool:
-        """Whether it learns while it plays, from no dataset."""
-        return self.settings.environment in ONLINE
 
 
 class Dataset:
@@ -655,7 +658,7 @@ class Scale:
     def datasets_of(self, run: Run) -> list[str]:
         """Ids of the datasets that a run learns from, in the order of its tasks."""
         s = run.settings
-        return [] if run.plays else [f"{s.environment}/{s.source}/{slug(task)}" for task in run.tasks]
+        return [] if s.plays else [f"{s.environment}/{s.source}/{slug(task)}" for task in run.tasks]
 
     def probes(self) -> list[str]:
         """Ids of the runs whose checkpoints are looked into."""

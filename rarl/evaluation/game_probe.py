@@ -25,8 +25,8 @@ from rarl.agents.policy import Policy
 from rarl.agents.value_rescaling import unrescale
 from rarl.config import Run, Scale
 from rarl.envs.atari.episodes import Episodes
-from rarl.envs.atari.observation import EXTRA_BYTES, FRAME_BYTES, SCREEN
-from rarl.envs.atari.scores import table
+from rarl.envs.atari.observation import EXTRA_BYTES, FRAME_BYTES, newest_frame
+from rarl.envs.atari.scores import reaches_human
 from rarl.evaluation.games import Watch, environments, evaluate_game
 from rarl.evaluation.moments import chosen_steps
 from rarl.evaluation.trained import Candidate, Probe, shuffled
@@ -148,7 +148,7 @@ class GameProbe(Probe):
         return rows
 
     def _row(self, intervention: str, episodes: Episodes) -> dict[str, Any]:
-        success = episodes.returns >= table()[self.game].human
+        success = reaches_human(self.game, episodes.returns)
         return self.intervention_row(intervention, self.game, self.game, episodes.returns, success)
 
     def attention(self) -> list[dict[str, Any]]:
@@ -267,11 +267,6 @@ class _Looking:
             return {}
         share = float((self._rewarded & self._real).sum() / self._real.sum())
         return {name: total / self._n for name, total in self._sums.items()} | {"rewarded_candidates": share}
-
-
-def newest_frame(x: np.ndarray) -> np.ndarray:
-    """x (bytes,) uint8 -> its newest frame (84, 84)."""
-    return x[-EXTRA_BYTES - FRAME_BYTES : -EXTRA_BYTES].reshape(SCREEN, SCREEN)
 
 
 def picture(frame: np.ndarray) -> str:

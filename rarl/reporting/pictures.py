@@ -6,6 +6,7 @@ Which episode and which steps are shown follows rules that are printed beside th
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -60,6 +61,13 @@ def read_gallery(path: Path, check: Callable[[dict[str, Any]], None]) -> dict[st
         raise RarlError(f"{path.name}: not a gallery ({type(error).__name__}: {error})") from None
     except RarlError as error:
         raise RarlError(f"{path.name}: {error}") from None
+
+
+def finite(value: Any) -> float:
+    """A number of a gallery; what is none is an error, for `check` of `read_gallery`."""
+    if not math.isfinite(float(value)):
+        raise ValueError(f"{value} in place of a number")
+    return float(value)
 
 
 def median_episode(episodes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from rarl.agents.targets import sequence_targets
 from rarl.agents.value_rescaling import rescale
 from rarl.config import Run
 from rarl.envs.atari.observation import pack
-from rarl.envs.atari.scores import table
+from rarl.envs.atari.scores import reaches_human
 from rarl.evaluation.games import environments, evaluate_game
 from rarl.nn.auxiliary import Supports
 from rarl.nn.bottleneck import Gaussian
@@ -100,9 +100,7 @@ class GameLearner(ValueLearner):
         s, online, learning = run.settings, run.settings.online, run.settings.learning
         self.game = run.tasks[0]
         envs = environments(self.game, online.actors, online, s.seed)
-        self.actions = envs.actions
         super().__init__(run, None, 1, device, envs.num_actions, _SUPPORTS)
-        self._retrieves = run.retrieves
         self._memory_rng, actor_rng = (np.random.default_rng([s.seed, 2, stream]) for stream in range(2))
         self.acting = copy_network(self.network, s.agent, envs.num_actions, 1)
         epsilons = actor_epsilons(online.actors, online.epsilon_base, online.epsilon_alpha)
@@ -173,7 +171,7 @@ class GameLearner(ValueLearner):
     def sample_batch(self, rng: np.random.Generator) -> RetrievalBatch | None:
         """A retrieval batch from the whole replay; None if the agent has no use for one or the replay too little."""
         n_traj = self.settings.agent.retrieval.n_traj
-        if not self._retrieves or len(self.replay) < n_traj:
+        if not self.settings.agent.retrieves or len(self.replay) < n_traj:
             return None
         return self._batch(self.replay.at(self.replay.draw_apart(n_traj, rng)))
 
@@ -185,10 +183,8 @@ class GameLearner(ValueLearner):
 
     def _losses(self) -> Losses:
         """On B sequences, with one retrieval batch for all; priorities are set on the way."""
-        s, learning = self.settings, self.settings.learning
-        draw = self.replay.sample(
-            learning.batch_sequences, s.agent.retrieval.n_traj if self._retrieves else 0, self.rng
-        )
+        s, learning, retrieves = self.settings, self.settings.learning, self.settings.agent.retrieves
+        draw = self.replay.sample(learning.batch_sequences, s.agent.retrieval.n_traj if retrieves else 0, self.rng)
         windows, trace = draw.learn, learning.sequence_steps - learning.burn_in
         # The steps to learn from begin where the burn-in of each sequence ends; near an episode's start it is shorter.
         lead = windows.mask.sum(1) - windows.learn.sum(1)
@@ -203,7 +199,7 @@ class GameLearner(ValueLearner):
         before = self._tensor(packed[:, : learning.burn_in]) if learning.burn_in else None
 
         with self._precision():
-            retrieved = self._summarise(self._batch(draw.retrieve)) if self._retrieves else Retrieved()
+            retrieved = self._summarise(self._batch(draw.retrieve)) if retrieves else Retrieved()
             sample = s.agent.retrieval.bottleneck > 0
             online = self._values(self.network, windows, before, lead, x, retrieved.online, sample)
             with torch.no_grad():
@@ -298,12 +294,14 @@ class GameLearner(ValueLearner):
 
         Returns are scores: not clipped, not discounted. A success is an episode that reaches the human's score.
         """
-        s = self.settings.evaluation
-        rng = np.random.default_rng([self.settings.seed, s.board_seed, _EVALUATION])
-        retrieved = self._retrieved_to_play(self.network, rng)
+        retrieved = self._retrieved_to_play(self.network, self._evaluation_rng())
         episodes = evaluate_game(self.settings, self.network, retrieved)
-        success = episodes.returns >= table()[self.game].human
+        success = reaches_human(self.game, episodes.returns)
         return self._evaluation_rows([self.game], episodes.returns[None], success[None])
+
+    def _evaluation_rng(self) -> np.random.Generator:
+        """Chooses what evaluations retrieve from: the same in all of a run, as far as the replay is."""
+        return np.random.default_rng([self.settings.seed, self.settings.evaluation.board_seed, _EVALUATION])
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -334,13 +332,8 @@ class GameLearner(ValueLearner):
 
     def final_state_dict(self) -> dict[str, Any]:
         """The network and, if it retrieves, one retrieval batch: what its last evaluation was played with."""
-        s = self.settings
-        batch = self.sample_batch(np.random.default_rng([s.seed, s.evaluation.board_seed, _EVALUATION]))
-        memory = {}
-        if batch is not None:
-            names = ("x", "a", "r", "value", "mask", "told", "given", "episodes", "steps")
-            memory = {name: getattr(batch, name) for name in names}
-        return {"network": self.network.state_dict(), "memory": memory}
+        batch = self.sample_batch(self._evaluation_rng())
+        return {"network": self.network.state_dict(), "memory": {} if batch is None else dict(vars(batch))}
 
 
 def _state_after(stored: State, trail: State, lead: Tensor) -> State:

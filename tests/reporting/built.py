@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +16,21 @@ def build(root: Path, scale: str = "laptop", **options) -> tuple[str, str]:
         warnings.simplefilter("error")
         path = build_report(scale, root, **options)
     return (path.parent / "REPORT.md").read_text(), path.read_text()
+
+
+def plain(text: str) -> str:
+    """With plain spaces, brackets and hyphens."""
+    return text.replace("\u00a0", " ").replace("&#91;", "[").replace("&#93;", "]").replace("\u2011", "-")
+
+
+def section(text: str, title: str) -> str:
+    """An experiment's section of the Markdown."""
+    return text[text.index(f"\n## {title}\n") : text.index("\n## Protocol")]
+
+
+def drawn(report: Path, name: str) -> list[str]:
+    """The texts of a figure: matplotlib writes them beside their outlines."""
+    return re.findall(r"<!-- (.*?) -->", (report / "figures" / f"{name}.svg").read_text())
 
 
 class Page(HTMLParser):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic
 import synthetic_atari as made
-from built import build
+from built import build, drawn, plain, section
 from PIL import Image
 
 from rarl.errors import RarlError
@@ -21,8 +20,6 @@ from rarl.reporting.sections import atari_figures as draw
 from rarl.reporting.sections import atari_gallery as gallery
 from rarl.reporting.sections.atari_measures import Game, games
 
-HARD = "\u00a0"
-
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
@@ -31,19 +28,6 @@ def page(tmp_path_factory):
     made.write_results(root)
     text, _ = build(root)
     return root / "reports" / "laptop", plain(text)
-
-
-def plain(text: str) -> str:
-    return text.replace(HARD, " ").replace("&#91;", "[").replace("&#93;", "]").replace("\u2011", "-")
-
-
-def section(text: str) -> str:
-    return text[text.index("\n## Atari\n") : text.index("\n## Protocol")]
-
-
-def drawn(page, name):
-    """The texts of a figure: matplotlib writes them beside their outlines."""
-    return re.findall(r"<!-- (.*?) -->", (page[0] / "figures" / f"{name}.svg").read_text())
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -120,7 +104,7 @@ def test_interventions_and_attention(page):
     assert row["human_normalised"].item() == pytest.approx(0.10)
     assert row["score"].item() == pytest.approx(1.7 + 2.88, abs=1e-4)
     assert {"as trained", "nothing retrieved", "states shuffled", "breakout: RA-R2D2"} <= set(
-        drawn(page, "atari-interventions")
+        drawn(page[0], "atari-interventions")
     )
     states = "states that share the attention (exp of its entropy)"  # 6, 7, 8, 9, 10 by seed
     assert f"| RA-R2D2 | {states} | 5 | 8.000 [6.037, 9.963] |" in page[1]
@@ -129,9 +113,9 @@ def test_interventions_and_attention(page):
 
 
 def test_figures_name_games_and_agents(page):
-    found = drawn(page, "atari-curves")
+    found = drawn(page[0], "atari-curves")
     assert {"breakout", "ms pacman", "pong", "random", "human: 6,951.6 ↑", "R2D2", "RA-DQN"} <= set(found)
-    assert {"breakout", "random", "RA-R2D2"} <= set(drawn(page, "atari-normalised"))
+    assert {"breakout", "random", "RA-R2D2"} <= set(drawn(page[0], "atari-normalised"))
     looks = [draw.look(variant) for variant in draw.LOOKS]
     for part in ("colour", "marker"):
         assert len({getattr(look, part) for look in looks}) == len(looks)
@@ -139,12 +123,12 @@ def test_figures_name_games_and_agents(page):
 
 
 def test_gallery_shows_the_run_of_median_score(page):
-    text = section(page[1])
+    text = section(page[1], "Atari")
     assert text.count("(run atari/breakout/ra-r2d2/seed-2)") == 1
     assert "score 7: steps 40 to 69 of 500" in text
     assert "Recorded by this rule: The median episode." in text
     assert not (page[0] / "figures" / "atari-strip-breakout-r2d2.svg").exists()  # retrieves nothing
-    said = drawn(page, "atari-strip-breakout-ra-r2d2")
+    said = drawn(page[0], "atari-strip-breakout-ra-r2d2")
     assert [line for line in said if line.startswith("step ")] == ["step 40", "step 48", "step 57"]
     assert {"does: upfire", "reward +1", "weight 0.35", "its step 117"} <= set(said)
     for variant, width in (("r2d2", 252 + 16), ("ra-r2d2", 252 + 215)):
@@ -177,7 +161,7 @@ def test_no_runs_no_section_and_none_usable(tmp_path):
     synthetic.write_project(tmp_path)
     assert "## Atari" not in build(tmp_path)[0]
     text, _ = build(tmp_path, planned_runs=[made.run_name("pong", "r2d2", 0)])
-    assert "No usable run yet: nothing to show." in section(text)
+    assert "No usable run yet: nothing to show." in section(text, "Atari")
 
 
 def test_one_seed_some_missing_some_failed(tmp_path):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import synthetic
 import synthetic_babyai as made
-from built import build
+from built import build, drawn, plain, section
 from PIL import Image
 
 from rarl.envs.babyai.levels import level_named
@@ -24,8 +24,6 @@ from rarl.reporting import pictures
 from rarl.reporting.sections import babyai_figures as draw
 from rarl.reporting.sections import babyai_gallery as gallery
 
-HARD = "\u00a0"
-
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
@@ -34,14 +32,6 @@ def page(tmp_path_factory):
     made.write_results(root, variants=("rdqn", "ra-rdqn-own", "ra-rdqn-all"))
     text, _ = build(root)
     return root / "reports" / "laptop", plain(text)
-
-
-def plain(text: str) -> str:
-    return text.replace(HARD, " ").replace("&#91;", "[").replace("&#93;", "]").replace("\u2011", "-")
-
-
-def section(text: str) -> str:
-    return text[text.index("\n## BabyAI\n") : text.index("\n## Protocol")]
 
 
 def test_table_1_stands_beside_ours(page):
@@ -70,21 +60,16 @@ def test_curves_and_levels_are_written_as_numbers(page):
     assert row["kind"].item() == "compositional"
 
 
-def drawn(page, name):
-    """The texts of a figure: matplotlib writes them beside their outlines."""
-    return re.findall(r"<!-- (.*?) -->", (page[0] / "figures" / f"{name}.svg").read_text())
-
-
 def test_figures_name_levels_reasons_and_agents(page):
-    found = drawn(page, "babyai-levels")
+    found = drawn(page[0], "babyai-levels")
     for text in ("single", "compositional", "OpenTwoDoors (sequence)", "UnlockPickup (unlock)", "GoToLocal", "RDQN"):
         assert text in found
     assert found.index("GoToLocal") < found.index("UnlockPickup (unlock)")
-    assert drawn(page, "babyai-curves").count("200 trajectories per level") == 1
+    assert drawn(page[0], "babyai-curves").count("200 trajectories per level") == 1
     assert {"as trained", "nothing retrieved", "states shuffled", "other levels only"} <= set(
-        drawn(page, "babyai-interventions")
+        drawn(page[0], "babyai-interventions")
     )
-    assert drawn(page, "babyai-access").count("their mean") == 2
+    assert drawn(page[0], "babyai-access").count("their mean") == 2
     looks = [draw.look(variant) for variant in draw.LOOKS]
     assert len({look.marker for look in looks}) == len({str(look.line) for look in looks}) == len(looks)
 
@@ -108,7 +93,7 @@ def test_interventions_by_seed(page):
 
 
 def test_data_and_levels_and_cost(page):
-    text = section(page[1])
+    text = section(page[1], "BabyAI")
     assert "| UnlockPickup | compositional | 800 | 42.7 | 0.50 | 0.90 | 12 (endless plan 9, box opened 3) |" in text
     assert "| GoToLocal | single | 800 | 40.3 | 0.50 | 0.90 | 0 |" in text
     assert "in percent: 0, 20, 40, 60" in text
@@ -120,13 +105,13 @@ def test_data_and_levels_and_cost(page):
 
 
 def test_gallery_shows_the_median_of_each_probed_agent(page):
-    text = section(page[1])
+    text = section(page[1], "BabyAI")
     assert text.count("(run babyai/6-levels-800-episodes/ra-rdqn-all/seed-2)") == 1  # the middle seed
     assert "Recorded by this rule: Quartiles of the return." in text
     for variant in ("rdqn", "ra-rdqn-own", "ra-rdqn-all"):
         assert (page[0] / "figures" / f"babyai-episode-{variant}.gif").is_file()
     assert not (page[0] / "figures" / "babyai-strip-rdqn.svg").exists()  # retrieves nothing
-    said = drawn(page, "babyai-strip-ra-rdqn-all")
+    said = drawn(page[0], "babyai-strip-ra-rdqn-all")
     assert "step 0" in said
     assert any(re.fullmatch(r"weight 0\.\d\d", line) for line in said)
     assert any(re.fullmatch(r"step \d+, return 0\.\d\d", line) for line in said)
@@ -148,7 +133,7 @@ def test_protocol_and_choices_speak_of_babyai_alone(page):
 def test_no_usable_run(tmp_path):
     synthetic.write_project(tmp_path)
     text, _ = build(tmp_path, planned_runs=[made.run_name(200, "rdqn", 0)])
-    assert "No usable run yet: nothing to show." in section(text)
+    assert "No usable run yet: nothing to show." in section(text, "BabyAI")
 
 
 def test_one_seed_of_one_agent_without_probes_and_data(tmp_path):

@@ -204,7 +204,7 @@ def test_values_on_a_replayed_window_are_those_at_acting_time(tiny_atari_root, m
     learner = watched(tiny_atari.learner_of(tiny_atari_root, variant, changes), 40, 60)
     calls, log, episodes = learner.actors.policy.calls, learner.actors.envs.log, episodes_of(learner)
     retrieved = learner.actors.policy.retrieved
-    assert (retrieved is not None) == learner._retrieves
+    assert (retrieved is not None) == learner.settings.agent.retrieves
     replay, spy = learner.replay, Spy(learner, monkeypatch)
     everything = replay.at(replay.ids)
     chosen = [k for k in range(len(replay)) if episodes[everything.episodes[k]][1][0] >= 40]
@@ -245,7 +245,7 @@ def literal_loss(learner, spy):
     """The TD loss row by row and step by step, in one network's plain unrolling; bottleneck and statistics off."""
     windows, weights = spy.draw.learn, spy.draw.weights
     online = target = None
-    if learner._retrieves:
+    if learner.settings.agent.retrieves:
         online = spy.batch.summarise(learner.network)
         target = online.detached()
     total, count, rows = 0.0, 0, []

@@ -41,6 +41,11 @@ def _set_extra(x: np.ndarray, last_actions: np.ndarray, last_rewards: np.ndarray
     x[..., -EXTRA_BYTES + 1 :] = rewards[..., None].view(np.uint8)
 
 
+def newest_frame(x: np.ndarray) -> np.ndarray:
+    """x (..., bytes) uint8 -> its newest frame (..., 84, 84), a view."""
+    return x[..., -EXTRA_BYTES - FRAME_BYTES : -EXTRA_BYTES].reshape(*x.shape[:-1], SCREEN, SCREEN)
+
+
 class Observer:
     """Keeps the x of n actors: give it what `VectorAtari` gives.
 
@@ -61,7 +66,7 @@ class Observer:
     @property
     def newest(self) -> np.ndarray:
         """(n, 84, 84) uint8, the newest frame of each x: a view."""
-        return self._x[:, -EXTRA_BYTES - FRAME_BYTES : -EXTRA_BYTES].reshape(-1, SCREEN, SCREEN)
+        return newest_frame(self._x)
 
     def begin(self, frames: np.ndarray, where: np.ndarray | None = None) -> None:
         """Episodes begin: frames (n, 84, 84) of all environments, `where` the indices of those that begin (all)."""

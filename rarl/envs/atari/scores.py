@@ -45,6 +45,11 @@ def human_normalised(game: str, score: float) -> float:
     return (score - scores.random) / (scores.human - scores.random)
 
 
+def reaches_human(game: str, returns: np.ndarray) -> np.ndarray:
+    """Which episodes count as a success: returns (n,) -> (n,) bool."""
+    return returns >= table()[check_game(game)].human
+
+
 def gain(
     base: Mapping[str, float], other: Mapping[str, float], aggregate: Callable[[list[float]], float] = np.mean
 ) -> float:

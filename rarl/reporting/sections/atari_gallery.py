@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +29,19 @@ def _check(episode: dict[str, Any]) -> None:
     check_game(episode["task"])
     if int(episode["length"]) < len(episode["steps"]):
         raise ValueError("length is less than the steps")
-    _number(episode["return"])
+    pictures.finite(episode["return"])
     for step in episode["steps"]:
         if step["action"] is not None and step["action"] not in ACTIONS:
             raise ValueError(f"action {step['action']}")
-        _number(step["reward"]), int(step["t"]), screen(step["frame"])
+        pictures.finite(step["reward"]), int(step["t"]), screen(step["frame"])
         for state in step["retrieved"]:
-            _number(state["weight"]), _number(state["reward"]), int(state["step"]), bool(state["rewarded"])
+            (
+                pictures.finite(state["weight"]),
+                pictures.finite(state["reward"]),
+                int(state["step"]),
+                bool(state["rewarded"]),
+            )
             screen(state["frame"])
-
-
-def _number(value: Any) -> float:
-    if not math.isfinite(float(value)):
-        raise ValueError(f"{value} in place of a number")
-    return float(value)
 
 
 def screen(text: Any) -> np.ndarray:

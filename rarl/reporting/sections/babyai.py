@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from rarl.envs.babyai.levels import LEVELS
 from rarl.errors import RarlError
 from rarl.reporting import attention, cost, pictures, tables
-from rarl.reporting.claims import Settings
+from rarl.reporting.claims import Samples, Settings
 from rarl.reporting.scores import intervention_scores, median_run, seed_means
 from rarl.reporting.sections import Section
 from rarl.reporting.sections import babyai_figures as draw
@@ -43,7 +43,7 @@ from rarl.reporting.sections.babyai_measures import (
     task_sets,
 )
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import Interval, paired_interval, t_interval
+from rarl.reporting.statistics import Interval, t_interval
 
 
 def _sets(sheet: Sheet) -> list[TaskSet]:
@@ -228,11 +228,8 @@ def _shares(sheet: Sheet, chosen: TaskSet, variant: str) -> dict[str, Interval]:
     level = sheet.settings.level
     share, candidates = attention_on_others(sheet.results, chosen.name, variant)
     of = {which: by_kind(share, which) for which in PAPER_OTHERS}
-    both = sorted(set(of["compositional"]) & set(of["single"]))
     found = {which: t_interval(list(values.values()), level) for which, values in of.items()}
-    found["difference"] = paired_interval(
-        [of["compositional"][seed] for seed in both], [of["single"][seed] for seed in both], level
-    )
+    found["difference"] = Samples(of["compositional"], of["single"], design="paired").interval(level)
     for which in PAPER_OTHERS:
         found[f"{which} chance"] = t_interval(list(by_kind(candidates, which).values()), level)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -38,19 +37,18 @@ def _check(episode: dict[str, Any]) -> None:
     for step in episode["steps"]:
         if not 0 <= int(step["action"]) < len(ACTIONS):
             raise ValueError(f"action {step['action']}")
-        _number(step["reward"])
+        pictures.finite(step["reward"])
         for state in step["retrieved"]:
             _view(state["view"])
             level_named(state["task"])
             tokenise(state["mission"])
-            _number(state["weight"]), _number(state["return"]), int(state["step"]), bool(state["rewarded"])
-    _number(episode["return"])
-
-
-def _number(value: Any) -> float:
-    if not math.isfinite(float(value)):
-        raise ValueError(f"{value} in place of a number")
-    return float(value)
+            (
+                pictures.finite(state["weight"]),
+                pictures.finite(state["return"]),
+                int(state["step"]),
+                bool(state["rewarded"]),
+            )
+    pictures.finite(episode["return"])
 
 
 def _view(codes: Any) -> np.ndarray:

@@ -23,7 +23,7 @@ from rarl.reporting.scores import (
     two_interventions,
     two_variants,
 )
-from rarl.reporting.statistics import Interval, paired_interval, t_interval, welch_interval
+from rarl.reporting.statistics import Interval
 
 EXPERIMENT = "babyai"
 BASELINE = "rdqn"
@@ -249,33 +249,31 @@ class Link(NamedTuple):
 
 def missing_links(results: Results, task_set: str, variants: Sequence[str], settings: Settings) -> list[Link]:
     """What was measured about each link, for agents that retrieve; links without any measurement are left out."""
-    level = settings.level
+
+    def interval(samples: Samples | None) -> Interval | None:
+        return samples and samples.interval(settings.level)
 
     def quantity(variant: str, name: str) -> dict[int, float]:
         return seed_means(attention_table(results, task_set, variant, name).dropna())
 
     def over_chance(variant: str) -> Interval | None:
-        a, b = quantity(variant, "related_share"), quantity(variant, "related_candidates")
-        seeds = sorted(set(a) & set(b))
-        return paired_interval([a[s] for s in seeds], [b[s] for s in seeds], level) if seeds else None
+        return interval(paired(quantity(variant, "related_share"), quantity(variant, "related_candidates")))
 
     def mean(variant: str, name: str) -> Interval | None:
         values = quantity(variant, name)
-        return t_interval(list(values.values()), level) if values else None
+        return interval(Samples(values, design="single") if values else None)
 
     def lost(variant: str, name: str) -> Interval | None:
         frame = intervention_table(results, task_set, variant)
-        a, b = (intervention_scores(frame, of, value="success") for of in ("own", name))
-        seeds = sorted(set(a) & set(b))
-        return paired_interval([a[s] for s in seeds], [b[s] for s in seeds], level) if seeds else None
+        return interval(paired(*(intervention_scores(frame, of, value="success") for of in ("own", name))))
 
     def against(variant: str, other: str) -> Interval | None:
-        a, b = (list(seed_scores(results, task_set, v).values()) for v in (variant, other))
-        return welch_interval(a, b, level) if a and b else None
+        a, b = (seed_scores(results, task_set, v) for v in (variant, other))
+        return interval(Samples(a, b) if a and b else None)
 
     def link(name: str, measured: str, of: Callable[[str], Interval | None], **form: Any) -> Link:
         found = {variant: of(variant) for variant in variants}
-        return Link(name, measured, {v: interval for v, interval in found.items() if interval is not None}, **form)
+        return Link(name, measured, {v: value for v, value in found.items() if value is not None}, **form)
 
     points = {"digits": 1, "signed": True}
     links = [
