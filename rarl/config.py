@@ -5,7 +5,8 @@
     config/experiments/{name}.yaml   what is compared: the base settings and the variants, each a few values changed
 
 A run's settings are the experiment's base, changed by the scale's `settings`, changed by the task set's, changed by the
-variant's, changed by the scale's `variant_settings`. Nothing else enters a run, so its digest names it.
+variant's, changed by the scale's `variant_settings`. Nothing else enters a run, so its digest names it. An experiment
+that extends another begins with that one's base and settings at the scale.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ DatasetSource = Literal["planner", "dqn", "bot", "rdqn"]
 Source = Literal["planner", "dqn", "bot", "rdqn", "replay"]
 SOURCES = {"gridroboman": ("planner", "dqn"), "babyai": ("bot", "rdqn")}
 ONLINE = ("atari",)  # environments whose agents learn while they play, from their own replay
+EPISODIC = ("mfec", "nec")  # agents that learn while they play, from their own episodes
 ENCODERS = {  # that read an environment's observations
     "gridroboman": ("relational", "mlp"),
     "babyai": ("babyai",),
@@ -80,11 +82,40 @@ class Settings(BaseModel):
 # --- one run ----------------------------------------------------------------------------------------------------------
 
 
+class PoolSettings(Settings):
+    """Retrieval datasets mixed from the task's own trajectories, which are relevant, and those of all others."""
+
+    trajectories: int = Field(4000, ge=1, description="in the dataset of each task, own and others' together")
+    relevant: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [1.0], min_length=1, description="shares of own trajectories; a retrieval batch is of one of them, by chance"
+    )
+
+
+class IndexSettings(Settings):
+    """An index over the keys of all states of a retrieval dataset."""
+
+    kind: Literal["exact", "ivf", "hnsw"] = Field("exact", description="exact search, or faiss's approximate ones")
+    refresh_updates: int = Field(
+        100, ge=1, description="learner steps after which all keys are computed and the index is built again"
+    )
+    share: float = Field(
+        0.5, gt=0, le=1, description="of a retrieval batch in training that the index proposes; the rest is drawn"
+    )
+    candidates: int = Field(64, ge=1, description="states found for each query")
+
+
 class RetrievalSettings(Settings):
     """The retrieval process (Algorithm 1 and the appendix); symbols as there."""
 
     source: Literal["own", "random", "all", "none"] = Field(
         "own", description="whose trajectories: the task's, a random task's, n_traj of every task's in one batch, none"
+    )
+    process: Literal["slots", "direct"] = Field(
+        "slots",
+        description="slots: Algorithm 1; direct: the state asks, and what is read is added to it, without slots (A-1)",
+    )
+    carry: bool = Field(
+        True, description="recurrent agents: slots are carried from step to step; false: each step starts afresh"
     )
     n_f: int = Field(4, ge=1, description="slots")
     d_m: int = Field(32, ge=1, description="width of a slot and of z")
@@ -101,6 +132,17 @@ class RetrievalSettings(Settings):
     k_traj: int = Field(10, ge=1, description="trajectories kept")
     k_states: int = Field(10, ge=1, description="states kept by attention")
     step_stride: int = Field(1, ge=1, description="every how many steps a retrieved trajectory is looked at")
+    trajectory_steps: int | None = Field(
+        None, ge=1, description="of each trajectory so many steps in a row, from a random one on (A-3); null: all"
+    )
+    propose: Literal["uniform", "index"] = Field(
+        "uniform", description="how a retrieval batch is found: drawn, or the best of the whole dataset by an index"
+    )
+    pool: PoolSettings | None = Field(None, description="retrieval datasets in which few trajectories are relevant")
+    index: IndexSettings | None = Field(None, description="of `propose: index`")
+    first_updates: int = Field(
+        0, ge=0, description="updates that train the retriever alone, which is frozen afterwards; 0: joint training"
+    )
     standardise: bool = Field(True, description="bring what is read to mean 0 and variance 1 over the batch")
     trajectory_inputs: Literal["state", "state+action+reward"] = "state"
     gradient_trajectories: int | None = Field(
@@ -126,10 +168,13 @@ class RetrievalSettings(Settings):
 class AgentSettings(Settings):
     """What acts: encoder, who knows the task, and whether and how it retrieves."""
 
-    kind: Literal["dqn", "ra-dqn", "oracle"] = Field(
-        description="base agent, retrieval agent, or the control in which a learned task embedding takes the place of u"
+    kind: Literal["dqn", "ra-dqn", "oracle", "mfec", "nec"] = Field(
+        description="base agent, retrieval agent, the control in which a learned task embedding takes the place of u, "
+        "or episodic control"
     )
-    task: Literal["hidden", "observed"] = Field(description="whether the task id is part of the observation")
+    task: Literal["hidden", "observed", "query"] = Field(
+        description="whether the task id is part of the observation; query: it is told to the query alone"
+    )
     core: Literal["none", "gru"] = Field(
         "none", description="what carries the past: nothing, or a GRU of width d_s (and slots through time)"
     )
@@ -150,6 +195,37 @@ class AgentSettings(Settings):
     def retrieves(self) -> bool:
         """Whether it reads a retrieval batch."""
         return self.kind == "ra-dqn" and self.retrieval.source != "none"
+
+
+class MaskingSettings(Settings):
+    """BERT-style prediction of masked states' tokens (A-4, A-5); the tokens are those of a VQ-VAE."""
+
+    weight: float = Field(0.0, ge=0, description="of the loss; 0: none")
+    trajectories: int = Field(64, ge=1, description="per learner step, over its tasks")
+    step_stride: int = Field(5, ge=1, description="every how many steps a trajectory is looked at")
+    share: float = Field(0.15, gt=0, lt=1, description="of the looked-at states that are masked")
+    tokens: int = Field(64, ge=2, description="codes of the VQ-VAE")
+    d_token: int = Field(16, ge=1, description="width of a code")
+
+
+class EpisodicSettings(Settings):
+    """Model-Free and Neural Episodic Control (Blundell et al., 2016; Pritzel et al., 2017)."""
+
+    capacity: int = Field(1_000_000, ge=1, description="entries per action; the least recently used one makes room")
+    neighbours: int = Field(11, ge=1, description="k, over which a value is averaged")
+    d_key: int | None = Field(64, ge=1, description="width of keys; null: mfec takes the observation itself")
+    search: Literal["exact", "ivf"] = Field("exact", description="of neighbours, by faiss")
+    episodes_per_update: int = Field(1, ge=1, description="of each task (Gridroboman) or actor, between two updates")
+    epsilon: float = Field(0.005, ge=0, le=1, description="exploration after it has fallen from 1")
+    epsilon_from_steps: int = Field(5_000, ge=0, description="environment steps after which it begins to fall")
+    epsilon_to_steps: int = Field(25_000, ge=1, description="and those after which it has fallen")
+    n_step: int = Field(100, ge=1, description="nec: rewards before the bootstrap")
+    tabular_rate: float = Field(0.1, gt=0, le=1, description="nec: step of a stored value towards a new one")
+    kernel_delta: float = Field(0.001, gt=0, description="nec: of the kernel 1 / (d^2 + delta)")
+    replay: int = Field(100_000, ge=1, description="nec: states to learn from")
+    learn_from_steps: int = Field(50_000, ge=0, description="nec: environment steps before learning begins")
+    learn_every_steps: int = Field(4, ge=1, description="nec: environment steps per learner step")
+    learn_keys: bool = Field(False, description="nec: gradients reach the stored keys and values too")
 
 
 class LearningSettings(Settings):
@@ -190,6 +266,7 @@ class LearningSettings(Settings):
         2500, ge=1, description="copy to the target network every so many updates"
     )
     target_rate: float | None = Field(None, gt=0, le=1, description="or move it by this share on every update")
+    masking: MaskingSettings = MaskingSettings()
 
     @model_validator(mode="after")
     def _one_target_rule(self) -> LearningSettings:
@@ -276,6 +353,9 @@ class RunSettings(Settings):
     environment: Environment
     task_set: str = Field(description="its name, as in paths")
     tasks: list[str] = Field(description="the names of the tasks that are learned")
+    held_out: Annotated[list[str], AfterValidator(_once)] = Field(
+        [], description="tasks that are not learned, but tried in the end with their datasets to retrieve from"
+    )
     variant: str
     seed: int = Field(ge=0)
     source: Source
@@ -289,6 +369,7 @@ class RunSettings(Settings):
     learning: LearningSettings
     evaluation: EvaluationSettings
     online: OnlineSettings | None = Field(None, description="on Atari")
+    episodic: EpisodicSettings | None = Field(None, description="of the agents mfec and nec")
 
     @model_validator(mode="after")
     def _agent_fits_environment(self) -> RunSettings:
@@ -309,8 +390,44 @@ class RunSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _variants_fit(self) -> RunSettings:
+        agent, retrieval = self.agent, self.agent.retrieval
+        if (agent.kind in EPISODIC) != (self.episodic is not None):
+            needs = "needs" if agent.kind in EPISODIC else "has no use for"
+            raise ValueError(f"episodic: agent.kind = {agent.kind!r} {needs} these settings")
+        if agent.kind in EPISODIC and self.environment == "babyai":
+            raise ValueError(f"agent.kind = {agent.kind!r} is for gridroboman and atari")
+        if agent.task == "query" and not self.retrieves_by_task:
+            raise ValueError("agent.task = 'query' is for gridroboman's agents that retrieve, whose queries it reaches")
+        if (retrieval.propose == "index") != (retrieval.index is not None):
+            raise ValueError("agent.retrieval.index: belongs to propose = 'index', which needs it")
+        if (retrieval.pool or retrieval.index) and not self.retrieves_by_task:
+            raise ValueError("agent.retrieval.pool and index are for gridroboman's agents that retrieve")
+        if retrieval.index and not retrieval.pool:
+            raise ValueError("agent.retrieval.index needs a pool, which it is the index of")
+        if retrieval.pool and retrieval.source != "own":
+            raise ValueError("agent.retrieval.pool goes with source = 'own'")
+        if retrieval.first_updates and not (agent.retrieves and self.environment == "gridroboman"):
+            raise ValueError("agent.retrieval.first_updates is for gridroboman's agents that retrieve")
+        if retrieval.first_updates >= self.updates:
+            raise ValueError(f"agent.retrieval.first_updates must be less than updates = {self.updates}")
+        if self.learning.masking.weight and agent.kind in EPISODIC:
+            raise ValueError("learning.masking is not for episodic control")
+        if self.held_out and self.environment != "gridroboman":
+            raise ValueError("held_out is for gridroboman alone")
+        for task in self.held_out:
+            if task in self.tasks:
+                raise ValueError(f"held_out: {task!r} is among the tasks that are learned")
+        return self
+
+    @property
+    def retrieves_by_task(self) -> bool:
+        """Whether each task of a learner batch has a retrieval batch of its own, from boards whose task is hidden."""
+        return self.environment == "gridroboman" and self.agent.retrieves
+
+    @model_validator(mode="after")
     def _online_fits_environment(self) -> RunSettings:
-        plays = self.plays
+        plays = self.environment in ONLINE
         if plays != (self.online is not None):
             raise ValueError(f"online: {self.environment} {'needs' if plays else 'has no use for'} these settings")
         if plays != (self.source == "replay"):
@@ -353,8 +470,11 @@ class RunSettings(Settings):
 
     @property
     def plays(self) -> bool:
-        """Whether the agent learns while it plays, from no dataset."""
-        return self.environment in ONLINE
+        """Whether the agent learns while it plays, from no dataset.
+
+        On Gridroboman the datasets of such a run are there for their expert's return, by which its own is divided.
+        """
+        return self.environment in ONLINE or self.agent.kind in EPISODIC
 
     @property
     def least_sequences(self) -> int:
@@ -378,6 +498,9 @@ class ExperimentSettings(Settings):
 
     environment: Environment
     title: str
+    extends: str | None = Field(
+        None, description="the experiment whose base, and whose settings at a scale, come before these; not its variants"
+    )
     base: dict[str, Any] = Field(description="run settings that all variants share")
     variants: dict[str, dict[str, Any]] = Field(description="what each variant changes")
 
@@ -559,6 +682,9 @@ class Scale:
                     f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
                 )
             self.experiments[experiment] = _validate(ExperimentSettings, _read_yaml(file), str(file))
+        for name, experiment in self.experiments.items():
+            if experiment.extends is not None:
+                self._check_extends(name, experiment)
         self.runs: dict[str, Run] = {run.id: run for run in self._runs()}
         self.datasets: dict[str, Dataset] = {}
         for dataset in self._datasets():
@@ -566,6 +692,24 @@ class Scale:
                 raise RarlError(f"{path}: datasets.{dataset.environment}: {dataset.id} is made twice")
             self.datasets[dataset.id] = dataset
         self._check_datasets()
+
+    def _check_extends(self, name: str, experiment: ExperimentSettings) -> None:
+        """That the experiment that another extends is there, of the same environment, and extends none itself."""
+        where = f"config/experiments/{name}.yaml: extends"
+        other = self.experiments.get(experiment.extends)
+        if other is None:
+            hint = did_you_mean(experiment.extends, [e for e in self.experiments if e != name])
+            raise RarlError(f"{where}: {self._path} has no experiment {experiment.extends!r}; {hint}")
+        if other.extends is not None:
+            raise RarlError(f"{where}: {experiment.extends!r} itself extends {other.extends!r}; name that one")
+        if other.environment != experiment.environment:
+            raise RarlError(f"{where}: {experiment.extends!r} is of {other.environment}, not {experiment.environment}")
+
+    def _base(self, experiment: str) -> dict[str, Any]:
+        """The settings that all runs of an experiment share at this scale."""
+        settings = self.experiments[experiment]
+        base = self._base(settings.extends) if settings.extends is not None else {}
+        return merge(merge(base, settings.base), self.settings.experiments[experiment].settings)
 
     def _runs(self) -> Iterator[Run]:
         for name, at_scale in self.settings.experiments.items():
@@ -605,8 +749,7 @@ class Scale:
             if not isinstance(task_set, int):
                 raise RarlError(f"{place}: a set that is not named by its size needs the key 'tasks'")
             tasks = task_set
-        value = merge(settings.base, at_scale.settings)
-        value = merge(value, chosen.settings if chosen else {})
+        value = merge(self._base(experiment), chosen.settings if chosen else {})
         value = merge(merge(value, settings.variants[variant]), at_scale.variant_settings.get(variant, {}))
         value = merge(value, changes or {})
         value |= {
@@ -656,9 +799,11 @@ class Scale:
                     )
 
     def datasets_of(self, run: Run) -> list[str]:
-        """Ids of the datasets that a run learns from, in the order of its tasks."""
+        """Ids of the datasets that a run learns from, in the order of its tasks; then those of the held-out tasks."""
         s = run.settings
-        return [] if s.plays else [f"{s.environment}/{s.source}/{slug(task)}" for task in run.tasks]
+        if s.environment in ONLINE:
+            return []
+        return [f"{s.environment}/{s.source}/{slug(task)}" for task in (*run.tasks, *s.held_out)]
 
     def probes(self) -> list[str]:
         """Ids of the runs whose checkpoints are looked into."""

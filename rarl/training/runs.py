@@ -18,7 +18,11 @@ log = logging.getLogger(__name__)
 
 
 def learner_of(run: Run, datasets: list[TrajectoryDataset], device: str) -> ValueLearner:
-    """The learner of a run, freshly initialised from torch's global generator and the run's seed."""
+    """The learner of a run, freshly initialised from torch's global generator and the run's seed.
+
+    Of `datasets` it gets those of the tasks that it learns, and not those of held-out tasks behind them.
+    """
+    datasets = datasets[: len(run.tasks)]
     if run.settings.environment == "gridroboman":
         from rarl.training.transitions import TransitionLearner
 
@@ -33,7 +37,7 @@ def learner_of(run: Run, datasets: list[TrajectoryDataset], device: str) -> Valu
 
 
 def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
-    """The run's datasets, every byte checked against its manifest."""
+    """The run's datasets, then those of its held-out tasks, every byte checked against its manifest."""
     folders = [scale.root / "data" / scale.name / name for name in scale.datasets_of(run)]
     missing = [folder for folder in folders if not (folder / "manifest.json").is_file()]
     if missing:
