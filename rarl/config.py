@@ -413,8 +413,8 @@ class RunSettings(Settings):
             raise ValueError(f"agent.retrieval.first_updates must be less than updates = {self.updates}")
         if self.learning.masking.weight and agent.kind in EPISODIC:
             raise ValueError("learning.masking is not for episodic control")
-        if self.held_out and self.environment != "gridroboman":
-            raise ValueError("held_out is for gridroboman alone")
+        if self.held_out and (self.environment != "gridroboman" or agent.task == "observed" or agent.kind == "oracle"):
+            raise ValueError("held_out is for gridroboman's agents from which the task is hidden")
         for task in self.held_out:
             if task in self.tasks:
                 raise ValueError(f"held_out: {task!r} is among the tasks that are learned")
@@ -499,7 +499,8 @@ class ExperimentSettings(Settings):
     environment: Environment
     title: str
     extends: str | None = Field(
-        None, description="the experiment whose base, and whose settings at a scale, come before these; not its variants"
+        None,
+        description="the experiment whose base, and whose settings at a scale, come before these; not its variants",
     )
     base: dict[str, Any] = Field(description="run settings that all variants share")
     variants: dict[str, dict[str, Any]] = Field(description="what each variant changes")

@@ -7,7 +7,7 @@ from torch import nn
 
 from rarl.config import AgentSettings
 from rarl.nn.atari_encoders import ATARI_ENCODERS
-from rarl.nn.retrieval import RetrievalProcess
+from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess
 from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork
 
 
@@ -19,21 +19,22 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
         options = {"channels": agent.channels, "blocks": agent.blocks, "d_mission": agent.d_mission}
     retrieval = None
     if agent.kind == "ra-dqn":
-        retrieval = RetrievalProcess(
-            d_s=agent.d_s,
-            n_actions=n_actions if r.trajectory_inputs == "state+action+reward" else 0,
-            n_f=r.n_f,
-            d_m=r.d_m,
-            d_e=r.d_e,
-            d_h=r.d_h,
-            d_v=r.d_v,
+        reading = {
+            "d_s": agent.d_s,
+            "n_actions": n_actions if r.trajectory_inputs == "state+action+reward" else 0,
+            "d_e": r.d_e,
+            "d_h": r.d_h,
+            "d_v": r.d_v,
             # Chosen by return means chosen before encoding: then all that is there counts.
-            k_traj=r.k_traj if r.select_by == "attention" else None,
-            k_states=r.k_states,
-            summariser=r.summariser,
-            slot_heads=r.slot_heads,
-            standardise=r.standardise,
-        )
+            "k_traj": r.k_traj if r.select_by == "attention" else None,
+            "k_states": r.k_states,
+            "summariser": r.summariser,
+            "standardise": r.standardise,
+        }
+        if r.process == "direct":
+            retrieval = DirectRetrieval(**reading)
+        else:
+            retrieval = RetrievalProcess(**reading, n_f=r.n_f, d_m=r.d_m, slot_heads=r.slot_heads)
     if agent.encoder in ATARI_ENCODERS:
         options = {"n_actions": n_actions, "stack": agent.stack, "recompute": agent.recompute}
     recurrent = agent.core == "gru"
@@ -50,6 +51,8 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
         oracle=agent.kind == "oracle",
         encoder_options=options,
         dueling=agent.dueling,
+        carry=r.carry,
+        own_retriever=r.first_updates > 0,
     )
 
 
@@ -59,6 +62,7 @@ def parameter_counts(network: ValueNetwork, auxiliary: nn.Module | None = None) 
         "encoder": network.encoder,
         "core": getattr(network, "core", None),
         "retrieval": network.retrieval,
+        "retriever's encoder": network.retriever_encoder,
         "fusion": nn.ModuleList([m for m in (network.readout, network.fusion, network.oracle) if m is not None]),
         "head": network.head,
         "auxiliary": auxiliary,

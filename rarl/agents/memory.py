@@ -66,12 +66,13 @@ class RetrievalBatch:
           network: whose encoder and summariser.
           gradients: so many trajectories of each group, the first, train the encoder; None: all.
         """
+        encoder = network.encoder_of_retrieved
         if gradients is None or gradients >= self.x.shape[1]:
-            s = network.encoder(self.x, self.told)
+            s = encoder(self.x, self.told)
         else:
-            learned = network.encoder(self.x[:, :gradients], self.told[:, :gradients])
+            learned = encoder(self.x[:, :gradients], self.told[:, :gradients])
             with torch.no_grad():
-                others = network.encoder(self.x[:, gradients:], self.told[:, gradients:])
+                others = encoder(self.x[:, gradients:], self.told[:, gradients:])
             s = torch.cat([learned, others], dim=1)
         return network.retrieval.summarise(s, self.a, self.r, self.mask)
 
@@ -117,21 +118,29 @@ class Memory:
         """Whether one retrieval batch from all tasks serves the states of all tasks: then there is one group."""
         return self.settings.source == "all"
 
-    def sample(self, tasks: np.ndarray, rng: np.random.Generator, given: np.ndarray | None = None) -> RetrievalBatch:
+    def sample(
+        self,
+        tasks: np.ndarray,
+        rng: np.random.Generator,
+        given: np.ndarray | None = None,
+        n_traj: int | None = None,
+    ) -> RetrievalBatch:
         """A retrieval batch for each group.
 
         Args:
           tasks: (G,) int64, task ids of the groups; with `pooled` the one group's are those that are drawn from.
           rng: source of randomness.
           given: (G,) whose datasets are drawn from; None follows the setting `source`.
+          n_traj: how many are drawn; None follows the setting.
         """
         s = self.settings
+        n_traj = s.n_traj if n_traj is None else n_traj
         if given is None:
             given = rng.integers(len(self.samplers), size=len(tasks)) if s.source == "random" else tasks
-        best = s.k_traj if s.select_by == "return" else None
+        best = min(s.k_traj, n_traj) if s.select_by == "return" else None
         # A batch that is kept depends on the seed and its dataset alone, not on what was drawn before.
         drawn = [
-            self.samplers[g].draw(s.n_traj, best, rng if s.fresh else np.random.default_rng([self.seed, int(g), 1]))
+            self.samplers[g].draw(n_traj, best, rng if s.fresh else np.random.default_rng([self.seed, int(g), 1]))
             for g in given
         ]
         looks = [

@@ -1,13 +1,17 @@
 """Looking into a trained retrieval agent on Gridroboman: what it attends to, and what happens when that changes.
 
 Interventions on the retrieval dataset at evaluation, with everything else as trained: *own* (as trained), *removed*
-(slots read nothing), *shuffled* (states exchanged between the trajectories of a batch, at each step), *swapped*
-(another task's dataset), and the reward of the given task on those same episodes (*swapped-given*): an agent that
-takes its task from the dataset does the given one.
+(slots read nothing), *shuffled* (states exchanged between the trajectories of a batch, at each step), *truncated-n* (a
+dataset of n trajectories), *swapped* (another task's dataset), and the reward of the given task on those same episodes
+(*swapped-given*): an agent that takes its task from the dataset does the given one.
+
+Of a run with held-out tasks, which were not learned: *held-out* (the task's own dataset), *held-out-removed* (nothing
+is read), *held-out-swapped* (the dataset of a learned task).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,7 @@ from rarl.evaluation.trained import Candidate, DatasetProbe, shuffled
 
 EPISODES = 20  # per task and intervention
 SWAP_EPISODES = 4  # per pair of tasks
+TRUNCATED = (32, 16, 8, 4, 2, 1)  # trajectories
 READINGS = 40  # retrieval batches per task, from which it is told whether z names the task
 GALLERY_RULE = (
     "The tasks at the lower quartile, the median and the upper quartile of this run's mean returns; "
@@ -36,8 +41,10 @@ class BoardProbe(DatasetProbe):
     def __init__(self, scale: Scale, run: Run):
         if not run.retrieves:
             raise RarlError(f"{run.id}: agent {run.settings.agent.kind!r} retrieves nothing; there is nothing to probe")
-        self.tasks = [task_named(name) for name in run.tasks]
-        super().__init__(scale, run, run.tasks, len(ACTIONS), stream=1)
+        names = [*run.tasks, *run.settings.held_out]
+        self.tasks = [task_named(name) for name in names]
+        self.learned = len(run.tasks)  # the tasks that come first
+        super().__init__(scale, run, names, len(ACTIONS), stream=1)
 
     def play(
         self,
@@ -55,36 +62,56 @@ class BoardProbe(DatasetProbe):
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv."""
-        n = len(self.tasks)
+        learned, held_out = np.split(np.arange(len(self.tasks)), [self.learned])
+        truncated = {f"truncated-{n}": n for n in TRUNCATED if n < self.memory.settings.n_traj}
+        rows = self._on_own_data(learned, {"own": None, "removed": 0, "shuffled": None} | truncated)
+        rows += self._on_others_data(learned, learned, "swapped", "swapped-given")
+        if len(held_out):
+            rows += self._on_own_data(held_out, {"held-out": None, "held-out-removed": 0})
+            rows += self._on_others_data(held_out, learned, "held-out-swapped")
+        return rows
+
+    def _on_own_data(self, tasks: np.ndarray, interventions: Mapping[str, int | None]) -> list[dict[str, Any]]:
+        """Rows of the tasks (n,), all on the same boards; by intervention: how many trajectories are drawn."""
         blocks = 4
-        groups = np.repeat(np.arange(n), blocks)
+        groups = np.repeat(tasks, blocks)
         rows = []
-        boards = random_boards(n * EPISODES, self.rng)  # the same for all three
-        for name in ("own", "removed", "shuffled"):
-            batch = self.memory.sample(groups, self.rng) if name != "removed" else None
-            if name == "shuffled":
+        boards = random_boards(len(tasks) * EPISODES, self.rng)
+        for intervention, n_traj in interventions.items():
+            batch = None if n_traj == 0 else self.memory.sample(groups, self.rng, n_traj=n_traj)
+            if intervention == "shuffled":
                 batch = shuffled(batch, self.rng)
-            returns = self.play(groups, batch, EPISODES // blocks, boards).returns.reshape(n, -1)
-            rows += [self.intervention_row(name, task, task, returns[i]) for i, task in enumerate(self.names)]
-        done, given = (grid.ravel() for grid in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))
+            returns = self.play(groups, batch, EPISODES // blocks, boards).returns.reshape(len(tasks), -1)
+            names = [self.names[task] for task in tasks]
+            rows += [self.intervention_row(intervention, name, name, r) for name, r in zip(names, returns, strict=True)]
+        return rows
+
+    def _on_others_data(
+        self, tasks: np.ndarray, others: np.ndarray, asked: str, given_too: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows of all pairs of a task (n,) and another (m,) whose dataset is given.
+
+        asked, given_too: the interventions' names, for the reward of the task and, on the same episodes, of the other.
+        """
+        done, given = (grid.ravel() for grid in np.meshgrid(tasks, others, indexing="ij"))
         done, given = done[done != given], given[done != given]
+        rows = []
         for part in np.array_split(np.arange(len(done)), max(len(done) // 150, 1)):
             batch = self.memory.sample(done[part], self.rng, given=given[part])
             episodes = self.play(done[part], batch, SWAP_EPISODES, also=[self.tasks[i] for i in given[part]])
             returns = episodes.returns.reshape(len(part), -1)
-            others = episodes.also.sum(axis=1).reshape(len(part), -1)
+            of_given = episodes.also.sum(axis=1).reshape(len(part), -1)
             for row, pair in enumerate(part):
-                task, other = self.names[done[pair]], self.names[given[pair]]
-                rows += [
-                    self.intervention_row("swapped", task, other, returns[row]),
-                    self.intervention_row("swapped-given", task, other, others[row]),
-                ]
+                names = self.names[done[pair]], self.names[given[pair]]
+                rows.append(self.intervention_row(asked, *names, returns[row]))
+                if given_too:
+                    rows.append(self.intervention_row(given_too, *names, of_given[row]))
         return rows
 
     @torch.no_grad()
     def attention(self) -> list[dict[str, Any]]:
         """Rows of attention.csv: where attention goes, from the states of the task's own greedy episodes."""
-        n = len(self.tasks)
+        n = self.learned
         batch = self.memory.sample(np.arange(n), self.rng)
         episodes = self.play(np.arange(n), batch, 8)
         # Every fifth step of the episodes asks; told tasks are the groups' own.
@@ -93,7 +120,7 @@ class BoardProbe(DatasetProbe):
         _, step = self.network(torch.from_numpy(np.ascontiguousarray(asking)), told, batch.summarise(self.network))
         named = self.task_in_z()
         rows = []
-        for i, task in enumerate(self.tasks):
+        for i, task in enumerate(self.tasks[:n]):
             alpha = step.alpha[i].numpy()  # (B, n_f, N)
             goal = batch.r[i].flatten().numpy() > 0
             entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1)
@@ -116,8 +143,8 @@ class BoardProbe(DatasetProbe):
         (linear discriminants: the nearest task mean, in units of the spread within tasks) is made from three quarters
         of the batches.
         """
-        n = len(self.tasks)
-        starts, _ = VectorGridroboman(self.tasks).reset(options={"boards": random_boards(n, self.rng)})
+        n = self.learned
+        starts, _ = VectorGridroboman(self.tasks[:n]).reset(options={"boards": random_boards(n, self.rng)})
         states = torch.from_numpy(starts)[None].expand(n, n, -1)
         told = torch.arange(n)[:, None].expand(n, n)
         z = []
@@ -135,7 +162,7 @@ class BoardProbe(DatasetProbe):
     @torch.no_grad()
     def gallery(self) -> dict[str, Any]:
         """The content of gallery.json."""
-        n, each = len(self.tasks), 9
+        n, each = self.learned, 9
         batch = self.memory.sample(np.arange(n), self.rng)
         summaries = batch.summarise(self.network)
         episodes = self.play(np.arange(n), batch, each)

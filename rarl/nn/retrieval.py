@@ -44,20 +44,20 @@ class RetrievalStep(NamedTuple):
     """What one step of the retrieval process gives.
 
     z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step, None if not asked.
-    p, r: posterior and prior of z.  alpha (G, B, n_f, N): attention weights; exactly 0 where not selected; None if
-    nothing was retrieved.
+    p, r: posterior and prior of z, None without a bottleneck.  alpha (G, B, n_f, N): attention weights; exactly 0 where
+    not selected; None if nothing was retrieved.
     """
 
     z: Tensor
     m_t: Tensor | None
-    p: Gaussian
-    r: Gaussian
+    p: Gaussian | None
+    r: Gaussian | None
     alpha: Tensor | None
 
     @property
     def kl(self) -> Tensor:
-        """(G, B): what the bottleneck costs, in nats, summed over slots. Computed when asked for."""
-        return gaussian_kl(self.p, self.r).sum(-1)
+        """(G, B): what the bottleneck costs, in nats, summed over slots; 0 without one. Computed when asked for."""
+        return self.z.new_zeros(self.z.shape[:2]) if self.p is None else gaussian_kl(self.p, self.r).sum(-1)
 
 
 @torch.no_grad()
@@ -130,7 +130,8 @@ class SlotAttention(nn.Module):
 
 
 class Standardise(nn.Module):
-    """What was read, with mean 0 and variance 1 per channel over the batch (running statistics without gradients).
+    """What was read, with mean 0 and variance 1 per channel over the batch (running statistics without gradients, or
+    once the module is frozen by `eval()`).
 
     What all tasks' trajectories have in common outweighs what tells them apart by two orders of magnitude at first;
     without this, hundreds of updates pass before retrieval says anything.
@@ -145,7 +146,7 @@ class Standardise(nn.Module):
     def forward(self, g: Tensor) -> Tensor:
         """g (..., d) -> the same shape."""
         mean, variance = self.mean, self.variance
-        if torch.is_grad_enabled():
+        if self.training and torch.is_grad_enabled():
             flat = g.flatten(0, -2)
             variance, mean = torch.var_mean(flat, dim=0, correction=0)
             with torch.no_grad():
@@ -154,7 +155,69 @@ class Standardise(nn.Module):
         return (g - mean) * torch.rsqrt(variance + 1e-5)
 
 
-class RetrievalProcess(nn.Module):
+class Reading(nn.Module):
+    """Steps 2 and 3, for whatever asks: a retrieval batch made ready, and what queries read from it."""
+
+    def _make_reading(
+        self,
+        d_s: int,
+        n_actions: int,
+        d_e: int,
+        d_h: int,
+        d_v: int,
+        k_traj: int | None,
+        k_states: int,
+        summariser: str,
+    ) -> None:
+        """The layers by which a batch is made ready; arguments as in `RetrievalProcess`."""
+        self.d_e, self.d_v, self.k_traj, self.k_states = d_e, d_v, k_traj, k_states
+        self.summariser = SUMMARISERS[summariser](d_s, d_h)
+        # One column per action, the last for the reward.
+        self.action_and_reward = nn.Linear(n_actions + 1, d_s, bias=False) if n_actions else None
+        self.state_in_key = nn.Linear(d_s, d_h, bias=False)
+        self.key = nn.Linear(d_h, d_e, bias=False)  # W_e
+        self.value = nn.Linear(d_h, d_v, bias=False)  # W_v
+
+    def summarise(self, s: Tensor, a: Tensor, r: Tensor, mask: Tensor | None = None) -> Summaries:
+        """Make a retrieval batch ready.
+
+        Args:
+          s: (G, n_traj, l, d_s), the encoded states of the batch.
+          a, r: (G, n_traj, l), actions (int64) and rewards, used only where the summariser is to see them.
+          mask: (G, n_traj, l) bool, True on real steps.
+        """
+        g, n_traj, length, _ = s.shape
+        inputs = s
+        if self.action_and_reward is not None:
+            told = torch.zeros(g * n_traj * length, self.action_and_reward.in_features, device=s.device, dtype=s.dtype)
+            told.scatter_(1, a.reshape(-1, 1), 1.0)
+            told[:, -1] = r.flatten()
+            inputs = torch.addmm(s.flatten(0, 2), told, self.action_and_reward.weight.T).view_as(s)
+        flat_mask = None if mask is None else mask.flatten(0, 1)
+        h, b = self.summariser(inputs.flatten(0, 1), flat_mask)
+        h, b = h.view(g, n_traj, length, -1), b.view(g, n_traj, length, -1)
+        # κ = (h + s W) W_e, with W W_e multiplied first: it is the smaller product.
+        keys = (self.key(h) + s @ (self.key.weight @ self.state_in_key.weight).T).flatten(1, 2)
+        return Summaries(keys, self.value(b).flatten(1, 2), None if mask is None else mask.flatten(1), h, b)
+
+    def read(self, q: Tensor, retrieved: Summaries) -> tuple[Tensor, Tensor]:
+        """q (G, B, n_f, d_e) -> alpha (G, B, n_f, N), g (G, B, n_f, d_v).
+
+        The selection is not differentiated; what is not selected has weight 0 and gradient 0.
+        """
+        shape = q.shape[:-1]
+        logits = torch.bmm(q.flatten(1, 2) * self.d_e**-0.5, retrieved.keys.transpose(1, 2))
+        if retrieved.mask is not None:
+            logits = logits.masked_fill(~retrieved.mask[:, None], NEVER)
+        if self.k_traj is not None or self.k_states < logits.shape[-1]:
+            selected = select(logits.detach(), retrieved.n_traj, self.k_traj, self.k_states)
+            logits = logits.masked_fill(~selected, NEVER)
+        alpha = torch.softmax(logits, dim=-1)
+        g = torch.bmm(alpha, retrieved.values)
+        return alpha.view(*shape, -1), g.view(*shape, -1)
+
+
+class RetrievalProcess(Reading):
     """Slots that ask a retrieval batch: steps 1 to 5 of Algorithm 1.
 
     Args:
@@ -188,16 +251,10 @@ class RetrievalProcess(nn.Module):
         standardise: bool,
     ):
         super().__init__()
-        self.n_f, self.d_m, self.d_e, self.d_v = n_f, d_m, d_e, d_v
-        self.k_traj, self.k_states = k_traj, k_states
+        self.n_f, self.d_m = n_f, d_m
         self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
         self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0))
-        self.summariser = SUMMARISERS[summariser](d_s, d_h)
-        # One column per action, the last for the reward.
-        self.action_and_reward = nn.Linear(n_actions + 1, d_s, bias=False) if n_actions else None
-        self.state_in_key = nn.Linear(d_s, d_h, bias=False)
-        self.key = nn.Linear(d_h, d_e, bias=False)  # W_e
-        self.value = nn.Linear(d_h, d_v, bias=False)  # W_v
+        self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser)
         self.slot_gru = SlotGRU(d_s, d_m)
         self.query = nn.Sequential(nn.Linear(d_m, d_m), nn.ReLU(), nn.Linear(d_m, d_e))
         self.standardise = Standardise(d_v) if standardise else nn.Identity()
@@ -210,28 +267,6 @@ class RetrievalProcess(nn.Module):
         if sample:
             m_0 = m_0 + torch.exp(self.slot_log_std) * torch.randn_like(self.slot_mean)
         return m_0[None, None]
-
-    def summarise(self, s: Tensor, a: Tensor, r: Tensor, mask: Tensor | None = None) -> Summaries:
-        """Make a retrieval batch ready.
-
-        Args:
-          s: (G, n_traj, l, d_s), the encoded states of the batch.
-          a, r: (G, n_traj, l), actions (int64) and rewards, used only where the summariser is to see them.
-          mask: (G, n_traj, l) bool, True on real steps.
-        """
-        g, n_traj, length, _ = s.shape
-        inputs = s
-        if self.action_and_reward is not None:
-            told = torch.zeros(g * n_traj * length, self.action_and_reward.in_features, device=s.device, dtype=s.dtype)
-            told.scatter_(1, a.reshape(-1, 1), 1.0)
-            told[:, -1] = r.flatten()
-            inputs = torch.addmm(s.flatten(0, 2), told, self.action_and_reward.weight.T).view_as(s)
-        flat_mask = None if mask is None else mask.flatten(0, 1)
-        h, b = self.summariser(inputs.flatten(0, 1), flat_mask)
-        h, b = h.view(g, n_traj, length, -1), b.view(g, n_traj, length, -1)
-        # κ = (h + s W) W_e, with W W_e multiplied first: it is the smaller product.
-        keys = (self.key(h) + s @ (self.key.weight @ self.state_in_key.weight).T).flatten(1, 2)
-        return Summaries(keys, self.value(b).flatten(1, 2), None if mask is None else mask.flatten(1), h, b)
 
     def forward(
         self, s_t: Tensor, m_tm1: Tensor, retrieved: Summaries | None, *, sample: bool, carry: bool = True
@@ -260,21 +295,41 @@ class RetrievalProcess(nn.Module):
         m_t = self.slot_attention(m_hat + z) if carry else None
         return RetrievalStep(z, m_t, p, r, alpha)
 
-    def read(self, q: Tensor, retrieved: Summaries) -> tuple[Tensor, Tensor]:
-        """q (G, B, n_f, d_e) -> alpha (G, B, n_f, N), g (G, B, n_f, d_v).
 
-        The selection is not differentiated; what is not selected has weight 0 and gradient 0.
-        """
-        shape = q.shape[:-1]
-        logits = torch.bmm(q.flatten(1, 2) * self.d_e**-0.5, retrieved.keys.transpose(1, 2))
-        if retrieved.mask is not None:
-            logits = logits.masked_fill(~retrieved.mask[:, None], NEVER)
-        if self.k_traj is not None or self.k_states < logits.shape[-1]:
-            selected = select(logits.detach(), retrieved.n_traj, self.k_traj, self.k_states)
-            logits = logits.masked_fill(~selected, NEVER)
-        alpha = torch.softmax(logits, dim=-1)
-        g = torch.bmm(alpha, retrieved.values)
-        return alpha.view(*shape, -1), g.view(*shape, -1)
+class DirectRetrieval(Reading):
+    """Ablation A-1: the state itself asks, without slots and bottleneck; what is read (z = g) is added to the state.
+
+    Args: as in `RetrievalProcess`.
+    """
+
+    def __init__(
+        self,
+        d_s: int,
+        n_actions: int,
+        d_e: int,
+        d_h: int,
+        d_v: int,
+        k_traj: int | None,
+        k_states: int,
+        summariser: str,
+        standardise: bool,
+    ):
+        super().__init__()
+        self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser)
+        self.query = nn.Sequential(nn.Linear(d_s, d_s), nn.ReLU(), nn.Linear(d_s, d_e))
+        self.standardise = Standardise(d_v) if standardise else nn.Identity()
+
+    def initial_slots(self, sample: bool) -> None:
+        """There are none."""
+
+    def forward(
+        self, s_t: Tensor, m_tm1: None, retrieved: Summaries | None, *, sample: bool, carry: bool = False
+    ) -> RetrievalStep:
+        """s_t (G, B, d_s), the retrieval batch of each group (None: zeros are read) -> z (G, B, 1, d_v), alpha."""
+        if retrieved is None:
+            return RetrievalStep(s_t.new_zeros(*s_t.shape[:-1], 1, self.d_v), None, None, None, None)
+        alpha, g = self.read(self.query(s_t)[..., None, :], retrieved)
+        return RetrievalStep(self.standardise(g), None, None, None, alpha)
 
 
 class SlotReadout(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.encoders import ENCODERS
 from rarl.nn.fusion import FUSIONS
-from rarl.nn.retrieval import RetrievalProcess, RetrievalStep, SlotReadout, Summaries
+from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess, RetrievalStep, SlotReadout, Summaries
 
 
 class QHead(nn.Module):
@@ -61,6 +61,8 @@ class ValueNetwork(nn.Module):
       task_observed: the encoder sees the task id.
       retrieval: the retrieval process, or None for the base agent.
       d_m, d_e: widths of z and of attention.
+      carry: the recurrent form carries slots from step to step.
+      own_retriever: the retrieval process sees states through an encoder of its own, so that it can be frozen.
       fusion: name in `FUSIONS`.
       encoder_options: more of the encoder's own arguments.
       oracle: z is a learned embedding of the task in place of what retrieval reads (a control).
@@ -74,22 +76,31 @@ class ValueNetwork(nn.Module):
         n_actions: int,
         n_tasks: int,
         task_observed: bool,
-        retrieval: RetrievalProcess | None = None,
+        retrieval: RetrievalProcess | DirectRetrieval | None = None,
         d_m: int = 0,
         d_e: int = 0,
         fusion: str = "film",
         oracle: bool = False,
         encoder_options: Mapping[str, int] | None = None,
         dueling: bool = False,
+        carry: bool = True,
+        own_retriever: bool = False,
     ):
         super().__init__()
-        uses_z = retrieval is not None or oracle
-        self.encoder = ENCODERS[encoder](d_s, n_tasks if task_observed else 0, **(encoder_options or {}))
+        direct = isinstance(retrieval, DirectRetrieval)
+        uses_z = oracle or (retrieval is not None and not direct)
+
+        def new_encoder() -> nn.Module:
+            return ENCODERS[encoder](d_s, n_tasks if task_observed else 0, **(encoder_options or {}))
+
+        self.encoder = new_encoder()
         self.retrieval = retrieval
         self.oracle = nn.Embedding(n_tasks, d_m) if oracle else None
         self.readout = SlotReadout(d_s, d_m, d_e) if uses_z else None
-        self.fusion = FUSIONS[fusion](d_s, d_m) if uses_z else None
+        self.fusion = FUSIONS[fusion](d_s, retrieval.d_v if direct else d_m) if uses_z or direct else None
         self.head = QHead(d_s, n_actions, d_m if uses_z else 0, d_e, dueling)
+        self.carries_slots = carry and retrieval is not None and not direct
+        self.retriever_encoder = new_encoder() if own_retriever else None
 
     def forward(
         self, x: Tensor, task: Tensor, retrieved: Summaries | None = None, *, sample: bool = False
@@ -101,23 +112,39 @@ class ValueNetwork(nn.Module):
         s = self.encoder(x, task)
         step, z = None, None
         if self.retrieval is not None:
-            step = self.retrieval(s, self.retrieval.initial_slots(sample), retrieved, sample=sample, carry=False)
+            asking = s if self.retriever_encoder is None else self.retriever_encoder(x, task)
+            step = self.ask(asking, retrieved, sample=sample)
             z = step.z
         elif self.oracle is not None:
             z = self.oracle(task)[..., None, :]
         return self._values(s, z), step
 
+    def ask(self, s: Tensor, retrieved: Summaries | None, *, sample: bool) -> RetrievalStep:
+        """The retrieval process for states out of their order: s (G, B, d_s), slots afresh."""
+        return self.retrieval(s, self.retrieval.initial_slots(sample), retrieved, sample=sample, carry=False)
+
+    @property
+    def encoder_of_retrieved(self) -> nn.Module:
+        """The encoder of retrieved trajectories: the agent's own (the paper), or the retriever's."""
+        return self.encoder if self.retriever_encoder is None else self.retriever_encoder
+
+    def freeze_retriever(self, frozen: bool = True) -> None:
+        """Whether the retrieval process and its encoder stay as they are from now on, statistics included."""
+        for part in (self.retrieval, self.retriever_encoder):
+            part.requires_grad_(not frozen).train(not frozen)
+
     def _values(self, s: Tensor, z: Tensor | None) -> Tensor:
         """Step 6 and the head: s (..., d_s), z (..., n_f, d_m) or None -> Q values (..., n_actions)."""
         if z is not None:
-            s = self.fusion(s, self.readout(s, z))
+            # A-1 has one z and nothing to choose from: it is added, and the head does not see it again.
+            s = self.fusion(s, z.squeeze(-2) if self.readout is None else self.readout(s, z))
         return self.head(s, z)
 
 
 class State(NamedTuple):
     """What a recurrent agent carries from step to step.
 
-    core: (G, B, d_s), of the GRU. slots: (G or 1, B or 1, n_f, d_m), None without a retrieval process.
+    core: (G, B, d_s), of the GRU. slots: (G or 1, B or 1, n_f, d_m), None for an agent that carries none.
     """
 
     core: Tensor
@@ -128,7 +155,8 @@ class Unrolled(NamedTuple):
     """A recurrent agent over T steps.
 
     q: (G, B, T, n_actions). state: after the last step. z: (G, B, T, n_f, d_m); p, r: its posterior and prior;
-    alpha: (G, B, T, n_f, N), attention, only if asked for. All None without a retrieval process.
+    alpha: (G, B, T, n_f, N), attention, only if asked for. All None without a retrieval process; p and r also without
+    a bottleneck.
     trail: the state after each step, core (G, B, T, d_s) and slots (G, B, T, n_f, d_m); only if asked for.
     """
 
@@ -142,8 +170,8 @@ class Unrolled(NamedTuple):
 
     @property
     def kl(self) -> Tensor:
-        """(G, B, T): what the bottleneck costs, in nats, summed over slots."""
-        return gaussian_kl(self.p, self.r).sum(-1)
+        """(G, B, T): what the bottleneck costs, in nats, summed over slots; 0 without one."""
+        return self.z.new_zeros(self.z.shape[:3]) if self.p is None else gaussian_kl(self.p, self.r).sum(-1)
 
 
 class RecurrentValueNetwork(ValueNetwork):
@@ -156,15 +184,15 @@ class RecurrentValueNetwork(ValueNetwork):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if self.oracle is not None:
-            raise ValueError("the oracle has no recurrent form")
+        if self.oracle is not None or self.retriever_encoder is not None:
+            raise ValueError("the oracle and a retriever with an encoder of its own have no recurrent form")
         d_s = self.head.hidden.in_features
         self.core = nn.GRU(d_s, d_s, batch_first=True)
 
     def initial_state(self, groups: int, batch: int, *, sample: bool = False) -> State:
         """The state at an episode's start, for G groups of B agents."""
         core = self.core.weight_hh_l0.new_zeros(groups, batch, self.core.hidden_size)
-        return State(core, self.retrieval.initial_slots(sample) if self.retrieval is not None else None)
+        return State(core, self.retrieval.initial_slots(sample) if self.carries_slots else None)
 
     def unroll(
         self,
@@ -196,6 +224,8 @@ class RecurrentValueNetwork(ValueNetwork):
         if self.retrieval is None:
             trail = State(s, None) if keep_states else None
             return Unrolled(self._values(s, None), State(core, None), trail=trail)
+        if not self.carries_slots:
+            return self._all_steps_at_once(s, State(core, None), retrieved, sample, keep_attention, keep_states)
         slots, steps = state.slots, []
         for t in range(length):
             step = self.retrieval(s[:, :, t], slots, retrieved, sample=sample, carry=True)
@@ -206,6 +236,30 @@ class RecurrentValueNetwork(ValueNetwork):
         alpha = torch.stack([step.alpha for step in steps], 2) if keep_attention and retrieved is not None else None
         trail = State(s, torch.stack([step.m_t for step in steps], 2)) if keep_states else None
         return Unrolled(self._values(s, z), State(core, slots), z, p, r, alpha, trail)
+
+    def _all_steps_at_once(
+        self,
+        s: Tensor,
+        state: State,
+        retrieved: Summaries | None,
+        sample: bool,
+        keep_attention: bool,
+        keep_states: bool,
+    ) -> Unrolled:
+        """A retrieval process without recurrence: no step waits for the one before. s (G, B, T, d_s)."""
+        batch, length = s.shape[1:3]
+        step = self.ask(s.flatten(1, 2), retrieved, sample=sample)
+
+        def over_time(part: Tensor) -> Tensor:
+            return part.unflatten(1, (batch, length))
+
+        z = over_time(step.z)
+        p, r = (
+            None if gaussian is None else Gaussian(*(over_time(part.expand_as(step.z)) for part in gaussian))
+            for gaussian in (step.p, step.r)
+        )
+        alpha = over_time(step.alpha) if keep_attention and step.alpha is not None else None
+        return Unrolled(self._values(s, z), state, z, p, r, alpha, State(s, None) if keep_states else None)
 
 
 def _over_time(gaussians: list[Gaussian], like: Tensor) -> Gaussian:

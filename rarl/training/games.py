@@ -268,7 +268,11 @@ class GameLearner(ValueLearner):
                 part = part.expand(groups, batch * length, *part.shape[2:])
                 return part.unflatten(1, (batch, length))
 
-            p, r = (Gaussian(*map(apart, each)) for each in (step.p, step.r)) if step is not None else (None, None)
+            p, r = (
+                (Gaussian(*map(apart, each)) for each in (step.p, step.r))
+                if step is not None and step.p is not None
+                else (None, None)
+            )
             return Values(apart(q), p, r)
         state = self._stored_state(network, windows, sample)
         if before is not None:

@@ -106,6 +106,15 @@ class ValueLearner(ABC):
             fused=True,
         )
 
+        self.beside: dict[str, nn.Module] = {}
+
+    def _learn_beside(self, name: str, module: nn.Module) -> None:
+        """A module that learns along with the network and is no part of it; in `__init__`."""
+        module.to(self.device)
+        self.beside[name] = module
+        self.parameters += module.parameters()
+        self.optimiser.add_param_group({"params": list(module.parameters()), "multiple": 1.0})
+
     # --- one learner step ---------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -231,6 +240,7 @@ class ValueLearner(ABC):
             "network": self.network.state_dict(),
             "target": self.target.state_dict(),
             "auxiliary": self.auxiliary.state_dict() if self.auxiliary else {},
+            "beside": {name: module.state_dict() for name, module in self.beside.items()},
             "optimiser": self.optimiser.state_dict(),
             "rng": self.rng.bit_generator.state,
             "updates_done": self.updates_done,
@@ -241,6 +251,8 @@ class ValueLearner(ABC):
         self.target.load_state_dict(state["target"])
         if self.auxiliary:
             self.auxiliary.load_state_dict(state["auxiliary"])
+        for name, module in self.beside.items():
+            module.load_state_dict(state["beside"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.rng.bit_generator.state = state["rng"]
         self.updates_done = state["updates_done"]
@@ -250,4 +262,5 @@ class ValueLearner(ABC):
         return {"network": self.network.state_dict()}
 
     def parameter_counts(self) -> dict[str, int]:
-        return parameter_counts(self.network, self.auxiliary)
+        beside = {name: sum(p.numel() for p in module.parameters()) for name, module in self.beside.items()}
+        return parameter_counts(self.network, self.auxiliary) | beside

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rarl.agents.losses import conservative_loss, q_learning_target, td_loss
 from rarl.agents.memory import Memory
@@ -14,7 +15,8 @@ from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import random_boards
 from rarl.evaluation.rollouts import roll_out
 from rarl.nn.auxiliary import Supports
-from rarl.training.learner import Losses, ValueLearner
+from rarl.nn.reward_from_reading import RewardFromReading
+from rarl.training.learner import Losses, Retrieved, ValueLearner
 from rarl.trajectories.sampling import TransitionSampler
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -34,6 +36,11 @@ class TransitionLearner(ValueLearner):
         supports = Supports(value=(0.0, min(horizon, 50.0)))
         super().__init__(run, Memory.of(run, datasets), len(datasets), device, len(ACTIONS), supports)
         self.tasks = [task_named(name) for name in run.tasks]
+        retrieval = run.settings.agent.retrieval
+        self.first_updates, self._frozen = retrieval.first_updates if run.retrieves else 0, False
+        if self.first_updates:
+            self.reward_from_reading = RewardFromReading(run.settings.agent.d_s, retrieval.d_m, retrieval.d_e)
+            self._learn_beside("retriever's reward prediction", self.reward_from_reading)
         self.transitions = TransitionSampler(
             datasets, learning.discount, learning.n_step, episodes=run.settings.episodes
         )
@@ -51,6 +58,10 @@ class TransitionLearner(ValueLearner):
         task = torch.from_numpy(tasks).to(self.device)[:, None].expand(groups, each)
 
         retrieved = self._retrieve(tasks)
+        if self.updates_done < self.first_updates:
+            self._freeze_retriever(False)
+            return self._losses_of_retriever(x_t, task, r_t, retrieved)
+        self._freeze_retriever(self.first_updates > 0)
         with torch.no_grad():
             q_t_online = self.network(x_t, task, retrieved.online)[0] if learning.double else None
             q_t_target = self.target(x_t, task, retrieved.target)[0]
@@ -58,8 +69,27 @@ class TransitionLearner(ValueLearner):
         q_tm1, step = self.network(x_tm1, task, retrieved.online, sample=s.agent.retrieval.bottleneck > 0)
         td = td_loss(q_tm1, a_tm1, target, learning.huber_delta).mean()
         conservative = conservative_loss(q_tm1, a_tm1).mean() if learning.conservative > 0 else None
-        kl = self._kl(step.p, step.r) if step is not None else None
-        return Losses(td, conservative, kl, self._auxiliary(retrieved), {"q_mean": q_tm1.detach().mean()})
+        scalars = {"q_mean": q_tm1.detach().mean()}
+        if self._frozen:
+            return Losses(td, conservative, None, None, scalars)
+        kl = self._kl(step.p, step.r) if step is not None and step.p is not None else None
+        return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars)
+
+    def _freeze_retriever(self, frozen: bool) -> None:
+        if frozen != self._frozen:  # also when a state of the other stage was loaded
+            self.network.freeze_retriever(frozen)
+            self._frozen = frozen
+
+    def _losses_of_retriever(self, x_t: Tensor, task: Tensor, r_t: Tensor, retrieved: Retrieved) -> Losses:
+        """The first stage: the retriever learns to tell rewards, by the squared error; there is no agent yet.
+
+        x_t (G, B, ...), task (G, B), r_t (G, B).
+        """
+        s_t = self.network.encoder_of_retrieved(x_t, task)
+        step = self.network.ask(s_t, retrieved.online, sample=self.settings.agent.retrieval.bottleneck > 0)
+        error = 0.5 * (self.reward_from_reading(s_t, step.z) - r_t).square().mean()
+        scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
+        return Losses(error, None, self._kl(step.p, step.r), self._auxiliary(retrieved), scalars)
 
     def evaluate(self) -> list[dict[str, Any]]:
         """Greedy episodes of every task on boards that are the same at every evaluation of this run."""

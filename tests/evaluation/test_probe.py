@@ -21,10 +21,14 @@ from rarl.evaluation.probe import probe_run
 from rarl.evaluation.rollouts import roll_out
 from rarl.evaluation.trained import final_state, network_of
 from rarl.training.runs import train_run
+from rarl.trajectories.make import make_dataset
 from rarl.trajectories.store import TrajectoryDataset
 
 RUN = "gridroboman/10-tasks/ra-dqn/seed-0"
 PAIRS = 90
+
+
+ON_OWN_DATA = ("own", "removed", "shuffled", "truncated-4", "truncated-2", "truncated-1")
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +76,8 @@ def test_interventions_have_their_format(written, trained):
         by_kind.setdefault(row["intervention"], []).append(row)
         assert 0 <= float(row["return_mean"]) <= 50
         assert int(row["episodes"]) > 0
-    assert by_kind.keys() == {"own", "removed", "shuffled", "swapped", "swapped-given"}
-    for kind in ("own", "removed", "shuffled"):
+    assert by_kind.keys() == {*ON_OWN_DATA, "swapped", "swapped-given"}
+    for kind in ON_OWN_DATA:
         assert [row["task"] for row in by_kind[kind]] == run.tasks
         assert all(row["task"] == row["given_task"] and row["episodes"] == "20" for row in by_kind[kind])
     every_pair = {(a, b) for a in run.tasks for b in run.tasks if a != b}
@@ -245,6 +249,11 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     rows = probe.interventions()
 
     own, removed, _, *swaps = calls
+    truncated, swaps = swaps[:3], swaps[3:]
+    of_truncated, batches = batches[3:6], [*batches[:3], *batches[6:]]
+    for call, batch, n in zip(truncated, of_truncated, (4, 2, 1), strict=True):
+        assert batch.episodes.shape == (40, min(n, run.settings.agent.retrieval.k_traj))
+        assert call["boards"] is own["boards"] is removed["boards"]
     assert own["retrieved"] is not None
     assert batches[0] is originals[0]
     assert removed["retrieved"] is None  # nothing is read
@@ -274,7 +283,7 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
         assert [task.name for task in call["also"]] == [run.tasks[i] for i in batch.given[:, 0]]
         assert batch.told[:, 0, 0].tolist() == call["ids"].tolist()
     kinds = [row["intervention"] for row in rows]
-    assert kinds == ["own"] * 10 + ["removed"] * 10 + ["shuffled"] * 10 + ["swapped", "swapped-given"] * PAIRS
+    assert kinds == [kind for kind in ON_OWN_DATA for _ in range(10)] + ["swapped", "swapped-given"] * PAIRS
 
 
 def test_retrieval_matters_to_the_network(trained):
@@ -309,3 +318,32 @@ def test_a_run_without_a_checkpoint_is_named(tiny_root):
         RarlError, match=r"checkpoint\.pt: no checkpoint; train the run first \(`rarl train --scale tiny"
     ):
         BoardProbe(scale, scale.runs[RUN])
+
+
+def test_held_out_tasks_get_their_own_nothing_and_a_learned_tasks_data(own_root):
+    held_out = ["blue on red", "red to corner"]
+    changes = {"settings": {"held_out": held_out}, "task_sets": {10: {"variants": ["ra-dqn"], "probes": ["ra-dqn"]}}}
+    tiny_project.write_config(own_root, {"experiments": {"gridroboman": changes}})
+    scale = Scale("tiny", own_root)
+    for name in scale.datasets_of(scale.runs[RUN])[-2:]:
+        make_dataset(scale, scale.datasets[name])
+    run = scale.runs[RUN]
+    learned = run.tasks
+    record = train_run(scale, run, device="cpu")
+    assert set(record["expert_returns"]) == {*learned, *held_out}
+    assert {row["task"] for row in rows_of(own_root / "results" / "tiny" / "runs" / RUN / "evaluations.csv")[1]} == set(
+        learned
+    )
+    probe = BoardProbe(scale, run)
+    rows = [row for row in probe.interventions() if row["intervention"].startswith("held-out")]
+    found = {(row["intervention"], row["task"], row["given_task"]) for row in rows}
+    assert found == {
+        *(("held-out", task, task) for task in held_out),
+        *(("held-out-removed", task, task) for task in held_out),
+        *(("held-out-swapped", task, given) for task in held_out for given in learned),
+    }
+    assert {row["task"] for row in probe.attention()} == set(learned)
+    assert {episode["task"] for episode in probe.gallery()["episodes"]} <= set(learned)
+    # What is drawn for a held-out task is of its own dataset.
+    batch = probe.memory.sample(np.array([10, 11]), np.random.default_rng(0))
+    assert [probe.memory.samplers[i].dataset.task for i in batch.given[:, 0]] == held_out

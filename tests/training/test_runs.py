@@ -38,13 +38,13 @@ def _one_thread():
 CHANGES = {
     "period": {},
     "rate": {"learning": {"target_period_updates": None, "target_rate": 0.1, "tasks_per_batch": 4, "n_step": 3}},
+    "direct": {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}},
+    "retriever first": {"agent": {"retrieval": {"first_updates": 9}}},
     "all of it": {"agent": {"retrieval": {"trajectory_inputs": "state+action+reward", "source": "random"}}},
 }
 
 
-@pytest.mark.parametrize(
-    ("variant", "changes"), [("dqn", "period"), ("ra-dqn", "period"), ("ra-dqn", "rate"), ("ra-dqn", "all of it")]
-)
+@pytest.mark.parametrize(("variant", "changes"), [("dqn", "period"), *(("ra-dqn", name) for name in CHANGES)])
 def test_a_learner_goes_on_bitwise_from_its_saved_state(tiny_root, tmp_path, variant, changes):
     changes = CHANGES[changes]
     whole = tiny_project.learner_of(tiny_root, variant, changes)
