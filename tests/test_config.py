@@ -11,7 +11,7 @@ import tiny_atari
 import tiny_project
 import yaml
 
-from rarl.config import SCALES, RunSettings, Scale, default_scale, merge
+from rarl.config import EPISODIC, SCALES, RunSettings, Scale, default_scale, merge
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.errors import RarlError
 from rarl.training.search import TUNING_SEEDS_FROM
@@ -419,6 +419,20 @@ OTHER_VALUES = {
     "evaluation.epsilon": 0.1,
     "online.eta": 0.5,
     "online.importance_exponent": 0.5,
+    "agent.retrieval.trajectory_steps": 5,
+    "agent.retrieval.pool.relevant": [0.5],
+    "held_out": ["blue on red"],
+    "episodic.d_key": 32,
+}
+POOLED = {"agent": {"retrieval": {"pool": {}}}}
+INDEXED = {"agent": {"retrieval": {"pool": {}, "propose": "index", "index": {}}}}
+PLACES = {  # of settings that only some agents have: project, variant, and what must be there beside them
+    "online.": ("atari", "r2d2", {}),
+    "learning.targets": ("atari", "r2d2", {}),
+    "learning.rescale_epsilon": ("atari", "r2d2", {}),
+    "agent.retrieval.pool.": ("gridroboman", "ra-dqn", POOLED),
+    "agent.retrieval.index.": ("gridroboman", "ra-dqn", INDEXED),
+    "episodic.": ("gridroboman", "dqn", {"agent": {"kind": "nec"}, "episodic": {}}),
 }
 NOT_CHANGES = {"environment", "experiment", "task_set", "tasks", "variant", "seed", "agent.core"}  # set by the place
 WITHOUT_EFFECT = {"checkpoint_seconds", "tensorboard", "online.overlap", "online.emulator_threads"}
@@ -452,22 +466,26 @@ SETTINGS = [name for name, _ in leaves(RunSettings) if name not in NOT_CHANGES]
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_digest_changes_with_every_setting_that_can_change_the_result(tiny_root, tiny_atari_root, name):
-    online = name.startswith("online.") or name in ("learning.targets", "learning.rescale_epsilon")
-    scale = Scale("tiny", tiny_atari_root if online else tiny_root)
-    place = ("atari", "pong", "r2d2", 0) if online else ("gridroboman", 10, "ra-dqn", 0)
-    run = scale.run(*place)
+    found = (place for prefix, place in PLACES.items() if name.startswith(prefix))
+    environment, variant, beside = next(found, ("gridroboman", "ra-dqn", {}))
+    root, task_set = (tiny_atari_root, "pong") if environment == "atari" else (tiny_root, 10)
+    scale = Scale("tiny", root)
+    place = (environment, task_set, variant, 0)
+    run = scale.run(*place, beside)
     field = dict(leaves(RunSettings))[name]
     value = run.settings
     for part in name.split("."):
         value = getattr(value, part)
     if name == "learning.target_rate":
         change = {"learning": {"target_rate": 0.1, "target_period_updates": None}}
+    elif name == "agent.retrieval.propose":
+        run, change = scale.run(*place, POOLED), INDEXED
     else:
         change = another(name, value, field)
         assert change != value
         for part in reversed(name.split(".")):
             change = {part: change}
-    assert (scale.run(*place, change).digest == run.digest) == (name in WITHOUT_EFFECT)
+    assert (scale.run(*place, merge(beside, change)).digest == run.digest) == (name in WITHOUT_EFFECT)
 
 
 def test_the_digest_changes_with_the_place_of_a_run(tiny_root):
@@ -532,8 +550,14 @@ def test_agents_of_a_shipped_scale_differ_in_nothing_but_what_they_are(name):
     by_place = {}
     for run in scale.runs.values():
         s = run.settings
-        common = s.model_dump(exclude={"variant", "seed", "agent"})
+        if s.agent.kind in EPISODIC:  # learns in ways of its own
+            continue
+        # The masking loss is what are; addition in place of the fusion is a part of A-1.
+        common = s.model_dump(exclude={"variant": True, "seed": True, "agent": True, "learning": {"masking"}})
         agent = s.agent.model_dump(include={"encoder", "d_s", "fusion"})
+        if s.agent.retrieval.process == "direct":
+            assert agent.pop("fusion") == "add"
+            agent["fusion"] = "film"
         # What learns from single states learns from other sequences than what is recurrent.
         by_place.setdefault((s.experiment, s.task_set, s.agent.core), []).append((common, agent))
     for settings in by_place.values():

@@ -18,14 +18,13 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def asked(learner, states=3, seed=0):
+def asked(learner, states=3):
     """x (G, B, 11), told (G, B) and a retrieval batch of every task."""
     tasks = torch.arange(learner.n_tasks)
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randint(7, (learner.n_tasks, states, 11), generator=generator)
-    x[..., 8:] = 0
+    drawn = learner.transitions.sample(tasks.repeat_interleave(states).numpy(), learner.rng)
+    x = torch.from_numpy(drawn.x_t).unflatten(0, (learner.n_tasks, states))
     batch = learner.memory.sample(tasks.numpy(), learner.rng)
-    return x.to(torch.int8), tasks[:, None].expand(-1, states), batch.summarise(learner.network)
+    return x, tasks[:, None].expand(-1, states), batch.summarise(learner.network)
 
 
 @torch.no_grad()
