@@ -130,14 +130,12 @@ class Memory:
             given = rng.integers(len(self.samplers), size=len(tasks)) if s.source == "random" else tasks
         best = s.k_traj if s.select_by == "return" else None
         # A batch that is kept depends on the seed and its dataset alone, not on what was drawn before.
-        drawn = [
-            self.samplers[g].draw(s.n_traj, best, rng if s.fresh else np.random.default_rng([self.seed, int(g), 1]))
-            for g in given
-        ]
-        looks = [
-            self.samplers[g].look(episodes, s.step_stride, self.discount)
-            for g, episodes in zip(given, drawn, strict=True)
-        ]
+        rngs = [rng if s.fresh else np.random.default_rng([self.seed, int(g), 1]) for g in given]
+        drawn = [self.samplers[g].draw(s.n_traj, best, its) for g, its in zip(given, rngs, strict=True)]
+        looks = []
+        for g, episodes, its in zip(given, drawn, rngs, strict=True):
+            span = self.samplers[g].span(episodes, s.trajectory_steps, its)
+            looks.append(self.samplers[g].look(episodes, s.step_stride, self.discount, span))
         missions = [self.samplers[g].dataset.extras.get("mission") for g in given]
         if missions[0] is not None:
             told = np.stack([mission[episodes] for mission, episodes in zip(missions, drawn, strict=True)])

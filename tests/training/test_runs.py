@@ -38,7 +38,16 @@ def _one_thread():
 CHANGES = {
     "period": {},
     "rate": {"learning": {"target_period_updates": None, "target_rate": 0.1, "tasks_per_batch": 4, "n_step": 3}},
-    "all of it": {"agent": {"retrieval": {"trajectory_inputs": "state+action+reward", "source": "random"}}},
+    "all of it": {
+        "agent": {
+            "retrieval": {
+                "trajectory_inputs": "state+action+reward",
+                "source": "random",
+                "trajectory_steps": 5,
+                "step_stride": 2,
+            }
+        }
+    },
 }
 
 
