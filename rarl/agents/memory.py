@@ -124,6 +124,7 @@ class Memory:
         rng: np.random.Generator,
         given: np.ndarray | None = None,
         n_traj: int | None = None,
+        first_steps: int | None = None,
     ) -> RetrievalBatch:
         """A retrieval batch for each group.
 
@@ -132,6 +133,7 @@ class Memory:
           rng: source of randomness.
           given: (G,) whose datasets are drawn from; None follows the setting `source`.
           n_traj: how many are drawn; None follows the setting.
+          first_steps: of each only so many, the first; None follows the setting `trajectory_steps`.
         """
         s = self.settings
         n_traj = s.n_traj if n_traj is None else n_traj
@@ -139,14 +141,14 @@ class Memory:
             given = rng.integers(len(self.samplers), size=len(tasks)) if s.source == "random" else tasks
         best = min(s.k_traj, n_traj) if s.select_by == "return" else None
         # A batch that is kept depends on the seed and its dataset alone, not on what was drawn before.
-        drawn = [
-            self.samplers[g].draw(n_traj, best, rng if s.fresh else np.random.default_rng([self.seed, int(g), 1]))
-            for g in given
-        ]
-        looks = [
-            self.samplers[g].look(episodes, s.step_stride, self.discount)
-            for g, episodes in zip(given, drawn, strict=True)
-        ]
+        rngs = [rng if s.fresh else np.random.default_rng([self.seed, int(g), 1]) for g in given]
+        drawn = [self.samplers[g].draw(n_traj, best, its) for g, its in zip(given, rngs, strict=True)]
+        looks = []
+        for g, episodes, its in zip(given, drawn, rngs, strict=True):
+            span = self.samplers[g].span(episodes, s.trajectory_steps, its)
+            if first_steps is not None:
+                span = self.samplers[g].first_steps(episodes, first_steps)
+            looks.append(self.samplers[g].look(episodes, s.step_stride, self.discount, span))
         missions = [self.samplers[g].dataset.extras.get("mission") for g in given]
         if missions[0] is not None:
             told = np.stack([mission[episodes] for mission, episodes in zip(missions, drawn, strict=True)])

@@ -2,8 +2,9 @@
 
 Interventions on the retrieval dataset at evaluation, with everything else as trained: *own* (as trained), *removed*
 (slots read nothing), *shuffled* (states exchanged between the trajectories of a batch, at each step), *truncated-n* (a
-dataset of n trajectories), *swapped* (another task's dataset), and the reward of the given task on those same episodes
-(*swapped-given*): an agent that takes its task from the dataset does the given one.
+dataset of n trajectories), *cut-t* (the first t steps of each trajectory), *swapped* (another task's dataset), and the
+reward of the given task on those same episodes (*swapped-given*): an agent that takes its task from the dataset does
+the given one.
 
 Of a run with held-out tasks, which were not learned: *held-out* (the task's own dataset), *held-out-removed* (nothing
 is read), *held-out-swapped* (the dataset of a learned task).
@@ -28,6 +29,7 @@ from rarl.evaluation.trained import Candidate, DatasetProbe, shuffled
 EPISODES = 20  # per task and intervention
 SWAP_EPISODES = 4  # per pair of tasks
 TRUNCATED = (32, 16, 8, 4, 2, 1)  # trajectories
+CUT = (25, 10, 5, 1)  # steps
 READINGS = 40  # retrieval batches per task, from which it is told whether z names the task
 GALLERY_RULE = (
     "The tasks at the lower quartile, the median and the upper quartile of this run's mean returns; "
@@ -63,22 +65,26 @@ class BoardProbe(DatasetProbe):
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv."""
         learned, held_out = np.split(np.arange(len(self.tasks)), [self.learned])
-        truncated = {f"truncated-{n}": n for n in TRUNCATED if n < self.memory.settings.n_traj}
-        rows = self._on_own_data(learned, {"own": None, "removed": 0, "shuffled": None} | truncated)
+        draws = {"own": {}, "removed": None, "shuffled": {}}
+        draws |= {f"truncated-{n}": {"n_traj": n} for n in TRUNCATED if n < self.memory.settings.n_traj}
+        draws |= {f"cut-{t}": {"first_steps": t} for t in CUT}
+        rows = self._on_own_data(learned, draws)
         rows += self._on_others_data(learned, learned, "swapped", "swapped-given")
         if len(held_out):
-            rows += self._on_own_data(held_out, {"held-out": None, "held-out-removed": 0})
+            rows += self._on_own_data(held_out, {"held-out": {}, "held-out-removed": None})
             rows += self._on_others_data(held_out, learned, "held-out-swapped")
         return rows
 
-    def _on_own_data(self, tasks: np.ndarray, interventions: Mapping[str, int | None]) -> list[dict[str, Any]]:
-        """Rows of the tasks (n,), all on the same boards; by intervention: how many trajectories are drawn."""
+    def _on_own_data(
+        self, tasks: np.ndarray, interventions: Mapping[str, Mapping[str, int] | None]
+    ) -> list[dict[str, Any]]:
+        """Rows of the tasks (n,), all on the same boards; by intervention: how batches are drawn, None: no batch."""
         blocks = 4
         groups = np.repeat(tasks, blocks)
         rows = []
         boards = random_boards(len(tasks) * EPISODES, self.rng)
-        for intervention, n_traj in interventions.items():
-            batch = None if n_traj == 0 else self.memory.sample(groups, self.rng, n_traj=n_traj)
+        for intervention, draw in interventions.items():
+            batch = None if draw is None else self.memory.sample(groups, self.rng, **draw)
             if intervention == "shuffled":
                 batch = shuffled(batch, self.rng)
             returns = self.play(groups, batch, EPISODES // blocks, boards).returns.reshape(len(tasks), -1)

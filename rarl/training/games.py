@@ -36,34 +36,43 @@ from rarl.training.actors import Actors
 from rarl.training.learner import Losses, Retrieved, ValueLearner
 from rarl.training.loop import RunFailedError
 from rarl.training.replay import Replay, ReplaySettings, Sequences
+from rarl.trajectories.sampling import Span, looked_at, random_span
 
 # On the scale of rescaled values: h^-1(90) is 8,000 points.
 _SUPPORTS = Supports(reward=(-30.0, 90.0), value=(-30.0, 90.0), reward_points=121, value_points=121)
 _EVALUATION = 3  # stream of the random numbers that choose what is retrieved in evaluations
 
 
-def retrieval_batch(windows: Sequences, stride: int, rescale_epsilon: float | None) -> RetrievalBatch:
+def retrieval_batch(
+    windows: Sequences, stride: int, rescale_epsilon: float | None, span: Span | None = None
+) -> RetrievalBatch:
     """Windows of the replay as a retrieval batch for one group.
 
-    Of every `stride` steps the last is looked at, as in `rarl.trajectories.sampling`; and each window's last step.
+    Of every `stride` steps the last is looked at, as in `rarl.trajectories.sampling`, and the last one that there is.
     Rewards and values are rescaled; a value counts the rewards up to the window's end.
+
+    Args:
+      windows: which.
+      stride: in steps.
+      rescale_epsilon: see `rarl.agents.value_rescaling`.
+      span: the steps of each window that are looked at; None: all.
     """
     values = np.zeros_like(windows.r_t)
     value = np.zeros(len(windows), dtype=np.float32)
     for t in reversed(range(windows.r_t.shape[1])):
         value = np.where(windows.mask[:, t], windows.r_t[:, t] + windows.discount_t[:, t] * value, 0.0)
         values[:, t] = value
-    length = windows.mask.sum(1)[:, None]
-    begins = np.arange(0, windows.mask.shape[1], stride)
-    mask = begins < length
-    looks = np.minimum(begins + stride, length) - 1
+    n, longest = windows.mask.shape
+    if span is None:
+        looks, mask = looked_at(Span(np.zeros(n, dtype=np.int64), windows.mask.sum(1)), stride, longest)
+    else:
+        looks, mask = looked_at(span, stride)
     looks[~mask] = 0
-    rows = np.arange(len(windows))[:, None]
+    rows = np.arange(n)[:, None]
     x = pack(windows.observations[rows, looks], windows.last_actions[rows, looks], windows.last_rewards[rows, looks])
     rewards, values = (
         rescale(torch.from_numpy(array[rows, looks]), rescale_epsilon) for array in (windows.r_t, values)
     )
-    n = len(windows)
     return RetrievalBatch(
         torch.from_numpy(x)[None],
         torch.from_numpy(windows.actions[rows, looks])[None],
@@ -173,11 +182,12 @@ class GameLearner(ValueLearner):
         n_traj = self.settings.agent.retrieval.n_traj
         if not self.settings.agent.retrieves or len(self.replay) < n_traj:
             return None
-        return self._batch(self.replay.at(self.replay.draw_apart(n_traj, rng)))
+        return self._batch(self.replay.at(self.replay.draw_apart(n_traj, rng)), rng)
 
-    def _batch(self, windows: Sequences) -> RetrievalBatch:
-        s = self.settings
-        return retrieval_batch(windows, s.agent.retrieval.step_stride, s.learning.rescale_epsilon)
+    def _batch(self, windows: Sequences, rng: np.random.Generator) -> RetrievalBatch:
+        retrieval = self.settings.agent.retrieval
+        span = random_span(windows.mask.sum(1), retrieval.trajectory_steps, rng)
+        return retrieval_batch(windows, retrieval.step_stride, self.settings.learning.rescale_epsilon, span)
 
     # --- one learner step ---------------------------------------------------------------------------------------------
 
@@ -199,7 +209,7 @@ class GameLearner(ValueLearner):
         before = self._tensor(packed[:, : learning.burn_in]) if learning.burn_in else None
 
         with self._precision():
-            retrieved = self._summarise(self._batch(draw.retrieve)) if retrieves else Retrieved()
+            retrieved = self._summarise(self._batch(draw.retrieve, self.rng)) if retrieves else Retrieved()
             sample = s.agent.retrieval.bottleneck > 0
             online = self._values(self.network, windows, before, lead, x, retrieved.online, sample)
             with torch.no_grad():

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -163,12 +164,46 @@ class Looks:
     steps: np.ndarray
 
 
+class Span(NamedTuple):
+    """Steps in a row of each of n trajectories: the first of them and the one behind the last, (n,) int64 each."""
+
+    begin: np.ndarray
+    end: np.ndarray
+
+
+def random_span(lengths: np.ndarray, steps: int | None, rng: np.random.Generator) -> Span | None:
+    """Steps in a row of trajectories of these lengths (n,), from uniformly random ones on; shorter ones as a whole.
+
+    Without `steps` there is nothing to choose: None, and nothing is drawn.
+    """
+    if steps is None:
+        return None
+    begin = rng.integers(np.maximum(lengths - steps, 0) + 1)
+    return Span(begin, np.minimum(begin + steps, lengths))
+
+
 @cache
 def powers_to_go(length: int, discount: float) -> np.ndarray:
     """(length, length) float32: rewards (n, length) @ this = discounted rewards to go (n, length)."""
     t = np.arange(length)
     age = t[:, None] - t
     return np.where(age >= 0, float(discount) ** np.maximum(age, 0), 0.0).astype(np.float32)
+
+
+def looked_at(span: Span, stride: int, longest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Which steps of n trajectories are looked at: the last of every `stride` steps of a span, and its own last one.
+
+    Args:
+      span: of each trajectory, at least one step.
+      stride: in steps.
+      longest: steps to which all are padded; None: those of the longest span.
+
+    Returns:
+      steps (n, l) int64, at padded places a span's last one again; mask (n, l) bool, False at padded places.
+    """
+    begin, lengths = span.begin[:, None], (span.end - span.begin)[:, None]
+    begins = np.arange(0, lengths.max() if longest is None else longest, stride)
+    return begin + np.minimum(begins + stride, lengths) - 1, begins < lengths
 
 
 class RetrievalSampler:
@@ -225,18 +260,28 @@ class RetrievalSampler:
         """Whole trajectories, drawn as in `draw`. Only those kept are read from disk."""
         return self.trajectories(self.draw(n_traj, k_best_by_return, rng))
 
-    def look(self, episodes: np.ndarray, stride: int, discount: float) -> Looks:
+    def span(self, episodes: np.ndarray, steps: int | None, rng: np.random.Generator) -> Span | None:
+        """For `look`: so many steps in a row of each of the given episodes, (n,) int64; see `random_span`."""
+        return random_span(self.dataset.offsets[episodes + 1] - self.dataset.offsets[episodes], steps, rng)
+
+    def first_steps(self, episodes: np.ndarray, steps: int) -> Span:
+        """For `look`: the first so many steps of each of the given episodes, (n,) int64; shorter ones as a whole."""
+        lengths = self.dataset.offsets[episodes + 1] - self.dataset.offsets[episodes]
+        return Span(np.zeros_like(lengths), np.minimum(lengths, steps))
+
+    def look(self, episodes: np.ndarray, stride: int, discount: float, span: Span | None = None) -> Looks:
         """The last step of every `stride` steps of the given episodes, (n,) int64, in that order.
 
-        The last, since what an action led to shows at the end of it; of the last stride, the episode's own last step.
+        The last, since what an action led to shows at the end of it; of the last stride, the last step that there is.
 
         Args:
           episodes: which.
           stride: in steps.
-          discount: of `values`.
+          discount: of `values`, which count the rewards to the episode's end, whatever is looked at.
+          span: the steps of each that are looked at; None: all.
         """
         self._limit.count(3 * len(episodes))
-        if self._whole is not None:
+        if self._whole is not None and span is None:
             # Only the steps looked at are read, but for the rewards.
             steps = np.minimum(np.arange(stride, self._length + stride, stride), self._length) - 1
             observations, actions, rewards = self._whole
@@ -251,10 +296,8 @@ class RetrievalSampler:
                 np.broadcast_to(steps, shape),
             )
         positions, inside = self._positions(episodes)
-        lengths, longest = inside.sum(axis=1, keepdims=True), inside.shape[1]
-        ends = np.arange(1, -(-longest // stride) + 1) * stride
-        steps = np.minimum(ends, lengths) - 1
-        mask = ends - stride < lengths
+        lengths, longest = inside.sum(axis=1), inside.shape[1]
+        steps, mask = looked_at(span or Span(np.zeros_like(lengths), lengths), stride)
         at = np.take_along_axis(positions, steps, axis=1)
         all_rewards = np.where(inside, self.dataset.rewards[positions], 0).astype(np.float32)
         looks = Looks(

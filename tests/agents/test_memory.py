@@ -184,6 +184,30 @@ def test_a_trajectory_shorter_than_the_stride_is_still_looked_at(tmp_path):
     assert batch.mask is None or batch.mask.any(-1).all()
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_short_trajectories_are_looked_at_in_a_row(datasets, fresh):
+    """Of each the same steps of the episode that its numbers say; drawn anew where the batch is."""
+    memory = Memory(datasets, settings_of(trajectory_steps=5, step_stride=2, fresh=fresh), discount=0.9)
+    rng = np.random.default_rng(0)
+    batch, again = (memory.sample(np.array([0, 3]), rng) for _ in range(2))
+    assert batch.x.shape[:3] == (2, 6, 3)
+    assert batch.mask is None
+    begins = batch.steps[:, :, 0] - 1
+    assert (batch.steps == begins[..., None] + [1, 3, 4]).all()
+    assert len(set(begins.ravel())) > 6
+    assert (begins >= 0).all()
+    assert (begins <= 45).all()
+    assert ((batch.episodes == again.episodes).all() and (batch.steps == again.steps).all()) == (not fresh)
+    for g in range(2):
+        for i in range(6):
+            episode = datasets[batch.given[g, i]].episode(int(batch.episodes[g, i]))
+            steps = batch.steps[g, i]
+            assert (batch.x[g, i].numpy() == episode.observations[steps]).all()
+            assert (batch.r[g, i].numpy() == episode.rewards[steps]).all()
+            to_go = [sum(0.9**k * r for k, r in enumerate(episode.rewards[t:].tolist())) for t in steps]
+            np.testing.assert_allclose(batch.value[g, i], to_go, rtol=1e-5)
+
+
 def test_moving_a_batch_keeps_what_it_is(tmp_path):
     memory = Memory([ragged_dataset(tmp_path / "a", [3, 8, 5, 9])], settings_of(n_traj=4))
     batch = memory.sample(np.array([0]), np.random.default_rng(0))

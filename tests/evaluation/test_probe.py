@@ -28,7 +28,9 @@ RUN = "gridroboman/10-tasks/ra-dqn/seed-0"
 PAIRS = 90
 
 
-ON_OWN_DATA = ("own", "removed", "shuffled", "truncated-4", "truncated-2", "truncated-1")
+TRUNCATED = ("truncated-4", "truncated-2", "truncated-1")
+CUT = ("cut-25", "cut-10", "cut-5", "cut-1")
+ON_OWN_DATA = ("own", "removed", "shuffled", *TRUNCATED, *CUT)
 
 
 @pytest.fixture(scope="module")
@@ -249,11 +251,12 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     rows = probe.interventions()
 
     own, removed, _, *swaps = calls
-    truncated, swaps = swaps[:3], swaps[3:]
-    of_truncated, batches = batches[3:6], [*batches[:3], *batches[6:]]
-    for call, batch, n in zip(truncated, of_truncated, (4, 2, 1), strict=True):
-        assert batch.episodes.shape == (40, min(n, run.settings.agent.retrieval.k_traj))
-        assert call["boards"] is own["boards"] is removed["boards"]
+    falling, swaps = swaps[:7], swaps[7:]
+    of_falling, batches = batches[3:10], [*batches[:3], *batches[10:]]
+    assert all(call["boards"] is own["boards"] for call in (removed, *falling))
+    k_traj = run.settings.agent.retrieval.k_traj
+    assert [batch.episodes.shape for batch in of_falling[:3]] == [(40, min(n, k_traj)) for n in (4, 2, 1)]
+    assert [batch.steps.max() + 1 for batch in of_falling[3:]] == [25, 10, 5, 1]
     assert own["retrieved"] is not None
     assert batches[0] is originals[0]
     assert removed["retrieved"] is None  # nothing is read

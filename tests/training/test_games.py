@@ -411,27 +411,35 @@ def test_nothing_is_retrieved_that_is_learned_from(tiny_atari_root, monkeypatch,
     assert steps > 15
 
 
+@pytest.mark.parametrize("in_a_row", [None, 5])
 @pytest.mark.parametrize("variant", ["ra-r2d2", "ra-dqn"])
 @pytest.mark.usefixtures("fake")
-def test_retrieval_batches_hold_what_was_played(tiny_atari_root, monkeypatch, variant):
-    learner = watched(tiny_atari.learner_of(tiny_atari_root, variant), 60)
+def test_retrieval_batches_hold_what_was_played(tiny_atari_root, monkeypatch, variant, in_a_row):
+    """Of whole windows, or of some steps in a row of each; values count the rewards to the window's end in any case."""
+    changes = {"agent": {"retrieval": {"trajectory_steps": in_a_row}}}
+    learner = watched(tiny_atari.learner_of(tiny_atari_root, variant, changes), 60)
     calls, log, episodes = learner.actors.policy.calls, learner.actors.envs.log, episodes_of(learner)
-    spy, shorter = Spy(learner, monkeypatch), 0
+    spy, shorter, begun = Spy(learner, monkeypatch), 0, set()
     for _ in range(6):
         learner._losses()
         batch, windows = spy.batch, spy.draw.retrieve
-        assert batch.a.shape == (1, 4, 3)
+        if in_a_row is None:
+            assert batch.a.shape == (1, 4, 3)
         assert batch.told.shape == (1, 4, 1)
         assert (batch.episodes[0] == windows.ids).all()
         for i in range(4):
             actor, times = episodes[windows.episodes[i]]
             length = int(windows.mask[i].sum())
             shorter += length < 8
-            for j, begin in enumerate((0, 3, 6)):  # of every three steps the last, and the window's last
-                assert (batch.mask is None or bool(batch.mask[0, i, j])) == (begin < length)
-                if begin >= length:
+            looked = min(in_a_row or 8, length)
+            start = batch.steps[0, i, 0] - windows.starts[i] - min(3, looked) + 1
+            begun.add((length - looked, start))
+            # Of every three steps the last, and the last of all.
+            for j, begin in enumerate((0, 3, 6)[: batch.a.shape[2]]):
+                assert (batch.mask is None or bool(batch.mask[0, i, j])) == (begin < looked)
+                if begin >= looked:
                     continue
-                t = min(begin + 3, length) - 1
+                t = start + min(begin + 3, looked) - 1
                 assert batch.steps[0, i, j] == windows.starts[i] + t
                 now = times[windows.starts[i] + t]
                 assert (batch.x[0, i, j].numpy() == calls[now][1][actor]).all()
@@ -441,6 +449,8 @@ def test_retrieval_batches_hold_what_was_played(tiny_atari_root, monkeypatch, va
                 value = sum(0.9**k * reward for k, reward in enumerate(rewards))
                 assert batch.value[0, i, j].item() == pytest.approx(h(value), abs=1e-4)
     assert shorter > 3
+    assert all(0 <= start <= free for free, start in begun)
+    assert len({start for _, start in begun}) == (1 if in_a_row is None else 4)
 
 
 @pytest.mark.usefixtures("fake")

@@ -40,7 +40,16 @@ CHANGES = {
     "rate": {"learning": {"target_period_updates": None, "target_rate": 0.1, "tasks_per_batch": 4, "n_step": 3}},
     "direct": {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}},
     "retriever first": {"agent": {"retrieval": {"first_updates": 9}}},
-    "all of it": {"agent": {"retrieval": {"trajectory_inputs": "state+action+reward", "source": "random"}}},
+    "all of it": {
+        "agent": {
+            "retrieval": {
+                "trajectory_inputs": "state+action+reward",
+                "source": "random",
+                "trajectory_steps": 5,
+                "step_stride": 2,
+            }
+        }
+    },
 }
 
 

@@ -16,6 +16,7 @@ from rarl.trajectories.sampling import (
     SequenceSampler,
     TransitionSampler,
     powers_to_go,
+    random_span,
 )
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
 
@@ -195,6 +196,51 @@ def test_looks_against_the_episodes(tmp_path, lengths, stride):
         for array in (looks.observations, looks.actions, looks.rewards, looks.values):
             assert not array[row, n:].any()
     assert looks.mask.any(axis=0).all()  # padded to the most looks, not further
+
+
+@pytest.mark.parametrize("lengths", [[4, 1, 6, 2, 9], [5] * 5], ids=["ragged", "equal"])
+@pytest.mark.parametrize(("steps", "stride"), [(3, 1), (3, 2), (3, 9), (1, 1), (5, 2), (20, 4)])
+def test_looks_at_some_steps_in_a_row_against_the_episodes(tmp_path, lengths, steps, stride):
+    """Whole where an episode is shorter; values are those of the whole episode all the same."""
+    dataset, chosen, rng = make(tmp_path / "a", lengths), np.array([3, 1, 2, 4]), np.random.default_rng(0)
+    sampler = RetrievalSampler(dataset)
+    begun = set()
+    for _ in range(40):
+        span = sampler.span(chosen, steps, rng)
+        looks = sampler.look(chosen, stride, 0.9, span)
+        for row, i in enumerate(chosen):
+            episode, begin = dataset.episode(i), int(span.begin[row])
+            window = range(len(episode))[begin : begin + steps]
+            assert len(window) == min(steps, len(episode))
+            begun.add((int(i), begin))
+            at = [window[min(t + stride, len(window)) - 1] for t in range(0, len(window), stride)]
+            n = len(at)
+            assert looks.mask[row].tolist() == [True] * n + [False] * (looks.mask.shape[1] - n)
+            assert looks.steps[row, :n].tolist() == at
+            np.testing.assert_array_equal(looks.observations[row, :n], episode.observations[at])
+            np.testing.assert_array_equal(looks.actions[row, :n], episode.actions[at])
+            np.testing.assert_array_equal(looks.rewards[row, :n], episode.rewards[at])
+            values = [sum(0.9 ** (k - t) * float(episode.rewards[k]) for k in range(t, len(episode))) for t in at]
+            np.testing.assert_allclose(looks.values[row, :n], values, rtol=1e-5)
+            for array in (looks.observations, looks.actions, looks.rewards, looks.values):
+                assert not array[row, n:].any()
+        assert looks.mask.any(axis=0).all()
+    assert begun == {(int(i), start) for i in chosen for start in range(max(lengths[i] - steps, 0) + 1)}
+
+
+def test_steps_in_a_row_begin_anywhere_alike(tmp_path):
+    span = random_span(np.full(7000, 9), 3, np.random.default_rng(0))
+    counts = np.bincount(span.begin, minlength=8)
+    assert counts[7] == 0
+    assert (abs(counts[:7] - 1000) < 5 * np.sqrt(1000 * 6 / 7)).all()
+    assert (span.end == span.begin + 3).all()
+
+
+def test_nothing_is_drawn_where_all_steps_are_looked_at(tmp_path):
+    sampler, rng = RetrievalSampler(make(tmp_path / "a", [4, 1, 6])), np.random.default_rng(0)
+    before = rng.bit_generator.state
+    assert sampler.span(np.array([0, 2]), None, rng) is None
+    assert rng.bit_generator.state == before
 
 
 def test_retrieval_is_uniform_and_without_replacement(tmp_path):
