@@ -33,6 +33,7 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
             summariser=r.summariser,
             slot_heads=r.slot_heads,
             standardise=r.standardise,
+            n_tasks=n_tasks if agent.task == "query" else 0,
         )
     if agent.encoder in ATARI_ENCODERS:
         options = {"n_actions": n_actions, "stack": agent.stack, "recompute": agent.recompute}

@@ -101,11 +101,17 @@ class ValueNetwork(nn.Module):
         s = self.encoder(x, task)
         step, z = None, None
         if self.retrieval is not None:
-            step = self.retrieval(s, self.retrieval.initial_slots(sample), retrieved, sample=sample, carry=False)
+            slots = self.retrieval.initial_slots(sample)
+            step = self.retrieval(s, slots, retrieved, sample=sample, carry=False, task=task)
             z = step.z
         elif self.oracle is not None:
             z = self.oracle(task)[..., None, :]
         return self._values(s, z), step
+
+    def queries(self, x: Tensor, task: Tensor) -> Tensor:
+        """What the states ask for: x (G, B, ...), task (G, B) int64 -> (G, B, n_f, d_e), scaled as attention has it."""
+        q = self.retrieval.ask(self.encoder(x, task), self.retrieval.initial_slots(False), task)[1]
+        return q * self.retrieval.d_e**-0.5
 
     def _values(self, s: Tensor, z: Tensor | None) -> Tensor:
         """Step 6 and the head: s (..., d_s), z (..., n_f, d_m) or None -> Q values (..., n_actions)."""
