@@ -107,6 +107,15 @@ def bench(arguments: argparse.Namespace) -> None:
     run_benchmarks(Path(arguments.output) if arguments.output else None, device=arguments.device)
 
 
+def index_cost(arguments: argparse.Namespace) -> None:
+    from rarl.bench_index import write_index_cost
+    from rarl.workflow import index_cost_digest
+
+    scale = _scale(arguments)
+    _check_digest(arguments, index_cost_digest(scale), f"index-cost of scale {scale.name}")
+    print(write_index_cost(scale))
+
+
 def _task_set(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
@@ -158,6 +167,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("run")
     command = add(commands, "report", report, "tables, figures and pages from the runs that exist")
     command.add_argument("--preview", action="store_true", help="a preliminary page, from whatever exists")
+    command = add(commands, "index-cost", index_cost, "time and memory of an index over keys, against their number")
+    command.add_argument("--digest", help="refuse if what is measured has another digest")
     add(commands, "plan", plan, "what `snakemake all` will do and about how long it takes here")
     command = add(commands, "bench", bench, "speed of environment, sampling and learner steps, as ratios", scale=False)
     command.add_argument("--device", default="auto")

@@ -86,9 +86,29 @@ class PoolSettings(Settings):
     """Retrieval datasets mixed from the task's own trajectories, which are relevant, and those of all others."""
 
     trajectories: int = Field(4000, ge=1, description="in the dataset of each task, own and others' together")
-    relevant: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+    relevant: Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(_once)] = Field(
         [1.0], min_length=1, description="shares of own trajectories; a retrieval batch is of one of them, by chance"
     )
+
+    def counts(self, n_tasks: int, task: int, share: float) -> list[int]:
+        """How many trajectories of each task are in the retrieval dataset of `task` with this share of own ones.
+
+        At least one is its own, unless the share is 0; the others' are spread evenly over the other tasks.
+        """
+        own = max(round(share * self.trajectories), 1) if share > 0 else 0
+        counts = [0] * n_tasks
+        counts[task] = own
+        others = [(task + i) % n_tasks for i in range(1, n_tasks)]
+        if not others and own < self.trajectories:
+            raise RarlError(f"a share of {share:g} relevant trajectories needs other tasks; there is one task only")
+        for i, other in enumerate(others):
+            counts[other] = (self.trajectories - own + len(others) - 1 - i) // len(others)
+        return counts
+
+    def needs(self, n_tasks: int) -> list[int]:
+        """How many trajectories of each task are in any of the retrieval datasets."""
+        of = [self.counts(n_tasks, task, share) for task in range(n_tasks) for share in self.relevant]
+        return [max(column) for column in zip(*of, strict=True)]
 
 
 class IndexSettings(Settings):
@@ -101,7 +121,8 @@ class IndexSettings(Settings):
     share: float = Field(
         0.5, gt=0, le=1, description="of a retrieval batch in training that the index proposes; the rest is drawn"
     )
-    candidates: int = Field(64, ge=1, description="states found for each query")
+    queries: int = Field(16, ge=1, description="states of each task in a learner batch that ask it")
+    candidates: int = Field(64, ge=1, description="states that approximate search finds for each query")
 
 
 class RetrievalSettings(Settings):
@@ -150,6 +171,11 @@ class RetrievalSettings(Settings):
     )
     target_reads: Literal["target", "online"] = Field(
         "target", description="whose summaries the target network reads; online saves work, but values may run away"
+    )
+    relevance: float = Field(
+        0.0,
+        ge=0,
+        description="pool: weight of the loss by which a query scores its task's trajectories over the others",
     )
     bottleneck: float = Field(0.3, ge=0, description="beta, weight of KL(p || r); 0: no bottleneck, z is not drawn")
     auxiliary: float = Field(0.1, ge=0, description="weight of action, reward and value prediction from the summaries")
@@ -403,10 +429,14 @@ class RunSettings(Settings):
             raise ValueError("agent.retrieval.index: belongs to propose = 'index', which needs it")
         if (retrieval.pool or retrieval.index) and not self.retrieves_by_task:
             raise ValueError("agent.retrieval.pool and index are for gridroboman's agents that retrieve")
-        if retrieval.index and not retrieval.pool:
-            raise ValueError("agent.retrieval.index needs a pool, which it is the index of")
-        if retrieval.pool and retrieval.source != "own":
-            raise ValueError("agent.retrieval.pool goes with source = 'own'")
+        if (retrieval.index or retrieval.relevance) and not retrieval.pool:
+            raise ValueError("agent.retrieval.index and relevance need a pool, of which they are")
+        if retrieval.pool and (retrieval.source != "own" or not retrieval.fresh or self.held_out):
+            raise ValueError("agent.retrieval.pool goes with source = 'own', fresh = true and no held_out tasks")
+        if retrieval.pool and retrieval.n_traj > retrieval.pool.trajectories:
+            raise ValueError(f"agent.retrieval.pool.trajectories must be n_traj = {retrieval.n_traj} at least")
+        if retrieval.index and agent.task == "observed":
+            raise ValueError("agent.retrieval.index: keys serve all tasks, so agent.task must be 'hidden' or 'query'")
         if retrieval.first_updates and not (agent.retrieves and self.environment == "gridroboman"):
             raise ValueError("agent.retrieval.first_updates is for gridroboman's agents that retrieve")
         if retrieval.first_updates >= self.updates:
@@ -517,6 +547,15 @@ class TaskSetSettings(Settings):
     probes: Variants = Field([], description="variants whose final checkpoints are looked into")
 
 
+class IndexCostSettings(Settings):
+    """Against how many states the cost of an index is measured, on drawn keys."""
+
+    states: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="numbers of keys")
+    kinds: list[Literal["exact", "ivf", "hnsw"]] = Field(["exact", "ivf", "hnsw"], min_length=1)
+    most_states: dict[Literal["exact", "ivf", "hnsw"], int] = Field({}, description="by kind, where it ends")
+    candidates: int = Field(64, ge=10, description="keys found for each query")
+
+
 class ScaleExperimentSettings(Settings):
     """An experiment at a scale."""
 
@@ -524,6 +563,10 @@ class ScaleExperimentSettings(Settings):
     variant_settings: dict[str, dict[str, Any]] = Field({}, description="by variant, over everything else")
     seeds: Seeds | None = Field(None, description="null: the scale's")
     task_sets: dict[int | str, TaskSetSettings]
+    index_cost: IndexCostSettings | None = Field(
+        None,
+        description="searching keys, against their number; one experiment of a scale may have it",
+    )
 
 
 class ScaleSettings(Settings):
@@ -782,6 +825,8 @@ class Scale:
 
     def _check_datasets(self) -> None:
         for run in self.runs.values():
+            pool = run.settings.agent.retrieval.pool if run.retrieves else None
+            needed = max(pool.needs(len(run.tasks))) if pool else 0
             for dataset in self.datasets_of(run):
                 if dataset not in self.datasets:
                     raise RarlError(
@@ -796,6 +841,11 @@ class Scale:
                 if run.retrieves and there is not None and n_traj > there:
                     raise RarlError(
                         f"{self._path}: run {run.id} draws n_traj = {n_traj} trajectories from {dataset}, "
+                        f"which has {there} episodes"
+                    )
+                if there is not None and needed > there:
+                    raise RarlError(
+                        f"{self._path}: run {run.id}: agent.retrieval.pool takes {needed} trajectories of {dataset}, "
                         f"which has {there} episodes"
                     )
 

@@ -20,7 +20,15 @@ _BABYAI = (
     "rarl.envs.babyai.generation",
     "rarl.envs.babyai.expert",
 )
-_GRIDROBOMAN = ("rarl.training.transitions", "rarl.evaluation.rollouts", "rarl.evaluation.board_probe")
+_GRIDROBOMAN = (
+    "rarl.training.transitions",
+    "rarl.agents.index",
+    "rarl.agents.pools",
+    "rarl.evaluation.rollouts",
+    "rarl.evaluation.board_probe",
+    "rarl.evaluation.relevance_probe",
+    "rarl.evaluation.ranking",
+)
 _GRIDROBOMAN_SOURCES = ("rarl.trajectories.generate", "rarl.trajectories.online_dqn")
 _ATARI = (
     "rarl.envs.atari",
@@ -51,6 +59,7 @@ ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), (*_BABYAI, *_ATARI)),
     "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_ATARI)),
     "probe-atari": (("rarl.evaluation.game_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_BABYAI)),
+    "index-cost": (("rarl.bench_index",), ("rarl.workflow", "rarl.trajectories", *_ATARI)),
     "report": (("rarl.reporting.report",), ()),
 }
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 import tiny_atari
 import tiny_project
+import tiny_relevance
 import yaml
 
 from rarl.config import EPISODIC, SCALES, RunSettings, Scale, default_scale, merge
@@ -129,6 +130,35 @@ SCALE_FAULTS = [
     ),
     (IN + "settings.source", "dqn", ["tiny.yaml", "needs dataset gridroboman/dqn/touch-red"]),
 ]
+
+
+POOL = {"trajectories": 10, "relevant": [0.5]}
+POOL_FAULTS = [
+    ({"pool": POOL, "source": "random"}, "agent.retrieval.pool goes with source = 'own'"),
+    ({"pool": POOL, "fresh": False}, "agent.retrieval.pool goes with source = 'own', fresh = true"),
+    ({"pool": POOL | {"trajectories": 5}}, "agent.retrieval.pool.trajectories must be n_traj = 6 at least"),
+    ({"pool": POOL | {"relevant": []}}, "agent.retrieval.pool.relevant"),
+    ({"pool": POOL | {"relevant": [0.0]}}, "agent.retrieval.pool.relevant.0"),
+    ({"pool": POOL | {"relevant": [0.5, 0.5]}}, "0.5 stands there twice"),
+    ({"pool": {"trajectories": 40, "relevant": [0.5]}}, "agent.retrieval.pool takes 20 trajectories of gridroboman/"),
+    ({"pool": POOL, "propose": "index"}, "agent.retrieval.index: belongs to propose = 'index'"),
+    ({"pool": POOL, "index": {}}, "agent.retrieval.index: belongs to propose = 'index'"),
+    ({"propose": "index", "index": {}}, "agent.retrieval.index and relevance need a pool"),
+    ({"relevance": 0.1}, "agent.retrieval.index and relevance need a pool"),
+    ({"pool": POOL, "propose": "index", "index": {"share": 1.5}}, "agent.retrieval.index.share"),
+]
+
+
+@pytest.mark.parametrize(("retrieval", "expected"), POOL_FAULTS)
+def test_a_fault_in_retrieval_datasets_is_one_line_that_helps(tmp_path, retrieval, expected):
+    experiment = changed(tiny_project.EXPERIMENT, "variants.ra-dqn.agent.retrieval", retrieval)
+    assert expected in error_of(tmp_path, experiment=experiment)
+
+
+def test_keys_that_serve_all_tasks_need_an_encoder_that_is_told_none(tmp_path):
+    retrieval = {"pool": POOL, "propose": "index", "index": {}}
+    experiment = changed(tiny_project.EXPERIMENT, "variants.ra-dqn-told.agent.retrieval", retrieval)
+    assert "agent.task must be 'hidden' or 'query'" in error_of(tmp_path, experiment=experiment)
 
 
 @pytest.mark.parametrize(("path", "value", "expected"), SCALE_FAULTS)
@@ -416,22 +446,23 @@ OTHER_VALUES = {
     "learning.decay_to": 0.2,
     "learning.trace_lambda": 0.5,
     "agent.retrieval.gradient_trajectories": 3,
+    "agent.retrieval.pool.relevant": [0.5],
+    "agent.retrieval.index.share": 0.25,
     "evaluation.epsilon": 0.1,
     "online.eta": 0.5,
     "online.importance_exponent": 0.5,
     "agent.retrieval.trajectory_steps": 5,
-    "agent.retrieval.pool.relevant": [0.5],
     "held_out": ["blue on red"],
     "episodic.d_key": 32,
 }
-POOLED = {"agent": {"retrieval": {"pool": {}}}}
-INDEXED = {"agent": {"retrieval": {"pool": {}, "propose": "index", "index": {}}}}
 PLACES = {  # of settings that only some agents have: project, variant, and what must be there beside them
     "online.": ("atari", "r2d2", {}),
     "learning.targets": ("atari", "r2d2", {}),
     "learning.rescale_epsilon": ("atari", "r2d2", {}),
-    "agent.retrieval.pool.": ("gridroboman", "ra-dqn", POOLED),
-    "agent.retrieval.index.": ("gridroboman", "ra-dqn", INDEXED),
+    **{
+        f"agent.retrieval.{key}": ("gridroboman", "ra-dqn", tiny_relevance.changes("exact"))
+        for key in ("pool", "index", "propose", "relevance")
+    },
     "episodic.": ("gridroboman", "dqn", {"agent": {"kind": "nec"}, "episodic": {}}),
 }
 NOT_CHANGES = {"environment", "experiment", "task_set", "tasks", "variant", "seed", "agent.core"}  # set by the place
@@ -479,7 +510,7 @@ def test_the_digest_changes_with_every_setting_that_can_change_the_result(tiny_r
     if name == "learning.target_rate":
         change = {"learning": {"target_rate": 0.1, "target_period_updates": None}}
     elif name == "agent.retrieval.propose":
-        run, change = scale.run(*place, POOLED), INDEXED
+        change = {"agent": {"retrieval": {"propose": "uniform", "index": None}}}
     else:
         change = another(name, value, field)
         assert change != value

@@ -40,6 +40,7 @@ def test_the_preview_needs_the_first_seed_of_the_largest_task_set(smoke: Scale) 
         f"{experiment}/{name}/{variant}/seed-0"
         for experiment, key, name in (
             ("gridroboman", 30, "30-tasks"),
+            ("relevance", "3-tasks", "3-tasks"),
             ("babyai", "2-levels-24-episodes", "2-levels-24-episodes"),
             ("atari", "pong", "pong"),
         )

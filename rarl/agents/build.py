@@ -34,7 +34,8 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
         if r.process == "direct":
             retrieval = DirectRetrieval(**reading)
         else:
-            retrieval = RetrievalProcess(**reading, n_f=r.n_f, d_m=r.d_m, slot_heads=r.slot_heads)
+            slots = {"n_f": r.n_f, "d_m": r.d_m, "slot_heads": r.slot_heads}
+            retrieval = RetrievalProcess(**reading, **slots, n_tasks=n_tasks if agent.task == "query" else 0)
     if agent.encoder in ATARI_ENCODERS:
         options = {"n_actions": n_actions, "stack": agent.stack, "recompute": agent.recompute}
     recurrent = agent.core == "gru"

@@ -82,3 +82,19 @@ def td_loss(q_tm1: Tensor, a_tm1: Tensor, target: Tensor, huber_delta: float | N
     if huber_delta is None:
         return 0.5 * (chosen - target).square()
     return F.huber_loss(chosen, target, delta=huber_delta, reduction="none")
+
+
+def relevance_loss(scores: Tensor, relevant: Tensor) -> Tensor:
+    """-log of the softmax weight of each relevant trajectory against all that are not relevant; its mean, in nats.
+
+    As dense passage retrieval is trained (Karpukhin et al., 2020, arXiv:2004.04906); what an index proposes makes hard
+    negatives (Xiong et al., 2020, arXiv:2007.00808). A group with no trajectory of either kind does not count.
+
+    Args:
+      scores: (G, Q, n), log of the weight that each of n trajectories has for each of Q queries.
+      relevant: (G, n) bool.
+    """
+    others = scores.masked_fill(relevant[:, None], float("-inf")).logsumexp(-1, keepdim=True)
+    counts = (relevant & ~relevant.all(-1, keepdim=True))[:, None].expand_as(scores)
+    losses = F.softplus((others - scores).masked_fill(~counts, 0.0))
+    return (losses * counts).sum() / counts.sum().clamp(min=1)

@@ -13,7 +13,7 @@ from rarl.config import RetrievalSettings, Run
 from rarl.errors import RarlError
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
-from rarl.trajectories.sampling import Looks, RetrievalSampler
+from rarl.trajectories.sampling import RetrievalSampler, Span
 from rarl.trajectories.store import TrajectoryDataset
 
 
@@ -143,37 +143,69 @@ class Memory:
         # A batch that is kept depends on the seed and its dataset alone, not on what was drawn before.
         rngs = [rng if s.fresh else np.random.default_rng([self.seed, int(g), 1]) for g in given]
         drawn = [self.samplers[g].draw(n_traj, best, its) for g, its in zip(given, rngs, strict=True)]
-        looks = []
-        for g, episodes, its in zip(given, drawn, rngs, strict=True):
-            span = self.samplers[g].span(episodes, s.trajectory_steps, its)
-            if first_steps is not None:
-                span = self.samplers[g].first_steps(episodes, first_steps)
-            looks.append(self.samplers[g].look(episodes, s.step_stride, self.discount, span))
-        missions = [self.samplers[g].dataset.extras.get("mission") for g in given]
-        if missions[0] is not None:
-            told = np.stack([mission[episodes] for mission, episodes in zip(missions, drawn, strict=True)])
-            told = torch.from_numpy(told).long()[:, :, None]
-        else:
-            told = torch.from_numpy(tasks)[:, None, None].expand(len(tasks), len(drawn[0]), 1)
-        mask = _stack(looks, "mask")
-        batch = RetrievalBatch(
-            torch.from_numpy(_stack(looks, "observations")),
-            torch.from_numpy(_stack(looks, "actions")).long(),
-            torch.from_numpy(_stack(looks, "rewards")),
-            torch.from_numpy(_stack(looks, "values")),
-            None if mask.all() else torch.from_numpy(mask),
-            told,
-            np.repeat(given[:, None], len(drawn[0]), axis=1),
-            np.stack(drawn),
-            _stack(looks, "steps"),
-        )
+        spans = None
+        if first_steps is not None or s.trajectory_steps is not None:
+            spans = [
+                self.samplers[g].span(episodes, s.trajectory_steps, its)
+                if first_steps is None
+                else self.samplers[g].first_steps(episodes, first_steps)
+                for g, episodes, its in zip(given, drawn, rngs, strict=True)
+            ]
+            spans = Span(np.stack([span.begin for span in spans]), np.stack([span.end for span in spans]))
+        batch = self.read(tasks, np.repeat(given[:, None], len(drawn[0]), axis=1), np.stack(drawn), spans)
         return batch.as_one_group() if self.pooled else batch
 
+    def read(
+        self, tasks: np.ndarray, given: np.ndarray, episodes: np.ndarray, spans: Span | None = None
+    ) -> RetrievalBatch:
+        """The retrieval batch of these trajectories.
 
-def _stack(looks: Sequence[Looks], name: str) -> np.ndarray:
-    """One array of all groups, (G, n, l, ...), padded with zeros to the most looks."""
-    arrays = [getattr(look, name) for look in looks]
-    most = max(array.shape[1] for array in arrays)
-    if any(array.shape[1] < most for array in arrays):
-        arrays = [np.pad(array, [(0, 0), (0, most - array.shape[1]), *[(0, 0)] * (array.ndim - 2)]) for array in arrays]
-    return np.stack(arrays)
+        Args:
+          tasks: (G,) int64, task ids of the groups.
+          given, episodes: (G, n_traj), from which dataset and which of its episodes; a group's may be of several.
+          spans: (G, n_traj), the steps of each that are looked at; None: all.
+        """
+        places = [np.nonzero(given == dataset) for dataset in np.unique(given)]
+        looks = [
+            self.samplers[given[place][0]].look(
+                episodes[place],
+                self.settings.step_stride,
+                self.discount,
+                None if spans is None else Span(spans.begin[place], spans.end[place]),
+            )
+            for place in places
+        ]
+
+        def joined(name: str) -> np.ndarray:
+            return _joined([getattr(look, name) for look in looks], places, given.shape)
+
+        mask = joined("mask")
+        missions = [self.samplers[given[place][0]].dataset.extras.get("mission") for place in places]
+        if missions[0] is not None:
+            words = [mission[episodes[place]] for mission, place in zip(missions, places, strict=True)]
+            told = torch.from_numpy(_joined(words, places, given.shape)).long()[:, :, None]
+        else:
+            told = torch.from_numpy(tasks)[:, None, None].expand(*given.shape, 1)
+        return RetrievalBatch(
+            torch.from_numpy(joined("observations")),
+            torch.from_numpy(joined("actions")).long(),
+            torch.from_numpy(joined("rewards")),
+            torch.from_numpy(joined("values")),
+            None if mask.all() else torch.from_numpy(mask),
+            told,
+            given,
+            episodes,
+            joined("steps"),
+        )
+
+
+def _joined(parts: Sequence[np.ndarray], places: Sequence[tuple], shape: tuple[int, ...]) -> np.ndarray:
+    """Trajectories of several datasets, each (n, l, ...), as one array (*shape, l, ...).
+
+    Shorter ones are padded with zeros. places: where in `shape` those of each part belong, as indices.
+    """
+    longest = max(part.shape[1] for part in parts)
+    whole = np.zeros((*shape, longest, *parts[0].shape[2:]), dtype=parts[0].dtype)
+    for part, place in zip(parts, places, strict=True):
+        whole[(*place, slice(part.shape[1]))] = part
+    return whole

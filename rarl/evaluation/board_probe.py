@@ -40,6 +40,8 @@ GALLERY_RULE = (
 class BoardProbe(DatasetProbe):
     """Measurements on one run of an agent that retrieves."""
 
+    gallery_rule = GALLERY_RULE
+
     def __init__(self, scale: Scale, run: Run):
         if not run.retrieves:
             raise RarlError(f"{run.id}: agent {run.settings.agent.kind!r} retrieves nothing; there is nothing to probe")
@@ -169,9 +171,9 @@ class BoardProbe(DatasetProbe):
     def gallery(self) -> dict[str, Any]:
         """The content of gallery.json."""
         n, each = self.learned, 9
-        batch = self.memory.sample(np.arange(n), self.rng)
+        batch, boards = self.batch_to_show(each)
         summaries = batch.summarise(self.network)
-        episodes = self.play(np.arange(n), batch, each)
+        episodes = self.play(np.arange(n), batch, each, boards)
         returns = episodes.returns.reshape(n, each)
         order = np.argsort(returns.mean(axis=1), kind="stable")
         shown = []
@@ -183,7 +185,11 @@ class BoardProbe(DatasetProbe):
             _, step = self.network(x, torch.full(x.shape[:2], i), one)
             weights = step.alpha[0].mean(1).numpy()  # over slots: (50, N)
             shown.append(self._episode(i, chosen, episodes, batch, weights))
-        return {"run": self.run.id, "rule": GALLERY_RULE, "episodes": shown}
+        return {"run": self.run.id, "rule": self.gallery_rule, "episodes": shown}
+
+    def batch_to_show(self, each: int) -> tuple[RetrievalBatch, Boards | None]:
+        """Retrieval batches of all tasks for the gallery, and the start boards of `each` episodes, None: any."""
+        return self.memory.sample(np.arange(self.learned), self.rng), None
 
     def _state(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
         return {"observation": batch.x[candidate.group, candidate.trajectory, candidate.look].tolist()}

@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def _probe_of(scale: Scale, run: Run):
+    if run.settings.agent.retrieval.pool:
+        from rarl.evaluation.relevance_probe import RelevanceProbe
+
+        return RelevanceProbe(scale, run)
     if run.settings.environment == "gridroboman":
         from rarl.evaluation.board_probe import BoardProbe
 

@@ -45,7 +45,7 @@ class RetrievalStep(NamedTuple):
 
     z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step, None if not asked.
     p, r: posterior and prior of z, None without a bottleneck.  alpha (G, B, n_f, N): attention weights; exactly 0 where
-    not selected; None if nothing was retrieved.
+    not selected; None if nothing was retrieved.  q (G, B, n_f, d_e): what was asked for.
     """
 
     z: Tensor
@@ -53,6 +53,7 @@ class RetrievalStep(NamedTuple):
     p: Gaussian | None
     r: Gaussian | None
     alpha: Tensor | None
+    q: Tensor | None = None
 
     @property
     def kl(self) -> Tensor:
@@ -233,6 +234,7 @@ class RetrievalProcess(Reading):
       summariser: "gru" (paper) or "decay" (parallel over time).
       slot_heads: heads of the slots' self-attention.
       standardise: bring what is read to mean 0 and variance 1 (ours; the paper does not say).
+      n_tasks: number of tasks if the query is told which one it asks for (ours), 0 if it is not.
     """
 
     def __init__(
@@ -249,6 +251,7 @@ class RetrievalProcess(Reading):
         summariser: str,
         slot_heads: int,
         standardise: bool,
+        n_tasks: int = 0,
     ):
         super().__init__()
         self.n_f, self.d_m = n_f, d_m
@@ -260,6 +263,10 @@ class RetrievalProcess(Reading):
         self.standardise = Standardise(d_v) if standardise else nn.Identity()
         self.bottleneck = InformationBottleneck(d_v, d_m)
         self.slot_attention = SlotAttention(d_m, slot_heads)
+        self.task_in_query = None
+        if n_tasks:
+            with torch.random.fork_rng(devices=[]):  # so that all else is initialised as it is without
+                self.task_in_query = nn.Parameter(torch.randn(n_tasks, d_m))
 
     def initial_slots(self, sample: bool) -> Tensor:
         """m_0 (1, 1, n_f, d_m): drawn around each slot's own mean as an episode starts; the mean at evaluation."""
@@ -268,8 +275,25 @@ class RetrievalProcess(Reading):
             m_0 = m_0 + torch.exp(self.slot_log_std) * torch.randn_like(self.slot_mean)
         return m_0[None, None]
 
+    def ask(self, s_t: Tensor, m_tm1: Tensor, task: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Step 1: s_t (G, B, d_s), m_tm1 as in `forward`, task (G, B) int64 -> m̂ (G, B, n_f, d_m), q (G, B, n_f, d_e).
+
+        Where the query is told the task, an embedding of it is added to m̂ on the way to q and nowhere else.
+        """
+        m_hat = self.slot_gru(s_t, m_tm1)
+        if self.task_in_query is None:
+            return m_hat, self.query(m_hat)
+        return m_hat, self.query(m_hat + self.task_in_query[task][..., None, :])
+
     def forward(
-        self, s_t: Tensor, m_tm1: Tensor, retrieved: Summaries | None, *, sample: bool, carry: bool = True
+        self,
+        s_t: Tensor,
+        m_tm1: Tensor,
+        retrieved: Summaries | None,
+        *,
+        sample: bool,
+        carry: bool = True,
+        task: Tensor | None = None,
     ) -> RetrievalStep:
         """One step of the retrieval process.
 
@@ -279,10 +303,10 @@ class RetrievalProcess(Reading):
           retrieved: the retrieval batch of each group; None retrieves nothing (ablation A-2): slots then read zeros.
           sample: draw z (training) or take its mean (evaluation).
           carry: compute m_t too; an agent without recurrence does not need it.
+          task: (G, B) int64, for a query that is told it.
         """
         # Step 1. Query.
-        m_hat = self.slot_gru(s_t, m_tm1)
-        q = self.query(m_hat)
+        m_hat, q = self.ask(s_t, m_tm1, task)
         # Steps 2 and 3. Which trajectories, which states; read.
         if retrieved is None:
             alpha, g = None, torch.zeros(*m_hat.shape[:-1], self.d_v, device=s_t.device, dtype=s_t.dtype)
@@ -293,7 +317,7 @@ class RetrievalProcess(Reading):
         z, p, r = self.bottleneck(g, m_tm1, sample)
         # Step 5. Slot update.
         m_t = self.slot_attention(m_hat + z) if carry else None
-        return RetrievalStep(z, m_t, p, r, alpha)
+        return RetrievalStep(z, m_t, p, r, alpha, q)
 
 
 class DirectRetrieval(Reading):
@@ -323,7 +347,14 @@ class DirectRetrieval(Reading):
         """There are none."""
 
     def forward(
-        self, s_t: Tensor, m_tm1: None, retrieved: Summaries | None, *, sample: bool, carry: bool = False
+        self,
+        s_t: Tensor,
+        m_tm1: None,
+        retrieved: Summaries | None,
+        *,
+        sample: bool,
+        carry: bool = False,
+        task: Tensor | None = None,
     ) -> RetrievalStep:
         """s_t (G, B, d_s), the retrieval batch of each group (None: zeros are read) -> z (G, B, 1, d_v), alpha."""
         if retrieved is None:

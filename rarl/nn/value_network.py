@@ -113,15 +113,21 @@ class ValueNetwork(nn.Module):
         step, z = None, None
         if self.retrieval is not None:
             asking = s if self.retriever_encoder is None else self.retriever_encoder(x, task)
-            step = self.ask(asking, retrieved, sample=sample)
+            step = self.ask(asking, retrieved, sample=sample, task=task)
             z = step.z
         elif self.oracle is not None:
             z = self.oracle(task)[..., None, :]
         return self._values(s, z), step
 
-    def ask(self, s: Tensor, retrieved: Summaries | None, *, sample: bool) -> RetrievalStep:
-        """The retrieval process for states out of their order: s (G, B, d_s), slots afresh."""
-        return self.retrieval(s, self.retrieval.initial_slots(sample), retrieved, sample=sample, carry=False)
+    def ask(self, s: Tensor, retrieved: Summaries | None, *, sample: bool, task: Tensor | None = None) -> RetrievalStep:
+        """The retrieval process for states out of their order: s (G, B, d_s), task (G, B), slots afresh."""
+        slots = self.retrieval.initial_slots(sample)
+        return self.retrieval(s, slots, retrieved, sample=sample, carry=False, task=task)
+
+    def queries(self, x: Tensor, task: Tensor) -> Tensor:
+        """What the states ask for: x (G, B, ...), task (G, B) int64 -> (G, B, n_f, d_e), scaled as attention has it."""
+        q = self.retrieval.ask(self.encoder(x, task), self.retrieval.initial_slots(False), task)[1]
+        return q * self.retrieval.d_e**-0.5
 
     @property
     def encoder_of_retrieved(self) -> nn.Module:

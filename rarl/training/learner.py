@@ -24,7 +24,7 @@ class Losses(NamedTuple):
 
     td: scalar. conservative: scalar or None; weighted by the setting of its name. kl: scalar or None without a
     retrieval process; weighted by the setting `bottleneck`. auxiliary: scalar or None; weighted by the setting
-    `auxiliary`. scalars: more to log.
+    `auxiliary`. scalars: more to log. relevance: scalar or None; weighted by the setting of its name.
     """
 
     td: Tensor
@@ -32,6 +32,7 @@ class Losses(NamedTuple):
     kl: Tensor | None
     auxiliary: Tensor | None
     scalars: Mapping[str, Tensor]
+    relevance: Tensor | None = None
 
 
 class Retrieved(NamedTuple):
@@ -133,6 +134,9 @@ class ValueLearner(ABC):
         if losses.auxiliary is not None:
             loss = loss + retrieval.auxiliary * losses.auxiliary
             scalars |= {"auxiliary_loss": losses.auxiliary.detach(), "loss": loss.detach()}
+        if losses.relevance is not None:
+            loss = loss + retrieval.relevance * losses.relevance
+            scalars |= {"relevance_loss": losses.relevance.detach(), "loss": loss.detach()}
         self.optimiser.zero_grad(set_to_none=True)
         if losses.kl is not None:
             scalars["kl"] = losses.kl.detach()

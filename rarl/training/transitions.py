@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rarl.agents.losses import conservative_loss, q_learning_target, td_loss
-from rarl.agents.memory import Memory
+from rarl.agents.losses import conservative_loss, q_learning_target, relevance_loss, td_loss
+from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.agents.pools import PoolMemory, relevant
 from rarl.config import Run
 from rarl.envs.gridroboman.tasks import ACTIONS, task_named
-from rarl.envs.gridroboman.vector import random_boards
+from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, Boards, random_boards
 from rarl.evaluation.rollouts import roll_out
 from rarl.nn.auxiliary import Supports
+from rarl.nn.retrieval import RetrievalStep
 from rarl.nn.reward_from_reading import RewardFromReading
 from rarl.training.learner import Losses, Retrieved, ValueLearner
 from rarl.trajectories.sampling import TransitionSampler
@@ -34,7 +37,9 @@ class TransitionLearner(ValueLearner):
         learning = run.settings.learning
         horizon = 1 / (1 - learning.discount) if learning.discount < 1 else 50.0
         supports = Supports(value=(0.0, min(horizon, 50.0)))
-        super().__init__(run, Memory.of(run, datasets), len(datasets), device, len(ACTIONS), supports)
+        memory = PoolMemory if run.settings.agent.retrieval.pool else Memory
+        super().__init__(run, memory.of(run, datasets), len(datasets), device, len(ACTIONS), supports)
+        self._index = self.memory.index if isinstance(self.memory, PoolMemory) else None
         self.tasks = [task_named(name) for name in run.tasks]
         retrieval = run.settings.agent.retrieval
         self.first_updates, self._frozen = retrieval.first_updates if run.retrieves else 0, False
@@ -57,7 +62,7 @@ class TransitionLearner(ValueLearner):
         )
         task = torch.from_numpy(tasks).to(self.device)[:, None].expand(groups, each)
 
-        retrieved = self._retrieve(tasks)
+        retrieved, of_pools = self._retrieve_for(x_tm1, tasks)
         if self.updates_done < self.first_updates:
             self._freeze_retriever(False)
             return self._losses_of_retriever(x_t, task, r_t, retrieved)
@@ -69,11 +74,12 @@ class TransitionLearner(ValueLearner):
         q_tm1, step = self.network(x_tm1, task, retrieved.online, sample=s.agent.retrieval.bottleneck > 0)
         td = td_loss(q_tm1, a_tm1, target, learning.huber_delta).mean()
         conservative = conservative_loss(q_tm1, a_tm1).mean() if learning.conservative > 0 else None
-        scalars = {"q_mean": q_tm1.detach().mean()}
+        scalars = {"q_mean": q_tm1.detach().mean(), **of_pools}
         if self._frozen:
             return Losses(td, conservative, None, None, scalars)
         kl = self._kl(step.p, step.r) if step is not None and step.p is not None else None
-        return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars)
+        ranking = self._relevance(tasks, step, retrieved) if s.agent.retrieval.relevance > 0 else None
+        return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars, ranking)
 
     def _freeze_retriever(self, frozen: bool) -> None:
         if frozen != self._frozen:  # also when a state of the other stage was loaded
@@ -86,13 +92,32 @@ class TransitionLearner(ValueLearner):
         x_t (G, B, ...), task (G, B), r_t (G, B).
         """
         s_t = self.network.encoder_of_retrieved(x_t, task)
-        step = self.network.ask(s_t, retrieved.online, sample=self.settings.agent.retrieval.bottleneck > 0)
+        step = self.network.ask(s_t, retrieved.online, sample=self.settings.agent.retrieval.bottleneck > 0, task=task)
         error = 0.5 * (self.reward_from_reading(s_t, step.z) - r_t).square().mean()
         scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
         return Losses(error, None, self._kl(step.p, step.r), self._auxiliary(retrieved), scalars)
 
+    def _relevance(self, tasks: np.ndarray, step: RetrievalStep, retrieved: Retrieved) -> Tensor:
+        """How far the queries are from scoring their task's trajectories over the others of their retrieval batch."""
+        logits = step.q.flatten(1, 2) @ retrieved.online.keys.transpose(1, 2) * step.q.shape[-1] ** -0.5
+        scores = logits.unflatten(-1, (retrieved.online.n_traj, -1)).logsumexp(-1)
+        return relevance_loss(scores, torch.from_numpy(relevant(tasks, retrieved.batch)).to(self.device))
+
+    def _retrieve_for(self, x: Tensor, tasks: np.ndarray) -> tuple[Retrieved, dict[str, float]]:
+        """Fresh retrieval batches for the states x (G, B, ...) of tasks (G,), and what is to be logged about them."""
+        if not isinstance(self.memory, PoolMemory):
+            return self._retrieve(tasks), {}
+        shares = self.memory.draw_shares(len(tasks), self.rng)
+        proposed, scalars = self.memory.propose_to_learn(self.network, x, tasks, shares, self.updates_done)
+        batch = self.memory.sample(tasks, self.rng, shares=shares, proposed=proposed)
+        return self._summarise(batch), scalars | {"relevant_in_batch": float(relevant(tasks, batch).mean())}
+
     def evaluate(self) -> list[dict[str, Any]]:
-        """Greedy episodes of every task on boards that are the same at every evaluation of this run."""
+        """Greedy episodes of every task on boards that are the same at every evaluation of this run.
+
+        Where few trajectories are relevant, a task's retrieval batches are of the trained shares in turn; an index
+        proposes them from the episodes' start states, by the keys that it has.
+        """
         s = self.settings.evaluation
         # Streams of their own, so that agents with and without retrieval meet the same boards and the same exploration.
         of_boards, of_exploration, of_memory = (
@@ -107,7 +132,8 @@ class TransitionLearner(ValueLearner):
         retrieved = None
         with torch.no_grad():
             if self.memory is not None:
-                retrieved = self.memory.sample(task_ids, of_memory).to(self.device).summarise(self.network)
+                batch = self._batch_to_evaluate(task_ids, blocks, boards, of_memory)
+                retrieved = batch.to(self.device).summarise(self.network)
         tasks = [self.tasks[i] for i in task_ids]
         episodes = roll_out(
             self.network, tasks, task_ids, s.episodes_per_task // blocks, retrieved, of_exploration, s.epsilon, boards
@@ -115,3 +141,30 @@ class TransitionLearner(ValueLearner):
         returns = episodes.returns.reshape(len(self.tasks), -1)
         at_end = episodes.rewards[:, -1].reshape(len(self.tasks), -1)
         return self._evaluation_rows([task.name for task in self.tasks], returns, at_end)
+
+    def _batch_to_evaluate(
+        self, task_ids: np.ndarray, blocks: int, boards: Boards, rng: np.random.Generator
+    ) -> RetrievalBatch:
+        """One retrieval batch for each of a task's blocks of episodes."""
+        if not isinstance(self.memory, PoolMemory):
+            return self.memory.sample(task_ids, rng)
+        shares = np.tile(self.memory.shares_in_turn(blocks), len(self.tasks))
+        proposed = None
+        if self._index is not None:
+            if self._index.keys is None:
+                self.memory.refresh(self.network, self.updates_done)
+            starts = torch.from_numpy(boards.observe()).to(self.device).view(len(task_ids), -1, OBSERVATION_SIZE)
+            queries = self.memory.queries(self.network, starts, task_ids)
+            proposed = self._index.propose(task_ids, shares, queries, self.memory.settings.n_traj)
+        return self.memory.sample(task_ids, rng, shares=shares, proposed=proposed)
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state if self._index is None else state | {"index": self._index.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self._index is not None:
+            self._index.load_state_dict(state["index"])

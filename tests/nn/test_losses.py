@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rarl.agents.losses import conservative_loss, n_step_targets, q_learning_target, td_loss
+from rarl.agents.losses import conservative_loss, n_step_targets, q_learning_target, relevance_loss, td_loss
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports, two_hot
 from rarl.nn.fusion import FUSIONS, FilmFusion
 from rarl.nn.retrieval import SlotReadout
@@ -185,3 +185,25 @@ def test_the_head_attends_over_z_again():
     torch.testing.assert_close(head(s, z), head(s, z.flip(1)))
     plain = QHead(6, 3)
     torch.testing.assert_close(plain(s, None), plain.q(torch.relu(plain.hidden(torch.relu(s)))))
+
+
+def test_relevance_is_the_softmax_of_each_relevant_trajectory_against_all_others():
+    """By hand: scores log 1, log 2, log 4 and log 3 of which the second and the last are relevant."""
+    scores = torch.log(torch.tensor([[[1.0, 2.0, 4.0, 3.0]]]))
+    relevant = torch.tensor([[False, True, False, True]])
+    expected = (-math.log(2 / (1 + 4 + 2)) - math.log(3 / (1 + 4 + 3))) / 2
+    assert relevance_loss(scores, relevant).item() == pytest.approx(expected)
+
+
+def test_groups_of_one_kind_do_not_count_for_relevance():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, 5, 4, generator=generator).requires_grad_()
+    relevant = torch.tensor([[True] * 4, [False, True, True, False], [False] * 4])
+    loss = relevance_loss(scores, relevant)
+    assert loss.item() == pytest.approx(relevance_loss(scores[1:2], relevant[1:2]).item())
+    loss.backward()
+    assert scores.grad.isfinite().all()
+    assert (scores.grad[[0, 2]] == 0).all()
+    assert (scores.grad[1][:, relevant[1]] < 0).all()  # relevant ones up,
+    assert (scores.grad[1][:, ~relevant[1]] > 0).all()  # the others down
+    assert relevance_loss(scores[:1], relevant[:1]).item() == 0

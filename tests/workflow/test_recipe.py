@@ -27,6 +27,7 @@ def test_reproduce_makes_everything(recorded: Project) -> None:
         "make_planner_dataset": 10,
         "train_run": 2,
         "probe_run": 1,
+        "measure_index_cost": 1,
         "make_preview": 1,
         "make_report": 1,
     }

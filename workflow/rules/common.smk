@@ -12,6 +12,7 @@ from rarl.jobs import ENTRY_MODULES, code_of
 from rarl.workflow import (
     DATASET_FILES,
     gpus,
+    index_cost_digest,
     plan_digest,
     prepare_environment,
     preview_runs,
@@ -24,6 +25,7 @@ prepare_environment()
 try:
     SCALE = scale_of(config)
     CODE = {kind: code_of(kind) for kind in ENTRY_MODULES}
+    INDEX_COST = index_cost_digest(SCALE)
 except RarlError as error:
     raise WorkflowError(str(error)) from None
 
@@ -59,6 +61,14 @@ def probe_targets(runs):
 def manifests_of(wildcards):
     """The manifests of the datasets that a run learns from. They hold the arrays' hashes, so the arrays are not read."""
     return [f"data/{S}/{dataset}/manifest.json" for dataset in SCALE.datasets_of(SCALE.runs[wildcards.run])]
+
+
+def all_cores():
+    """All cores of this machine, so that a job that is timed runs alone; one where other machines do the work."""
+    try:
+        return workflow.cores
+    except WorkflowError:
+        return 1
 
 
 def report_inputs(runs):

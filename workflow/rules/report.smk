@@ -13,6 +13,7 @@ REPORT_TEXTS = [
 rule make_report:
     input:
         results=report_inputs(list(SCALE.runs)),
+        index_cost=rules.measure_index_cost.output,
         texts=REPORT_TEXTS,
     output:
         markdown=f"reports/{S}/REPORT.md",

@@ -1,0 +1,22 @@
+# What an index over keys costs against their number: results/{scale}/index-cost.csv (small, in git).
+
+
+rule measure_index_cost:
+    output:
+        f"results/{S}/index-cost.csv",
+    log:
+        f"logs/{S}/index-cost.log",
+    benchmark:
+        f"benchmarks/{S}/index-cost.tsv"
+    priority: -10  # it waits until all cores are free
+    conda:
+        "../envs/rarl.yaml"
+    threads: all_cores()
+    params:
+        scale=S,
+        digest=INDEX_COST,
+        code=CODE["index-cost"],
+    message:
+        f"what an index costs: results/{S}/index-cost.csv"
+    shell:
+        "python -m rarl index-cost --scale {params.scale} --digest {params.digest} > {log} 2>&1"
