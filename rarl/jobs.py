@@ -51,6 +51,7 @@ ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), (*_BABYAI, *_ATARI)),
     "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_ATARI)),
     "probe-atari": (("rarl.evaluation.game_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_BABYAI)),
+    "costs": (("rarl.costs",), ()),
     "report": (("rarl.reporting.report",), ()),
 }
 
