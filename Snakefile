@@ -1,4 +1,4 @@
-# config -> datasets -> runs -> probes -> report, for one scale. `make help` lists the ways to start it.
+# config -> datasets -> runs -> probes and costs -> report, for one scale. `make help` lists the ways to start it.
 
 from snakemake.utils import min_version
 
@@ -15,6 +15,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/probe.smk"
+include: "workflow/rules/costs.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -25,6 +26,7 @@ rule all:
         dataset_targets(),
         run_targets(SCALE.runs),
         probe_targets(SCALE.probes()),
+        rules.measure_costs.output,
         rules.make_report.output,
     message:
         f"everything of scale {S}; the report is reports/{S}/report.html"
@@ -49,6 +51,11 @@ rule probes:
         probe_targets(SCALE.probes()),
     message:
         f"all probes of scale {S}"
+
+
+rule costs:
+    input:
+        rules.measure_costs.output,
 
 
 rule preview:

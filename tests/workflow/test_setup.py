@@ -109,6 +109,7 @@ def test_the_schemas_find_faults_deep_inside() -> None:
         ("datasets", ["planner", "dqn", "bot", "rdqn"]),
         ("runs", ["train-gridroboman", "train-babyai"]),
         ("probes", ["probe-gridroboman", "probe-babyai"]),
+        ("costs", ["costs"]),
         ("report", ["report"]),
     ],
 )

@@ -13,6 +13,7 @@ REPORT_TEXTS = [
 rule make_report:
     input:
         results=report_inputs(list(SCALE.runs)),
+        costs=rules.measure_costs.output,
         texts=REPORT_TEXTS,
     output:
         markdown=f"reports/{S}/REPORT.md",
