@@ -1,4 +1,4 @@
-# config -> datasets -> runs -> probes -> report, for one scale. `make help` lists the ways to start it.
+# config -> datasets -> runs -> probes and costs -> report, for one scale. `make help` lists the ways to start it.
 
 from snakemake.utils import min_version
 
@@ -16,6 +16,7 @@ include: "workflow/rules/datasets.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/index_cost.smk"
+include: "workflow/rules/costs.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -27,6 +28,7 @@ rule all:
         run_targets(SCALE.runs),
         probe_targets(SCALE.probes()),
         rules.measure_index_cost.output,
+        rules.measure_costs.output,
         rules.make_report.output,
     message:
         f"everything of scale {S}; the report is reports/{S}/report.html"
@@ -56,6 +58,11 @@ rule probes:
 rule index_cost:
     input:
         rules.measure_index_cost.output,
+
+
+rule costs:
+    input:
+        rules.measure_costs.output,
 
 
 rule preview:

@@ -6,6 +6,7 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,7 @@ from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, TASKS
 from rarl.envs.gridroboman.vector import VectorGridroboman
 from rarl.files import write_json
 from rarl.provenance import run_record
+from rarl.timing import Work, take_turns
 from rarl.training.device import choose_device
 from rarl.training.transitions import TransitionLearner
 from rarl.trajectories.generate import generate_planner
@@ -78,24 +80,15 @@ def retrieval_batch_seconds(dataset: TrajectoryDataset) -> float:
     return _median_seconds(draw) / 100
 
 
-def learner_step_seconds(
-    scale: Scale, datasets: list[TrajectoryDataset], device: str, steps: int = 5
-) -> dict[str, float]:
+def learner_step_seconds(scale: Scale, datasets: list[TrajectoryDataset], device: str) -> dict[str, float]:
     """Seconds of a learner step of each variant at the scale's settings; the variants take turns."""
     experiment = next(iter(scale.settings.experiments))
     learners = {name: TransitionLearner(scale.run(experiment, 30, name, 0), datasets, device) for name in VARIANTS}
     for learner in learners.values():
         learner.update()
-    seconds: dict[str, list[float]] = {name: [] for name in learners}
-    for _ in range(ROUNDS):
-        for name, learner in learners.items():
-            started = time.perf_counter()
-            for _ in range(steps):
-                learner.update()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            seconds[name].append((time.perf_counter() - started) / steps)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    works = {name: Work(learner.update, seconds=1.0, device=device) for name, learner in learners.items()}
+    take_turns(works.values(), ROUNDS)
+    return {name: work.milliseconds() / 1e3 for name, work in works.items()}
 
 
 def atari_steps_per_second(envs: int = 8, steps: int = 60) -> float:
@@ -137,19 +130,16 @@ def atari_learner_steps(changes: dict[str, Any], device: str, rounds: int) -> di
         ValueLearner.update(learner)
     # With one thread the time that others take from it on a busy machine does not count.
     clock = time.process_time if device == "cpu" else time.perf_counter
-    seconds: dict[str, list[float]] = {name: [] for name in learners}
-    for _ in range(rounds):
-        for name, learner in learners.items():
-            started = clock()
-            ValueLearner.update(learner)
-            if device != "cpu":
-                torch.cuda.synchronize()
-            seconds[name].append(clock() - started)
+    works = {
+        name: Work(partial(ValueLearner.update, learner), device=device, clock=clock)
+        for name, learner in learners.items()
+    }
+    take_turns(works.values(), rounds)
     figures = {}
     for name, learner in learners.items():
         state = sum(part[0].nbytes for part in learner.actors.policy.state.values())
         figures[name] = {
-            "seconds": statistics.median(seconds[name]),
+            "seconds": works[name].milliseconds() / 1e3,
             "parameters": sum(learner.parameter_counts().values()),
             "replay_bytes_per_sequence": learner.replay.nbytes / len(learner.replay) + state,
         }

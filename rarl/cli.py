@@ -116,6 +116,16 @@ def index_cost(arguments: argparse.Namespace) -> None:
     print(write_index_cost(scale))
 
 
+def costs(arguments: argparse.Namespace) -> None:
+    from rarl.costs import measure_costs
+    from rarl.workflow import cost_digest
+
+    scale = _scale(arguments)
+    _check_digest(arguments, cost_digest(scale), f"costs of scale {scale.name}")
+    output = Path(arguments.output) if arguments.output else None
+    print(measure_costs(scale, output, device=arguments.device))
+
+
 def _task_set(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
@@ -169,6 +179,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--preview", action="store_true", help="a preliminary page, from whatever exists")
     command = add(commands, "index-cost", index_cost, "time and memory of an index over keys, against their number")
     command.add_argument("--digest", help="refuse if what is measured has another digest")
+    command = add(commands, "costs", costs, "time and memory of every variant beside its base, measured in one run")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    command.add_argument("--digest", help="refuse if what is measured has another digest")
+    command.add_argument("--output", help="the file to write (default: results/SCALE/costs.csv)")
     add(commands, "plan", plan, "what `snakemake all` will do and about how long it takes here")
     command = add(commands, "bench", bench, "speed of environment, sampling and learner steps, as ratios", scale=False)
     command.add_argument("--device", default="auto")

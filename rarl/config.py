@@ -532,6 +532,11 @@ class ExperimentSettings(Settings):
         None,
         description="the experiment whose base, and whose settings at a scale, come before these; not its variants",
     )
+    base_variant: str | None = Field(
+        None,
+        description="what the costs of all variants are compared with: one of these or, where the experiment extends "
+        "another, one of that; null: the first",
+    )
     base: dict[str, Any] = Field(description="run settings that all variants share")
     variants: dict[str, dict[str, Any]] = Field(description="what each variant changes")
 
@@ -569,6 +574,14 @@ class ScaleExperimentSettings(Settings):
     )
 
 
+class CostSettings(Settings):
+    """How long costs are measured."""
+
+    seconds_per_variant: float = Field(
+        2.0, gt=0, description="of learner steps, acting and reading; a slow variant has a few of each in any case"
+    )
+
+
 class ScaleSettings(Settings):
     """config/{scale}.yaml."""
 
@@ -576,6 +589,7 @@ class ScaleSettings(Settings):
     judges: bool = Field(description="whether results at this scale may carry a verdict")
     about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
     seeds: Seeds
+    costs: CostSettings = CostSettings()
     datasets: dict[Literal["gridroboman", "babyai"], list[DatasetSettings]]
     experiments: dict[str, ScaleExperimentSettings]
 
@@ -729,6 +743,7 @@ class Scale:
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
                 self._check_extends(name, experiment)
+            self._check_base_variant(name, experiment)
         self.runs: dict[str, Run] = {run.id: run for run in self._runs()}
         self.datasets: dict[str, Dataset] = {}
         for dataset in self._datasets():
@@ -748,6 +763,16 @@ class Scale:
             raise RarlError(f"{where}: {experiment.extends!r} itself extends {other.extends!r}; name that one")
         if other.environment != experiment.environment:
             raise RarlError(f"{where}: {experiment.extends!r} is of {other.environment}, not {experiment.environment}")
+
+    def _check_base_variant(self, name: str, experiment: ExperimentSettings) -> None:
+        """That there is such a variant, here or in the experiment that this one extends."""
+        known = [*experiment.variants, *(self.experiments[experiment.extends].variants if experiment.extends else ())]
+        if not known:
+            raise RarlError(f"config/experiments/{name}.yaml: variants: there is none")
+        wanted = experiment.base_variant
+        if wanted is not None and wanted not in known:
+            where = f"config/experiments/{name}.yaml: base_variant"
+            raise RarlError(f"{where}: unknown variant {wanted!r}; {did_you_mean(wanted, known)}")
 
     def _base(self, experiment: str) -> dict[str, Any]:
         """The settings that all runs of an experiment share at this scale."""
@@ -855,6 +880,53 @@ class Scale:
         if s.environment in ONLINE:
             return []
         return [f"{s.environment}/{s.source}/{slug(task)}" for task in (*run.tasks, *s.held_out)]
+
+    def largest_task_set(self, experiment: str) -> int | str | None:
+        """The last of an experiment's task sets: they are written smallest first. None if it has none."""
+        return next(reversed(self.settings.experiments[experiment].task_sets), None)
+
+    def base_variant(self, experiment: str) -> tuple[str, str]:
+        """(experiment, variant) that the costs of an experiment's variants are compared with.
+
+        It is the experiment's own or, where it has no variant of that name, the one that it extends.
+        """
+        settings = self.experiments[experiment]
+        name = settings.base_variant or next(iter(settings.variants or self.experiments[settings.extends].variants))
+        return (experiment if name in settings.variants else settings.extends), name
+
+    def cost_runs(self) -> dict[str, dict[str, Run]]:
+        """The runs whose costs are measured, on a tuning seed: experiment -> variant -> run.
+
+        They are the variants of each experiment's largest task set. The base variant comes first if it is not among
+        them; that of another experiment has the settings that it has there, on the tasks of this one.
+        """
+        found: dict[str, dict[str, Run]] = {}
+        for name, at_scale in self.settings.experiments.items():
+            key = self.largest_task_set(name)
+            if key is None or not at_scale.task_sets[key].variants:
+                continue
+            runs = {
+                variant: self.run(name, key, variant, TUNING_SEEDS_FROM) for variant in at_scale.task_sets[key].variants
+            }
+            home, base = self.base_variant(name)
+            if base not in runs:
+                runs = {base: self._base_run(name, key, home, base)} | runs
+            found[name] = runs
+        return found
+
+    def _base_run(self, experiment: str, task_set: int | str, home: str, variant: str) -> Run:
+        """The run of a base variant of experiment `home` on a task set of `experiment`."""
+        if home == experiment:
+            return self.run(home, task_set, variant, TUNING_SEEDS_FROM)
+        there = task_set if task_set in self.settings.experiments[home].task_sets else self.largest_task_set(home)
+        if there is None:
+            raise RarlError(
+                f"{self._path}: experiments.{home}.task_sets: none, but {variant!r} is the base of {experiment}"
+            )
+        run = self.run(home, there, variant, TUNING_SEEDS_FROM)
+        chosen = self.settings.experiments[experiment].task_sets[task_set].variants[0]
+        tasks = self.run(experiment, task_set, chosen, TUNING_SEEDS_FROM).tasks
+        return Run(self.name, run.settings.model_copy(update={"tasks": tasks, "held_out": []}))
 
     def probes(self) -> list[str]:
         """Ids of the runs whose checkpoints are looked into."""

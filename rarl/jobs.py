@@ -60,6 +60,7 @@ ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_ATARI)),
     "probe-atari": (("rarl.evaluation.game_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_BABYAI)),
     "index-cost": (("rarl.bench_index",), ("rarl.workflow", "rarl.trajectories", *_ATARI)),
+    "costs": (("rarl.costs",), ()),
     "report": (("rarl.reporting.report",), ()),
 }
 

@@ -60,17 +60,30 @@ def preview_runs(scale: Scale) -> list[str]:
 
 def _is_first(run: Run, scale: Scale) -> bool:
     s = run.settings
-    at_scale = scale.settings.experiments[s.experiment]
-    first_seed = (at_scale.seeds or scale.settings.seeds)[0]
-    # Written smallest first.
-    return s.task_set == task_set_name(list(at_scale.task_sets)[-1]) and s.seed == first_seed
+    first_seed = (scale.settings.experiments[s.experiment].seeds or scale.settings.seeds)[0]
+    return s.task_set == task_set_name(scale.largest_task_set(s.experiment)) and s.seed == first_seed
 
 
 def plan_digest(scale: Scale) -> str:
     """A digest of what the report of a scale describes: its settings and all planned runs, 12 hex digits."""
     runs = {run.id: run.digest for run in scale.runs.values()}
     titles = {name: experiment.title for name, experiment in scale.experiments.items()}
-    return digest({"settings": scale.settings.model_dump(mode="json"), "runs": runs, "titles": titles})
+    # How costs are measured is known by their own digest.
+    settings = scale.settings.model_dump(mode="json", exclude={"costs"})
+    return digest({"settings": settings, "runs": runs, "titles": titles})
+
+
+def cost_digest(scale: Scale) -> str:
+    """A digest of what the costs of a scale are measured of, and how long, 12 hex digits."""
+    measured = {
+        name: {
+            "base": scale.base_variant(name),
+            # Unlike a run's own digest also with what changes its time alone.
+            "runs": {variant: digest(run.settings.model_dump(exclude_defaults=True)) for variant, run in runs.items()},
+        }
+        for name, runs in scale.cost_runs().items()
+    }
+    return digest({"settings": scale.settings.costs.model_dump(), "measured": measured})
 
 
 def index_cost_plan(scale: Scale) -> tuple[IndexCostSettings, Run] | None:

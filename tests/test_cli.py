@@ -30,6 +30,7 @@ COMMANDS = [
     ["report"],
     ["plan"],
     ["bench"],
+    ["costs"],
 ]
 TOUCH_RED = "gridroboman/planner/touch-red"
 

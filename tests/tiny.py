@@ -18,6 +18,7 @@ SMALLEST: dict[str, Any] = {  # any scale begins with this
     "judges": False,
     "about_core_minutes": 0.1,
     "seeds": [0],
+    "costs": {"seconds_per_variant": 0.01},
 }
 RETRIEVAL: dict[str, Any] = {
     "n_f": 2,

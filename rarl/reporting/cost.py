@@ -68,6 +68,11 @@ def cost_table(results: Results, experiment: str) -> pd.DataFrame:
     return table.merge(usable.groupby(["task_set", "variant"], as_index=False).size().rename(columns={"size": "runs"}))
 
 
+def with_ratio(text: str, ratio: float) -> str:
+    """A cell with a ratio to the baseline in brackets, where there is one."""
+    return f"{text} (×{tables.number(ratio)})".replace(" ", tables.HARD_SPACE) if np.isfinite(ratio) else text
+
+
 def rows(table: pd.DataFrame, baseline: str, label: Callable[[str], str]) -> list[list[Any]]:
     """Table cells; ratios to `baseline` of the same task set stand in brackets."""
     out = []
@@ -75,18 +80,17 @@ def rows(table: pd.DataFrame, baseline: str, label: Callable[[str], str]) -> lis
         same = (table["task_set"] == row["task_set"]) & (table["variant"] == baseline)
         base = table[same].iloc[0] if same.any() else None
 
-        def with_ratio(text: str, key: str, row: Any = row, base: Any = base) -> str:
-            if base is None or row["variant"] == baseline or not base[key] > 0 or not np.isfinite(row[key]):
-                return text
-            return f"{text} (×{tables.number(row[key] / base[key])})".replace(" ", tables.HARD_SPACE)
+        def ratio(text: str, key: str, row: Any = row, base: Any = base) -> str:
+            compared = base is not None and row["variant"] != baseline and base[key] > 0
+            return with_ratio(text, row[key] / base[key] if compared else np.nan)
 
         out.append(
             [
                 tables.unbroken(tables.spaced(row["task_set"])),
                 label(row["variant"]),
                 row["runs"],
-                with_ratio(tables.count(row["parameters"]), "parameters"),
-                with_ratio(tables.number(row["ms_per_update"], 1), "ms_per_update"),
+                ratio(tables.count(row["parameters"]), "parameters"),
+                ratio(tables.number(row["ms_per_update"], 1), "ms_per_update"),
                 tables.duration(row["seconds_total"]),
                 tables.count(row["peak_memory_mb"]),
             ]

@@ -15,6 +15,8 @@ from rarl.errors import RarlError, did_you_mean
 from rarl.files import write_text
 from rarl.reporting import page, provenance, tables, wording
 from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
+from rarl.reporting.measured_costs import TITLE as COSTS
+from rarl.reporting.measured_costs import write as write_costs
 from rarl.reporting.results import Results, load_results
 from rarl.reporting.sections import MODULES, Section, load_sections
 from rarl.reporting.sheet import Sheet
@@ -65,6 +67,10 @@ def build_report(
         files += sheet.files
         number = sheet.figure_number
         shown.append({"title": section.title, "markdown": sheet.markdown()})
+    costs = Sheet(output, results, settings, outcomes, stamp or ("preliminary" if preview else ""), number)
+    write_costs(costs, {name: section.title for name, section in sections.items()}, due=not preview)
+    files += costs.files
+    shown.append({"title": COSTS, "markdown": costs.markdown()})
 
     front = Sheet(output, results, settings, outcomes)
     context = _context(front, sections, root, preview) | {"sections": shown}

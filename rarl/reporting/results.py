@@ -80,6 +80,19 @@ class Results:
             keep &= frame["variant"] == variant
         return frame[keep]
 
+    def table(self, name: str, columns: list[str]) -> pd.DataFrame:
+        """results/{scale}/`name`.csv, which belongs to no run; without rows where it is missing or damaged."""
+        path = self.root / "results" / self.scale / f"{name}.csv"
+        if not path.is_file():
+            return pd.DataFrame(columns=columns)
+        try:
+            return _read_csv(path, columns)
+        except _Damaged as damage:
+            problem = (f"results/{self.scale}", str(damage))
+            if problem not in self.problems:
+                self.problems.append(problem)
+            return pd.DataFrame(columns=columns)
+
     def planned(self, experiment: str | None = None) -> pd.DataFrame:
         """The runs that the scale asks for."""
         runs = self.runs[self.runs["status"] != "not planned"]

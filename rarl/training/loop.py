@@ -185,7 +185,7 @@ def train(
                 folder.remove()
                 return finished
         folder.start_log_file()
-        with _StopSignals() as stop, _torch_settings(settings, record["seed"]):
+        with _StopSignals() as stop, torch_settings(settings, record["seed"]):
             run = _Run(build, budget, paths, folder, record, settings, stop, restart_if_changed)
             reason = None
             with _full_disk_told(run):
@@ -558,7 +558,7 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _torch_settings(settings: Settings, seed: int) -> Iterator[None]:
+def torch_settings(settings: Settings, seed: int) -> Iterator[None]:
     """Threads, determinism and seeds of this process; threads and determinism are put back afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only, fill = (

@@ -87,15 +87,18 @@ class Progress:
 
     def line(self, update: int, seconds: float) -> str:
         """The plain line after `update` updates, of which those of this process took `seconds`."""
-        return progress_line(update, self.total, seconds / max(update - self._first, 1), self._numbers)
+        each = seconds / max(update - self._first, 1)
+        return progress_line(update, self.total, each, self._numbers, self._unit.removesuffix("s"))
 
 
-def progress_line(update: int, total: int, seconds_per_update: float, numbers: Mapping[str, float]) -> str:
+def progress_line(
+    update: int, total: int, seconds_per_update: float, numbers: Mapping[str, float], unit: str = "update"
+) -> str:
     """ "update 1200/6000 (20 %), 0.012 s/update, 58 s left, loss 0.123, return 12.3"."""
     share = 100 * update // total if total else 100
     parts = [
-        f"update {update}/{total} ({share} %)",
-        f"{seconds_per_update:.3g} s/update",
+        f"{unit} {update}/{total} ({share} %)",
+        f"{seconds_per_update:.3g} s/{unit}",
         f"{duration((total - update) * seconds_per_update)} left",
         *(f"{name} {value:.4g}" for name, value in numbers.items()),
     ]

@@ -67,8 +67,7 @@ def try_settings(
         )
     if variant not in scale.experiments[experiment].variants:
         raise RarlError(f"unknown variant {variant!r}; {did_you_mean(variant, scale.experiments[experiment].variants)}")
-    known = scale.settings.experiments[experiment].task_sets
-    task_set = list(known)[-1] if task_set is None else task_set
+    task_set = scale.largest_task_set(experiment) if task_set is None else task_set
     run = scale.run(experiment, task_set, variant, seed, parse_changes(assignments))
     s = run.settings
     torch.set_num_threads(s.threads)

@@ -19,6 +19,7 @@ from workflow_project import DQN, RA_DQN, Project, jobs_in
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
 AFTER_A_RUN = {"probe_run": 1, "make_report": 1}
+AFTER_OTHER_SETTINGS = {"measure_costs": 1, **AFTER_A_RUN}  # or other code, or other data
 
 
 def test_reproduce_makes_everything(recorded: Project) -> None:
@@ -28,6 +29,7 @@ def test_reproduce_makes_everything(recorded: Project) -> None:
         "train_run": 2,
         "probe_run": 1,
         "measure_index_cost": 1,
+        "measure_costs": 1,
         "make_preview": 1,
         "make_report": 1,
     }
@@ -42,6 +44,7 @@ def test_git_holds_the_small_products_and_dvc_the_large_ones(recorded: Project) 
     held = recorded.run("git", "ls-files").split()
     assert f"results/tiny/runs/{DQN}/run.json" in held
     assert f"results/tiny/probes/{RA_DQN}/gallery.json" in held
+    assert "results/tiny/costs.csv" in held
     assert "reports/tiny/REPORT.md" in held
     assert not [
         path for path in held if path.startswith(("data/", "scratch/", ".snakemake/", "results/tiny/checkpoints/"))
@@ -77,7 +80,7 @@ def test_a_clone_with_pulled_data_has_nothing_to_do(recorded: Project, tmp_path:
 
 def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: Path) -> None:
     clone = recorded.clone(tmp_path / "clone")
-    assert clone.planned() == {"make_planner_dataset": 10, "train_run": 2, **AFTER_A_RUN}
+    assert clone.planned() == {"make_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
 
 
 def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) -> None:
@@ -87,9 +90,9 @@ def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) ->
         "  ra-dqn-hidden: {agent: {kind: ra-dqn, task: hidden}}",
         "  ra-dqn-hidden: {agent: {kind: ra-dqn, task: hidden, retrieval: {bottleneck: 0.01}}}",
     )
-    assert project.planned() == {"train_run": 1, **AFTER_A_RUN}
+    assert project.planned() == {"train_run": 1, **AFTER_OTHER_SETTINGS}
     output = project.run("dvc", "repro")
-    assert jobs_in(output) == {"train_run": 1, **AFTER_A_RUN}
+    assert jobs_in(output) == {"train_run": 1, **AFTER_OTHER_SETTINGS}
     assert "Stage 'datasets' didn't change, skipping" in output
     assert project.product("runs", DQN, "run.json").read_bytes() == before
     record = json.loads(project.product("runs", RA_DQN, "run.json").read_text())
@@ -106,11 +109,11 @@ def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) ->
         "task: hidden}}\n  ra-dqn-observed",
         "task: hidden, retrieval: {bottleneck: 0.01}}}\n  ra-dqn-observed",
     )
-    assert project.planned() == {"train_run": 1, **AFTER_A_RUN}
+    assert project.planned() == {"train_run": 1, **AFTER_OTHER_SETTINGS}
 
 
 def test_each_kind_of_change_reaches_what_it_concerns(project: Project) -> None:
-    everything = {"make_planner_dataset": 10, "train_run": 2, **AFTER_A_RUN}
+    everything = {"make_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
 
     def other_seed(settings: dict) -> None:
         settings["datasets"]["gridroboman"][0]["seed"] = 1
@@ -121,17 +124,22 @@ def test_each_kind_of_change_reaches_what_it_concerns(project: Project) -> None:
         (
             lambda: project.append("rarl/training/loop.py", "# a remark\n"),
             {},
-            ["runs", "probes"],
+            ["runs", "probes", "costs"],
         ),
         (
             lambda: project.append("rarl/training/loop.py", "ANOTHER = 1\n"),
-            {"train_run": 2, **AFTER_A_RUN},
-            ["runs", "probes"],
+            {"train_run": 2, **AFTER_OTHER_SETTINGS},
+            ["runs", "probes", "costs"],
         ),
         (
             lambda: project.append("rarl/reporting/tables.py", "ANOTHER = 1\n"),
             {"make_report": 1},
             ["report"],
+        ),
+        (
+            lambda: project.append("rarl/evaluation/acting.py", "ANOTHER = 1\n"),
+            {"measure_costs": 1, "make_report": 1},
+            ["runs", "probes", "costs"],
         ),
         (
             lambda: project.append("workflow/rules/train.smk", "# a remark\n"),
@@ -163,10 +171,13 @@ def test_lost_files_are_made_again(project: Project) -> None:
     assert jobs_in(project.snakemake("all")) == AFTER_A_RUN
     assert project.product("probes", RA_DQN, "attention.csv").is_file()
     assert any((project.folder / "reports/tiny/figures").glob("*.svg"))
+    project.folder.joinpath("results/tiny/costs.csv").unlink()
+    assert project.planned() == {"measure_costs": 1, "make_report": 1}
+    project.snakemake("costs")
     shutil.rmtree(project.folder / "results/tiny/checkpoints/gridroboman/10-tasks/ra-dqn-hidden")
     assert project.planned() == {"train_run": 1, **AFTER_A_RUN}
     (project.folder / "data/tiny/gridroboman/planner/lift-red/rewards.npy").unlink()
-    assert project.planned() == {"make_planner_dataset": 1, "train_run": 2, **AFTER_A_RUN}
+    assert project.planned() == {"make_planner_dataset": 1, "train_run": 2, **AFTER_OTHER_SETTINGS}
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen, output: Path, seconds: float = 120) -> None:

@@ -110,6 +110,7 @@ def test_the_schemas_find_faults_deep_inside() -> None:
         ("runs", ["train-gridroboman", "train-babyai"]),
         ("probes", ["probe-gridroboman", "probe-babyai"]),
         ("index-cost", ["index-cost"]),
+        ("costs", ["costs"]),
         ("report", ["report"]),
     ],
 )

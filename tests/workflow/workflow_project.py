@@ -24,6 +24,7 @@ TINY = {
     "judges": False,
     "about_core_minutes": 0.5,
     "seeds": [0],
+    "costs": {"seconds_per_variant": 0.01},
     "datasets": {
         "gridroboman": [
             {"source": "planner", "tasks": [task.name for task in TASK_SETS[10]], "episodes": 6, "seed": 0},

@@ -11,6 +11,7 @@ from rarl.errors import RarlError
 from rarl.jobs import ENTRY_MODULES, code_of
 from rarl.workflow import (
     DATASET_FILES,
+    cost_digest,
     gpus,
     index_cost_digest,
     plan_digest,
@@ -24,6 +25,7 @@ prepare_environment()
 # A fault in config/ is told here, before any job starts.
 try:
     SCALE = scale_of(config)
+    COST_RUNS = [run for runs in SCALE.cost_runs().values() for run in runs.values()]
     CODE = {kind: code_of(kind) for kind in ENTRY_MODULES}
     INDEX_COST = index_cost_digest(SCALE)
 except RarlError as error:
@@ -61,6 +63,12 @@ def probe_targets(runs):
 def manifests_of(wildcards):
     """The manifests of the datasets that a run learns from. They hold the arrays' hashes, so the arrays are not read."""
     return [f"data/{S}/{dataset}/manifest.json" for dataset in SCALE.datasets_of(SCALE.runs[wildcards.run])]
+
+
+def manifests_of_costs():
+    """The manifests of the datasets from which the variants learn whose costs are measured."""
+    datasets = dict.fromkeys(dataset for run in COST_RUNS for dataset in SCALE.datasets_of(run))
+    return [f"data/{S}/{dataset}/manifest.json" for dataset in datasets]
 
 
 def all_cores():

@@ -14,6 +14,7 @@ rule make_report:
     input:
         results=report_inputs(list(SCALE.runs)),
         index_cost=rules.measure_index_cost.output,
+        costs=rules.measure_costs.output,
         texts=REPORT_TEXTS,
     output:
         markdown=f"reports/{S}/REPORT.md",

@@ -1,0 +1,183 @@
+"""The part on measured costs: ratios, figure, table and what is said of a file that is missing or odd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic
+from built import build, drawn, plain
+
+from rarl.costs import COLUMNS
+from rarl.reporting import figures, measured_costs
+from rarl.reporting.claims import load_claims
+from rarl.reporting.results import load_results
+from rarl.reporting.sheet import Sheet
+
+HEAD = ",".join(COLUMNS)
+# Parameters, step, milliseconds of step, acting, reading; MB of memory and tensors; rounds, threads, device.
+ROWS = """\
+gridroboman,30-tasks,dqn-hidden,dqn-hidden,1000,"1,320 states",10,0.02,,300,1.5,5,1,cpu
+gridroboman,30-tasks,ra-dqn-hidden,dqn-hidden,1500,"1,320 states",65,0.05,1.25,330,2.5,5,1,cpu
+relatives,10-tasks,dqn-hidden,dqn-hidden,1000,40 states,8,0.02,,300,1.5,5,1,cpu
+relatives,10-tasks,mfec,dqn-hidden,0,1 episode of every task,4,,,450,0,5,1,cpu
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(tmp_path, ROWS)
+    return synthetic.write_project(tmp_path)
+
+
+def write(root: Path, rows: str, head: str = HEAD) -> None:
+    path = root / "results" / "laptop" / "costs.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{head}\n{rows}")
+
+
+def part(root: Path, **options) -> Sheet:
+    settings, _ = load_claims(root / "config" / "claims.yaml")
+    sheet = Sheet(root / "out", load_results("laptop", root), settings)
+    measured_costs.write(sheet, {"gridroboman": "Gridroboman"}, **options)
+    return sheet
+
+
+def test_the_columns_are_those_that_are_measured():
+    assert set(COLUMNS) == {*measured_costs.NAMES, *measured_costs.NUMBERS}
+
+
+def test_ratios_to_the_base_by_hand(root):
+    frame = measured_costs.read_costs(load_results("laptop", root)).set_index(["experiment", "variant"])
+    ratios = ["learner_step_ratio", "acting_ratio", "parameters_ratio", "memory_ratio"]
+    assert list(frame.loc[("gridroboman", "ra-dqn-hidden"), ratios]) == pytest.approx([6.5, 2.5, 1.5, 1.1])
+    assert list(frame.loc[("gridroboman", "dqn-hidden"), ratios]) == [1, 1, 1, 1]
+    mfec = frame.loc[("relatives", "mfec"), ratios]
+    assert list(mfec.isna()) == [False, True, True, False]  # it says not how it acts, and has no parameters
+    assert list(mfec.dropna()) == pytest.approx([0.5, 1.5])
+
+
+def test_figure_table_and_numbers(root):
+    sheet = part(root)
+    text = plain(sheet.markdown())
+    assert sheet.results.problems == []
+    assert "| Gridroboman | **dqn-hidden** | 1,000 | 10.0 | 0.0200 | – | 300 | 1.5 |" in text
+    assert (
+        "| Gridroboman | ra-dqn-hidden | 1,500 (×1.50) | 65.0 (×6.50) | 0.0500 (×2.50) | 1.25 | 330 (×1.10) | 2.5 |"
+        in text
+    )
+    assert "| relatives | mfec | 0 | 4.00 (×0.50) | – | – | 450 (×1.50) | 0.0 |" in text
+    assert "Costs of 2 variants" in text
+    assert "learner step ×3.50, at most ×6.50 (Gridroboman, ra-dqn-hidden)" in text
+    assert (
+        "One learner step is, in Gridroboman: 1,320 states. In relatives: 40 states; 1 episode of every task (mfec)."
+        in text
+    )
+    assert "(CPU, 1 thread)" in text
+    assert "<details>" not in text  # four rows
+    texts = drawn(root / "out", "measured-costs")
+    for shown in (
+        "Gridroboman",
+        "relatives",
+        "base: dqn-hidden",
+        "ra-dqn-hidden",
+        "mfec",
+        *measured_costs.COMPARED.values(),
+    ):
+        assert shown in texts
+    assert "dqn-hidden" not in texts  # a base has no row of its own
+    table = pd.read_csv(root / "out" / "tables" / "measured-costs.csv")
+    assert len(table) == 4
+    assert table["learner_step_ratio"].tolist() == [1, 6.5, 1, 0.5]
+
+
+def test_names_can_be_given(root):
+    sheet = part(root, label=lambda experiment, variant: f"{variant.upper()} of {experiment}")
+    assert "RA-DQN-HIDDEN of gridroboman" in plain(sheet.markdown())
+    assert "base: DQN-HIDDEN of relatives" in drawn(root / "out", "measured-costs")
+
+
+def test_many_variants_are_folded(root):
+    rows = "".join(
+        f"relatives,x,v{i},v0,{1000 + i},9 states,{10 + i},0.1,1,300,1,5,1,cpu\n"
+        for i in range(measured_costs._UNFOLDED + 1)
+    )
+    write(root, rows)
+    text = str(part(root).markdown())
+    assert "<summary>All 13 variants in numbers</summary>" in text
+
+
+def test_only_bases(root):
+    write(root, ROWS.splitlines()[0] + "\n")
+    sheet = part(root)
+    assert sheet.figure_number == 0
+    assert "dqn-hidden" in plain(sheet.markdown())
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "says"),
+    [
+        (None, HEAD, "costs.csv is missing or has no rows; `rarl costs --scale laptop` measures them"),
+        ("", HEAD, "costs.csv is missing or has no rows; `rarl costs --scale laptop` measures them"),
+        (ROWS[:-5], HEAD, "costs.csv: the last line is torn"),
+        (ROWS, HEAD.replace("base,", "basis,"), "costs.csv lacks the columns base"),
+        (
+            ROWS.replace(",65,", ",fast,"),
+            HEAD,
+            "costs.csv: column learner_step_ms holds something that is not a number",
+        ),
+        (ROWS + ROWS, HEAD, "costs.csv names a variant twice"),
+    ],
+)
+def test_a_missing_or_odd_file_is_a_problem_and_no_more(root, rows, head, says):
+    if rows is None:
+        (root / "results" / "laptop" / "costs.csv").unlink()
+    else:
+        write(root, rows, head)
+    sheet = part(root)
+    assert sheet.results.problems == [("results/laptop", says)]
+    assert "see the list of failures" in sheet.markdown()
+    assert sheet.files == []
+
+
+def test_a_missing_base_costs_its_experiment_the_ratios(root):
+    write(root, ROWS.replace("relatives,10-tasks,dqn-hidden,dqn-hidden,1000,40 states,8,0.02,,300,1.5,5,1,cpu\n", ""))
+    sheet = part(root)
+    assert sheet.results.problems == [("results/laptop", "costs.csv lacks the base of relatives, 'dqn-hidden'")]
+    text = plain(sheet.markdown())
+    assert "Costs of 1 variant," in text
+    assert "| relatives | mfec | 0 | 4.00 | – | – | 450 | 0.0 |" in text
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 1.3), (0.85, 1.05), (0.4, 9), (0.8, 70), (0.001, 3), (0.9, 4000)])
+def test_ticks_are_few_and_hold_1(low, high):
+    ticks = measured_costs._ticks(low, high)
+    assert 2 <= len(ticks) <= 3
+    assert 1 in ticks
+    assert all(low <= tick <= high for tick in ticks)
+
+
+def test_the_page_has_the_part_and_a_preview_does_not_wait_for_it(root):
+    synthetic.write_results(root, sets=(10,), variants=("dqn-hidden",), seeds=1, probes=False)
+    text, _ = build(root)
+    assert f"\n## {measured_costs.TITLE}\n" in text
+    assert "figures/measured-costs.svg" in text
+    assert "measured-costs" not in text[: text.index(f"## {measured_costs.TITLE}")]
+    (root / "results" / "laptop" / "costs.csv").unlink()
+    text, _ = build(root, preview=True)
+    assert "Costs were not measured side by side yet." in text
+    assert "costs.csv" not in text
+
+
+def test_every_dot_is_inside_its_panel(root):
+    frame = measured_costs.read_costs(load_results("laptop", root))
+    with figures.style():
+        figure = measured_costs.figure(
+            frame[frame["variant"] != frame["base"]], {}, lambda experiment, variant: variant
+        )
+    for axes, column in zip(figure.axes, measured_costs.COMPARED, strict=True):
+        low, high = axes.get_xlim()
+        ratios = frame[measured_costs.ratio_of(column)].dropna()
+        assert low < 1 < high
+        assert ((low < ratios) & (ratios < high)).all()

@@ -1,0 +1,26 @@
+# What each variant costs beside its base, measured in one run: results/{scale}/costs.csv (small, in git).
+
+
+rule measure_costs:
+    input:
+        manifests=manifests_of_costs(),
+    output:
+        f"results/{S}/costs.csv",
+    log:
+        f"logs/{S}/costs.log",
+    benchmark:
+        f"benchmarks/{S}/costs.tsv"
+    priority: -10  # it waits for all cores, so nothing shall wait for it
+    conda:
+        "../envs/rarl.yaml"
+    threads: all_cores()
+    resources:
+        gpu=GPU,
+    params:
+        scale=S,
+        digest=cost_digest(SCALE),
+        code=CODE["costs"],
+    message:
+        f"what each variant costs: results/{S}/costs.csv"
+    shell:
+        "python -m rarl costs --scale {params.scale} --digest {params.digest} --output {output} > {log} 2>&1"
