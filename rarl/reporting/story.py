@@ -86,7 +86,8 @@ def write(sheet: Sheet, effects: Sequence[Effect]) -> None:
             figure,
             "Effects of changes of the agent and of what it retrieves from, with intervals, one panel per environment.",
             "What each change does to the score (with it, less without it), with its interval; shaded: too small to "
-            "count. Downward: costs. Upward: helps. Square: no visible difference. Open: cannot be told.",
+            "count. Downward: costs. Upward: helps. Square: no visible difference. Open: cannot be told. Where a change was "
+            "tried on several agents of an environment, the first of them is shown.",
         )
     for group in GROUPS:
         members = [effect for effect in effects if group.holds(effect)]
@@ -114,7 +115,7 @@ def _opening(effects: Sequence[Effect], settings: Settings) -> str:
         "open": ("cannot be told", "cannot be told"),
     }
     parts = [f"{n} {verbs[name][n != 1]}" for name, n in counts.items() if n]
-    environments = dict.fromkeys(effect.environment for effect in effects)
+    environments = figures.in_order(_TITLES, (effect.environment for effect in effects))
     margins = "; ".join(
         f"{_TITLES.get(name, name)} ±{settings.margins[name]:g} {unit}"
         for name in environments
@@ -159,8 +160,9 @@ def frame(effects: Sequence[Effect]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"kind": e.change.kind, "change": e.change.what, "where": e.where, "environment": e.environment,
-             "task_set": e.task_set, "reading": e.reading, "estimate": e.interval.estimate, "low": e.interval.low, "high": e.interval.high,
-             "seeds": " v ".join(map(str, e.interval.n)), "unit": e.unit, "share_of_gain": e.share}
+             "task_set": e.task_set, "reading": e.reading, "estimate": e.interval.estimate, "low": e.interval.low,
+             "high": e.interval.high, "seeds": " v ".join(map(str, e.interval.n)), "unit": e.unit,
+             "share_of_gain": e.share}
             for e in effects
         ]
     )  # fmt: skip

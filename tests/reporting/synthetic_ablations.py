@@ -128,7 +128,9 @@ def write_interventions(root: Path, run: str, seed: int, rows: Mapping[tuple[str
     synthetic.write_frame(path, pd.DataFrame(values, columns=columns))
 
 
-def write_ablations(root: Path, *, seeds: int = 5, tasks: int = 6, scale: str = "laptop", **levels: float) -> list[str]:
+def write_ablations(
+    root: Path, *, seeds: int = 5, tasks: int = 6, scale: str = "laptop", only: Sequence[str] = (), **levels: float
+) -> list[str]:
     """Ablations on Gridroboman, the grid and the rows of values on a smaller set; `levels` override the means."""
     synthetic.write_project(root, scale)
     data = synthetic.write_manifests(root, scale, TASKS)
@@ -140,6 +142,7 @@ def write_ablations(root: Path, *, seeds: int = 5, tasks: int = 6, scale: str = 
         )
         for task_set, (members, chosen) in sets.items()
         for variant, level in members.items()
+        if not only or variant in only
         for seed in range(seeds)
     ]
 

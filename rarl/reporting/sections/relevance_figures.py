@@ -32,6 +32,7 @@ LOOKS = {
     "index": Look(LABELS["index"], PALETTE[1], "s", "-"),
     "index-ivf": Look(LABELS["index-ivf"], PALETTE[2], "^", (0, (3, 1, 1, 1))),
     "index-hnsw": Look(LABELS["index-hnsw"], PALETTE[3], "D", (0, (1, 1))),
+    "index-end-to-end": Look(LABELS["index-end-to-end"], PALETTE[5], "v", "-."),
 }
 KINDS = {  # of index-cost.csv
     "exact": Look("exact", PALETTE[1], "s", "-"),
@@ -122,7 +123,8 @@ def found(results: Results, task_set: str) -> Figure | None:
         axes.set_title(PANELS[what], weight="bold")
     names = dict.fromkeys(v for tables in shown.values() for v in tables)
     looks = [*(look(variant) for variant in names), Look("chance", FAINT, "", (0, (1, 1.5)))]
-    figure.legend(handles=figures.legend_handles(looks), loc="outside upper center", ncols=3)
+    ncols = 3 if len(looks) <= 3 else 2
+    figure.legend(handles=figures.legend_handles(looks), loc="outside upper center", ncols=ncols)
     return figure
 
 

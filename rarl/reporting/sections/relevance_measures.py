@@ -24,6 +24,7 @@ LABELS = {
     "index": "exact index",
     "index-ivf": "IVF index",
     "index-hnsw": "HNSW index",
+    "index-end-to-end": "exact index, paper's losses alone",
 }
 TOLD_SHARE = 0.01  # the share that the questions are about
 BROKEN = 0.5  # of the return where all is relevant; below it counts as broken
