@@ -77,8 +77,14 @@ def write(sheet: Sheet, effects: Sequence[Effect]) -> None:
     """The whole part. Call inside `figures.style()`; without effects nothing is written."""
     if not effects:
         return
-    settings = sheet.settings
+    settings, planned = sheet.settings, sheet.results.planned()
     sheet.text(_opening(effects, settings))
+    absent = int((~planned["usable"]).sum())
+    if absent:
+        sheet.text(
+            f"{absent} of {tables.plural(len(planned), 'planned run')} cannot be used or "
+            f"{'is' if absent == 1 else 'are'} not there yet: some of this may change."
+        )
     figure = summary(effects, settings)
     if figure is not None:
         sheet.figure(
@@ -86,8 +92,8 @@ def write(sheet: Sheet, effects: Sequence[Effect]) -> None:
             figure,
             "Effects of changes of the agent and of what it retrieves from, with intervals, one panel per environment.",
             "What each change does to the score (with it, less without it), with its interval; shaded: too small to "
-            "count. Downward: costs. Upward: helps. Square: no visible difference. Open: cannot be told. Where a change was "
-            "tried on several agents of an environment, the first of them is shown.",
+            "count. Downward: costs. Upward: helps. Square: no visible difference. Open: cannot be told. Where a "
+            "change was tried on several agents of an environment, the first of them is shown.",
         )
     for group in GROUPS:
         members = [effect for effect in effects if group.holds(effect)]
@@ -151,7 +157,7 @@ def _text(effect: Effect) -> str:
     points = " points" if effect.environment == "babyai" else ""
     text = f"{effect.where} {tables.interval(effect.interval, effect.digits, signed=True)}{points}"
     if effect.share is not None and effect.reading == "costs":
-        text += f", {tables.number(100 * effect.share, 0)} % of the gain"
+        text += f", {tables.number(100 * effect.share, 0)}{tables.HARD_SPACE}% of the gain"
     return text
 
 

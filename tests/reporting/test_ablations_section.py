@@ -268,6 +268,12 @@ def test_choices_of_all_leave_out_what_variants_change(page):
     assert "Ablations: Gridroboman: 1" not in rows[0]
 
 
+def test_choices_may_be_about_several_experiments(page):
+    assert "| A-1, the state asks |" in page[1]
+    assert "| Ablations: Gridroboman: Budget of the ablations |" in page[1]
+    assert "Tasks held out" not in page[1]
+
+
 # --- missing and broken parts -----------------------------------------------------------------------------------------
 
 

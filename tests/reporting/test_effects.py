@@ -143,5 +143,18 @@ def test_largest_effects_come_first_against_their_margin(tmp_path):
     assert [line[4] for line in text.splitlines() if line.startswith("- ")] == ["C", "B", "W"]
 
 
+def test_missing_runs_are_told(tmp_path):
+    synthetic.write_project(tmp_path)
+    for planned, said in (
+        (["ablations/30-tasks/dqn/seed-0"], "1 of 1 planned run cannot be used or is not there"),
+        ([], ""),
+    ):
+        sheet = Sheet(tmp_path, load_results("laptop", tmp_path, planned), SETTINGS)
+        with figures.style():
+            story.write(sheet, [of(PART, -0.4, -0.2)])
+        assert ("some of this may change" in str(sheet.markdown())) == bool(said)
+        assert said in str(sheet.markdown())
+
+
 def test_no_effects_no_story(tmp_path):
     assert told(tmp_path, []) == ""
