@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import yaml
 
 from rarl.errors import RarlError, did_you_mean
@@ -18,6 +20,7 @@ from rarl.reporting.results import Results
 from rarl.reporting.statistics import (
     KINDS,
     LEVEL,
+    WITH_MARGIN,
     Interval,
     Verdict,
     paired_interval,
@@ -47,6 +50,7 @@ class Settings:
     """Rules of judgement, fixed before the runs.
 
     solved: share of the expert's return from which on a task counts as solved by a run.
+    margins: environment -> half-width of what counts as no difference there, in the unit of its scores.
     """
 
     level: float = LEVEL
@@ -54,6 +58,7 @@ class Settings:
     solved: float = 0.5
     repetitions: int = 10_000
     bootstrap_seed: int = 0
+    margins: Mapping[str, float] = field(default_factory=dict)
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
     def scale(self, name: str) -> Scale:
@@ -66,8 +71,9 @@ class Claim:
     """One claim of the paper, or a question of our own (`own`).
 
     scales: where it can be judged. test: {"measure", "experiment", "task_set", "a", "b", ...}, or empty where no
-    run of ours can answer it; its task_set is a name or a rule of the section, such as "larger". paper_scale:
-    quantity -> the paper's number, to set ours against. digits: decimals of our number.
+    run of ours can answer it; its task_set is a name or a rule of the section, such as "larger"; its a and b are
+    variants of its experiment, or "experiment/variant" of another one. paper_scale: quantity -> the paper's number, to
+    set ours against. digits: decimals of our number. elsewhere: the paper made it of another environment.
     """
 
     id: str
@@ -82,12 +88,21 @@ class Claim:
     test: Mapping[str, Any] = field(default_factory=dict)
     paper_scale: Mapping[str, float] = field(default_factory=dict)
     own: bool = False
+    elsewhere: bool = False
     headline: bool = False
     digits: int = 3
 
     @property
     def experiment(self) -> str:
         return str(self.test.get("experiment", ""))
+
+    def side(self, which: str) -> tuple[str, str] | None:
+        """(experiment, variant) of side "a" or "b", None without one; the variant may be a pattern, such as "a6-*"."""
+        named = self.test.get(which)
+        if named is None:
+            return None
+        experiment, _, variant = str(named).rpartition("/")
+        return experiment or self.experiment, variant
 
 
 @dataclass(frozen=True)
@@ -130,7 +145,20 @@ class Outcome:
     preliminary: bool = False
 
 
-_CLAIM_KEYS = {"id", "text", "place", "paper", "kind", "margin", "unit", "scales", "test", "headline", "digits"}
+_CLAIM_KEYS = {
+    "id",
+    "text",
+    "place",
+    "paper",
+    "kind",
+    "margin",
+    "unit",
+    "scales",
+    "test",
+    "elsewhere",
+    "headline",
+    "digits",
+}
 
 
 def load_claims(path: str | Path) -> tuple[Settings, list[Claim]]:
@@ -159,7 +187,7 @@ def load_claims(path: str | Path) -> tuple[Settings, list[Claim]]:
 def _settings(raw: dict[str, Any], path: Path) -> Settings:
     raw = dict(raw)
     scales = {name: Scale(name, **entry) for name, entry in (raw.pop("scales", None) or {}).items()}
-    known = {"level", "min_seeds", "solved", "repetitions", "bootstrap_seed"}
+    known = {"level", "min_seeds", "solved", "repetitions", "bootstrap_seed", "margins"}
     for key in raw:
         if key not in known:
             raise RarlError(f"{path}: settings: unknown key {key!r}: {did_you_mean(key, known)}")
@@ -177,8 +205,8 @@ def _claim(entry: dict[str, Any], path: Path, *, own: bool) -> Claim:
     if kind not in KINDS:
         raise RarlError(f"{path}: claim {name}: kind {kind!r}: {did_you_mean(kind, KINDS)}")
     margin = float(entry.get("margin", 0.0))
-    if kind == "equivalence" and not margin > 0:
-        raise RarlError(f"{path}: claim {name}: equivalence needs a margin above 0")
+    if kind in WITH_MARGIN and not margin > 0:
+        raise RarlError(f"{path}: claim {name}: {kind} needs a margin above 0")
     test = entry.get("test") or {}
     if test and not {"measure", "experiment", "task_set", "a"} <= set(test):
         raise RarlError(f"{path}: claim {name}: test needs measure, experiment, task_set and a")
@@ -196,6 +224,7 @@ def _claim(entry: dict[str, Any], path: Path, *, own: bool) -> Claim:
         test=test,
         paper_scale=paper.get("scale") or {},
         own=own,
+        elsewhere=bool(entry.get("elsewhere", False)),
         headline=bool(entry.get("headline", False)),
         digits=int(entry.get("digits", 3)),
     )
@@ -235,11 +264,36 @@ def _evaluate(claim: Claim, settings: Settings, results: Results, section: Secti
     return Outcome(claim, result, interval, samples, section.scale_facts(results, claim), preliminary)
 
 
-def _involved(claim: Claim, runs: Any) -> Any:
-    variants = [claim.test.get("a"), claim.test.get("b")]
+def _involved(claim: Claim, runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of both sides."""
     task_set = claim.test.get("task_set")
-    same = (runs["experiment"] == claim.experiment) & ((runs["task_set"] == task_set) | (task_set == EVERY))
-    return runs[same & runs["variant"].isin(variants)]
+    concerned = pd.Series(False, index=runs.index)
+    for experiment, variant in filter(None, map(claim.side, ("a", "b"))):
+        concerned |= (runs["experiment"] == experiment) & runs["variant"].map(
+            lambda v, p=variant: fnmatchcase(v, p)
+        ).astype(bool)
+    return runs[concerned & ((runs["task_set"] == task_set) | (task_set == EVERY))]
+
+
+def shared_task_set(results: Results, claim: Claim) -> str | None:
+    """The task set that a claim means by "shared": of those for which all of its agents are planned, the largest one.
+
+    None where there is none. Any other name is a task set's own.
+    """
+    if claim.test["task_set"] != "shared":
+        return claim.test["task_set"]
+    planned, found = results.planned(), None
+    for experiment, variant in filter(None, map(claim.side, ("a", "b"))):
+        runs = planned[planned["experiment"] == experiment]
+        names = set(runs["task_set"][runs["variant"].map(lambda v, p=variant: fnmatchcase(v, p)).astype(bool)])
+        found = names if found is None else found & names
+    return max(found, key=lambda name: (_tasks_of(results, claim.experiment, name), name)) if found else None
+
+
+def _tasks_of(results: Results, experiment: str, task_set: str) -> int:
+    """How many tasks a task set has, by its runs; where there are none yet, by its name ("30-tasks")."""
+    head = task_set.split("-")[0]
+    return results.select(results.last, experiment, task_set)["task"].nunique() or (int(head) if head.isdigit() else 0)
 
 
 def counts(outcomes: list[Outcome]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import write_text
-from rarl.reporting import page, provenance, tables, wording
+from rarl.reporting import figures, page, provenance, story, tables, wording
 from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
 from rarl.reporting.measured_costs import TITLE as COSTS
 from rarl.reporting.measured_costs import write as write_costs
@@ -59,8 +59,10 @@ def build_report(
     outcomes = evaluate_claims(claims, settings, results, sections)
     stamp = "" if settings.scale(scale).results else f"{scale}: not a result"
 
-    files: list[Path] = []
-    shown, number = [], 0
+    told = Sheet(output, results, settings, outcomes, "preliminary" if preview else "")
+    _tell(told, sections)
+    files: list[Path] = list(told.files)
+    shown, number = [], told.figure_number
     for section in map(sections.__getitem__, _with_runs(results, sections)):
         sheet = Sheet(output, results, settings, outcomes, stamp or ("preliminary" if preview else ""), number)
         section.build(sheet)
@@ -73,7 +75,11 @@ def build_report(
     shown.append({"title": COSTS, "markdown": costs.markdown()})
 
     front = Sheet(output, results, settings, outcomes)
-    context = _context(front, sections, root, preview) | {"sections": shown}
+    context = _context(front, sections, root, preview) | {
+        "sections": shown,
+        "story": told.markdown(),
+        "story_title": story.TITLE,
+    }
     files += front.files
     markdown = page.render_markdown(context)
     write_text(output / "REPORT.md", markdown)
@@ -81,6 +87,16 @@ def build_report(
     write_text(output / "report.html", page.to_html(markdown, output, title=title, mark=context["mark"]))
     _remove_stale(output, files)
     return output / "report.html"
+
+
+def _tell(sheet: Sheet, sections: dict[str, Section]) -> None:
+    """The part "What matters"; a scale whose numbers are not results has none."""
+    results, settings = sheet.results, sheet.settings
+    if not settings.scale(results.scale).results:
+        return
+    effects = [e for name in _with_runs(results, sections) for e in sections[name].effects(results, settings)]
+    with figures.style():
+        story.write(sheet, effects)
 
 
 def _remove_stale(output: Path, files: list[Path]) -> None:
@@ -201,12 +217,16 @@ def read_texts(path: Path | None = None) -> dict[str, Any]:
             raise RarlError(
                 f"{path}: choice {entry.get('what')!r}: needs what, kind (deviation or open), paper, here, why, effect"
             )
-        if entry.get("experiment", "") not in ("", *MODULES):
-            raise RarlError(
-                f"{path}: choice {entry['what']!r}: experiment {entry['experiment']!r}: "
-                f"{did_you_mean(entry['experiment'], MODULES)}"
-            )
+        for name in _experiments(entry):
+            if name not in MODULES:
+                raise RarlError(f"{path}: choice {entry['what']!r}: experiment {name!r}: {did_you_mean(name, MODULES)}")
     return texts | {"contact": raw.get("contact", "")}
+
+
+def _experiments(choice: dict[str, Any]) -> list[str]:
+    """Those that a choice is about; none where it is about all."""
+    named = choice.get("experiment") or []
+    return [named] if isinstance(named, str) else list(named)
 
 
 SEARCH_KEYS = ("variant", "task_set", "seed", "changed", "return_by_update", "core_seconds")
@@ -243,14 +263,17 @@ def _search_rows(tries: list[dict[str, Any]]) -> list[list[str]]:
 def _choices(choices: list[dict[str, Any]], kind: str, results: Results, sections: dict[str, Section]) -> Markup:
     """Rows of one kind; those of an experiment without runs are left out, unless no experiment has any."""
     present = _with_runs(results, sections) or list(sections)
+    # What is said of all goes for an experiment and those that begin with its settings, whose variants are elsewhere.
+    general = [name for name in present if not sections[name].extends] or present
     rows = []
     for entry in choices:
-        concerned = [name for name in present if entry.get("experiment", name) == name]
+        named = _experiments(entry)
+        concerned = [name for name in present if name in named] if named else general
         if entry["kind"] != kind or not concerned:
             continue
         what, here = entry["what"], entry["here"]
-        if "experiment" in entry and len(present) > 1:
-            what = f"{sections[entry['experiment']].title}: {what}"
+        if len(named) == 1 and len(present) > 1:
+            what = f"{sections[named[0]].title}: {what}"
         if "config" in entry:
             values = {name: provenance.configured(results, entry["config"], name) for name in concerned}
             found = [value for of_one in values.values() for value in of_one]

@@ -32,7 +32,7 @@ RUN_COLUMNS = [
 EVALUATION_COLUMNS = ["update", "task", "episodes", "return_mean", "return_std", "success_rate"]
 INTERVENTION_COLUMNS = ["intervention", "task", "given_task", "episodes", "return_mean"]
 ATTENTION_COLUMNS = ["task", "quantity", "value"]
-_WORDS = {"task", "given_task", "intervention", "quantity"}
+_WORDS = {"task", "given_task", "intervention", "quantity", "kind"}
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
 
 
@@ -324,7 +324,10 @@ class _Loader:
 
 
 def _environment(record: dict[str, Any], experiment: str) -> str:
-    """Which environment's experts to compare with: that of the run's data, else the experiment's name."""
+    """Which environment's experts to compare with: the configured one, else that of the data, else the experiment."""
+    config = record.get("config")
+    if isinstance(config, dict) and isinstance(config.get("environment"), str):
+        return config["environment"]
     for path in sorted(record.get("data") or {}):
         parts = Path(path).parts
         if len(parts) >= 3 and parts[0] == "data":

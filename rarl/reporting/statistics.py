@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from scipy.special import stdtrit
 from rarl.errors import RarlError, did_you_mean
 
 LEVEL = 0.95
-KINDS = ("superiority", "equivalence", "estimate")
+KINDS = ("superiority", "equivalence", "no gain", "estimate")
+WITH_MARGIN = ("equivalence", "no gain")
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,26 @@ def probability_of_improvement(
     return Interval(float(wins.mean()), float(low), float(high), n, level)
 
 
+def left_out_best(scores: pd.DataFrame) -> dict[int, tuple[Any, float]]:
+    """Cross-fitted "best of several": seed -> the setting that the other seeds choose, and its score at this one.
+
+    The best of nine settings, chosen and scored on the same seeds, looks better than it is even if all nine are equal.
+    Here the seed that is scored had no part in the choice, so that nothing is gained by chance.
+
+    Args:
+      scores: one row per seed, one column per setting. Seeds that lack a setting are left out. Of equally good settings
+        the first column is chosen.
+    """
+    scores = scores.astype(float).dropna()
+    if len(scores) < 2 or not scores.shape[1]:
+        return {}
+    found = {}
+    for seed in scores.index:
+        chosen = scores.drop(index=seed).mean().idxmax()
+        found[int(seed)] = (chosen, float(scores.loc[seed, chosen]))
+    return found
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the runs say about a claim, and why, in words.
@@ -200,8 +222,8 @@ def verdict(
     """The rule that is printed in every report; fixed before the runs.
 
     Args:
-      kind: "superiority" (the paper's side is positive), "equivalence" (inside ±margin) or "estimate" (no direction
-        is claimed).
+      kind: "superiority" (the paper's side is positive), "equivalence" (inside ±margin), "no gain" (a is no better than
+        b: below +margin, however far) or "estimate" (no direction is claimed).
       interval: of the difference, or None where there is nothing to compute it from.
       margin: half-width of the zone that counts as "no difference", in the unit of the difference.
       min_seeds: with fewer seeds in any group the verdict is at most "inconclusive".
@@ -209,8 +231,8 @@ def verdict(
     """
     if kind not in KINDS:
         raise RarlError(f"unknown kind of claim {kind!r}: {did_you_mean(kind, KINDS)}")
-    if kind == "equivalence" and not margin > 0:
-        raise RarlError(f"a claim of equivalence needs a margin above 0, not {margin!r}")
+    if kind in WITH_MARGIN and not margin > 0:
+        raise RarlError(f"a claim of {kind} needs a margin above 0, not {margin!r}")
     if not able:
         return Verdict("not tested at this scale")
     if interval is None or not math.isfinite(interval.estimate):
@@ -227,6 +249,12 @@ def verdict(
         if high < 0:
             return Verdict("contradicted", "interval below 0")
         return Verdict("inconclusive", "interval holds 0")
+    if kind == "no gain":
+        if high < margin:
+            return Verdict("supported", f"interval below +{margin:g}")
+        if low > margin:
+            return Verdict("contradicted", f"interval above +{margin:g}")
+        return Verdict("inconclusive", f"interval holds +{margin:g}")
     if -margin < low and high < margin:
         return Verdict("supported", f"interval inside ±{margin:g}")
     if low > margin or high < -margin:

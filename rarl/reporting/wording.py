@@ -11,6 +11,7 @@ from markupsafe import Markup
 from rarl.reporting import figures, tables
 from rarl.reporting.claims import Outcome, Settings, counts
 from rarl.reporting.results import Results
+from rarl.reporting.statistics import WITH_MARGIN
 
 MARKS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?", "estimated": "="}
 
@@ -22,6 +23,8 @@ def verdict_text(outcome: Outcome) -> str:
     """Mark, verdict and reason: "✓ supported (interval above 0)"; a question of our own is answered with yes or no."""
     said = outcome.verdict
     word = _ANSWERS.get(said.outcome, said.outcome) if outcome.claim.own else said.outcome
+    if outcome.claim.own and outcome.claim.kind in WITH_MARGIN:
+        word = word.removesuffix(", the opposite")
     text = f"{MARKS.get(said.outcome, '')} {word}".strip()
     text += f" ({said.reason})" if said.reason else ""
     return text + (", preliminary" if outcome.preliminary and outcome.interval is not None else "")
@@ -62,17 +65,32 @@ def _seeds(outcome: Outcome) -> str:
 
 
 def claim_table(outcomes: list[Outcome]) -> Markup:
-    """The paper's claims with its numbers, ours and the verdicts; those not tested at this scale in a second table."""
+    """The paper's claims with its numbers, ours and the verdicts; those not tested at this scale in a last table."""
     judged = [o for o in outcomes if o.verdict.outcome != "not tested at this scale"]
     others = [o for o in outcomes if o.verdict.outcome == "not tested at this scale"]
     parts = []
-    if judged:
+    if here := [o for o in judged if not o.claim.elsewhere]:
         rows = [
             [tables.unbroken(o.claim.id), o.claim.text, o.claim.place, _paper(o), ours(o), _seeds(o),
              verdict_text(o), scale_text(o)]
-            for o in judged
+            for o in here
         ]  # fmt: skip
         parts.append(tables.table(["Id", "Claim", "Place", "Paper", "Ours", "Seeds", "Verdict", "Scale of ours"], rows))
+    if elsewhere := [o for o in judged if o.claim.elsewhere]:
+        rows = [
+            [
+                tables.unbroken(o.claim.id),
+                _with_detail(o),
+                o.claim.place,
+                _paper(o),
+                ours(o),
+                _seeds(o),
+                verdict_text(o),
+            ]
+            for o in elsewhere
+        ]
+        parts.append(Markup("**Claims that the paper made of another environment, tried here:**"))
+        parts.append(tables.table(["Id", "Claim", "Place", "Paper", "Ours", "Seeds", "Verdict"], rows))
     if others:
         rows = [
             [tables.unbroken(o.claim.id), o.claim.text, tables.unbroken(o.claim.place), _paper(o), _why_not(o)]
@@ -85,13 +103,14 @@ def claim_table(outcomes: list[Outcome]) -> Markup:
 
 def question_table(outcomes: list[Outcome]) -> Markup:
     """Our own questions; the detail of a measure stands below the question."""
-    rows = []
-    for outcome in outcomes:
-        text = outcome.claim.text
-        if outcome.samples is not None and outcome.samples.detail:
-            text += f" {outcome.samples.detail}"
-        rows.append([tables.unbroken(outcome.claim.id), text, ours(outcome), _seeds(outcome), verdict_text(outcome)])
+    rows = [[tables.unbroken(o.claim.id), _with_detail(o), ours(o), _seeds(o), verdict_text(o)] for o in outcomes]
     return tables.table(["Id", "Question", "Answer", "Seeds", "Verdict"], rows)
+
+
+def _with_detail(outcome: Outcome) -> str:
+    """The claim's text, and what its measure adds to it."""
+    detail = outcome.samples.detail if outcome.samples is not None else ""
+    return f"{outcome.claim.text} {detail}".strip()
 
 
 def claim_frame(outcomes: list[Outcome]) -> pd.DataFrame:
@@ -142,9 +161,18 @@ def answer(outcomes: list[Outcome], settings: Settings, results: Results) -> str
     if not results.runs["usable"].any():
         return "No run has finished yet, so no claim is judged."
     of_paper = [o for o in outcomes if not o.claim.own]
-    said = counts(of_paper)
-    parts = [f"{n} {name}" for name, n in said.items()]
-    return f"Of {tables.plural(len(of_paper), 'claim')} of the paper: {', '.join(parts)}."
+    here, elsewhere = ([o for o in of_paper if o.claim.elsewhere is other] for other in (False, True))
+    sentence = f"Of {tables.plural(len(here), 'claim')} of the paper: {_outcome_counts(here)}."
+    tried = [o for o in elsewhere if o.verdict.outcome != "not tested at this scale"]
+    if tried:
+        sentence += (
+            f" Of {tables.plural(len(tried), 'claim')} that it made of another environment: {_outcome_counts(tried)}."
+        )
+    return sentence
+
+
+def _outcome_counts(outcomes: list[Outcome]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in counts(outcomes).items())
 
 
 def headlines(outcomes: list[Outcome]) -> list[str]:
@@ -232,6 +260,7 @@ def rules_table(settings: Settings) -> Markup:
     rows = [
         ["“better” (difference, paper's side positive)", "interval above 0", "interval below 0"],
         ["“no difference”", "interval inside ± margin", "interval outside ± margin"],
+        ["“no better”", "interval below +margin", "interval above +margin"],
         ["a size (no direction claimed)", "never; the number is given (“estimated”)", "never"],
     ]
     table = tables.table(["Claim", "supported", "contradicted"], rows)
@@ -245,10 +274,11 @@ def rules_table(settings: Settings) -> Markup:
 
 
 def margins(outcomes: list[Outcome]) -> str:
-    """Which margin each claim of equivalence has."""
+    """Which margin each claim that needs one has."""
+    signs = {"equivalence": "±", "no gain": "+"}
     parts = [
-        f"{o.claim.id} ±{o.claim.margin:g} {o.claim.unit}".strip()
+        f"{o.claim.id} {signs[o.claim.kind]}{o.claim.margin:g} {o.claim.unit}".strip()
         for o in outcomes
-        if o.claim.kind == "equivalence" and o.claim.test
+        if o.claim.kind in signs and o.claim.test
     ]
     return f"Margins: {'; '.join(parts)}." if parts else ""

@@ -17,9 +17,9 @@ from rarl.errors import RarlError
 from rarl.files import write_json
 from rarl.reporting import figures, pictures
 from rarl.reporting.results import load_results
+from rarl.reporting.sections import gridroboman_datasets as datasets
 from rarl.reporting.sections import gridroboman_figures as draw
 from rarl.reporting.sections import gridroboman_gallery as gallery
-from rarl.reporting.sections import gridroboman_probes as probes
 from rarl.reporting.statistics import t_interval
 
 
@@ -65,7 +65,7 @@ def test_every_agent_differs_without_colour():
 def test_swap_matrix_has_the_given_task_in_rows(full_project):
     root, planned = full_project
     results = load_results("laptop", root, planned)
-    matrix = probes.swap_matrix(results)
+    matrix = datasets.swap_matrix(results)
     assert matrix.shape == (30, 30)
     row = results.interventions
     row = row[(row["intervention"] == "swapped") & (row["task"] == "lift-red") & (row["variant"] == "ra-dqn-hidden")]

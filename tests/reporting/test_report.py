@@ -167,9 +167,10 @@ def test_choices_belong_to_experiments(both):
     assert "- **Success (BabyAI).** Share of" in text
 
 
-def test_choices_of_unknown_experiments_are_named(tmp_path):
+@pytest.mark.parametrize("named", ["babyia", "[atari, babyia]"])
+def test_choices_of_unknown_experiments_are_named(tmp_path, named):
     path = tmp_path / "choices.yaml"
-    entry = "{what: x, kind: open, paper: p, here: h, why: w, effect: e, experiment: babyia}"
+    entry = f"{{what: x, kind: open, paper: p, here: h, why: w, effect: e, experiment: {named}}}"
     path.write_text(f"choices:\n- {entry}\n")
     with pytest.raises(RarlError, match="did you mean 'babyai'"):
         report.read_texts(path)

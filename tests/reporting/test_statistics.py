@@ -16,6 +16,7 @@ from rarl.reporting.statistics import (
     Interval,
     bootstrap_interval,
     interquartile_mean,
+    left_out_best,
     paired_interval,
     probability_of_improvement,
     score_table,
@@ -213,3 +214,50 @@ def test_verdicts_name_what_is_missing():
         verdict("superior", None)
     with pytest.raises(RarlError, match="margin"):
         verdict("equivalence", between(0, 1))
+
+
+# --- no gain, and the best of several ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (-0.02, 0.03, "supported"),
+        (-0.60, -0.40, "supported"),  # "no better" leaves room for worse
+        (0.01, 0.04, "supported"),
+        (0.02, 0.06, "inconclusive"),
+        (0.06, 0.20, "contradicted"),
+    ],
+)
+def test_no_gain_has_one_side(low, high, outcome):
+    said = verdict("no gain", Interval((low + high) / 2, low, high, (5, 5)), margin=0.05)
+    assert said.outcome == outcome
+    assert said.reason.endswith("+0.05")
+    assert verdict("no gain", Interval(0, low, high, (4, 5)), margin=0.05).outcome == "inconclusive"
+
+
+def test_no_gain_needs_a_margin():
+    with pytest.raises(RarlError, match="no gain needs a margin above 0"):
+        verdict("no gain", Interval(0, -1, 1, (5, 5)))
+
+
+def test_the_left_out_best_by_hand():
+    scores = pd.DataFrame({"a": [1.0, 2.0, 9.0], "b": [4.0, 4.0, 3.0], "c": [0.0, 0.0, 0.0]}, index=[0, 1, 7])
+    # Without seed 0: a 5.5, b 3.5. Without seed 1: a 5, b 3.5. Without seed 7: a 1.5, b 4.
+    assert left_out_best(scores) == {0: ("a", 1.0), 1: ("a", 2.0), 7: ("b", 3.0)}
+    assert left_out_best(scores.iloc[:1]) == {}
+    scores.loc[1, "c"] = math.nan
+    assert set(left_out_best(scores)) == {0, 7}  # a seed that lacks a setting
+    assert left_out_best(pd.DataFrame({"x": [1.0, 1.0], "y": [1.0, 1.0]})) == {0: ("x", 1.0), 1: ("x", 1.0)}
+
+
+def test_the_left_out_best_of_equal_settings_gains_nothing():
+    """Of nine equal settings, the best of its own seeds is 0.6 standard errors of a seed too good; this one is not."""
+    rng = np.random.default_rng(0)
+    crossed, own = [], []
+    for _ in range(400):
+        scores = pd.DataFrame(rng.normal(size=(5, 9)))
+        crossed.append(np.mean([score for _, score in left_out_best(scores).values()]))
+        own.append(scores.mean().max())
+    assert abs(np.mean(crossed)) < 0.06
+    assert np.mean(own) > 0.5

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from rarl.reporting import figures
 from rarl.reporting.claims import Claim, Samples, Settings
+from rarl.reporting.effects import Effect
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import Sheet
 
@@ -21,7 +22,23 @@ MODULES = {
     "gridroboman": "rarl.reporting.sections.gridroboman",
     "babyai": "rarl.reporting.sections.babyai",
     "atari": "rarl.reporting.sections.atari",
+    "ablations": "rarl.reporting.sections.ablations",
+    "ablations-babyai": "rarl.reporting.sections.ablations_babyai",
+    "ablations-atari": "rarl.reporting.sections.ablations_atari",
+    "relevance": "rarl.reporting.sections.relevance",
+    "held-out": "rarl.reporting.sections.held_out",
+    "ancestors": "rarl.reporting.sections.ancestors",
+    "ancestors-atari": "rarl.reporting.sections.ancestors_atari",
 }
+
+
+def no_facts(results: Results, claim: Claim) -> dict[str, float]:
+    """Of an experiment that the paper has not: there is nothing to set its size against."""
+    return {}
+
+
+def _no_effects(results: Results, settings: Settings) -> list[Effect]:
+    return []
 
 
 def _as_named(results: Results, claim: Claim) -> str | None:
@@ -41,6 +58,8 @@ class Section:
     protocol: (term, what it means), on how the section measures; for the page's part on the protocol.
     task_set: the task set that a claim's test means; None where this scale has no such set.
     has_expert: whether scores are divided by an expert's return, so that one without is worth telling.
+    extends: the experiment whose settings its own begin with; what is said of that one's settings goes for it as well.
+    effects: what changes in the agent or in what it retrieves from did to the score, for the part "What matters".
     """
 
     experiment: str
@@ -52,6 +71,8 @@ class Section:
     protocol: Callable[[Settings], list[tuple[str, str]]] = field(default=lambda settings: [])
     task_set: Callable[[Results, Claim], str | None] = field(default=_as_named)
     has_expert: bool = False
+    extends: str = ""
+    effects: Callable[[Results, Settings], list[Effect]] = field(default=_no_effects)
 
     def build(self, sheet: Sheet) -> None:
         """Write the section; with no usable run it says so and stops."""

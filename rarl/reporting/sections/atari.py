@@ -26,6 +26,7 @@ from rarl.reporting.sections.atari_measures import (
     Game,
     aggregate,
     curve_table,
+    effects,
     games,
     intervention_table,
     named_set,
@@ -304,4 +305,5 @@ SECTION = Section(
     aggregate=aggregate,
     protocol=_protocol,
     task_set=named_set,
+    effects=effects,
 )

@@ -14,8 +14,18 @@ from rarl.envs.atari.games import GAMES
 from rarl.envs.atari.scores import gain, human_normalised, paper_scores
 from rarl.reporting import cost
 from rarl.reporting.claims import EVERY, Claim, Samples, Settings
+from rarl.reporting.effects import (
+    NOTHING_RETRIEVED,
+    REMOVED,
+    RETRIEVAL,
+    SHUFFLED,
+    Change,
+    Effect,
+    effect,
+    present,
+)
 from rarl.reporting.results import Results
-from rarl.reporting.scores import run_means, seed_means, two_interventions
+from rarl.reporting.scores import intervention_scores, paired, run_means, seed_means, two_interventions
 from rarl.reporting.statistics import score_table
 
 EXPERIMENT = "atari"
@@ -61,9 +71,9 @@ def normalised(tasks: Iterable[str], scores: Iterable[float]) -> np.ndarray:
     return np.array([human_normalised(t, s) if t in GAMES else math.nan for t, s in pairs], dtype=float)
 
 
-def score_frame(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
-    """Atari's rows of evaluations with `frames`, `score` and `human_normalised`."""
-    frame = results.select(frame, EXPERIMENT)
+def score_frame(results: Results, frame: pd.DataFrame, experiment: str = EXPERIMENT) -> pd.DataFrame:
+    """Rows of evaluations of games with `frames`, `score` and `human_normalised`."""
+    frame = results.select(frame, experiment)
     per_update = frame["run"].map({run: frames_per_update(results, run) for run in frame["run"].unique()})
     return frame.assign(
         frames=frame["update"] * per_update.astype(float),
@@ -87,9 +97,11 @@ def curve_table(results: Results) -> pd.DataFrame:
     return score_frame(results, results.evaluations)[columns]
 
 
-def game_table(results: Results, variant: str, value: str = "human_normalised") -> pd.DataFrame:
+def game_table(
+    results: Results, variant: str, value: str = "human_normalised", experiment: str = EXPERIMENT
+) -> pd.DataFrame:
     """(seeds, task sets) of the last evaluations. Empty where there are no usable runs."""
-    frame = score_frame(results, results.last)
+    frame = score_frame(results, results.last, experiment)
     frame = frame[frame["variant"] == variant]
     return score_table(frame.assign(task=frame["task_set"]), value).astype(float)
 
@@ -186,6 +198,41 @@ def time_ratio(results: Results, claim: Claim, settings: Settings) -> Samples | 
 def parameter_ratio(results: Results, claim: Claim, settings: Settings) -> Samples | None:
     """Parameters of a over b."""
     return _cost_ratio(results, claim, "parameters")
+
+
+def effects(results: Results, settings: Settings) -> list[Effect]:
+    """What retrieval adds over all games, with and without the agent's own recurrence, and interventions."""
+    found: list[Effect | None] = []
+    for with_it, without in PAIRS:
+        tables_ = [game_table(results, variant) for variant in (with_it, without, "no-retrieval")]
+        full, base = _common_means(tables_[:2])
+        gain = Samples(full, base) if full and base else None
+        where = f"Atari, {LABELS[with_it]}"
+
+        def made(
+            change: Change, samples: Samples | None, where: str = where, gain: Samples | None = gain
+        ) -> Effect | None:
+            return effect(
+                change, where, EXPERIMENT, EVERY, samples, settings,
+                unit="of the human's score above random play", digits=3, gain=gain,
+            )  # fmt: skip
+
+        found.append(made(RETRIEVAL, gain))
+        if with_it == PAIRS[0][0]:
+            none, as_is = _common_means([tables_[2], tables_[0]])
+            found.append(made(NOTHING_RETRIEVED, Samples(none, as_is) if none and as_is else None))
+        frame = intervention_table(results, with_it)
+        own = intervention_scores(frame, "own", value="human_normalised")
+        for name, change in (("removed", REMOVED), ("shuffled", SHUFFLED)):
+            changed = intervention_scores(frame, name, value="human_normalised")
+            found.append(made(change, paired(changed, own)))
+    return present(found)
+
+
+def _common_means(tables_: list[pd.DataFrame]) -> list[dict[int, float]]:
+    """seed -> mean over the games that all tables have."""
+    common = [name for name in tables_[0] if all(name in table for table in tables_)]
+    return [seed_means(table[common]) for table in tables_]
 
 
 MEASURES = {

@@ -32,6 +32,7 @@ from rarl.reporting.sections.babyai_measures import (
     aggregate,
     attention_on_others,
     by_kind,
+    effects,
     intervention_table,
     kind,
     level_order,
@@ -452,4 +453,5 @@ SECTION = Section(
     aggregate=aggregate,
     protocol=_protocol,
     task_set=named_set,
+    effects=effects,
 )

@@ -13,6 +13,18 @@ import pandas as pd
 from rarl.envs.babyai.levels import LEVELS
 from rarl.reporting.attention import quantity_table
 from rarl.reporting.claims import Claim, Samples, Settings
+from rarl.reporting.effects import (
+    NO_BOTTLENECK,
+    NOTHING_RETRIEVED,
+    OTHERS,
+    REMOVED,
+    RETRIEVAL,
+    SHUFFLED,
+    Change,
+    Effect,
+    effect,
+    present,
+)
 from rarl.reporting.results import Results
 from rarl.reporting.scores import (
     intervention_scores,
@@ -155,9 +167,9 @@ def _probed(results: Results, task_set: str, variant: str) -> bool:
 # --- success ----------------------------------------------------------------------------------------------------------
 
 
-def success_table(results: Results, task_set: str, variant: str) -> pd.DataFrame:
+def success_table(results: Results, task_set: str, variant: str, experiment: str = EXPERIMENT) -> pd.DataFrame:
     """(seeds, levels): success in percent at the last evaluation. Empty where there are no usable runs."""
-    return 100 * task_table(results, EXPERIMENT, task_set, variant, "success_rate")
+    return 100 * task_table(results, experiment, task_set, variant, "success_rate")
 
 
 def seed_scores(results: Results, task_set: str, variant: str) -> dict[int, float]:
@@ -322,6 +334,36 @@ def scale_facts(results: Results, claim: Claim) -> dict[str, float]:
             facts = {"trajectories per level": chosen.episodes, "levels": chosen.levels}
             return {name: float(value) for name, value in facts.items() if value}
     return {}
+
+
+def effects(results: Results, settings: Settings) -> list[Effect]:
+    """What retrieval adds with the most data, controls, and interventions where something was looked into."""
+    sets = [chosen for chosen in task_sets(results) if len(results.select(results.last, EXPERIMENT, chosen.name))]
+    if not sets:
+        return []
+    name = sets[-1].name
+    found: list[Effect | None] = []
+    for variant in ("ra-rdqn-own", PROBED):
+        full, base, none = (seed_scores(results, name, v) for v in (variant, BASELINE, "no-retrieval"))
+        opened = seed_scores(results, name, f"{variant}-open")
+        gain = Samples(full, base) if full and base else None
+        where = LABELS[variant].replace("RA-RDQN, ", "BabyAI, ")
+
+        def made(
+            change: Change, samples: Samples | None, where: str = where, gain: Samples | None = gain
+        ) -> Effect | None:
+            return effect(
+                change, where, EXPERIMENT, name, samples, settings, unit="percentage points", digits=1, gain=gain
+            )
+
+        found.append(made(RETRIEVAL, gain))
+        found.append(made(NOTHING_RETRIEVED, Samples(none, full) if none and full else None))
+        found.append(made(NO_BOTTLENECK, Samples(opened, full) if opened and full else None))
+        frame = intervention_table(results, name, variant)
+        own = intervention_scores(frame, "own", value="success")
+        for intervened, change in (("removed", REMOVED), ("shuffled", SHUFFLED), ("others", OTHERS)):
+            found.append(made(change, paired(intervention_scores(frame, intervened, value="success"), own)))
+    return present(found)
 
 
 MEASURES = {

@@ -9,16 +9,20 @@ from markupsafe import Markup
 from rarl.errors import RarlError
 from rarl.reporting import cost, pictures, tables
 from rarl.reporting.claims import Settings
-from rarl.reporting.scores import intervention_scores
+from rarl.reporting.scores import intervention_scores, paired
 from rarl.reporting.sections import Section
+from rarl.reporting.sections import gridroboman_datasets as datasets
 from rarl.reporting.sections import gridroboman_figures as draw
 from rarl.reporting.sections import gridroboman_gallery as gallery
 from rarl.reporting.sections import gridroboman_probes as probes
 from rarl.reporting.sections.gridroboman_measures import (
     ALL_TASKS,
+    AMOUNTS,
     EXPERIMENT,
     MEASURES,
     aggregate,
+    amount_table,
+    effects,
     normalised_table,
     scale_facts,
     solved,
@@ -192,16 +196,7 @@ def _probes(sheet: Sheet) -> None:
             f"dataset of another "
             "task, measured once on the reward of the task in play and once on that of the dataset's task.",
         )
-        matrix = probes.swap_matrix(results)
-        if not matrix.empty:
-            sheet.figure(
-                "gridroboman-swaps",
-                probes.swap_heatmap(matrix),
-                "Heat map: rows are the task whose dataset is given, columns the task whose reward is measured.",
-                "Does the agent do the task whose dataset it is given? Bright on the diagonal and dark elsewhere "
-                "means yes. Related tasks "
-                "may share reward. Grey cells were not measured.",
-            )
+        _datasets(sheet)
         scores = [
             {"variant": probes.PROBED, "intervention": name, "seed": seed, "normalised": value}
             for name in sorted(set(acted["intervention"]))
@@ -229,6 +224,49 @@ def _probes(sheet: Sheet) -> None:
         for (variant, quantity), group in seen.groupby(["variant", "quantity"])
     ]  # fmt: skip
     sheet.table(["Agent", "Quantity (mean over tasks)", "Seeds", "Value"], rows, "llrr")
+
+
+def _datasets(sheet: Sheet) -> None:
+    """Whose data, and how much of it."""
+    results, level = sheet.results, sheet.settings.level
+    matrix = datasets.swap_matrix(results)
+    if not matrix.empty:
+        sheet.figure(
+            "gridroboman-swaps",
+            datasets.swap_heatmap(matrix),
+            "Heat map: rows are the task whose dataset is given, columns the task whose reward is measured.",
+            "Does the dataset decide the task? Bright on the diagonal and dark elsewhere means yes. Lines part the "
+            "families of tasks; related tasks may share reward. Grey cells were not measured.",
+        )
+        if text := datasets.decided_text(matrix):
+            sheet.text(text)
+        sheet.numbers("gridroboman-swaps", matrix.reset_index(names="given_task"))
+    figure = datasets.amounts(results)
+    if figure is None:
+        return
+    label = draw.look(probes.PROBED).label
+    sheet.figure(
+        "gridroboman-amounts",
+        figure,
+        f"Normalised return of {label} against the number of trajectories it may retrieve from, and against how many "
+        "first steps of each are left.",
+        f"How much of the data is needed: the same networks ({label}) with fewer trajectories in their retrieval "
+        "batch, and with trajectories cut to their first steps. The last point is as trained. Thin: every seed. Bold: "
+        "mean, with its t interval.",
+    )
+    rows, data = [], []
+    for of in AMOUNTS.values():
+        table = amount_table(results, ALL_TASKS, probes.PROBED, of)
+        for n in table.index[::-1]:
+            scores = {int(seed): float(value) for seed, value in table.loc[n].dropna().items()}
+            whole = {int(seed): float(value) for seed, value in table.iloc[-1].dropna().items()}
+            lost = paired(scores, whole) if n != table.index[-1] else None
+            mean = t_interval(list(scores.values()), level)
+            rows.append([of, tables.count(n), tables.seeds(mean.n), tables.interval(mean, 3),
+                         tables.interval(lost.interval(level), 3, signed=True) if lost else None])  # fmt: skip
+            data += [{"of": of, "left": n, "seed": seed, "normalised": value} for seed, value in scores.items()]
+    sheet.folded("All amounts", tables.table(["Left", "Number", "Seeds", "Return", "Less as trained"], rows, "lrrrr"))
+    sheet.numbers("gridroboman-amounts", pd.DataFrame(data))
 
 
 def _missing(sheet: Sheet) -> None:
@@ -315,4 +353,5 @@ SECTION = Section(
     aggregate=aggregate,
     protocol=_protocol,
     has_expert=True,
+    effects=effects,
 )

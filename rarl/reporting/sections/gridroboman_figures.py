@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rarl.reporting import figures, tables
+from rarl.reporting.against_base import Row, against_base
 from rarl.reporting.figures import FAINT, INK, PALETTE, Look
 from rarl.reporting.results import Results
 from rarl.reporting.sections.gridroboman_measures import (
     ALL_TASKS,
+    BASELINE,
     EXPERIMENT,
     LABELS,
     TASKS_BY_FAMILY,
     seed_scores,
 )
-from rarl.reporting.statistics import t_interval, welch_interval
+from rarl.reporting.statistics import t_interval
 
-BASELINE = "dqn-hidden"
 LOOKS = {
     "dqn-hidden": Look(LABELS["dqn-hidden"], PALETTE[0], "o", (0, (5, 1.5))),
     "ra-dqn-hidden": Look(LABELS["ra-dqn-hidden"], PALETTE[1], "s", "-"),
@@ -212,21 +212,9 @@ def per_task(results: Results) -> Figure:
 
 def controls(results: Results) -> Figure:
     """Difference from DQN with the task hidden, on all tasks: seeds, means and Welch intervals."""
-    base = seed_scores(results, ALL_TASKS, BASELINE)
-    reference = float(np.mean(list(base.values())))
+    base = list(seed_scores(results, ALL_TASKS, BASELINE).values())
     variants = in_order(results.select(results.last, EXPERIMENT, ALL_TASKS)["variant"])
-    rows = [(variant, seed_scores(results, ALL_TASKS, variant)) for variant in variants]
-    rows = [(variant, scores) for variant, scores in rows if scores]
-    figure = figures.new_figure(0.36 * len(rows) + 1.05)
-    axes = figure.subplots()
-    for position, (variant, scores) in enumerate(rows):
-        values = list(scores.values())
-        shifted = [value - reference for value in values]
-        spread = t_interval(shifted) if variant == BASELINE else welch_interval(values, list(base.values()))
-        figures.dots_with_interval(axes, shifted, spread, position, look(variant), hollow="observed" in variant)
-    axes.axvline(0, color=LOOKS[BASELINE].colour, lw=1.6, ls=LOOKS[BASELINE].line)
-    axes.set_yticks(range(len(rows)), [look(variant).label for variant, _ in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("difference from DQN with the task hidden,\nshare of the expert's return")
-    axes.grid(axis="y", visible=False)
-    return figure
+    scores = {variant: list(seed_scores(results, ALL_TASKS, variant).values()) for variant in variants}
+    rows = [Row(look(v), values, base, hollow="observed" in v) for v, values in scores.items() if values]
+    xlabel = "difference from DQN with the task hidden,\nshare of the expert's return"
+    return against_base({"": rows}, look(BASELINE), xlabel)

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from rarl.envs.gridroboman.tasks import FAMILIES, TASKS
+from rarl.envs.gridroboman.tasks import EPISODE_STEPS, FAMILIES, TASKS
 from rarl.reporting.claims import Claim, Samples, Settings
+from rarl.reporting.configurations import first_run, value_of
+from rarl.reporting.effects import (
+    NOTHING_RETRIEVED,
+    OTHERS,
+    REMOVED,
+    RETRIEVAL,
+    SHUFFLED,
+    Change,
+    Effect,
+    effect,
+    present,
+)
 from rarl.reporting.results import Results
-from rarl.reporting.scores import run_means, seed_means, task_table, two_interventions, two_variants
+from rarl.reporting.scores import (
+    intervention_scores,
+    paired,
+    run_means,
+    seed_means,
+    task_table,
+    two_interventions,
+    two_variants,
+)
 
 EXPERIMENT = "gridroboman"
 ALL_TASKS = "30-tasks"
+BASELINE = "dqn-hidden"
+PROBED = "ra-dqn-hidden"
+UNIT = "of the expert's return"
 LABELS = {
     "dqn-hidden": "DQN, task hidden",
     "ra-dqn-hidden": "RA-DQN, task hidden",
@@ -24,17 +49,20 @@ LABELS = {
     "same-batch": "retrieval batch never redrawn",
     "oracle": "oracle embedding",
 }
+# Interventions that leave a part of the data: first part of their names -> what the number after it counts.
+AMOUNTS = {"truncated": "trajectories", "cut": "steps"}
+_AMOUNT = re.compile(rf"({'|'.join(AMOUNTS)})-(\d+)")
 TASKS_BY_FAMILY = [task for family in FAMILIES for task in TASKS if task.family == family]
 
 
-def normalised_table(results: Results, task_set: str, variant: str) -> pd.DataFrame:
+def normalised_table(results: Results, task_set: str, variant: str, experiment: str = EXPERIMENT) -> pd.DataFrame:
     """(seeds, tasks): last return divided by the expert's. Empty where there are no usable runs."""
-    return task_table(results, EXPERIMENT, task_set, variant, "normalised")
+    return task_table(results, experiment, task_set, variant, "normalised")
 
 
-def seed_scores(results: Results, task_set: str, variant: str) -> dict[int, float]:
+def seed_scores(results: Results, task_set: str, variant: str, experiment: str = EXPERIMENT) -> dict[int, float]:
     """seed -> mean over tasks of the normalised last return. A seed that lacks a task's score is left out."""
-    return seed_means(normalised_table(results, task_set, variant))
+    return seed_means(normalised_table(results, task_set, variant, experiment))
 
 
 def normalised_return(results: Results, claim: Claim, settings: Settings) -> Samples | None:
@@ -76,9 +104,9 @@ def _mean(counts: dict[int, int]) -> float:
     return float(np.mean(list(counts.values()))) if counts else math.nan
 
 
-def intervention_table(results: Results, task_set: str, variant: str) -> pd.DataFrame:
+def intervention_table(results: Results, task_set: str, variant: str, experiment: str = EXPERIMENT) -> pd.DataFrame:
     """Rows intervention, seed, task, given_task, normalised: the return over the expert's on the task measured on."""
-    frame = results.select(results.interventions, EXPERIMENT, task_set, variant).copy()
+    frame = results.select(results.interventions, experiment, task_set, variant).copy()
     measured = frame["task"].where(frame["intervention"] != "swapped-given", frame["given_task"])
     keys = zip(frame["environment"], measured, strict=True)
     expert = np.array([results.expert.get(key, math.nan) for key in keys], dtype=float)
@@ -89,6 +117,29 @@ def intervention_table(results: Results, task_set: str, variant: str) -> pd.Data
 def intervention(results: Results, claim: Claim, settings: Settings) -> Samples | None:
     """The same networks under the interventions `of` and `against`, on the tasks that both were measured on."""
     return two_interventions(intervention_table(results, claim.test["task_set"], claim.test["a"]), claim)
+
+
+def amount_of(name: str) -> tuple[str, int] | None:
+    """("trajectories", 8) of the intervention truncated-8, ("steps", 10) of cut-10; None of another one."""
+    found = _AMOUNT.fullmatch(name)
+    return (AMOUNTS[found[1]], int(found[2])) if found else None
+
+
+def amount_table(results: Results, task_set: str, variant: str, of: str) -> pd.DataFrame:
+    """(amounts, seeds): normalised return with so many "trajectories" in a batch, or so many first "steps" of each.
+
+    As trained, which the configuration tells, is the largest amount. May be empty.
+    """
+    frame = intervention_table(results, task_set, variant)
+    rows = {found[1]: intervention_scores(frame, name) for name in frame["intervention"].unique()
+            if (found := amount_of(name)) and found[0] == of}  # fmt: skip
+    whole = EPISODE_STEPS
+    if of == "trajectories":
+        whole = value_of(results, first_run(results, EXPERIMENT, task_set, variant), "agent.retrieval.n_traj")
+    own = intervention_scores(frame, "own")
+    if rows and own and isinstance(whole, int) and whole > max(rows):
+        rows[whole] = own
+    return pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=0).sort_index(axis=1)
 
 
 def scale_facts(results: Results, claim: Claim) -> dict[str, float]:
@@ -104,6 +155,52 @@ def scale_facts(results: Results, claim: Claim) -> dict[str, float]:
 def aggregate(results: Results) -> dict[str, float]:
     """run -> mean over tasks of the normalised last return."""
     return run_means(results.select(results.last, EXPERIMENT), "normalised")
+
+
+def effects(results: Results, settings: Settings) -> list[Effect]:
+    """What retrieval adds on all tasks, controls, and interventions on the networks that were looked into."""
+    full, base = (seed_scores(results, ALL_TASKS, variant) for variant in (PROBED, BASELINE))
+    gain = Samples(full, base) if full and base else None
+
+    def made(change: Change, samples: Samples | None) -> Effect | None:
+        return effect(change, "Gridroboman", EXPERIMENT, ALL_TASKS, samples, settings, unit=UNIT, digits=3, gain=gain)
+
+    def trained(variant: str) -> Samples | None:
+        scores = seed_scores(results, ALL_TASKS, variant)
+        return Samples(scores, full) if scores and full else None
+
+    found = [
+        made(RETRIEVAL, gain),
+        made(NOTHING_RETRIEVED, trained("no-retrieval")),
+        made(
+            Change("part", "One retrieval batch per task, never redrawn", "batch never redrawn"), trained("same-batch")
+        ),
+        made(Change("data", "Trained on batches of random tasks", "random tasks' batches"), trained("random-tasks")),
+    ]
+    frame = intervention_table(results, ALL_TASKS, PROBED)
+    own = intervention_scores(frame, "own")
+    for name, change in (("removed", REMOVED), ("shuffled", SHUFFLED), ("swapped", OTHERS)):
+        found.append(made(change, paired(intervention_scores(frame, name), own)))
+    for of in AMOUNTS.values():
+        found += _amount_effects(amount_table(results, ALL_TASKS, PROBED, of), of, made)
+    return present(found)
+
+
+def _amount_effects(
+    table: pd.DataFrame, of: str, made: Callable[[Change, Samples | None], Effect | None]
+) -> list[Effect | None]:
+    """The least amount that makes no visible difference, and the largest that costs."""
+    if len(table) < 2:
+        return []
+    scores = {n: {int(seed): float(v) for seed, v in table.loc[n].dropna().items()} for n in table.index}
+    whole = table.index[-1]
+    words = {"trajectories": "Only {} trajectories to retrieve from, in the place of {}",
+             "steps": "Only the first {} steps of each trajectory, in the place of {}"}  # fmt: skip
+    found = {n: made(Change("data", words[of].format(n, whole), f"only {n} {of}"), paired(scores[n], scores[whole]))
+             for n in table.index[:-1]}  # fmt: skip
+    same = min((n for n, e in found.items() if e is not None and e.reading == "same"), default=None)
+    costs = max((n for n, e in found.items() if e is not None and e.reading == "costs"), default=None)
+    return [found[n] for n in (same, costs) if n is not None]
 
 
 MEASURES = {

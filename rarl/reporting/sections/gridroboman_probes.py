@@ -1,8 +1,7 @@
-"""Gridroboman's figures on what retrieval does: interventions, swapped datasets, attention."""
+"""Gridroboman's figures on what retrieval does: interventions and attention."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,13 @@ from rarl.reporting.sections.gridroboman_measures import (
     ALL_TASKS,
     EXPERIMENT,
     LABELS,
-    TASKS_BY_FAMILY,
+    PROBED,
+    amount_of,
     intervention_table,
     seed_scores,
 )
 from rarl.reporting.statistics import Interval, t_interval, welch_interval
 
-PROBED = "ra-dqn-hidden"
 INTERVENTIONS = {
     "own": Look("own dataset", PALETTE[1], "s"),
     "removed": Look("nothing retrieved", PALETTE[5], "v"),
@@ -38,7 +37,9 @@ def interventions(results: Results) -> Figure:
     """The probed agent's normalised return under each intervention, every seed a dot; DQN hidden as a line."""
     frame = intervention_table(results, ALL_TASKS, PROBED)
     known = [name for name in INTERVENTIONS if (frame["intervention"] == name).any()]
-    names = known + sorted(set(frame["intervention"]) - set(known))
+    # Those that leave less data have a figure of their own.
+    others = {name for name in frame["intervention"] if name not in known and amount_of(name) is None}
+    names = known + sorted(others)
     figure = figures.new_figure(0.46 * len(names) + 0.9)
     axes = figure.subplots()
     for position, name in enumerate(names):
@@ -55,44 +56,6 @@ def interventions(results: Results) -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel("mean over tasks of return / expert's return")
     axes.grid(axis="y", visible=False)
-    return figure
-
-
-def swap_matrix(results: Results) -> pd.DataFrame:
-    """(given task, task measured on): normalised return, mean over seeds; own dataset on the diagonal. May be empty."""
-    frame = intervention_table(results, ALL_TASKS, PROBED)
-    swapped = frame[frame["intervention"] == "swapped"]
-    if swapped.empty:
-        return pd.DataFrame()
-    own = frame[frame["intervention"] == "own"].assign(given_task=lambda x: x["task"])
-    rows = pd.concat([swapped, own], ignore_index=True)
-    matrix = rows.pivot_table(index="given_task", columns="task", values="normalised", aggfunc="mean")
-    tasks = [t.slug for t in TASKS_BY_FAMILY if t.slug in matrix.index or t.slug in matrix.columns]
-    return matrix.reindex(index=tasks, columns=tasks).astype(float)
-
-
-def swap_heatmap(matrix: pd.DataFrame) -> Figure:
-    """`swap_matrix` as a heat map with the values written in where there is room."""
-    names = list(map(tables.spaced, matrix.index))
-    n = len(names)
-    figure = figures.new_figure(max(3.4, min(5.0, 1.6 + 0.17 * n)))
-    axes = figure.subplots()
-    image = axes.imshow(matrix.to_numpy(), cmap="cividis", vmin=0, vmax=1, aspect="equal")
-    size = 8.5 if n <= 12 else 6.5
-    axes.set_facecolor("#eeeeee")  # what was not measured
-    axes.set_xticks(range(n), names, rotation=90, fontsize=size)
-    axes.set_yticks(range(n), names, fontsize=size)
-    axes.set_xlabel("task that the return is measured on")
-    axes.set_ylabel("task whose dataset is given")
-    axes.grid(visible=False)
-    if n <= 12:
-        for i in range(n):
-            for j in range(n):
-                value = matrix.iat[i, j]
-                if math.isfinite(value):
-                    ink = "white" if value < 0.5 else "black"
-                    axes.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color=ink)
-    figure.colorbar(image, ax=axes, label="share of the expert's return", shrink=0.7)
     return figure
 
 

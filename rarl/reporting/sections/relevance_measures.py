@@ -1,0 +1,260 @@
+"""Per-seed numbers on rare relevance: returns and what is found, by the share of trajectories that are relevant."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+
+from rarl.config import PoolSettings
+from rarl.reporting import tables
+from rarl.reporting.claims import Claim, Samples, Settings
+from rarl.reporting.configurations import first_run, value_of
+from rarl.reporting.effects import Change, Effect, effect, present
+from rarl.reporting.results import Results
+from rarl.reporting.scores import intervention_scores, paired, run_means, two_interventions
+from rarl.reporting.sections.gridroboman_measures import intervention_table
+
+EXPERIMENT = "relevance"
+UNIFORM = "uniform"
+LABELS = {
+    "uniform": "uniform sampling",
+    "index": "exact index",
+    "index-ivf": "IVF index",
+    "index-hnsw": "HNSW index",
+    "index-end-to-end": "exact index, paper's losses alone",
+}
+TOLD_SHARE = 0.01  # the share that the questions are about
+BROKEN = 0.5  # of the return where all is relevant; below it counts as broken
+UNIT = "of the expert's return"
+_SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
+COST_COLUMNS = [
+    "kind",
+    "states",
+    "build_seconds",
+    "query_ms",
+    "single_query_ms",
+    "memory_mb",
+    "recall_at_10",
+    "refresh_seconds",
+    "threads",
+]
+
+
+def share_of(name: str) -> tuple[float, str] | None:
+    """(share, way) of an intervention's or a quantity's first part; way "" is the variant's own. None: another name."""
+    found = _SHARE.fullmatch(name)
+    return (float(found[1]), found[2] or "") if found else None
+
+
+def name_of(share: float, way: str = "") -> str:
+    """ "share-0.01", "share-0.01-index" """
+    return f"share-{share:g}" + (f"-{way}" if way else "")
+
+
+def task_sets(results: Results) -> list[str]:
+    """Those with usable runs, the largest last."""
+    last = results.select(results.last, EXPERIMENT)
+    sizes = last.groupby("task_set")["task"].nunique()
+    return sorted(sizes.index, key=lambda name: (sizes[name], name))
+
+
+def variants(results: Results, task_set: str) -> list[str]:
+    """With usable runs, uniform sampling first."""
+    used = set(results.select(results.last, EXPERIMENT, task_set)["variant"])
+    return [*(v for v in LABELS if v in used), *sorted(used - set(LABELS))]
+
+
+# --- returns ----------------------------------------------------------------------------------------------------------
+
+
+def score(results: Results, task_set: str, variant: str, intervention: str) -> dict[int, float]:
+    """seed -> normalised return, mean over tasks, under one intervention."""
+    return intervention_scores(intervention_table(results, task_set, variant, EXPERIMENT), intervention)
+
+
+def return_table(results: Results, task_set: str, variant: str, way: str = "") -> pd.DataFrame:
+    """(shares above 0, seeds): normalised return of a variant's networks. May be empty.
+
+    Args:
+      way: to find their batches; "" is the one that they were trained with.
+    """
+    frame = intervention_table(results, task_set, variant, EXPERIMENT)
+    rows = {found[0]: intervention_scores(frame, name) for name in frame["intervention"].unique()
+            if (found := share_of(name)) and found[0] > 0 and found[1] == way}  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=0).sort_index(axis=1)
+
+
+def other_ways(results: Results, task_set: str, variant: str) -> list[str]:
+    """The ways to find a batch, beside its own, that a variant's networks were evaluated with."""
+    frame = intervention_table(results, task_set, variant, EXPERIMENT)
+    return sorted({found[1] for name in frame["intervention"].unique() if (found := share_of(name)) and found[1]})
+
+
+def breaking_share(table: pd.DataFrame) -> float | None:
+    """The largest share at which the mean return is below `BROKEN` of that at share 1.
+
+    None where it is so at no share, and where share 1 was not measured.
+    """
+    means = table.mean(axis=1)
+    if 1.0 not in means.index:
+        return None
+    broken = [share for share, mean in means.items() if share < 1 and mean < BROKEN * means[1.0]]
+    return max(broken, default=None)
+
+
+def breaking_text(results: Results, task_set: str, variant: str) -> str:
+    """One sentence: where a variant's return falls below half of what it is if all is relevant. "" without numbers."""
+    table = return_table(results, task_set, variant)
+    means, label = table.mean(axis=1), LABELS.get(variant, variant)
+    label = label[0].upper() + label[1:]
+    if 1.0 not in means.index or len(means) < 2:
+        return ""
+    at_one, share = means[1.0], breaking_share(table)
+    if share is None:
+        least = means.index.min()
+        return (
+            f"{label}: at no share measured does the return fall below half of what it is if all is relevant "
+            f"({tables.number(means[least], 3)} at {least:g}, {tables.number(at_one, 3)} at 1)."
+        )
+    return (
+        f"{label}: from a share of {share:g} on the return is below half of what it is if all is relevant "
+        f"({tables.number(means[share], 3)} at {share:g}, {tables.number(at_one, 3)} at 1)."
+    )
+
+
+def batch_size(results: Results, task_set: str, variant: str) -> int | None:
+    """Trajectories of a retrieval batch, by configuration."""
+    size = value_of(results, first_run(results, EXPERIMENT, task_set, variant), "agent.retrieval.n_traj")
+    return size if isinstance(size, int) else None
+
+
+def none_relevant(share: float, n_traj: int) -> float:
+    """Probability that a uniform batch holds no relevant trajectory."""
+    return (1 - share) ** n_traj
+
+
+# --- what is found ----------------------------------------------------------------------------------------------------
+
+
+def quantity(results: Results, task_set: str, variant: str, name: str) -> dict[int, float]:
+    """seed -> a quantity of attention.csv, such as "share-0.01/recall@10", mean over tasks."""
+    frame = results.select(results.attention, EXPERIMENT, task_set, variant)
+    frame = frame[frame["quantity"] == name].astype({"value": float})
+    return {int(seed): float(mean) for seed, mean in frame.groupby("seed")["value"].mean().items()}
+
+
+def quantity_table(results: Results, task_set: str, variant: str, what: str, way: str = "") -> pd.DataFrame:
+    """(shares, seeds) of one quantity, such as "recall@10". May be empty. way: as for `return_table`."""
+    frame = results.select(results.attention, EXPERIMENT, task_set, variant)
+    rows = {}
+    for name in frame["quantity"].unique():
+        head, _, tail = str(name).partition("/")
+        if share_of(head) is not None and share_of(head)[1] == way and tail == what:
+            rows[share_of(head)[0]] = quantity(results, task_set, variant, name)
+    return pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=0).sort_index(axis=1)
+
+
+def chance(what: str, share: float, trajectories: int) -> float:
+    """What a random order of a whole retrieval dataset gives; not a number where that is not known.
+
+    recall@k: of what k places can hold of the relevant, the share that is there, k share / min(k, relevant). mrr: the
+    mean of 1 / (place of the first relevant one), the sum over places of share (1 - share)^(place - 1) / place, which
+    is -share ln(share) / (1 - share), if the dataset is large against the places that count. Shares: the share itself.
+
+    Args:
+      trajectories: in the dataset.
+    """
+    if found := re.fullmatch(r"recall@(\d+)", what):
+        relevant = max(round(share * trajectories), 1)
+        return int(found[1]) * relevant / trajectories / min(int(found[1]), relevant)
+    if what == "mrr":
+        return 1.0 if share >= 1 else -share * math.log(share) / (1 - share)
+    return share if what in ("relevant_in_batch", "attention_on_relevant") else math.nan
+
+
+def dataset_size(results: Results, task_set: str) -> int:
+    """Trajectories in a retrieval dataset, by configuration."""
+    for variant in variants(results, task_set):
+        run = first_run(results, EXPERIMENT, task_set, variant)
+        size = value_of(results, run, "agent.retrieval.pool.trajectories")
+        if isinstance(size, int):
+            return size
+    return PoolSettings().trajectories
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def return_at_share(results: Results, claim: Claim, settings: Settings) -> Samples | None:
+    """Variant a against variant b at the claim's `share`, each in its own way."""
+    share, task_set = float(claim.test["share"]), claim.test["task_set"]
+    a, b = (score(results, task_set, claim.test[side], name_of(share)) for side in ("a", "b"))
+    return Samples(a, b) if a and b else None
+
+
+def found_at_share(results: Results, claim: Claim, settings: Settings) -> Samples | None:
+    """Variant a against variant b in the claim's `quantity` at its `share`."""
+    name = f"{name_of(float(claim.test['share']))}/{claim.test['quantity']}"
+    a, b = (quantity(results, claim.test["task_set"], claim.test[side], name) for side in ("a", "b"))
+    return Samples(a, b) if a and b else None
+
+
+def intervention(results: Results, claim: Claim, settings: Settings) -> Samples | None:
+    """The same networks under the interventions `of` and `against`."""
+    return two_interventions(intervention_table(results, claim.test["task_set"], claim.test["a"], EXPERIMENT), claim)
+
+
+def aggregate(results: Results) -> dict[str, float]:
+    """run -> mean over tasks of the normalised last return."""
+    return run_means(results.select(results.last, EXPERIMENT), "normalised")
+
+
+MEASURES: Mapping = {
+    "return_at_share": return_at_share,
+    "found_at_share": found_at_share,
+    "intervention": intervention,
+}
+
+
+# --- for the story ----------------------------------------------------------------------------------------------------
+
+
+def effects(results: Results, settings: Settings) -> list[Effect]:
+    """What rare relevance costs, and what an index makes of it, on the largest task set that was looked into."""
+    sets = [name for name in task_sets(results) if not return_table(results, name, UNIFORM).empty]
+    if not sets:
+        return []
+    task_set = sets[-1]
+
+    def made(change: Change, samples: Samples | None) -> Effect | None:
+        return effect(change, "Gridroboman", "gridroboman", task_set, samples, settings, unit=UNIT, digits=3)
+
+    def fall(variant: str, share: float) -> Samples | None:
+        return paired(*(score(results, task_set, variant, name_of(s)) for s in (share, 1.0)))
+
+    found: list[Effect | None] = []
+    for variant in variants(results, task_set):
+        label = LABELS.get(variant, variant)
+        shares = [share for share in return_table(results, task_set, variant).index[::-1] if share < 1]
+        falls = {
+            s: made(
+                Change(
+                    "data",
+                    f"Rare relevance, {label}: a share of {s:g} is relevant",
+                    f"{s:g} relevant: {label}",
+                ),
+                fall(variant, s),
+            )
+            for s in shares
+        }
+        first = next((s for s, e in falls.items() if e is not None and e.reading == "costs"), None)
+        found += [falls[s] for s in dict.fromkeys((first, TOLD_SHARE)) if s in falls]
+        if variant != UNIFORM:
+            what = f"Where a share of {TOLD_SHARE:g} is relevant: {label}, in the place of {LABELS[UNIFORM]}"
+            change = Change("repair", what, f"{TOLD_SHARE:g} relevant: {label}")
+            a, b = (score(results, task_set, v, name_of(TOLD_SHARE)) for v in (variant, UNIFORM))
+            found.append(made(change, Samples(a, b) if a and b else None))
+    return present(found)
