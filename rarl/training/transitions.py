@@ -12,7 +12,7 @@ from rarl.agents.memory import Memory
 from rarl.config import Run
 from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import random_boards
-from rarl.evaluation.rollouts import roll_out
+from rarl.evaluation.rollouts import evaluation_generators, roll_out
 from rarl.nn.auxiliary import Supports
 from rarl.training.learner import Losses, ValueLearner
 from rarl.trajectories.sampling import TransitionSampler
@@ -64,10 +64,7 @@ class TransitionLearner(ValueLearner):
     def evaluate(self) -> list[dict[str, Any]]:
         """Greedy episodes of every task on boards that are the same at every evaluation of this run."""
         s = self.settings.evaluation
-        # Streams of their own, so that agents with and without retrieval meet the same boards and the same exploration.
-        of_boards, of_exploration, of_memory = (
-            np.random.default_rng([self.settings.seed, s.board_seed, stream]) for stream in range(3)
-        )
+        of_boards, of_exploration, of_memory = evaluation_generators(self.settings)
         boards = random_boards(len(self.tasks) * s.episodes_per_task, of_boards)
         blocks = 1
         if self.memory is not None:
