@@ -11,7 +11,7 @@ import tiny_atari
 import tiny_project
 import yaml
 
-from rarl.config import SCALES, RunSettings, Scale, default_scale, merge
+from rarl.config import EPISODIC, SCALES, RunSettings, Scale, default_scale, merge
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.errors import RarlError
 from rarl.training.search import TUNING_SEEDS_FROM
@@ -229,6 +229,35 @@ def test_a_fault_in_the_settings_of_an_online_agent_is_one_line_that_names_the_k
     assert "\n" not in message
     for part in expected:
         assert part in message, message
+
+
+EPISODIC_FAULTS = [
+    ("nec", {"episodic": None}, "episodic: agent.kind = 'nec' needs these settings"),
+    ("dqn", {"episodic": {}}, "episodic: agent.kind = 'dqn' has no use for these settings"),
+    ("nec", {"episodic": {"d_key": None}}, "episodic.d_key: nec needs a width of keys"),
+    ("mfec", {"episodic": {"epsilon_to_steps": 100}}, "epsilon_to_steps = 100 must exceed epsilon_from_steps = 100"),
+    ("mfec", {"episodic": {"neighbors": 3}}, "'neighbours'"),
+    ("mfec", {"agent": {"task": "query"}}, "agent.task = 'query'"),
+    ("nec", {"learning": {"masking": {"weight": 0.1}}}, "learning.masking is not for episodic control"),
+]
+
+
+@pytest.mark.parametrize(("variant", "changes", "expected"), EPISODIC_FAULTS)
+def test_a_fault_in_the_settings_of_episodic_control_is_one_line(tiny_root, variant, changes, expected):
+    with pytest.raises(RarlError) as caught:
+        tiny_project.run_of(tiny_root, variant, changes=changes)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_episodic_control_has_no_past_and_no_probe(tmp_path):
+    tiny_atari.write_config(tmp_path)
+    with pytest.raises(RarlError, match="agent.core = 'gru': episodic control has none"):
+        tiny_atari.run_of(tmp_path, "nec", changes={"agent": {"core": "gru"}})
+    games = {"experiments": {"atari": {"task_sets": {"pong": {"variants": ["mfec"], "probes": ["mfec"]}}}}}
+    tiny_atari.write_config(tmp_path, games)
+    with pytest.raises(RarlError, match="probes: variant 'mfec' is episodic control"):
+        Scale("tiny", tmp_path)
 
 
 def test_an_agent_plays_one_game(tmp_path):
@@ -455,6 +484,8 @@ def test_the_digest_changes_with_every_setting_that_can_change_the_result(tiny_r
     online = name.startswith("online.") or name in ("learning.targets", "learning.rescale_epsilon")
     scale = Scale("tiny", tiny_atari_root if online else tiny_root)
     place = ("atari", "pong", "r2d2", 0) if online else ("gridroboman", 10, "ra-dqn", 0)
+    if name.startswith("episodic."):
+        place = ("gridroboman", 10, "nec", 0)
     run = scale.run(*place)
     field = dict(leaves(RunSettings))[name]
     value = run.settings
@@ -534,8 +565,10 @@ def test_agents_of_a_shipped_scale_differ_in_nothing_but_what_they_are(name):
         s = run.settings
         common = s.model_dump(exclude={"variant", "seed", "agent"})
         agent = s.agent.model_dump(include={"encoder", "d_s", "fusion"})
-        # What learns from single states learns from other sequences than what is recurrent.
-        by_place.setdefault((s.experiment, s.task_set, s.agent.core), []).append((common, agent))
+        # What learns from single states learns from other sequences than what is recurrent; MFEC and NEC store other
+        # returns.
+        episodic = s.agent.kind if s.agent.kind in EPISODIC else ""
+        by_place.setdefault((s.experiment, s.task_set, s.agent.core, episodic), []).append((common, agent))
     for settings in by_place.values():
         assert all(other == settings[0] for other in settings)
 
