@@ -241,7 +241,7 @@ class EpisodicSettings(Settings):
     neighbours: int = Field(11, ge=1, description="k, over which a value is averaged")
     d_key: int | None = Field(64, ge=1, description="width of keys; null: mfec takes the observation itself")
     search: Literal["exact", "ivf"] = Field("exact", description="of neighbours, by faiss")
-    episodes_per_update: int = Field(1, ge=1, description="of each task (Gridroboman) or actor, between two updates")
+    episodes_per_update: int = Field(1, ge=1, description="of each task, in one update; on Gridroboman")
     epsilon: float = Field(0.005, ge=0, le=1, description="exploration after it has fallen from 1")
     epsilon_from_steps: int = Field(5_000, ge=0, description="environment steps after which it begins to fall")
     epsilon_to_steps: int = Field(25_000, ge=1, description="and those after which it has fallen")
@@ -252,6 +252,14 @@ class EpisodicSettings(Settings):
     learn_from_steps: int = Field(50_000, ge=0, description="nec: environment steps before learning begins")
     learn_every_steps: int = Field(4, ge=1, description="nec: environment steps per learner step")
     learn_keys: bool = Field(False, description="nec: gradients reach the stored keys and values too")
+
+    @model_validator(mode="after")
+    def _epsilon_falls(self) -> EpisodicSettings:
+        if self.epsilon_to_steps <= self.epsilon_from_steps:
+            raise ValueError(
+                f"epsilon_to_steps = {self.epsilon_to_steps} must exceed epsilon_from_steps = {self.epsilon_from_steps}"
+            )
+        return self
 
 
 class LearningSettings(Settings):
@@ -423,6 +431,10 @@ class RunSettings(Settings):
             raise ValueError(f"episodic: agent.kind = {agent.kind!r} {needs} these settings")
         if agent.kind in EPISODIC and self.environment == "babyai":
             raise ValueError(f"agent.kind = {agent.kind!r} is for gridroboman and atari")
+        if agent.kind in EPISODIC and agent.core != "none":
+            raise ValueError(f"agent.core = {agent.core!r}: episodic control has none")
+        if agent.kind == "nec" and self.episodic.d_key is None:
+            raise ValueError("episodic.d_key: nec needs a width of keys")
         if agent.task == "query" and not self.retrieves_by_task:
             raise ValueError("agent.task = 'query' is for gridroboman's agents that retrieve, whose queries it reaches")
         if (retrieval.propose == "index") != (retrieval.index is not None):
@@ -802,6 +814,8 @@ class Scale:
                 for listed in chosen.probes:
                     if listed not in chosen.variants:
                         raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
+                    if self.run(name, size, listed, 0).settings.agent.kind in EPISODIC:
+                        raise RarlError(f"{where}: probes: variant {listed!r} is episodic control, which has no probe")
                     # On BabyAI the episodes of agents without retrieval are looked at, too.
                     if experiment.environment == "gridroboman" and not self.run(name, size, listed, 0).retrieves:
                         raise RarlError(f"{where}: probes: variant {listed!r} retrieves nothing to look into")

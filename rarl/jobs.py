@@ -6,7 +6,9 @@ Imports no torch.
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
+from rarl.config import EPISODIC, Run
 from rarl.provenance import code_digest
 
 # What one environment's jobs never run of another's: dispatch imports by name.
@@ -46,6 +48,19 @@ _ATARI = (
     "rarl.evaluation.games",
     "rarl.evaluation.game_probe",
 )
+# What agents of values run alone, and what episodic control does.
+_VALUES = (
+    "rarl.training.learner",
+    "rarl.training.transitions",
+    "rarl.training.sequences",
+    "rarl.training.games",
+    "rarl.training.actors",
+    "rarl.training.replay",
+    "rarl.agents.policy",
+    "rarl.nn.retrieval",
+    "rarl.nn.value_network",
+)
+_EPISODIC = ("rarl.training.episodic_boards", "rarl.training.episodic_games")
 # Per kind of job: the modules it enters by, and modules that these import for other kinds. A change in what a job may
 # run makes it run again; a change of a comment, a docstring or the command line does not.
 ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -53,12 +68,20 @@ ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate", *_BABYAI, *_ATARI)),
     "bot": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, "rarl.trajectories.online_rdqn", *_ATARI)),
     "rdqn": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, *_ATARI)),
-    "train-gridroboman": (("rarl.training.transitions", "rarl.training.runs"), (*_BABYAI, *_ATARI)),
-    "train-babyai": (("rarl.training.sequences", "rarl.training.runs"), (*_GRIDROBOMAN, *_ATARI)),
-    "train-atari": (("rarl.training.games", "rarl.training.runs"), (*_GRIDROBOMAN, *_BABYAI)),
-    "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), (*_BABYAI, *_ATARI)),
-    "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_ATARI)),
-    "probe-atari": (("rarl.evaluation.game_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_BABYAI)),
+    "train-gridroboman": (("rarl.training.transitions", "rarl.training.runs"), (*_BABYAI, *_ATARI, *_EPISODIC)),
+    "train-babyai": (("rarl.training.sequences", "rarl.training.runs"), (*_GRIDROBOMAN, *_ATARI, *_EPISODIC)),
+    "train-atari": (("rarl.training.games", "rarl.training.runs"), (*_GRIDROBOMAN, *_BABYAI, *_EPISODIC)),
+    "train-gridroboman-episodic": (
+        ("rarl.training.episodic_boards", "rarl.training.runs"),
+        (*_VALUES, *_BABYAI, *_ATARI, "rarl.training.episodic_games"),
+    ),
+    "train-atari-episodic": (
+        ("rarl.training.episodic_games", "rarl.training.runs"),
+        (*_VALUES, *_GRIDROBOMAN, *_BABYAI, "rarl.training.episodic_boards"),
+    ),
+    "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), (*_BABYAI, *_ATARI, *_EPISODIC)),
+    "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_ATARI, *_EPISODIC)),
+    "probe-atari": (("rarl.evaluation.game_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_BABYAI, *_EPISODIC)),
     "index-cost": (("rarl.bench_index",), ("rarl.workflow", "rarl.trajectories", *_ATARI)),
     "costs": (("rarl.costs",), ()),
     "report": (("rarl.reporting.report",), ()),
@@ -76,3 +99,10 @@ def code_of(kind: str) -> str:
     modules, others = ENTRY_MODULES[kind]
     exclude = others if kind == "report" else (*others, *_NEUTRAL, *_PICTURES)
     return code_digest(modules, exclude=exclude)
+
+
+def job_of(job: Literal["train", "probe"], run: Run) -> str:
+    """The kind of job that trains a run, or looks into it."""
+    s = run.settings
+    episodic = job == "train" and s.agent.kind in EPISODIC
+    return f"{job}-{s.environment}" + ("-episodic" if episodic else "")

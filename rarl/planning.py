@@ -7,7 +7,7 @@ import time
 
 from rarl.config import Run, Scale
 from rarl.files import read_json
-from rarl.jobs import code_of
+from rarl.jobs import code_of, job_of
 from rarl.training.progress import duration
 from rarl.training.run_folder import RunPaths
 from rarl.workflow import gpus
@@ -37,7 +37,7 @@ def _is_finished(scale: Scale, run: Run) -> bool:
         return False
     record = read_json(paths.record / "run.json")
     known = (record.get("status"), record.get("config_digest"), record.get("code_digest"))
-    return known == ("finished", run.digest, code_of(f"train-{run.settings.environment}"))
+    return known == ("finished", run.digest, code_of(job_of("train", run)))
 
 
 def describe_plan(scale: Scale) -> str:

@@ -261,6 +261,35 @@ def test_a_fault_in_the_settings_of_an_online_agent_is_one_line_that_names_the_k
         assert part in message, message
 
 
+EPISODIC_FAULTS = [
+    ("nec", {"episodic": None}, "episodic: agent.kind = 'nec' needs these settings"),
+    ("dqn", {"episodic": {}}, "episodic: agent.kind = 'dqn' has no use for these settings"),
+    ("nec", {"episodic": {"d_key": None}}, "episodic.d_key: nec needs a width of keys"),
+    ("mfec", {"episodic": {"epsilon_to_steps": 100}}, "epsilon_to_steps = 100 must exceed epsilon_from_steps = 100"),
+    ("mfec", {"episodic": {"neighbors": 3}}, "'neighbours'"),
+    ("mfec", {"agent": {"task": "query"}}, "agent.task = 'query'"),
+    ("nec", {"learning": {"masking": {"weight": 0.1}}}, "learning.masking is not for episodic control"),
+]
+
+
+@pytest.mark.parametrize(("variant", "changes", "expected"), EPISODIC_FAULTS)
+def test_a_fault_in_the_settings_of_episodic_control_is_one_line(tiny_root, variant, changes, expected):
+    with pytest.raises(RarlError) as caught:
+        tiny_project.run_of(tiny_root, variant, changes=changes)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_episodic_control_has_no_past_and_no_probe(tmp_path):
+    tiny_atari.write_config(tmp_path)
+    with pytest.raises(RarlError, match=r"agent.core = 'gru': episodic control has none"):
+        tiny_atari.run_of(tmp_path, "nec", changes={"agent": {"core": "gru"}})
+    games = {"experiments": {"atari": {"task_sets": {"pong": {"variants": ["mfec"], "probes": ["mfec"]}}}}}
+    tiny_atari.write_config(tmp_path, games)
+    with pytest.raises(RarlError, match="probes: variant 'mfec' is episodic control"):
+        Scale("tiny", tmp_path)
+
+
 def test_an_agent_plays_one_game(tmp_path):
     games = {"experiments": {"atari": {"task_sets": {"pong": {"tasks": ["pong", "boxing"]}}}}}
     tiny_atari.write_config(tmp_path, games)

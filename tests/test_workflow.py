@@ -43,6 +43,8 @@ def test_the_preview_needs_the_first_seed_of_the_largest_task_set(smoke: Scale) 
             ("relevance", "3-tasks", "3-tasks"),
             ("babyai", "2-levels-24-episodes", "2-levels-24-episodes"),
             ("atari", "pong", "pong"),
+            ("ancestors", 10, "10-tasks"),
+            ("ancestors-atari", "pong", "pong"),
         )
         for variant in smoke.settings.experiments[experiment].task_sets[key].variants
     ]

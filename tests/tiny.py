@@ -33,6 +33,30 @@ RETRIEVAL: dict[str, Any] = {
 }
 
 
+EPISODIC: dict[str, dict[str, Any]] = {  # variants
+    "mfec": {
+        "agent": {"kind": "mfec"},
+        "learning": {"discount": 1.0},
+        "episodic": {"neighbours": 3, "d_key": 4, "epsilon": 0.1, "epsilon_from_steps": 100, "epsilon_to_steps": 300},
+    },
+    "nec": {
+        "agent": {"kind": "nec"},
+        "learning": {"learning_rate": 0.001, "batch_states": 8},
+        "episodic": {
+            "neighbours": 4,
+            "d_key": 4,
+            "epsilon": 0.1,
+            "epsilon_from_steps": 100,
+            "epsilon_to_steps": 300,
+            "n_step": 5,
+            "replay": 100,
+            "learn_from_steps": 200,
+            "learn_every_steps": 40,
+        },
+    },
+}
+
+
 @dataclass(frozen=True)
 class Tiny:
     """One environment's project.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiny import RETRIEVAL, SMALLEST, Tiny
+from tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny
+
+from rarl.config import merge
 
 SCALE: dict[str, Any] = SMALLEST | {
     "datasets": {},
@@ -75,6 +77,7 @@ EXPERIMENT: dict[str, Any] = {
             "learning": {"burn_in": 0},
             "online": {"period_steps": 8},
         },
+        **{name: merge({"agent": {"core": "none"}}, changes) for name, changes in EPISODIC.items()},
         "no-retrieval": {"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
     },
 }

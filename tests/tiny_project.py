@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiny import RETRIEVAL, SMALLEST, Tiny
+from tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny
 
 EPISODES = 16
 SCALE: dict[str, Any] = SMALLEST | {
@@ -50,6 +50,7 @@ EXPERIMENT: dict[str, Any] = {
         "ra-dqn-told": {"agent": {"kind": "ra-dqn", "task": "observed"}},
         "oracle": {"agent": {"kind": "oracle"}},
         "nothing": {"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
+        **EPISODIC,
         "random": {"agent": {"kind": "ra-dqn", "retrieval": {"source": "random"}}},
     },
 }

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rarl.config import AgentSettings
-from rarl.nn.atari_encoders import ATARI_ENCODERS
+from rarl.nn.encoders import encoder_options
 from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess
 from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork
 
@@ -14,9 +14,6 @@ from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork
 def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNetwork:
     """A freshly initialised network (from torch's global generator)."""
     r = agent.retrieval
-    options = {}
-    if agent.encoder == "babyai":
-        options = {"channels": agent.channels, "blocks": agent.blocks, "d_mission": agent.d_mission}
     retrieval = None
     if agent.kind == "ra-dqn":
         reading = {
@@ -36,8 +33,6 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
         else:
             slots = {"n_f": r.n_f, "d_m": r.d_m, "slot_heads": r.slot_heads}
             retrieval = RetrievalProcess(**reading, **slots, n_tasks=n_tasks if agent.task == "query" else 0)
-    if agent.encoder in ATARI_ENCODERS:
-        options = {"n_actions": n_actions, "stack": agent.stack, "recompute": agent.recompute}
     recurrent = agent.core == "gru"
     return (RecurrentValueNetwork if recurrent else ValueNetwork)(
         agent.encoder,
@@ -50,7 +45,7 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
         d_e=r.d_e,
         fusion=agent.fusion,
         oracle=agent.kind == "oracle",
-        encoder_options=options,
+        encoder_options=encoder_options(agent, n_actions),
         dueling=agent.dueling,
         carry=r.carry,
         own_retriever=r.first_updates > 0,

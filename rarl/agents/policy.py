@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rarl.agents.exploration import explore
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
 
@@ -82,9 +83,7 @@ class Policy:
                 unrolled = self.network.unroll(inputs[:, :, None], None, self._state, self.retrieved)
                 self._state, q = unrolled.state, unrolled.q[0, :, 0]
             self.q = q.float().cpu().numpy()
-        explores = self.rng.random(len(x)) < self.epsilons
-        anything = self.rng.integers(self.q.shape[1], size=len(x))
-        return np.where(explores, anything, self.q.argmax(1))
+        return explore(self.q.argmax(1), self.q.shape[1], self.epsilons, self.rng)
 
     @contextlib.contextmanager
     def _apart(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rarl.agents.policy import Policy
 from rarl.config import OnlineSettings, RunSettings
-from rarl.envs.atari.episodes import Episodes, play_episodes
+from rarl.envs.atari.episodes import Act, Episodes, play_episodes
 from rarl.envs.atari.vector import VectorAtari
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
@@ -31,22 +31,34 @@ def environments(game: str, n: int, online: OnlineSettings, seed: int = 0) -> Ve
     )
 
 
-def evaluate_game(
-    settings: RunSettings, network: ValueNetwork, retrieved: Summaries | None, watch: Watch | None = None
-) -> Episodes:
-    """The episodes of a run's evaluation, played by a network (on its device) that retrieves from `retrieved`."""
+def evaluation_episodes(settings: RunSettings, agent: Callable[[int, np.random.Generator], Act]) -> Episodes:
+    """The episodes of a run's evaluation, which begin alike for every agent.
+
+    agent: given the number of environments and the source of its exploration, what plays.
+    """
     s, online = settings.evaluation, settings.online
     of_starts, of_exploration = (np.random.default_rng([settings.seed, s.board_seed, 10 + k]) for k in range(2))
     seeds = of_starts.integers(2**31, size=s.episodes_per_task)
     envs = environments(settings.tasks[0], min(online.actors, s.episodes_per_task), online)
-    policy = Policy(network, np.full(envs.num_envs, s.epsilon), of_exploration)
-    policy.retrieved = retrieved
+    return play_episodes(envs, agent(envs.num_envs, of_exploration), seeds, settings.agent.stack)
 
-    def act(x: np.ndarray, first: np.ndarray, playing: np.ndarray) -> np.ndarray:
-        policy.begin(first)
-        actions = policy(x)
-        if watch is not None:
-            watch(policy, x, first, playing)
-        return actions
 
-    return play_episodes(envs, act, seeds, settings.agent.stack)
+def evaluate_game(
+    settings: RunSettings, network: ValueNetwork, retrieved: Summaries | None, watch: Watch | None = None
+) -> Episodes:
+    """The episodes of a run's evaluation, played by a network (on its device) that retrieves from `retrieved`."""
+
+    def agent(n: int, rng: np.random.Generator) -> Act:
+        policy = Policy(network, np.full(n, settings.evaluation.epsilon), rng)
+        policy.retrieved = retrieved
+
+        def act(x: np.ndarray, first: np.ndarray, playing: np.ndarray) -> np.ndarray:
+            policy.begin(first)
+            actions = policy(x)
+            if watch is not None:
+                watch(policy, x, first, playing)
+            return actions
+
+        return act
+
+    return evaluation_episodes(settings, agent)

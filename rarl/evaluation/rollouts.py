@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from rarl.config import RunSettings
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, Task
 from rarl.envs.gridroboman.vector import Boards, VectorGridroboman, condition, random_boards
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
+
+# observations (N, 11) int8 -> the best actions (N,), as the agent thinks.
+Greedy = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,14 @@ class Episodes:
     @property
     def returns(self) -> np.ndarray:
         return self.rewards.sum(axis=1)
+
+
+def evaluation_generators(settings: RunSettings) -> tuple[np.random.Generator, ...]:
+    """Of boards, of exploration, and of what is retrieved, the same at every evaluation of a run.
+
+    Streams of their own, so that agents with and without retrieval meet the same boards and the same exploration.
+    """
+    return tuple(np.random.default_rng([settings.seed, settings.evaluation.board_seed, stream]) for stream in range(3))
 
 
 @torch.no_grad()
@@ -60,18 +72,39 @@ def roll_out(
     groups = len(tasks)
     n = groups * episodes
     device = next(network.parameters()).device
-    env = VectorGridroboman([task for task in tasks for _ in range(episodes)])
-    observation, _ = env.reset(options={"boards": deepcopy(boards) if boards else random_boards(n, rng)})
     told = torch.as_tensor(task_ids, device=device)[:, None].expand(groups, episodes)
+
+    def greedy(observation: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(observation).to(device).view(groups, episodes, -1)
+        q, _ = network(x, told, retrieved)
+        return q.argmax(-1).flatten().cpu().numpy()
+
+    return play_boards(greedy, tasks, deepcopy(boards) if boards else random_boards(n, rng), rng, epsilon, also)
+
+
+def play_boards(
+    greedy: Greedy,
+    tasks: Sequence[Task],
+    boards: Boards,
+    rng: np.random.Generator,
+    epsilon: float,
+    also: Sequence[Task] | None = None,
+) -> Episodes:
+    """Play with the greedy policy of any agent; the same number of boards for each of the tasks, one after another.
+
+    `boards` are the start states, and are changed. rng: exploration. The rest as in `roll_out`.
+    """
+    n = len(boards.held)
+    episodes = n // len(tasks)
+    env = VectorGridroboman([task for task in tasks for _ in range(episodes)])
+    observation, _ = env.reset(options={"boards": boards})
     observations = np.empty((n, EPISODE_STEPS + 1, observation.shape[1]), dtype=observation.dtype)
     actions = np.empty((n, EPISODE_STEPS), dtype=np.int8)
     rewards = np.empty((n, EPISODE_STEPS), dtype=np.float32)
     others = np.empty_like(rewards) if also else None
     observations[:, 0] = observation
     for t in range(EPISODE_STEPS):
-        x = torch.from_numpy(observation).to(device).view(groups, episodes, -1)
-        q, _ = network(x, told, retrieved)
-        action = q.argmax(-1).flatten().cpu().numpy()
+        action = greedy(observation)
         explore = rng.random(n) < epsilon
         action[explore] = rng.integers(len(ACTIONS), size=int(explore.sum()))
         observation, reward, *_ = env.step(action)

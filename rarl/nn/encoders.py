@@ -6,10 +6,13 @@ non-linearity. A task id may be part of the observation; it enters the encoder's
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rarl.config import AgentSettings
 from rarl.envs.babyai.missions import VOCABULARY
 from rarl.envs.babyai.view import CELLS, CODES, VIEW
 from rarl.envs.gridroboman.tasks import BOARD
@@ -174,3 +177,12 @@ class BabyAIEncoder(nn.Module):
 
 
 ENCODERS = {"relational": RelationalEncoder, "mlp": MLPEncoder, "babyai": BabyAIEncoder, **ATARI_ENCODERS}
+
+
+def encoder_options(agent: AgentSettings, n_actions: int) -> dict[str, Any]:
+    """The arguments, beside d_s and n_tasks, of an agent's encoder."""
+    if agent.encoder == "babyai":
+        return {"channels": agent.channels, "blocks": agent.blocks, "d_mission": agent.d_mission}
+    if agent.encoder in ATARI_ENCODERS:
+        return {"n_actions": n_actions, "stack": agent.stack, "recompute": agent.recompute}
+    return {}

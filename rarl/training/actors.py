@@ -11,8 +11,8 @@ import torch
 
 from rarl.agents.policy import Policy
 from rarl.agents.value_rescaling import rescale, unrescale
-from rarl.envs.atari.observation import Observer
 from rarl.envs.atari.vector import VectorAtari
+from rarl.training.playing import Playing
 from rarl.training.replay import Replay
 
 
@@ -69,30 +69,26 @@ class Actors:
 
     def __init__(self, envs: VectorAtari, policy: Policy, stack: int, discount: float, rescale_epsilon: float | None):
         self.envs, self.policy, self.discount, self.rescale_epsilon = envs, policy, discount, rescale_epsilon
-        n = envs.num_envs
-        self._all = np.arange(n)
-        self._observer = Observer(n, stack)
-        self._first = np.ones(n, dtype=bool)
+        self._all = np.arange(envs.num_envs)
+        self._playing = Playing(envs, stack)
         self._pending: dict[str, Any] | None = None
-        self._returns, self._lengths = np.zeros(n), np.zeros(n, dtype=np.int64)
-        self._observer.begin(envs.reset())
 
     def play(self, steps: int) -> Experience:
         """So many steps of every actor."""
         gained = Experience([], [], [])
         for _ in range(steps):
-            first = self._first.copy()
+            first = self._playing.first.copy()
             self.policy.begin(first)
             states = self.policy.state
-            x = self._observer.x
-            actions = self.policy(x)
+            actions = self.policy(self._playing.x)
             q = self.policy.q
             if self._pending is not None:
                 gained.events.append(self._completed(self._pending, q))
             if first.any():
                 actors = np.flatnonzero(first)
-                gained.events.append(Begun(actors, self._observer.newest[actors]))
-            step = self.envs.step(actions)
+                gained.events.append(Begun(actors, self._playing.newest[actors]))
+            played = self._playing.step(actions)
+            step = played.step
             self._pending = {
                 "states": states,
                 "actions": actions,
@@ -102,16 +98,8 @@ class Actors:
                 "truncated": step.truncated,
                 "q": q[self._all, actions],
             }
-            self._observer.step(actions, step.rewards, step.observations)
-            self._returns += step.rewards
-            self._lengths += 1
-            self._first = step.terminated | step.truncated
-            if self._first.any():
-                ended = np.flatnonzero(self._first)
-                gained.returns += self._returns[ended].tolist()
-                gained.lengths += self._lengths[ended].tolist()
-                self._returns[ended], self._lengths[ended] = 0, 0
-                self._observer.begin(self.envs.reset(where=ended), ended)
+            gained.returns += played.returns
+            gained.lengths += played.lengths
         return gained
 
     def _completed(self, step: Mapping[str, Any], q: np.ndarray) -> Stepped:
@@ -126,20 +114,9 @@ class Actors:
         return Stepped(self._all, **parts, td_errors=errors)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "envs": self.envs.state_dict(),
-            "policy": self.policy.state_dict(),
-            "observer": self._observer.state_dict(),
-            "first": self._first.copy(),
-            "pending": self._pending,
-            "returns": self._returns.copy(),
-            "lengths": self._lengths.copy(),
-        }
+        return {"playing": self._playing.state_dict(), "policy": self.policy.state_dict(), "pending": self._pending}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.envs.load_state_dict(state["envs"])
+        self._playing.load_state_dict(state["playing"])
         self.policy.load_state_dict(state["policy"])
-        self._observer.load_state_dict(state["observer"])
-        self._first = state["first"].copy()
         self._pending = None if state["pending"] is None else dict(state["pending"])
-        self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from rarl.agents.build import build_network, copy_network, parameter_counts
 from rarl.agents.losses import weighted_mean
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config import Run
+from rarl.evaluation.rows import evaluation_rows
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.retrieval import Summaries
@@ -221,20 +222,7 @@ class ValueLearner(ABC):
     def evaluate(self) -> list[dict[str, Any]]:
         """One row per task: task, episodes, return_mean, return_std, success_rate."""
 
-    @staticmethod
-    def _evaluation_rows(tasks: Sequence[str], returns: np.ndarray, successes: np.ndarray) -> list[dict[str, Any]]:
-        """The rows of `evaluate`, from returns and successes (tasks, episodes)."""
-        episodes = returns.shape[1]
-        return [
-            {
-                "task": task,
-                "episodes": episodes,
-                "return_mean": float(returns[i].mean()),
-                "return_std": float(returns[i].std(ddof=1)) if episodes > 1 else 0.0,
-                "success_rate": float(successes[i].mean()),
-            }
-            for i, task in enumerate(tasks)
-        ]
+    _evaluation_rows = staticmethod(evaluation_rows)
 
     # --- state --------------------------------------------------------------------------------------------------------
 

@@ -5,23 +5,30 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from rarl.config import WITHOUT_EFFECT, Run, Scale
+from rarl.config import EPISODIC, WITHOUT_EFFECT, Run, Scale
 from rarl.errors import RarlError
-from rarl.jobs import code_of
+from rarl.jobs import code_of, job_of
 from rarl.training.device import choose_device
-from rarl.training.learner import ValueLearner
-from rarl.training.loop import Budget, Settings, train
+from rarl.training.loop import Budget, Learner, Settings, train
 from rarl.training.run_folder import RunPaths
 from rarl.trajectories.store import TrajectoryDataset
 
 log = logging.getLogger(__name__)
 
 
-def learner_of(run: Run, datasets: list[TrajectoryDataset], device: str) -> ValueLearner:
+def learner_of(run: Run, datasets: list[TrajectoryDataset], device: str) -> Learner:
     """The learner of a run, freshly initialised from torch's global generator and the run's seed.
 
     Of `datasets` it gets those of the tasks that it learns, and not those of held-out tasks behind them.
     """
+    if run.settings.agent.kind in EPISODIC:
+        if run.settings.environment == "gridroboman":
+            from rarl.training.episodic_boards import BoardEpisodicLearner
+
+            return BoardEpisodicLearner(run, device)
+        from rarl.training.episodic_games import GameEpisodicLearner
+
+        return GameEpisodicLearner(run, device)
     datasets = datasets[: len(run.tasks)]
     if run.settings.environment == "gridroboman":
         from rarl.training.transitions import TransitionLearner
@@ -71,7 +78,7 @@ def train_run(
         "seed": s.seed,
         "config": s.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "config_digest": run.digest,
-        "code_digest": code_of(f"train-{s.environment}"),
+        "code_digest": code_of(job_of("train", run)),
         "data": {str(d.folder.relative_to(scale.root) / "manifest.json"): d.manifest_sha256 for d in datasets},
         "expert_returns": {d.task: d.manifest["expert_return"] for d in datasets},
     }

@@ -15,7 +15,7 @@ from rarl.agents.pools import PoolMemory, relevant
 from rarl.config import Run
 from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, Boards, random_boards
-from rarl.evaluation.rollouts import roll_out
+from rarl.evaluation.rollouts import evaluation_generators, roll_out
 from rarl.nn.auxiliary import Supports
 from rarl.nn.retrieval import RetrievalStep
 from rarl.nn.reward_from_reading import RewardFromReading
@@ -119,10 +119,7 @@ class TransitionLearner(ValueLearner):
         proposes them from the episodes' start states, by the keys that it has.
         """
         s = self.settings.evaluation
-        # Streams of their own, so that agents with and without retrieval meet the same boards and the same exploration.
-        of_boards, of_exploration, of_memory = (
-            np.random.default_rng([self.settings.seed, s.board_seed, stream]) for stream in range(3)
-        )
+        of_boards, of_exploration, of_memory = evaluation_generators(self.settings)
         boards = random_boards(len(self.tasks) * s.episodes_per_task, of_boards)
         blocks = 1
         if self.memory is not None:

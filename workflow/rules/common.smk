@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from rarl.errors import RarlError
-from rarl.jobs import ENTRY_MODULES, code_of
+from rarl.jobs import ENTRY_MODULES, code_of, job_of
 from rarl.workflow import (
     DATASET_FILES,
     cost_digest,
@@ -101,7 +101,7 @@ def digest_of_run(wildcards):
 
 def code_of_run(job):
     """The digest of the code of a job ("train", "probe") of a run."""
-    return lambda wildcards: CODE[f"{job}-{SCALE.runs[wildcards.run].settings.environment}"]
+    return lambda wildcards: CODE[job_of(job, SCALE.runs[wildcards.run])]
 
 
 def threads_of_run(wildcards):

@@ -1,0 +1,365 @@
+"""Episodic control: actions by the values of the most similar states that an action was taken in before.
+
+MFEC: "Model-Free Episodic Control", Blundell et al. 2016 (arXiv:1606.04460). NEC: "Neural Episodic Control", Pritzel et
+al. 2017 (arXiv:1703.01988). Both keep an `EpisodicMemory` for each action; they differ in what makes a key, how
+neighbours are averaged, which return is stored, and what becomes of the value of a state that is there already.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rarl.agents.episodic_memory import EpisodicMemory, state_hashes
+from rarl.agents.exploration import any_of_the_best
+from rarl.config import RunSettings
+from rarl.nn.encoders import ENCODERS, encoder_options
+
+_PROJECTION = 4  # stream of the run's seed that MFEC's projection is drawn from
+_RMSPROP_DECAY, _RMSPROP_EPSILON = 0.95, 0.01  # as in DQN; the papers name the method alone
+
+
+# --- pure functions ---------------------------------------------------------------------------------------------------
+
+
+def n_step_returns(rewards: np.ndarray, values: np.ndarray, discount: float, n: int) -> np.ndarray:
+    """R_t = sum_{j < m} γ^j r_{t+j} + γ^m V_{t+m} with m = n, or what is left of the episode (NEC, equation 3).
+
+    Args:
+      rewards: (..., T), of one episode in each row; rewards[..., t] is what the action of step t gave.
+      values: (..., T + 1), V of the state of each step and of the one after the last; that is 0 where the episode
+        terminated. All 0: the returns of MFEC's equation 1, for n >= T.
+      discount: gamma.
+      n: at least 1.
+
+    Returns:
+      (..., T) float64.
+    """
+    steps = rewards.shape[-1]
+    assert values.shape == (*rewards.shape[:-1], steps + 1)
+    to_end = np.zeros(values.shape)
+    for t in reversed(range(steps)):
+        to_end[..., t] = rewards[..., t] + discount * to_end[..., t + 1]
+    t = np.arange(steps)
+    ahead = np.minimum(t + n, steps)
+    return to_end[..., :-1] + discount ** (ahead - t) * (values[..., ahead] - to_end[..., ahead])
+
+
+def kernel_mean(queries: Tensor, keys: Tensor, values: Tensor, delta: float) -> Tensor:
+    """Mean of neighbours' values with weights 1 / (d² + δ), d the distance of keys (NEC, equations 1, 2 and 5).
+
+    queries (B, d_key), keys (B, k, d_key), values (B, k), k >= 1 -> (B,).
+    """
+    weights = 1 / ((queries[:, None] - keys).square().sum(-1) + delta)
+    return (weights * values).sum(-1) / weights.sum(-1)
+
+
+@torch.no_grad()
+def rmsprop(parameter: Tensor, gradient: Tensor, squares: Tensor, rate: float) -> None:
+    """One step of RMSprop, in place; squares: the running average of the squared gradient, updated too.
+
+    epsilon is added under the root, as where DQN's settings come from.
+    """
+    squares.mul_(_RMSPROP_DECAY).addcmul_(gradient, gradient, value=1 - _RMSPROP_DECAY)
+    parameter.addcdiv_(gradient, (squares + _RMSPROP_EPSILON).sqrt_(), value=-rate)
+
+
+# --- agents -----------------------------------------------------------------------------------------------------------
+
+
+class Looked(NamedTuple):
+    """What an agent found about B states.
+
+    q: (B, n_actions) float32, estimates. keys: (B, d_key) float32. hashes: B of them.
+    """
+
+    q: np.ndarray
+    keys: np.ndarray
+    hashes: list[bytes]
+
+    @property
+    def value(self) -> np.ndarray:
+        """(B,): of the best action."""
+        return self.q.max(1)
+
+    def best(self, rng: np.random.Generator) -> np.ndarray:
+        """(B,) actions of the largest estimates. Equal ones are frequent here, and one action must not win them all."""
+        return any_of_the_best(self.q, rng)
+
+
+class EpisodicAgent(ABC):
+    """Memories and what asks them.
+
+    An action that nothing is remembered of is worth 0; fewer than k neighbours are averaged as they are. The papers say
+    nothing about either; other implementations begin with k far away entries of value 0, which is the same for an empty
+    memory, but draws the first estimates towards 0. The first steps are random, so that neither lasts.
+
+    If the task is observed, every task has memories of its own; if it is hidden, one memory of an action serves all
+    tasks, and the same state's value is that of whichever task has written it.
+
+    Args:
+      settings: of the run.
+      n_actions: number of actions.
+      n_tasks: number of tasks.
+      d_key: width of keys.
+      moments: of the memories.
+
+    Attributes:
+      memories: of each task (or one for all) a list by action.
+    """
+
+    def __init__(self, settings: RunSettings, n_actions: int, n_tasks: int, d_key: int, moments: bool = False):
+        s = self.settings = settings.episodic
+        self.n_actions, self.d_key, self.told = n_actions, d_key, settings.agent.task == "observed"
+        self.memories = [
+            [
+                EpisodicMemory(d_key, s.capacity, approximate=s.search == "ivf", moments=moments)
+                for _ in range(n_actions)
+            ]
+            for _ in range(n_tasks if self.told else 1)
+        ]
+
+    def __len__(self) -> int:
+        """Entries of all memories."""
+        return sum(len(memory) for memories in self.memories for memory in memories)
+
+    @abstractmethod
+    def embed(self, x: np.ndarray, tasks: np.ndarray) -> np.ndarray:
+        """The keys of states x (B, ...) of tasks (B,): (B, d_key) float32."""
+
+    @abstractmethod
+    def _estimate(self, memory: EpisodicMemory, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
+        """(B,) values of the memory's action; the memory is not empty."""
+
+    @abstractmethod
+    def merge(self, stored: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """The value to keep for a state that is there already; all (B,) float32."""
+
+    @abstractmethod
+    def returns(self, rewards: np.ndarray, values: np.ndarray, discount: float) -> np.ndarray:
+        """What is stored, as `n_step_returns`."""
+
+    def look(self, x: np.ndarray, tasks: np.ndarray, *, use: bool = True) -> Looked:
+        """Estimates for states x (B, ...) int8 or uint8 of tasks (B,).
+
+        use: whether entries that are looked at count as used; evaluations leave no trace.
+        """
+        keys, hashes = self.embed(x, tasks), state_hashes(x)
+        q = np.zeros((len(x), self.n_actions), dtype=np.float32)
+        for memories, rows in self._by_memory(tasks):
+            some = hashes if len(rows) == len(x) else [hashes[row] for row in rows.tolist()]
+            for action, memory in enumerate(memories):
+                if len(memory):
+                    q[rows, action] = self._estimate(memory, some, keys[rows], use)
+        return Looked(q, keys, hashes)
+
+    def write(
+        self, tasks: np.ndarray, actions: np.ndarray, hashes: list[bytes], keys: np.ndarray, returns: np.ndarray
+    ) -> int:
+        """Store what was played, (B,) each in the order of playing; how many state-action pairs were there already."""
+        new = 0
+        for memories, of_task in self._by_memory(tasks):
+            for action, memory in enumerate(memories):
+                rows = of_task[actions[of_task] == action]
+                if len(rows):
+                    new += memory.write([hashes[row] for row in rows.tolist()], keys[rows], returns[rows], self.merge)
+        return len(actions) - new
+
+    def _by_memory(self, tasks: np.ndarray) -> Iterator[tuple[list[EpisodicMemory], np.ndarray]]:
+        """The memories that the tasks (B,) use, and which of the B use them."""
+        if not self.told:
+            yield self.memories[0], np.arange(len(tasks))
+            return
+        for task in np.unique(tasks).tolist():
+            yield self.memories[task], np.flatnonzero(tasks == task)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"memories": [[memory.state_dict() for memory in memories] for memories in self.memories]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for memories, saved in zip(self.memories, state["memories"], strict=True):
+            for memory, content in zip(memories, saved, strict=True):
+                memory.load_state_dict(content)
+
+    def final_state_dict(self) -> dict[str, Any]:
+        """What is needed to play."""
+        return {"memories": [[memory.final_state_dict() for memory in memories] for memories in self.memories]}
+
+    def parameter_counts(self) -> dict[str, int]:
+        return {}
+
+
+class MFEC(EpisodicAgent):
+    """Model-Free Episodic Control: the highest return ever seen, else the mean of the k nearest states' (equation 2).
+
+    Keys are a Gaussian random projection of the state to d_key numbers, or without d_key the state itself (section 3).
+
+    Args:
+      settings, n_actions, n_tasks: as for all.
+      size: numbers in a state.
+    """
+
+    def __init__(self, settings: RunSettings, n_actions: int, n_tasks: int, size: int):
+        d_key = settings.episodic.d_key
+        super().__init__(settings, n_actions, n_tasks, d_key or size)
+        self.projection = None
+        if d_key is not None:
+            rng = np.random.default_rng([settings.seed, _PROJECTION])
+            self.projection = rng.standard_normal((size, d_key), dtype=np.float32)
+
+    def embed(self, x: np.ndarray, tasks: np.ndarray) -> np.ndarray:
+        keys = x.reshape(len(x), -1).astype(np.float32)
+        return keys if self.projection is None else keys @ self.projection
+
+    def _estimate(self, memory: EpisodicMemory, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
+        rows = memory.find(hashes)
+        found = np.where(rows >= 0, memory.values[rows], 0)
+        novel = np.flatnonzero(rows < 0)
+        near = memory.nearest(keys[novel], self.settings.neighbours)
+        if len(novel):
+            found[novel] = memory.values[near].mean(1)
+        if use:
+            memory.use(np.concatenate([rows[rows >= 0], near.ravel()]))
+        return found
+
+    def merge(self, stored: np.ndarray, new: np.ndarray) -> np.ndarray:
+        return np.maximum(stored, new)
+
+    def returns(self, rewards: np.ndarray, values: np.ndarray, discount: float) -> np.ndarray:
+        """Monte-Carlo: to the episode's end, also where it was cut off."""
+        return n_step_returns(rewards, np.zeros_like(values), discount, rewards.shape[-1])
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"projection": self.projection}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.projection = state["projection"]
+
+    def final_state_dict(self) -> dict[str, Any]:
+        return super().final_state_dict() | {"projection": self.projection}
+
+
+class NECNetwork(nn.Module):
+    """The encoder that all agents of an experiment have, and a linear layer from it to keys."""
+
+    def __init__(self, settings: RunSettings, n_actions: int, n_tasks: int):
+        super().__init__()
+        agent = settings.agent
+        told = n_tasks if agent.task == "observed" else 0
+        self.encoder = ENCODERS[agent.encoder](agent.d_s, told, **encoder_options(agent, n_actions))
+        self.key = nn.Linear(agent.d_s, settings.episodic.d_key)
+
+    def forward(self, x: Tensor, task: Tensor) -> Tensor:
+        """x (B, ...), task (B,) int64 -> keys (B, d_key)."""
+        return self.key(torch.relu(self.encoder(x, task)))
+
+
+class NEC(EpisodicAgent):
+    """Neural Episodic Control: N-step returns, averaged by a kernel on keys that the encoder learns to make.
+
+    The key of a state that is stored again is the newest one. With `learn_keys` gradients of the loss also reach the
+    stored keys and values (section 3.4), by RMSprop at the same rate; an entry's gradient is the sum over the queries
+    that it answered.
+
+    Args:
+      settings, n_actions, n_tasks: as for all.
+      device: where the network is.
+    """
+
+    def __init__(self, settings: RunSettings, n_actions: int, n_tasks: int, device: str = "cpu"):
+        s = settings.episodic
+        super().__init__(settings, n_actions, n_tasks, s.d_key, moments=s.learn_keys)
+        self.device = torch.device(device)
+        self.network = NECNetwork(settings, n_actions, n_tasks).to(self.device)
+        self._parameters = list(self.network.parameters())
+        self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
+
+    def embed(self, x: np.ndarray, tasks: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return self._encode(x, tasks).cpu().numpy()
+
+    def _encode(self, x: np.ndarray, tasks: np.ndarray) -> Tensor:
+        return self.network(*(torch.from_numpy(np.ascontiguousarray(part)).to(self.device) for part in (x, tasks)))
+
+    def _estimate(self, memory: EpisodicMemory, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
+        near = memory.nearest(keys, self.settings.neighbours)
+        if use:
+            memory.use(near.ravel())
+        parts = (torch.from_numpy(part) for part in (keys, memory.keys[near], memory.values[near]))
+        return kernel_mean(*parts, self.settings.kernel_delta).numpy()
+
+    def merge(self, stored: np.ndarray, new: np.ndarray) -> np.ndarray:
+        return stored + np.float32(self.settings.tabular_rate) * (new - stored)
+
+    def returns(self, rewards: np.ndarray, values: np.ndarray, discount: float) -> np.ndarray:
+        return n_step_returns(rewards, values, discount, self.settings.n_step)
+
+    def learn(
+        self, x: np.ndarray, tasks: np.ndarray, actions: np.ndarray, returns: np.ndarray, learning_rate: float
+    ) -> float:
+        """One step of RMSprop on the squared error of the estimates for what was played, (B,) each; the mean error."""
+        keys = self._encode(x, tasks)
+        q = torch.empty(len(x), device=self.device)
+        asked: list[tuple[EpisodicMemory, np.ndarray, Tensor, Tensor]] = []
+        for memories, of_task in self._by_memory(tasks):
+            for action, memory in enumerate(memories):
+                rows = of_task[actions[of_task] == action]
+                if not len(rows):
+                    continue
+                near = memory.nearest(keys[rows].detach().cpu().numpy(), self.settings.neighbours)
+                memory.use(near.ravel())
+                stored_keys, stored_values = (
+                    torch.from_numpy(part[near]).to(self.device).requires_grad_(self.settings.learn_keys)
+                    for part in (memory.keys, memory.values)
+                )
+                q[rows] = kernel_mean(keys[rows], stored_keys, stored_values, self.settings.kernel_delta)
+                asked.append((memory, near, stored_keys, stored_values))
+        loss = (q - torch.from_numpy(returns.astype(np.float32)).to(self.device)).square().mean()
+        self.network.zero_grad(set_to_none=True)
+        loss.backward()
+        for parameter, squares in zip(self._parameters, self._squares, strict=True):
+            if parameter.grad is not None:
+                rmsprop(parameter, parameter.grad, squares, learning_rate)
+        if self.settings.learn_keys:
+            for memory, near, stored_keys, stored_values in asked:
+                _descend(memory, near, stored_keys.grad.cpu(), stored_values.grad.cpu(), learning_rate)
+        return float(loss.detach())
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"network": self.network.state_dict(), "squares": list(self._squares)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.network.load_state_dict(state["network"])
+        for mine, saved in zip(self._squares, state["squares"], strict=True):
+            mine.copy_(saved)
+
+    def final_state_dict(self) -> dict[str, Any]:
+        return super().final_state_dict() | {"network": self.network.state_dict()}
+
+    def parameter_counts(self) -> dict[str, int]:
+        parts = self.network.named_children()
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in parts}
+
+
+def _descend(
+    memory: EpisodicMemory, near: np.ndarray, of_keys: Tensor, of_values: Tensor, learning_rate: float
+) -> None:
+    """RMSprop on entries near (B, k), by the gradients (B, k, d_key) and (B, k)."""
+    rows, place = np.unique(near, return_inverse=True)
+    place = torch.from_numpy(place.reshape(-1))
+    moved = []
+    for name, gradient in (("key", of_keys.flatten(0, 1)), ("value", of_values.flatten())):
+        stored, squares = getattr(memory, f"{name}s"), getattr(memory, f"{name}_squares")
+        total = torch.zeros(len(rows), *gradient.shape[1:]).index_add_(0, place, gradient)
+        some, averages = torch.from_numpy(stored[rows]), torch.from_numpy(squares[rows])
+        rmsprop(some, total, averages, learning_rate)
+        squares[rows] = averages.numpy()
+        moved.append(some.numpy())
+    memory.move(rows, *moved)
