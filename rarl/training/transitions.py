@@ -32,7 +32,7 @@ class TransitionLearner(ValueLearner):
         learning = run.settings.learning
         horizon = 1 / (1 - learning.discount) if learning.discount < 1 else 50.0
         supports = Supports(value=(0.0, min(horizon, 50.0)))
-        super().__init__(run, Memory.of(run, datasets), len(datasets), device, len(ACTIONS), supports)
+        super().__init__(run, Memory.of(run, datasets), len(datasets), device, len(ACTIONS), supports, datasets)
         self.tasks = [task_named(name) for name in run.tasks]
         self.transitions = TransitionSampler(
             datasets, learning.discount, learning.n_step, episodes=run.settings.episodes
@@ -59,7 +59,9 @@ class TransitionLearner(ValueLearner):
         td = td_loss(q_tm1, a_tm1, target, learning.huber_delta).mean()
         conservative = conservative_loss(q_tm1, a_tm1).mean() if learning.conservative > 0 else None
         kl = self._kl(step.p, step.r) if step is not None else None
-        return Losses(td, conservative, kl, self._auxiliary(retrieved), {"q_mean": q_tm1.detach().mean()})
+        return Losses(
+            td, conservative, kl, self._auxiliary(retrieved), {"q_mean": q_tm1.detach().mean()}, self._masking(tasks)
+        )
 
     def evaluate(self) -> list[dict[str, Any]]:
         """Greedy episodes of every task on boards that are the same at every evaluation of this run."""
