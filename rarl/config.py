@@ -229,9 +229,13 @@ class MaskingSettings(Settings):
     weight: float = Field(0.0, ge=0, description="of the loss; 0: none")
     trajectories: int = Field(64, ge=1, description="per learner step, over its tasks")
     step_stride: int = Field(5, ge=1, description="every how many steps a trajectory is looked at")
+    trajectory_steps: int | None = Field(
+        None, ge=1, description="of each trajectory so many steps in a row, from a random one on; null: all"
+    )
     share: float = Field(0.15, gt=0, lt=1, description="of the looked-at states that are masked")
     tokens: int = Field(64, ge=2, description="codes of the VQ-VAE")
     d_token: int = Field(16, ge=1, description="width of a code")
+    token_rate: float = Field(3e-3, gt=0, description="learning rate of the VQ-VAE")
 
 
 class EpisodicSettings(Settings):

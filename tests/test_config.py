@@ -481,6 +481,7 @@ OTHER_VALUES = {
     "online.eta": 0.5,
     "online.importance_exponent": 0.5,
     "agent.retrieval.trajectory_steps": 5,
+    "learning.masking.trajectory_steps": 5,
     "held_out": ["blue on red"],
     "episodic.d_key": 32,
 }

@@ -52,7 +52,9 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
     )
 
 
-def parameter_counts(network: ValueNetwork, auxiliary: nn.Module | None = None) -> dict[str, int]:
+def parameter_counts(
+    network: ValueNetwork, auxiliary: nn.Module | None = None, masking: nn.Module | None = None
+) -> dict[str, int]:
     """Trainable parameters of each part."""
     parts = {
         "encoder": network.encoder,
@@ -62,6 +64,7 @@ def parameter_counts(network: ValueNetwork, auxiliary: nn.Module | None = None) 
         "fusion": nn.ModuleList([m for m in (network.readout, network.fusion, network.oracle) if m is not None]),
         "head": network.head,
         "auxiliary": auxiliary,
+        "masking": masking,
     }
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
     return {name: n for name, n in counts.items() if n}

@@ -214,6 +214,7 @@ class GameLearner(ValueLearner):
             online = self._values(self.network, windows, before, lead, x, retrieved.online, sample)
             with torch.no_grad():
                 target = self._values(self.target, windows, before, lead, x, retrieved.target, False)
+            masking = self._masking_loss(self._to_mask(windows)) if self.masking is not None else None
         q = online.q.float()
         targets = sequence_targets(
             r_t,
@@ -240,7 +241,14 @@ class GameLearner(ValueLearner):
             # The state after a sequence's last step counts as that step does.
             kl = self._kl(online.p, online.r, torch.cat([learn, learn[..., -1:]], dim=-1))
         scalars = {"q_mean": weighted_mean(q_t.detach().mean(-1), learn), "priority": priorities.mean()}
-        return Losses(td, None, kl, self._auxiliary(retrieved), scalars)
+        return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
+
+    def _to_mask(self, windows: Sequences) -> RetrievalBatch:
+        """Trajectories for the masking loss: of those that are learned from, which have been read anyway, the first."""
+        masking = self.settings.learning.masking
+        windows = windows.rows(slice(masking.trajectories))
+        span = random_span(windows.mask.sum(1), masking.trajectory_steps, self.rng)
+        return retrieval_batch(windows, masking.step_stride, self.settings.learning.rescale_epsilon, span)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """One group: (B, ...) -> (1, B, ...) on the device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from rarl.agents.build import build_network, copy_network, parameter_counts
 from rarl.agents.losses import weighted_mean
+from rarl.agents.masking import Masking, MaskingLoss
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config import Run
 from rarl.evaluation.rows import evaluation_rows
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.retrieval import Summaries
+from rarl.trajectories.store import TrajectoryDataset
 
 
 class Losses(NamedTuple):
@@ -25,7 +27,8 @@ class Losses(NamedTuple):
 
     td: scalar. conservative: scalar or None; weighted by the setting of its name. kl: scalar or None without a
     retrieval process; weighted by the setting `bottleneck`. auxiliary: scalar or None; weighted by the setting
-    `auxiliary`. scalars: more to log. relevance: scalar or None; weighted by the setting of its name.
+    `auxiliary`. scalars: more to log. relevance: scalar or None; weighted by the setting of its name. masking: None if
+    it is off; weighted by the setting `masking.weight`.
     """
 
     td: Tensor
@@ -34,6 +37,7 @@ class Losses(NamedTuple):
     auxiliary: Tensor | None
     scalars: Mapping[str, Tensor]
     relevance: Tensor | None = None
+    masking: MaskingLoss | None = None
 
 
 class Retrieved(NamedTuple):
@@ -52,7 +56,7 @@ class ValueLearner(ABC):
 
     Which loss trains what, as in the paper: the encoder by the TD and the auxiliary losses; the retrieval process by
     the TD loss and the bottleneck; the head by the TD loss alone. The summariser, a part of the retrieval process, is
-    reached by the auxiliary losses too, since they are computed on the summaries.
+    reached by the auxiliary losses too, since they are computed on the summaries. A masking loss trains the encoder.
 
     Args:
       run: the settings.
@@ -61,6 +65,7 @@ class ValueLearner(ABC):
       device: where the networks are.
       n_actions: number of actions.
       supports: least and largest reward and discounted return that the auxiliary predictions can express.
+      datasets: from which masked trajectories are drawn, one per task; none: the learner has others.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class ValueLearner(ABC):
         device: str,
         n_actions: int,
         supports: Supports,
+        datasets: Sequence[TrajectoryDataset] = (),
     ):
         self.settings, self.device = run.settings, torch.device(device)
         s, learning = run.settings, run.settings.learning
@@ -91,7 +97,9 @@ class ValueLearner(ABC):
         if run.retrieves and retrieval.auxiliary > 0:
             self.auxiliary = AuxiliaryLosses(retrieval.d_h, n_actions, supports)
             self.auxiliary.to(self.device)
+        self.masking = Masking.of(run, datasets, self.device)
         self.parameters = [*self.network.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
+        self.parameters += self.masking.predictor.parameters() if self.masking else ()
         self.retrieval_parameters = list(self.network.retrieval.parameters()) if self.network.retrieval else []
         slow = [*self.retrieval_parameters, *(self.auxiliary.parameters() if self.auxiliary else ())]
         encoder = list(self.network.encoder.parameters())
@@ -138,6 +146,9 @@ class ValueLearner(ABC):
         if losses.relevance is not None:
             loss = loss + retrieval.relevance * losses.relevance
             scalars |= {"relevance_loss": losses.relevance.detach(), "loss": loss.detach()}
+        if losses.masking is not None:
+            loss = loss + learning.masking.weight * losses.masking.loss
+            scalars |= {**losses.masking.scalars, "loss": loss.detach()}
         self.optimiser.zero_grad(set_to_none=True)
         if losses.kl is not None:
             scalars["kl"] = losses.kl.detach()
@@ -187,6 +198,14 @@ class ValueLearner(ABC):
         batch, summaries = retrieved.batch, retrieved.online
         return self.auxiliary(summaries.h, summaries.b, batch.a, batch.r, batch.value, batch.mask)
 
+    def _masking(self, tasks: np.ndarray) -> MaskingLoss | None:
+        """The masking loss on fresh trajectories of each of the tasks (G,); None if it is off."""
+        return None if self.masking is None else self._masking_loss(self.masking.draw(tasks, self.rng))
+
+    def _masking_loss(self, batch: RetrievalBatch) -> MaskingLoss:
+        """The masking loss on given trajectories."""
+        return self.masking.loss(self.network.encoder, batch.to(self.device), self.rng)
+
     def _kl(self, p: Gaussian, r: Gaussian, weight: Tensor | None = None) -> Tensor:
         """Mean over states of KL(p || r), in nats, summed over slots; with a graph only where it is paid for.
 
@@ -228,7 +247,7 @@ class ValueLearner(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything; torch's global generator is the loop's."""
-        return {
+        state = {
             "network": self.network.state_dict(),
             "target": self.target.state_dict(),
             "auxiliary": self.auxiliary.state_dict() if self.auxiliary else {},
@@ -237,6 +256,7 @@ class ValueLearner(ABC):
             "rng": self.rng.bit_generator.state,
             "updates_done": self.updates_done,
         }
+        return state | ({"masking": self.masking.state_dict()} if self.masking else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
@@ -245,6 +265,8 @@ class ValueLearner(ABC):
             self.auxiliary.load_state_dict(state["auxiliary"])
         for name, module in self.beside.items():
             module.load_state_dict(state["beside"][name])
+        if self.masking:
+            self.masking.load_state_dict(state["masking"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.rng.bit_generator.state = state["rng"]
         self.updates_done = state["updates_done"]
@@ -255,4 +277,5 @@ class ValueLearner(ABC):
 
     def parameter_counts(self) -> dict[str, int]:
         beside = {name: sum(p.numel() for p in module.parameters()) for name, module in self.beside.items()}
-        return parameter_counts(self.network, self.auxiliary) | beside
+        masking = self.masking.modules if self.masking else None
+        return parameter_counts(self.network, self.auxiliary, masking) | beside

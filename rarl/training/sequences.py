@@ -29,7 +29,7 @@ class SequenceLearner(ValueLearner):
     """
 
     def __init__(self, run: Run, datasets: list[TrajectoryDataset], device: str):
-        super().__init__(run, Memory.of(run, datasets), len(datasets), device, len(ACTIONS), Supports())
+        super().__init__(run, Memory.of(run, datasets), len(datasets), device, len(ACTIONS), Supports(), datasets)
         learning = run.settings.learning
         self.levels = [level_named(name) for name in run.tasks]
         self.sequences = SequenceSampler(
@@ -79,7 +79,9 @@ class SequenceLearner(ValueLearner):
             # The state after a sequence's last step counts as that step does.
             kl = self._kl(online.p, online.r, torch.cat([mask, mask[..., -1:]], dim=-1))
         q_mean = weighted_mean(q_t.detach().mean(-1), learn)
-        return Losses(td, conservative, kl, self._auxiliary(retrieved), {"q_mean": q_mean})
+        return Losses(
+            td, conservative, kl, self._auxiliary(retrieved), {"q_mean": q_mean}, masking=self._masking(tasks)
+        )
 
     def evaluate(self) -> list[dict[str, Any]]:
         """Episodes of every level, from starts that are the same at every evaluation of a run and for every agent."""

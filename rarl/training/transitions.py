@@ -38,7 +38,7 @@ class TransitionLearner(ValueLearner):
         horizon = 1 / (1 - learning.discount) if learning.discount < 1 else 50.0
         supports = Supports(value=(0.0, min(horizon, 50.0)))
         memory = PoolMemory if run.settings.agent.retrieval.pool else Memory
-        super().__init__(run, memory.of(run, datasets), len(datasets), device, len(ACTIONS), supports)
+        super().__init__(run, memory.of(run, datasets), len(datasets), device, len(ACTIONS), supports, datasets)
         self._index = self.memory.index if isinstance(self.memory, PoolMemory) else None
         self.tasks = [task_named(name) for name in run.tasks]
         retrieval = run.settings.agent.retrieval
@@ -76,10 +76,10 @@ class TransitionLearner(ValueLearner):
         conservative = conservative_loss(q_tm1, a_tm1).mean() if learning.conservative > 0 else None
         scalars = {"q_mean": q_tm1.detach().mean(), **of_pools}
         if self._frozen:
-            return Losses(td, conservative, None, None, scalars)
+            return Losses(td, conservative, None, None, scalars, masking=self._masking(tasks))
         kl = self._kl(step.p, step.r) if step is not None and step.p is not None else None
         ranking = self._relevance(tasks, step, retrieved) if s.agent.retrieval.relevance > 0 else None
-        return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars, ranking)
+        return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars, ranking, self._masking(tasks))
 
     def _freeze_retriever(self, frozen: bool) -> None:
         if frozen != self._frozen:  # also when a state of the other stage was loaded
