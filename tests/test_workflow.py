@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rarl import jobs, workflow
-from rarl.config import Scale
+from rarl.config import Run, Scale
 from rarl.errors import RarlError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,10 +21,34 @@ def smoke() -> Scale:
     return workflow.scale_of({"scale": "smoke"}, ROOT)
 
 
-def test_the_smoke_scale_has_every_variant_and_source(smoke: Scale) -> None:
+def _choices(run: Run) -> set[tuple[str, object]]:
+    """What a run's settings choose, numbers aside: (dotted name, value), of numbers only whether they are there."""
+
+    def of(settings: dict, prefix: str) -> Iterator[tuple[str, object]]:
+        for key, value in settings.items():
+            if isinstance(value, dict):
+                yield from of(value, f"{prefix}{key}.")
+            elif isinstance(value, str | bool):
+                yield f"{prefix}{key}", value
+            else:
+                yield f"{prefix}{key}", bool(value)
+
+    return set(of(run.settings.model_dump(include={"agent", "learning", "episodic"}), ""))
+
+
+def test_the_smoke_scale_runs_every_part(smoke: Scale) -> None:
+    """Every variant of the main experiments; of the others whatever they choose, in one environment at least."""
+    run_there = set().union(*map(_choices, smoke.runs.values()))
+    untried = set()
     for name, experiment in smoke.experiments.items():
-        runs = [run for run in smoke.runs.values() if run.settings.experiment == name]
-        assert {run.settings.variant for run in runs} == set(experiment.variants)
+        task_set = next(iter(smoke.settings.experiments[name].task_sets))
+        for variant in experiment.variants:
+            run = smoke.run(name, task_set, variant, 0, {"agent": {"retrieval": {"n_traj": 20}}})  # enough for all
+            untried |= {(name, variant, *choice) for choice in _choices(run) - run_there}
+    assert untried == set()
+    for name in ("gridroboman", "babyai", "atari"):
+        variants = {run.settings.variant for run in smoke.runs.values() if run.settings.experiment == name}
+        assert variants == set(smoke.experiments[name].variants)
     assert {dataset.settings.source for dataset in smoke.datasets.values()} == set(workflow.DATASET_FILES)
 
 
@@ -43,6 +68,10 @@ def test_the_preview_needs_the_first_seed_of_the_largest_task_set(smoke: Scale) 
             ("relevance", "3-tasks", "3-tasks"),
             ("babyai", "2-levels-24-episodes", "2-levels-24-episodes"),
             ("atari", "pong", "pong"),
+            ("ablations", 30, "30-tasks"),
+            ("ablations-babyai", "2-levels-24-episodes", "2-levels-24-episodes"),
+            ("ablations-atari", "pong", "pong"),
+            ("held-out", "4-of-6-tasks", "4-of-6-tasks"),
             ("ancestors", 10, "10-tasks"),
             ("ancestors-atari", "pong", "pong"),
         )
