@@ -7,6 +7,7 @@ sum of their states' softmax weights. Keys are those of the network at the last 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 
 from rarl.config import IndexSettings
+
+logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells of every instruction set that it tries to load
 
 _LOGITS_AT_ONCE = 2**24  # of exact search: 64 MB
 # faiss warns about fewer training points per cluster than 39; more clusters than 1,024 cost more to assign than they
