@@ -227,7 +227,9 @@ class MaskingSettings(Settings):
     """BERT-style prediction of masked states' tokens (A-4, A-5); the tokens are those of a VQ-VAE."""
 
     weight: float = Field(0.0, ge=0, description="of the loss; 0: none")
-    trajectories: int = Field(64, ge=1, description="per learner step, over its tasks")
+    trajectories: int = Field(
+        64, ge=1, description="per learner step, over its tasks; on Atari no more than are learned from"
+    )
     step_stride: int = Field(5, ge=1, description="every how many steps a trajectory is looked at")
     trajectory_steps: int | None = Field(
         None, ge=1, description="of each trajectory so many steps in a row, from a random one on; null: all"

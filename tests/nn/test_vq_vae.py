@@ -47,13 +47,19 @@ def test_a_view_is_read_as_minigrid_gives_it():
 
 
 def test_a_screen_is_read_as_means_of_its_newest_frame():
+    """Of blocks of 4 x 4 pixels, less what they are in all frames on average, in standard deviations."""
     frames = np.random.default_rng(0).integers(256, size=(3, 4, 84, 84), dtype=np.uint8)
     x = torch.from_numpy(pack(frames, np.zeros(3), np.zeros(3)))
     read = READINGS["atari"](x)
     assert read.shape == (3, 21 * 21)
-    for i, row, column in ((0, 0, 0), (2, 20, 20), (1, 7, 13)):
-        block = frames[i, -1, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-        assert read[i, 21 * row + column].item() == pytest.approx(block.mean() / 255, abs=1e-6)
+    blocks = np.zeros((3, 21, 21))
+    for row in range(21):
+        for column in range(21):
+            blocks[:, row, column] = frames[:, -1, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].mean((1, 2))
+    blocks = (blocks - blocks.mean(0)) / 255
+    np.testing.assert_allclose(read, (blocks / blocks.std()).reshape(3, -1), atol=1e-3)
+    # What never changes is nothing, and no division by zero.
+    assert not READINGS["atari"](x[:1].repeat(4, 1)).any()
 
 
 def test_symbols_compared_by_hand():
@@ -73,11 +79,11 @@ def test_symbols_compared_by_hand():
 
 
 def test_screens_compared_by_hand():
-    read = torch.zeros(2, 441)
-    read[1] = 1.0  # of variance 1/4
-    loss, error = READINGS["atari"].compare(torch.full((2, 441), 0.5), read)
-    assert error.item() == pytest.approx(0.25)
-    assert loss.item() == pytest.approx(0.25 / 0.2501)
+    """All is unexplained by nothing, and a quarter where half of each deviation is."""
+    read = READINGS["atari"](torch.from_numpy(np.random.default_rng(0).integers(256, size=(9, 7061), dtype=np.uint8)))
+    for said, expected in ((0 * read, 1.0), (0.5 * read, 0.25), (read, 0.0)):
+        loss, error = READINGS["atari"].compare(said, read)
+        assert loss.item() == error.item() == pytest.approx(expected, abs=1e-3)
 
 
 # --------------------------------------------------------------------------------------------------------------- codes
