@@ -121,7 +121,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=1200,
         )
         assert expect is None or done.returncode == expect, f"{command} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
