@@ -74,14 +74,14 @@ def draw_keys(n: int, d_e: int, rng: np.random.Generator) -> np.ndarray:
     return keys
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    """The median of as many repetitions as fit, one at least."""
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """The median of the seconds of as many repetitions as fit, one at least; and what came out."""
     taken: list[float] = []
     while not taken or sum(taken) < SECONDS:
         started = time.perf_counter()
-        work()
+        result = work()
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+    return statistics.median(taken), result
 
 
 def searcher(kind: str, keys: np.ndarray) -> tuple[Callable[[np.ndarray, int], np.ndarray], float]:
@@ -109,10 +109,9 @@ def measure(kind: str, keys: np.ndarray, queries: np.ndarray, best: np.ndarray, 
     """
     n, d_e = keys.shape
     find, build_seconds = searcher(kind, keys)
-    together = _seconds(lambda: find(queries, min(candidates, n)))
-    alone = _seconds(lambda: [find(queries[i : i + 1], min(candidates, n)) for i in range(SINGLE)])
-    found = find(queries, min(candidates, n))[:, : best.shape[1]]
-    hits = [np.isin(wanted, had).mean() for wanted, had in zip(best, found, strict=True)]
+    together, found = _timed(lambda: find(queries, min(candidates, n)))
+    alone, _ = _timed(lambda: [find(queries[i : i + 1], min(candidates, n)) for i in range(SINGLE)])
+    hits = [np.isin(wanted, had).mean() for wanted, had in zip(best, found[:, : best.shape[1]], strict=True)]
     return {
         "kind": kind,
         "states": n,
@@ -145,7 +144,7 @@ def encoding_seconds(run: Run) -> tuple[float, int]:
     told = torch.zeros(*shape[:2], 1, dtype=torch.int64)
     batch = RetrievalBatch(x, zeros.long(), zeros, zeros, None, told, where, where, np.zeros(shape, dtype=np.int64))
     with torch.no_grad():
-        return _seconds(lambda: batch.summarise(network)), int(np.prod(shape))
+        return _timed(lambda: batch.summarise(network))[0], int(np.prod(shape))
 
 
 def index_cost(settings: IndexCostSettings, run: Run) -> list[dict[str, Any]]:

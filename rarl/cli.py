@@ -194,6 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point: errors meant for people are one line and exit code 2."""
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells of its own loading
     try:
         arguments.function(arguments)
     except RarlError as error:

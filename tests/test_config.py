@@ -282,7 +282,7 @@ def test_a_fault_in_the_settings_of_episodic_control_is_one_line(tiny_root, vari
 
 def test_episodic_control_has_no_past_and_no_probe(tmp_path):
     tiny_atari.write_config(tmp_path)
-    with pytest.raises(RarlError, match=r"agent.core = 'gru': episodic control has none"):
+    with pytest.raises(RarlError, match=r"agent\.core = 'gru': episodic control has none"):
         tiny_atari.run_of(tmp_path, "nec", changes={"agent": {"core": "gru"}})
     games = {"experiments": {"atari": {"task_sets": {"pong": {"variants": ["mfec"], "probes": ["mfec"]}}}}}
     tiny_atari.write_config(tmp_path, games)

@@ -203,13 +203,28 @@ def test_agents_act_as_in_their_evaluation(tiny_root, tiny_babyai_root):
     assert len(actions()) == 40
 
 
-def test_a_learner_can_say_itself_how_it_acts(tiny_root):
+def test_other_learners_act_by_what_they_remember_or_say(tiny_root):
     class Other:
         settings = None
 
     run, datasets = tiny_project.run_of(tiny_root, "dqn"), tiny_project.datasets_of(tiny_root)
     assert acting(run, Other(), datasets, 3) is None
     assert reading(Other()) is None
+
+    class Remembering:  # episodic control
+        class agent:
+            @staticmethod
+            def look(x, tasks, *, use):
+                assert (x.shape, tasks.tolist(), use) == ((3, 11), [0, 0, 0], False)
+                return Remembering.agent
+
+            @staticmethod
+            def best(rng):
+                return rng.integers(5, size=3)
+
+    assert acting(run, Remembering(), datasets, 3)().shape == (3,)
+    assert reading(Remembering()) is None
+
     Other.acting_step = lambda self, n: lambda: [n]
     Other.reading_step = lambda self: lambda: "read"
     assert acting(run, Other(), datasets, 3)() == [3]

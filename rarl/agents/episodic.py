@@ -50,13 +50,17 @@ def n_step_returns(rewards: np.ndarray, values: np.ndarray, discount: float, n: 
     return to_end[..., :-1] + discount ** (ahead - t) * (values[..., ahead] - to_end[..., ahead])
 
 
-def kernel_mean(queries: Tensor, keys: Tensor, values: Tensor, delta: float) -> Tensor:
+def kernel_mean(queries: Tensor, keys: Tensor, values: Tensor, delta: float, real: Tensor | None = None) -> Tensor:
     """Mean of neighbours' values with weights 1 / (d² + δ), d the distance of keys (NEC, equations 1, 2 and 5).
 
-    queries (B, d_key), keys (B, k, d_key), values (B, k), k >= 1 -> (B,).
+    queries (B, d_key), keys (B, k, d_key), values (B, k) -> (B,). real (B, k): the neighbours that there are (all); 0
+    without any.
     """
     weights = 1 / ((queries[:, None] - keys).square().sum(-1) + delta)
-    return (weights * values).sum(-1) / weights.sum(-1)
+    if real is None:
+        return (weights * values).sum(-1) / weights.sum(-1)
+    weights = weights * real
+    return (weights * values).sum(-1) / torch.where(real.any(-1), weights.sum(-1), 1.0)
 
 
 @torch.no_grad()
@@ -123,18 +127,19 @@ class EpisodicAgent(ABC):
             ]
             for _ in range(n_tasks if self.told else 1)
         ]
+        self._numbered = [memory for memories in self.memories for memory in memories]
 
     def __len__(self) -> int:
         """Entries of all memories."""
-        return sum(len(memory) for memories in self.memories for memory in memories)
+        return sum(map(len, self._numbered))
 
     @abstractmethod
     def embed(self, x: np.ndarray, tasks: np.ndarray) -> np.ndarray:
         """The keys of states x (B, ...) of tasks (B,): (B, d_key) float32."""
 
     @abstractmethod
-    def _estimate(self, memory: EpisodicMemory, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
-        """(B,) values of the memory's action; the memory is not empty."""
+    def _estimate(self, which: np.ndarray, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
+        """(B,) values, of each state by the memory `which` (B,)."""
 
     @abstractmethod
     def merge(self, stored: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -150,12 +155,9 @@ class EpisodicAgent(ABC):
         use: whether entries that are looked at count as used; evaluations leave no trace.
         """
         keys, hashes = self.embed(x, tasks), state_hashes(x)
-        q = np.zeros((len(x), self.n_actions), dtype=np.float32)
-        for memories, rows in self._by_memory(tasks):
-            some = hashes if len(rows) == len(x) else [hashes[row] for row in rows.tolist()]
-            for action, memory in enumerate(memories):
-                if len(memory):
-                    q[rows, action] = self._estimate(memory, some, keys[rows], use)
+        q = np.empty((len(x), self.n_actions), dtype=np.float32)
+        for action in range(self.n_actions):
+            q[:, action] = self._estimate(self._which(tasks, action), hashes, keys, use)
         return Looked(q, keys, hashes)
 
     def write(
@@ -163,20 +165,20 @@ class EpisodicAgent(ABC):
     ) -> int:
         """Store what was played, (B,) each in the order of playing; how many state-action pairs were there already."""
         new = 0
-        for memories, of_task in self._by_memory(tasks):
-            for action, memory in enumerate(memories):
-                rows = of_task[actions[of_task] == action]
-                if len(rows):
-                    new += memory.write([hashes[row] for row in rows.tolist()], keys[rows], returns[rows], self.merge)
+        for memory, rows in self._by_memory(self._which(tasks, actions)):
+            new += memory.write([hashes[row] for row in rows.tolist()], keys[rows], returns[rows], self.merge)
         return len(actions) - new
 
-    def _by_memory(self, tasks: np.ndarray) -> Iterator[tuple[list[EpisodicMemory], np.ndarray]]:
-        """The memories that the tasks (B,) use, and which of the B use them."""
-        if not self.told:
-            yield self.memories[0], np.arange(len(tasks))
-            return
-        for task in np.unique(tasks).tolist():
-            yield self.memories[task], np.flatnonzero(tasks == task)
+    def _which(self, tasks: np.ndarray, actions: np.ndarray | int) -> np.ndarray:
+        """The memories, by number, of tasks (B,) and actions (B,), or one action: (B,)."""
+        return (tasks if self.told else np.zeros_like(tasks)) * self.n_actions + actions
+
+    def _by_memory(self, which: np.ndarray) -> Iterator[tuple[EpisodicMemory, np.ndarray]]:
+        """Each of the memories in `which` (B,), and its places there."""
+        order = np.argsort(which, kind="stable")
+        begins = np.flatnonzero(np.diff(which[order], prepend=-1))
+        for rows in np.split(order, begins[1:]) if len(order) else ():
+            yield self._numbered[which[rows[0]]], rows
 
     def state_dict(self) -> dict[str, Any]:
         return {"memories": [[memory.state_dict() for memory in memories] for memories in self.memories]}
@@ -216,16 +218,19 @@ class MFEC(EpisodicAgent):
         keys = x.reshape(len(x), -1).astype(np.float32)
         return keys if self.projection is None else keys @ self.projection
 
-    def _estimate(self, memory: EpisodicMemory, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
-        rows = memory.find(hashes)
-        found = np.where(rows >= 0, memory.values[rows], 0)
-        novel = np.flatnonzero(rows < 0)
-        near = memory.nearest(keys[novel], self.settings.neighbours)
-        if len(novel):
-            found[novel] = memory.values[near].mean(1)
-        if use:
-            memory.use(np.concatenate([rows[rows >= 0], near.ravel()]))
-        return found
+    def _estimate(self, which: np.ndarray, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
+        values = np.zeros(len(which), dtype=np.float32)
+        for memory, places in self._by_memory(which):
+            if not len(memory):
+                continue
+            rows = memory.find([hashes[place] for place in places.tolist()])
+            there, novel = rows >= 0, rows < 0
+            near = memory.nearest(keys[places[novel]], self.settings.neighbours)
+            values[places[there]] = memory.values[rows[there]]
+            values[places[novel]] = memory.values[near].mean(1)
+            if use:
+                memory.use(np.concatenate([rows[there], near.ravel()]))
+        return values
 
     def merge(self, stored: np.ndarray, new: np.ndarray) -> np.ndarray:
         return np.maximum(stored, new)
@@ -260,6 +265,23 @@ class NECNetwork(nn.Module):
         return self.key(torch.relu(self.encoder(x, task)))
 
 
+class Near(NamedTuple):
+    """Neighbours of B states, k each, or as many as there are.
+
+    rows: (B, k) in their memories, -1: none. keys: (B, k, d_key). values: (B, k).
+    """
+
+    rows: np.ndarray
+    keys: np.ndarray
+    values: np.ndarray
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(B, k), those that there are; None: all."""
+        real = self.rows >= 0
+        return None if real.all() and real.size else torch.from_numpy(real)
+
+
 class NEC(EpisodicAgent):
     """Neural Episodic Control: N-step returns, averaged by a kernel on keys that the encoder learns to make.
 
@@ -287,12 +309,29 @@ class NEC(EpisodicAgent):
     def _encode(self, x: np.ndarray, tasks: np.ndarray) -> Tensor:
         return self.network(*(torch.from_numpy(np.ascontiguousarray(part)).to(self.device) for part in (x, tasks)))
 
-    def _estimate(self, memory: EpisodicMemory, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
-        near = memory.nearest(keys, self.settings.neighbours)
-        if use:
-            memory.use(near.ravel())
-        parts = (torch.from_numpy(part) for part in (keys, memory.keys[near], memory.values[near]))
-        return kernel_mean(*parts, self.settings.kernel_delta).numpy()
+    def _estimate(self, which: np.ndarray, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
+        near = self._nearest(which, keys, use)
+        parts = (torch.from_numpy(part) for part in (keys, near.keys, near.values))
+        return kernel_mean(*parts, self.settings.kernel_delta, near.mask).numpy()
+
+    def _nearest(self, which: np.ndarray, keys: np.ndarray, use: bool) -> Near:
+        """The neighbours of states with keys (B, d_key) in the memories `which` (B,)."""
+        found = []
+        for memory, places in self._by_memory(which):
+            rows = memory.nearest(keys[places], self.settings.neighbours)
+            if use:
+                memory.use(rows)
+            found.append((memory, places, rows))
+        shape = (len(which), max(rows.shape[1] for *_, rows in found))
+        near = Near(
+            np.full(shape, -1),
+            np.zeros((*shape, self.d_key), dtype=np.float32),
+            np.zeros(shape, dtype=np.float32),
+        )
+        for memory, places, rows in found:
+            part = (places, slice(rows.shape[1]))
+            near.rows[part], near.keys[part], near.values[part] = rows, memory.keys[rows], memory.values[rows]
+        return near
 
     def merge(self, stored: np.ndarray, new: np.ndarray) -> np.ndarray:
         return stored + np.float32(self.settings.tabular_rate) * (new - stored)
@@ -304,22 +343,14 @@ class NEC(EpisodicAgent):
         self, x: np.ndarray, tasks: np.ndarray, actions: np.ndarray, returns: np.ndarray, learning_rate: float
     ) -> float:
         """One step of RMSprop on the squared error of the estimates for what was played, (B,) each; the mean error."""
-        keys = self._encode(x, tasks)
-        q = torch.empty(len(x), device=self.device)
-        asked: list[tuple[EpisodicMemory, np.ndarray, Tensor, Tensor]] = []
-        for memories, of_task in self._by_memory(tasks):
-            for action, memory in enumerate(memories):
-                rows = of_task[actions[of_task] == action]
-                if not len(rows):
-                    continue
-                near = memory.nearest(keys[rows].detach().cpu().numpy(), self.settings.neighbours)
-                memory.use(near.ravel())
-                stored_keys, stored_values = (
-                    torch.from_numpy(part[near]).to(self.device).requires_grad_(self.settings.learn_keys)
-                    for part in (memory.keys, memory.values)
-                )
-                q[rows] = kernel_mean(keys[rows], stored_keys, stored_values, self.settings.kernel_delta)
-                asked.append((memory, near, stored_keys, stored_values))
+        keys, which = self._encode(x, tasks), self._which(tasks, actions)
+        near = self._nearest(which, keys.detach().cpu().numpy(), use=True)
+        stored_keys, stored_values = (
+            torch.from_numpy(part).to(self.device).requires_grad_(self.settings.learn_keys)
+            for part in (near.keys, near.values)
+        )
+        mask = None if near.mask is None else near.mask.to(self.device)
+        q = kernel_mean(keys, stored_keys, stored_values, self.settings.kernel_delta, mask)
         loss = (q - torch.from_numpy(returns.astype(np.float32)).to(self.device)).square().mean()
         self.network.zero_grad(set_to_none=True)
         loss.backward()
@@ -327,9 +358,32 @@ class NEC(EpisodicAgent):
             if parameter.grad is not None:
                 rmsprop(parameter, parameter.grad, squares, learning_rate)
         if self.settings.learn_keys:
-            for memory, near, stored_keys, stored_values in asked:
-                _descend(memory, near, stored_keys.grad.cpu(), stored_values.grad.cpu(), learning_rate)
+            self._learn_entries(which, near, stored_keys.grad.cpu(), stored_values.grad.cpu(), learning_rate)
         return float(loss.detach())
+
+    def _learn_entries(
+        self, which: np.ndarray, near: Near, of_keys: Tensor, of_values: Tensor, learning_rate: float
+    ) -> None:
+        """RMSprop on the entries near, by the gradients (B, k, d_key) and (B, k)."""
+        real, capacity = near.rows >= 0, self.settings.capacity
+        entries, place = np.unique((which[:, None] * capacity + near.rows)[real], return_inverse=True)
+        place = torch.from_numpy(place)
+        groups = [(memory, entries[i] % capacity, i) for memory, i in self._by_memory(entries // capacity)]
+        moved = []
+        for name, gradient in (("key", of_keys), ("value", of_values)):
+            total = torch.zeros(len(entries), *gradient.shape[2:]).index_add_(
+                0, place, gradient[torch.from_numpy(real)]
+            )
+            stored, squares = (
+                torch.from_numpy(np.concatenate([getattr(memory, part)[rows] for memory, rows, _ in groups]))
+                for part in (f"{name}s", f"{name}_squares")
+            )
+            rmsprop(stored, total, squares, learning_rate)
+            for memory, rows, i in groups:
+                getattr(memory, f"{name}_squares")[rows] = squares.numpy()[i]
+            moved.append(stored.numpy())
+        for memory, rows, i in groups:
+            memory.move(rows, moved[0][i], moved[1][i])
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"network": self.network.state_dict(), "squares": list(self._squares)}
@@ -346,20 +400,3 @@ class NEC(EpisodicAgent):
     def parameter_counts(self) -> dict[str, int]:
         parts = self.network.named_children()
         return {name: sum(p.numel() for p in part.parameters()) for name, part in parts}
-
-
-def _descend(
-    memory: EpisodicMemory, near: np.ndarray, of_keys: Tensor, of_values: Tensor, learning_rate: float
-) -> None:
-    """RMSprop on entries near (B, k), by the gradients (B, k, d_key) and (B, k)."""
-    rows, place = np.unique(near, return_inverse=True)
-    place = torch.from_numpy(place.reshape(-1))
-    moved = []
-    for name, gradient in (("key", of_keys.flatten(0, 1)), ("value", of_values.flatten())):
-        stored, squares = getattr(memory, f"{name}s"), getattr(memory, f"{name}_squares")
-        total = torch.zeros(len(rows), *gradient.shape[1:]).index_add_(0, place, gradient)
-        some, averages = torch.from_numpy(stored[rows]), torch.from_numpy(squares[rows])
-        rmsprop(some, total, averages, learning_rate)
-        squares[rows] = averages.numpy()
-        moved.append(some.numpy())
-    memory.move(rows, *moved)

@@ -15,9 +15,8 @@ import numpy as np
 
 HASH_BYTES = 16
 _FIRST_ROWS = 1024  # arrays double from here on
-_INDEX_FROM = 10_000  # entries; fewer are searched as fast without an index
-_LISTS_PER_ROOT = 2  # lists of an index: so many times the square root of its entries
-_SEARCHED_LISTS = 1 / 16  # of them, for each query
+_INDEX_FROM = 2_000  # entries; fewer are searched about as fast without an index
+_SEARCHED_LISTS, _LEAST_LISTS = 1 / 16, 8  # share of an index's lists that a query looks into, and how many at least
 
 # (values that are stored, new ones of the same states), both (B,) float32 -> those to be stored.
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -214,12 +213,12 @@ class EpisodicMemory:
             self._index.add(self.keys[known:])
 
     def _train(self) -> None:
-        lists = int(_LISTS_PER_ROOT * self._n**0.5)
+        lists = int(self._n**0.5)
         self._index = faiss.IndexIVFFlat(faiss.IndexFlatL2(self.d_key), self.d_key, lists)
         self._index.train(self.keys)
         self._index.set_direct_map_type(faiss.DirectMap.Array)
         self._index.add(self.keys)
-        self._index.nprobe = max(int(lists * _SEARCHED_LISTS), 1)
+        self._index.nprobe = max(int(lists * _SEARCHED_LISTS), _LEAST_LISTS)
         self._indexed, self._moved = self._n, 0
 
     # --- state --------------------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ HEADERS = [
     "Variant",
     "Parameters",
     "ms per learner step",
-    "ms to act",
+    "µs to act",
     "ms to read",
     "Memory, MB",
     "Tensors, MB",
@@ -199,9 +199,9 @@ def _rows(frame: pd.DataFrame, titles: Mapping[str, str], label: Callable[[str, 
                 titles.get(row["experiment"], row["experiment"]),
                 Markup("**{}**").format(name) if is_base else name,
                 cell(tables.count(row["parameters"]), "parameters"),
-                cell(_milliseconds(row["learner_step_ms"]), "learner_step_ms"),
-                cell(_milliseconds(row["acting_ms"]), "acting_ms"),
-                _milliseconds(row["read_ms"]),
+                cell(_three_digits(row["learner_step_ms"]), "learner_step_ms"),
+                cell(_three_digits(1000 * row["acting_ms"]), "acting_ms"),
+                _three_digits(row["read_ms"]),
                 cell(tables.count(row["memory_mb"]), "memory_mb"),
                 tables.number(row["tensors_mb"], 1),
             ]
@@ -209,9 +209,9 @@ def _rows(frame: pd.DataFrame, titles: Mapping[str, str], label: Callable[[str, 
     return rows
 
 
-def _milliseconds(value: float) -> str:
-    """Two digits that count, for times from microseconds to seconds."""
-    return tables.number(value, 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 0.1 else 4)
+def _three_digits(value: float) -> str:
+    """Times from microseconds to seconds: three digits that count, or all before the point."""
+    return tables.number(value, 0 if value >= 100 else 1 if value >= 10 else 2)
 
 
 def figure(frame: pd.DataFrame, titles: Mapping[str, str], label: Callable[[str, str], str]) -> Figure:
@@ -224,7 +224,7 @@ def figure(frame: pd.DataFrame, titles: Mapping[str, str], label: Callable[[str,
         rows.header(titles.get(experiment, experiment))
         base = f"base: {label(experiment, variants['base'].iloc[0])}"
         place = grid[0].get_yaxis_transform()
-        grid[0].text(0.02, rows.position, base, transform=place, color=figures.FAINT, fontsize=7.5, va="center")
+        grid[0].text(0.04, rows.position, base, transform=place, color=figures.FAINT, fontsize=7.5, va="center")
         positions += [rows.row(label(experiment, variant)) for variant in variants["variant"]]
     for axes, colour, (column, title) in zip(grid, figures.PALETTE, COMPARED.items(), strict=False):
         _draw(axes, frame, column, np.array(positions), colour)

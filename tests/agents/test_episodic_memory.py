@@ -147,6 +147,7 @@ def test_hashes_tell_states_apart(dtype, size):
 @pytest.fixture
 def early_index(monkeypatch):
     monkeypatch.setattr(episodic_memory, "_INDEX_FROM", 300)
+    monkeypatch.setattr(episodic_memory, "_LEAST_LISTS", 3)
 
 
 def written(memory, rng, n, states=3000):
@@ -180,6 +181,7 @@ def test_an_index_finds_most():
     one, other = (EpisodicMemory(3, 2000, approximate=approximate) for approximate in (True, False))
     for memory in (one, other):
         written(memory, np.random.default_rng(0), 2000)
+    assert one._index.nprobe < one._index.nlist / 2
     queries = np.random.default_rng(1).standard_normal((200, 3)).astype(np.float32)
     pairs = zip(one.nearest(queries, 5), other.nearest(queries, 5), strict=True)
     shares = [len(set(found.tolist()) & set(right.tolist())) / 5 for found, right in pairs]

@@ -62,9 +62,9 @@ def test_figure_table_and_numbers(root):
     sheet = part(root)
     text = plain(sheet.markdown())
     assert sheet.results.problems == []
-    assert "| Gridroboman | **dqn-hidden** | 1,000 | 10.0 | 0.0200 | – | 300 | 1.5 |" in text
+    assert "| Gridroboman | **dqn-hidden** | 1,000 | 10.0 | 20.0 | – | 300 | 1.5 |" in text
     assert (
-        "| Gridroboman | ra-dqn-hidden | 1,500 (×1.50) | 65.0 (×6.50) | 0.0500 (×2.50) | 1.25 | 330 (×1.10) | 2.5 |"
+        "| Gridroboman | ra-dqn-hidden | 1,500 (×1.50) | 65.0 (×6.50) | 50.0 (×2.50) | 1.25 | 330 (×1.10) | 2.5 |"
         in text
     )
     assert "| relatives | mfec | 0 | 4.00 (×0.50) | – | – | 450 (×1.50) | 0.0 |" in text
