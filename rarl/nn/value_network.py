@@ -238,8 +238,10 @@ class RecurrentValueNetwork(ValueNetwork):
             slots = step.m_t
             steps.append(step)
         z = torch.stack([step.z for step in steps], 2)
-        p, r = (_over_time([getattr(step, name) for step in steps], step.z) for name in ("p", "r"))
-        alpha = torch.stack([step.alpha for step in steps], 2) if keep_attention and retrieved is not None else None
+        p = r = None
+        if step.p is not None:
+            p, r = (_over_time([getattr(step, name) for step in steps], step.z) for name in ("p", "r"))
+        alpha = torch.stack([step.alpha for step in steps], 2) if keep_attention and step.alpha is not None else None
         trail = State(s, torch.stack([step.m_t for step in steps], 2)) if keep_states else None
         return Unrolled(self._values(s, z), State(core, slots), z, p, r, alpha, trail)
 
