@@ -106,8 +106,12 @@ class PoolSettings(Settings):
         return counts
 
     def needs(self, n_tasks: int) -> list[int]:
-        """How many trajectories of each task are in any of the retrieval datasets."""
-        of = [self.counts(n_tasks, task, share) for task in range(n_tasks) for share in self.relevant]
+        """How many trajectories of each task are in any of the retrieval datasets.
+
+        Those without a relevant one, which probes look into, are among them: they hold more of the others'.
+        """
+        shares = [*self.relevant, 0.0] if n_tasks > 1 else self.relevant
+        of = [self.counts(n_tasks, task, share) for task in range(n_tasks) for share in shares]
         return [max(column) for column in zip(*of, strict=True)]
 
 
