@@ -126,7 +126,7 @@ class ValueNetwork(nn.Module):
 
     def queries(self, x: Tensor, task: Tensor) -> Tensor:
         """What the states ask for: x (G, B, ...), task (G, B) int64 -> (G, B, n_f, d_e), scaled as attention has it."""
-        q = self.retrieval.ask(self.encoder(x, task), self.retrieval.initial_slots(False), task)[1]
+        q = self.retrieval.ask(self.encoder_of_retrieved(x, task), self.retrieval.initial_slots(False), task)[1]
         return q * self.retrieval.d_e**-0.5
 
     @property

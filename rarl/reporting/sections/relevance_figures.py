@@ -32,6 +32,7 @@ LOOKS = {
     "index": Look(LABELS["index"], PALETTE[1], "s", "-"),
     "index-ivf": Look(LABELS["index-ivf"], PALETTE[2], "^", (0, (3, 1, 1, 1))),
     "index-hnsw": Look(LABELS["index-hnsw"], PALETTE[3], "D", (0, (1, 1))),
+    "uniform-end-to-end": Look(LABELS["uniform-end-to-end"], PALETTE[4], "P", (0, (2, 1))),
     "index-end-to-end": Look(LABELS["index-end-to-end"], PALETTE[5], "v", "-."),
 }
 KINDS = {  # of index-cost.csv

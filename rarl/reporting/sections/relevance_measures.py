@@ -19,12 +19,14 @@ from rarl.reporting.sections.gridroboman_measures import intervention_table
 
 EXPERIMENT = "relevance"
 UNIFORM = "uniform"
-UNTAUGHT = "index-end-to-end"  # without the loss that all others have
+UNTAUGHT = "index-end-to-end"  # without the loss that others have
+UNTAUGHT_UNIFORM = "uniform-end-to-end"
 LABELS = {
     "uniform": "uniform sampling",
     "index": "exact index",
     "index-ivf": "IVF index",
     "index-hnsw": "HNSW index",
+    "uniform-end-to-end": "uniform sampling, paper's losses alone",
     "index-end-to-end": "exact index, paper's losses alone",
 }
 TOLD_SHARE = 0.01  # the share that the questions are about
