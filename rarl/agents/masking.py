@@ -2,8 +2,8 @@
 
 A trajectory's states are encoded by the agent's encoder, some of them are hidden, and of these the tokens are predicted
 that a VQ-VAE gives their observations. The cross-entropy trains the agent's encoder, the summariser of its retrieval
-process and what predicts; nothing else of the retrieval process, the core or the head. The VQ-VAE learns beside them, on the same observations, with an optimiser
-of its own; it shares nothing with the agent.
+process and what predicts; nothing else of the retrieval process, the core or the head. The VQ-VAE learns beside them,
+on the same observations, with an optimiser of its own; it shares nothing with the agent.
 """
 
 from __future__ import annotations
