@@ -26,6 +26,7 @@ LABELS = {
     "index-hnsw": "HNSW index",
     "index-end-to-end": "exact index, paper's losses alone",
 }
+SHORT = {"uniform": "uniform", "index": "index", "index-end-to-end": "paper's losses"}  # beside a figure's rows
 TOLD_SHARE = 0.01  # the share that the questions are about
 BROKEN = 0.5  # of the return where all is relevant; below it counts as broken
 UNIT = "of the expert's return"
@@ -244,7 +245,7 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
                 Change(
                     "data",
                     f"Rare relevance, {label}: a share of {s:g} is relevant",
-                    f"{s:g} relevant: {label}",
+                    f"{s:g} relevant, {SHORT.get(variant, label)}",
                 ),
                 fall(variant, s),
             )
