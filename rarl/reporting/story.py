@@ -217,7 +217,7 @@ def summary(effects: Sequence[Effect], settings: Settings) -> Figure | None:
                           mfc="white" if effect.reading == "open" else look.colour)  # fmt: skip
         axes.set_title(_TITLES[environment], weight="bold")
         axes.set_xlabel(_AXES[environment])
-        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 3, 4, 5, 10]))  # three labels; more do not fit
     placed.finish()
     for axes in grid:
         axes.grid(axis="y", visible=False)

@@ -255,7 +255,7 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
         found += [falls[s] for s in dict.fromkeys((first, TOLD_SHARE)) if s in falls]
         if variant != UNIFORM:
             what = f"Where a share of {TOLD_SHARE:g} is relevant: {label}, in the place of {LABELS[UNIFORM]}"
-            change = Change("repair", what, f"{TOLD_SHARE:g} relevant: {label}")
+            change = Change("repair", what, f"{SHORT.get(variant, label)}, {TOLD_SHARE:g} relevant")
             a, b = (score(results, task_set, v, name_of(TOLD_SHARE)) for v in (variant, UNIFORM))
             found.append(made(change, Samples(a, b) if a and b else None))
     return present(found)
