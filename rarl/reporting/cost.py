@@ -49,7 +49,22 @@ def write(
         )
     sheet.table(HEADERS, rows(table, baseline, lambda v: look(v).label), "llrrrrr")
     link = sheet.csv(f"{experiment}-cost", table)
-    sheet.text(Markup("In brackets: relative to {}. Numbers: {}.").format(look(baseline).label, link))
+    sheet.text(Markup("{}Numbers: {}.").format(_brackets(table, baseline, look(baseline).label), link))
+
+
+def _brackets(table: pd.DataFrame, baseline: str, label: str) -> str:
+    """What the ratios are to; "" where the baseline has no runs, and so no cell a ratio."""
+    return f"In brackets: relative to {label}. " if (table["variant"] == baseline).any() else ""
+
+
+def write_folded(
+    sheet: Sheet, experiment: str, title: str, baseline: str, label: Callable[[str], str], table: pd.DataFrame
+) -> None:
+    """Table and CSV alone, to be opened on demand; the title says what the ratios are to."""
+    if (table["variant"] == baseline).any() and table["variant"].nunique() > 1:
+        title += f" (in brackets: relative to {label(baseline)})"
+    sheet.folded(title, Markup("{}").format(tables.table(HEADERS, rows(table, baseline, label), "llrrrrr")))
+    sheet.numbers(f"{experiment}-cost", table, "Cost")
 
 
 def run_costs(results: Results, experiment: str) -> pd.DataFrame:

@@ -94,8 +94,7 @@ def effect(
 
     Args:
       gain: samples of (with retrieval, without), of which the effect is a share. It is left out where retrieval does
-      not
-        visibly add anything: a share of nothing says nothing.
+        not visibly add anything: a share of nothing says nothing.
     """
     interval = samples.interval(settings.level) if samples is not None else None
     if interval is None or tables.interval(interval) == tables.NONE:

@@ -119,6 +119,7 @@ def _how(frame: pd.DataFrame) -> str:
         "Measured apart from the runs, with one learner of each variant on the largest task set of its experiment "
         f"({on}). The variants of an experiment took turns, so that what slowed the machine down slowed all of them; "
         f"times are medians over the rounds{clock}. "
+        "Variants have their names in config/experiments/. "
         "Acting: one action in one of many environments, without the environments' own time. "
         "Reading: a retrieval batch is drawn and summarised, once per episode. "
         f"Memory: the most {memory}; tensors: parameters, target network, optimiser. "

@@ -52,6 +52,8 @@ def _is(effect: Effect, kinds: Sequence[str], *readings: str) -> bool:
 GROUPS = (
     Group("What retrieval adds", lambda e: _is(e, ["gain"], "helps")),
     Group("Where retrieval adds nothing visible, or costs", lambda e: _is(e, ["gain"], "same", "costs")),
+    # Not among the folded rest: what the method is for is asked first.
+    Group("Where it cannot be told whether retrieval adds anything", lambda e: _is(e, ["gain"], "open")),
     Group(
         "What matters: changed, it costs",
         lambda e: _is(e, ["part"], "costs"),
@@ -103,7 +105,7 @@ def write(sheet: Sheet, effects: Sequence[Effect]) -> None:
         elif group.empty and any(e.change.kind != "gain" for e in effects):
             sheet.heading(group.title)
             sheet.text(group.empty)
-    unknown = [effect for effect in effects if effect.reading == "open"]
+    unknown = [effect for effect in effects if effect.reading == "open" and effect.change.kind != "gain"]
     if unknown:
         title = f"What cannot be told from these runs ({tables.plural(len(unknown), 'comparison')})"
         sheet.folded(title, _bullets(unknown, settings.margins))
@@ -131,6 +133,8 @@ def _opening(effects: Sequence[Effect], settings: Settings) -> str:
     said = f"Of {tables.plural(len(changes), 'change')} tried, {', '.join(parts)}. " if changes else ""
     expected = tables.number(len(changes) * (1 - settings.level), 1)
     return (
+        "A retrieval agent looks stored trajectories up while it learns and acts. Here is what that adds to the agent "
+        "without it (the base agent), and what the score loses or gains where one thing is changed. "
         f"{said}Every line below is computed: a change costs or helps if its "
         f"{tables.number(100 * settings.level, 0)} % interval does not hold 0, and makes no visible difference if it "
         f"lies inside a margin fixed before the runs ({margins}). Else, and with fewer than "
@@ -213,7 +217,7 @@ def summary(effects: Sequence[Effect], settings: Settings) -> Figure | None:
                           mfc="white" if effect.reading == "open" else look.colour)  # fmt: skip
         axes.set_title(_TITLES[environment], weight="bold")
         axes.set_xlabel(_AXES[environment])
-        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 3, 4, 5, 10]))  # three labels; more do not fit
     placed.finish()
     for axes in grid:
         axes.grid(axis="y", visible=False)

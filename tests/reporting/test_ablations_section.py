@@ -15,6 +15,7 @@ from built import build, drawn, plain, section
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.files import write_json
 from rarl.reporting.claims import EVERY, Settings, evaluate_claims, load_claims
+from rarl.reporting.effects import RETRIEVAL
 from rarl.reporting.results import load_results
 from rarl.reporting.sections import ablations_figures as draw
 from rarl.reporting.sections import load_sections
@@ -253,11 +254,25 @@ def test_claims_of_other_environments_are_counted_apart(page):
 
 def test_the_story_takes_part(page):
     text = page[1][page[1].index("\n## What matters\n") : page[1].index("\n## Claims of the paper\n")]
-    assert "**One slot that reads the single best trajectory.** Gridroboman, ablations −0.200 [−0.223, −0.177], " \
-           "50 % of the gain." in text  # fmt: skip
+    assert "**One slot that reads the single best trajectory.** Gridroboman, 30 tasks, ablations " \
+           "−0.200 [−0.223, −0.177], 50 % of the gain." in text  # fmt: skip
     assert "**Number of slots: 8 in the place of 1.**" in text
     assert "**Weight β of the bottleneck: 0.01 in the place of 0.**" in text
     assert "(Gridroboman ±0.05 of the expert's return; BabyAI ±5 percentage points)" in text
+
+
+def test_what_retrieval_adds_is_told_by_the_experiment_that_ran_it(results):
+    def gains(experiment):
+        found = effects(results, BENCHES[experiment], SETTINGS)
+        return [(e.where, e.task_set) for e in found if e.change == RETRIEVAL]
+
+    assert gains("ablations") == [("Gridroboman, 30 tasks, ablations", "30-tasks")]
+    assert gains("ablations-babyai") == []  # its base and full agent are those of experiment babyai
+
+
+def test_brackets_of_costs_are_explained(page):
+    assert "What each variant costs (in brackets: relative to RA-DQN)" in page[1]
+    assert "<summary>What each variant costs</summary>" in page[1]  # BabyAI's: the agent to compare with is elsewhere
 
 
 def test_choices_of_all_leave_out_what_variants_change(page):
@@ -286,7 +301,7 @@ def test_without_the_base_agent(tmp_path):
     text = plain(build(tmp_path)[0])
     assert "No usable run of DQN that the variants could be set against: no figure." in text
     assert "| A-2: nothing retrieved | 5 | 0.100 [0.080, 0.120] | – | −0.400 [−0.423, −0.377] | costs |" in text
-    assert "**Nothing retrieved, slots kept (A-2).** Gridroboman, ablations −0.400 [−0.423, −0.377]." in text
+    assert "**Nothing retrieved, slots kept (A-2).** Gridroboman, 30 tasks, ablations −0.400 [−0.423, −0.377]." in text
     assert "of the gain" not in text.split("## What matters")[1].split("## Claims")[0].split("base agent there.")[1]
 
 

@@ -130,7 +130,16 @@ def test_every_effect_stands_in_exactly_one_place():
         for reading in ("costs", "helps", "same", "open"):
             one = replace(of(change, -0.4, -0.2), reading=reading)
             holding = [group.title for group in story.GROUPS if group.holds(one)]
-            assert len(holding) == (reading != "open"), (change.kind, reading, holding)
+            shown = reading != "open" or change is RETRIEVAL
+            assert len(holding) == shown, (change.kind, reading, holding)
+
+
+def test_a_gain_that_cannot_be_told_is_not_hidden(tmp_path):
+    text = told(tmp_path, [of(RETRIEVAL, 0.3, 0.5), of(RETRIEVAL, -3.0, 9.0, "babyai")])
+    assert "Gridroboman" in under(text, "What retrieval adds")
+    here = under(text, "Where it cannot be told whether retrieval adds anything")
+    assert "- **Retrieval at all.** BabyAI +3.0 [−3.0, +9.0] points." in here
+    assert "<details>" not in text
 
 
 def test_largest_effects_come_first_against_their_margin(tmp_path):

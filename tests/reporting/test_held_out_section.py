@@ -67,6 +67,7 @@ def test_page(project):
     table = pd.read_csv(folder / "tables" / "held-out.csv")
     own = table[(table["intervention"] == "held-out") & (table["task"] == "red-on-green") & (table["seed"] == 2)]
     assert own["normalised"].item() == pytest.approx(0.40)
+    assert "In brackets: relative to DQN." in here
     story = text[text.index("### What breaks it") : text.index("\n## Claims of the paper\n")]
     assert "**Tasks never learned: nothing retrieved, in the place of their own datasets.** Gridroboman −0.200" in story
 
@@ -90,4 +91,5 @@ def test_one_intervention_of_one_seed(tmp_path):
     assert "1 task held out of training: touch blue." in text  # the configuration is silent, the measurements are not
     assert "| RA-DQN | held-out tasks, the task's own dataset | 1 | 0.280, CI n/a (n=1) | – |" in text
     assert "gives more than" not in section(text, "Held-out tasks")
+    assert "relative to DQN" not in section(text, "Held-out tasks")  # which has no run
     assert outcomes(tmp_path)["Q15-removed"].verdict.outcome == "not tested"

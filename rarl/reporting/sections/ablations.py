@@ -282,9 +282,8 @@ def _cost(bench: Bench, sheet: Sheet) -> None:
     table = cost.cost_table(sheet.results, bench.experiment)
     if table.empty:
         return
-    rows = cost.rows(table, bench.full.variant, partial(label, bench))
-    sheet.folded("What each variant costs", Markup("{}").format(tables.table(cost.HEADERS, rows, "llrrrrr")))
-    sheet.numbers(f"{bench.experiment}-cost", table, "Cost")
+    title = "What each variant costs"
+    cost.write_folded(sheet, bench.experiment, title, bench.full.variant, partial(label, bench), table)
 
 
 def _aggregate(bench: Bench, results: Results) -> dict[str, float]:

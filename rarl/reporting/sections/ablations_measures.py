@@ -354,20 +354,24 @@ def change(variant: str) -> Change:
 
 
 def effects(results: Results, bench: Bench, settings: Settings) -> list[Effect]:
-    """What retrieval adds, and every change against the full agent. Of two task sets the larger one counts."""
+    """What retrieval adds, and every change against the full agent. Of two task sets the larger one counts.
+
+    Where base and full agent are another experiment's, what retrieval adds is told there.
+    """
     found: dict[Change, Effect] = {}
     for task_set in task_sets(results, bench):
         gain = compare(results, bench, bench.full, bench.base, task_set)
 
         def add(what: Change, samples: Samples | None, task_set: str = task_set, gain: Samples | None = gain) -> None:
             made = effect(
-                what, f"{bench.title}, ablations", bench.environment, task_set, samples, settings,
+                what, f"{where(bench, task_set)}, ablations", bench.environment, task_set, samples, settings,
                 unit=bench.unit, digits=bench.digits, gain=gain,
             )  # fmt: skip
             if made is not None:
                 found[what] = made
 
-        add(RETRIEVAL, gain)
+        if bench.full.experiment == bench.experiment:
+            add(RETRIEVAL, gain)
         for variant in variants(results, bench, task_set):
             agent = Agent(bench.experiment, variant)
             if agent not in (bench.base, bench.full) and not is_value(variant):

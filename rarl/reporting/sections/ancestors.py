@@ -134,9 +134,7 @@ def _cost(family: Family, sheet: Sheet) -> None:
     table = cost.cost_table(sheet.results, family.experiment)
     if table.empty or not order:
         return
-    rows = cost.rows(table, order[0][1], lambda v: names.get(v, v))
-    sheet.folded("What each costs", tables.table(cost.HEADERS, rows, "llrrrrr"))
-    sheet.numbers(f"{family.experiment}-cost", table, "Cost")
+    cost.write_folded(sheet, family.experiment, "What each costs", order[0][1], lambda v: names.get(v, v), table)
 
 
 def _aggregate(family: Family, results: Results) -> dict[str, float]:

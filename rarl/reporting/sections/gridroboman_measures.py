@@ -161,16 +161,20 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
     """What retrieval adds on all tasks, controls, and interventions on the networks that were looked into."""
     full, base = (seed_scores(results, ALL_TASKS, variant) for variant in (PROBED, BASELINE))
     gain = Samples(full, base) if full and base else None
+    # Without a hidden task there is less to find out, so the gain is another one.
+    observed = [seed_scores(results, ALL_TASKS, variant) for variant in ("ra-dqn-observed", "dqn-observed")]
+    told = Samples(*observed) if all(observed) else None
 
-    def made(change: Change, samples: Samples | None) -> Effect | None:
-        return effect(change, "Gridroboman", EXPERIMENT, ALL_TASKS, samples, settings, unit=UNIT, digits=3, gain=gain)
+    def made(change: Change, samples: Samples | None, where: str = "Gridroboman") -> Effect | None:
+        return effect(change, where, EXPERIMENT, ALL_TASKS, samples, settings, unit=UNIT, digits=3, gain=gain)
 
     def trained(variant: str) -> Samples | None:
         scores = seed_scores(results, ALL_TASKS, variant)
         return Samples(scores, full) if scores and full else None
 
     found = [
-        made(RETRIEVAL, gain),
+        made(RETRIEVAL, gain, "Gridroboman, task hidden"),
+        made(RETRIEVAL, told, "Gridroboman, task observed"),
         made(NOTHING_RETRIEVED, trained("no-retrieval")),
         made(
             Change("part", "One retrieval batch per task, never redrawn", "batch never redrawn"), trained("same-batch")

@@ -226,7 +226,8 @@ def _index(sheet: Sheet) -> None:
         "share of the ten nearest that is found.",
         f"Measured{with_threads}, against the number of states. Searching, filled: many queries at once; hollow: one "
         "at a time. Memory: by formula. Recall@10: how many of the ten best keys by exact search are among those "
-        "found. Keys are drawn in clusters, not learned. Exact search builds nothing.",
+        "found. Keys are drawn in clusters, not learned. Exact search builds nothing; IVF looks through the clusters "
+        "of keys nearest to the query; HNSW follows links from key to near key.",
     )
     if text := _index_text(table):
         sheet.text(text)

@@ -29,6 +29,7 @@ LABELS = {
     "uniform-end-to-end": "uniform sampling, paper's losses alone",
     "index-end-to-end": "exact index, paper's losses alone",
 }
+SHORT = {"uniform": "uniform", "index": "index", "index-end-to-end": "paper's losses"}  # beside a figure's rows
 TOLD_SHARE = 0.01  # the share that the questions are about
 BROKEN = 0.5  # of the return where all is relevant; below it counts as broken
 UNIT = "of the expert's return"
@@ -247,7 +248,7 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
                 Change(
                     "data",
                     f"Rare relevance, {label}: a share of {s:g} is relevant",
-                    f"{s:g} relevant: {label}",
+                    f"{s:g} relevant, {SHORT.get(variant, label)}",
                 ),
                 fall(variant, s),
             )
@@ -257,7 +258,7 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
         found += [falls[s] for s in dict.fromkeys((first, TOLD_SHARE)) if s in falls]
         if variant not in (UNIFORM, UNTAUGHT):  # it is not the index alone by which the latter differs
             what = f"Where a share of {TOLD_SHARE:g} is relevant: {label}, in the place of {LABELS[UNIFORM]}"
-            change = Change("repair", what, f"{TOLD_SHARE:g} relevant: {label}")
+            change = Change("repair", what, f"{SHORT.get(variant, label)}, {TOLD_SHARE:g} relevant")
             a, b = (score(results, task_set, v, name_of(TOLD_SHARE)) for v in (variant, UNIFORM))
             found.append(made(change, Samples(a, b) if a and b else None))
     return present(found)
