@@ -62,6 +62,8 @@ OTHER_WAY = {"uniform": ("index", (0.47, 0.45, 0.40, 0.30, 0.20, 0.15)),
 OTHER_WAY["index-end-to-end"] = OTHER_WAY["index"]
 FOUND = {"uniform": (1.0, 0.8, 0.6, 0.4, 0.3, 0.1), "index": (1.0, 1.0, 0.98, 0.95, 0.9, 0.7)}
 FOUND["index-end-to-end"] = FOUND["index"]
+for of_one in (OTHER_WAY, FOUND):
+    of_one["uniform-end-to-end"] = of_one["uniform"]
 NOTHING_RELEVANT = {"index-end-to-end": 0.60}
 HELD_OUT = {"own": 0.50, "held-out": 0.30, "held-out-removed": 0.10, "held-out-swapped": 0.12}
 ANCESTORS = {"mfec-hidden": 0.08, "mfec-observed": 0.30, "nec-hidden": 0.05, "nec-observed": 0.22}

@@ -150,6 +150,36 @@ def test_more_than_the_index_differs_where_the_query_is_not_taught(untaught):
     assert "Exact index, paper's losses alone: two things differ, since uniform sampling has the loss" in text
 
 
+def test_an_index_is_compared_with_uniform_sampling_of_the_same_losses(tmp_path):
+    returns = made.RETURNS | {"index-end-to-end": made.RETURNS["index"], "uniform-end-to-end": made.RETURNS["uniform"]}
+    made.write_relevance(tmp_path, tasks=1, returns=returns)
+    found = measures.effects(load_results("laptop", tmp_path), SETTINGS)
+    assert [(e.change.what, e.interval.estimate) for e in found if e.change.kind == "repair"] == [
+        (
+            f"Where a share of 0.01 is relevant: exact index{losses}, in the place of uniform sampling{losses}",
+            pytest.approx(0.26),
+        )
+        for losses in ("", ", paper's losses alone")
+    ]
+    text = section(plain(build(tmp_path)[0]), "Rare relevance")
+    assert "two things differ" not in text
+    both = "exact index, paper's losses alone | uniform sampling, paper's losses alone"
+    assert f"| {both} | 0.01 | 5 v 5 | +0.260" in text
+
+
+def test_how_stale_keys_are(tmp_path):
+    made.write_relevance(tmp_path, tasks=1)
+    assert measures.staleness_text(load_results("laptop", tmp_path), made.MAIN, "index") == ""
+    for seed, (early, late) in enumerate([(0.2, 0.8), (0.4, 1.0)]):
+        path = tmp_path / f"results/laptop/runs/relevance/{made.MAIN}/index/seed-{seed}/training.csv"
+        rows = {"update": [50, 100, 150], "index_stale_recall": [early, None, late], "index_refresh_seconds": 0.5}
+        pd.DataFrame(rows).to_csv(path, index=False)
+    text = measures.staleness_text(load_results("laptop", tmp_path), made.MAIN, "index")
+    assert text.startswith("Exact index: its keys are computed anew every 50 updates, which takes 0.50 s.")
+    assert text.endswith("the old ones had proposed 30 % at the first time and 90 % at the last (means over 2 seeds).")
+    assert measures.staleness_text(load_results("laptop", tmp_path), made.MAIN, "uniform") == ""
+
+
 def test_each_network_has_its_own_level_where_nothing_is_relevant(untaught):
     results = load_results("laptop", untaught)
     with figures.style():
@@ -166,7 +196,7 @@ def test_page(page):
     assert "Uniform sampling: from a share of 0.03 on the return is below half" in text
     # 64 draws: 0.99^64 = 0.526, 0.997^64 = 0.825.
     assert "0.01: 0.6, and none in 53 % of batches; 0.003: 0.2, and none in 83 % of batches." in text
-    assert "| exact index | 0.01 | 5 v 5 | +0.260 [+0.237, +0.283] |" in text
+    assert "| exact index | uniform sampling | 0.01 | 5 v 5 | +0.260 [+0.237, +0.283] |" in text
     assert "| uniform sampling; evaluated with exact index | 0.01 | 5 | 0.200 [0.180, 0.220] |" in text
     assert "| exact index; nothing relevant | – | 5 | 0.090 [0.070, 0.110] |" in text
     assert "HNSW answers in 0.100 ms where exact search takes 10.000 ms (×100.0 as fast), with a " \

@@ -19,7 +19,6 @@ from rarl.reporting.sections.relevance_measures import (
     TOLD_SHARE,
     UNIFORM,
     UNIT,
-    UNTAUGHT,
     aggregate,
     batch_size,
     breaking_text,
@@ -30,8 +29,11 @@ from rarl.reporting.sections.relevance_measures import (
     quantity_table,
     return_table,
     score,
+    staleness_text,
     task_sets,
+    taught,
     variants,
+    without_index,
 )
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import t_interval
@@ -140,25 +142,27 @@ def _batch(sheet: Sheet, task_set: str) -> None:
 def _against_uniform(sheet: Sheet, task_set: str) -> None:
     """Every index against uniform sampling, share by share."""
     results, level = sheet.results, sheet.settings.level
-    base = return_table(results, task_set, UNIFORM)
-    rows = []
+    rows, unlike = [], []
     for variant in variants(results, task_set):
-        table = return_table(results, task_set, variant)
-        for share in [] if variant == UNIFORM else table.index[::-1]:
-            if share in base.index:
-                samples = Samples(_seeds(table, share), _seeds(base, share))
-                change = samples.interval(level)
-                rows.append(
-                    [_label(variant), f"{share:g}", tables.seeds(change.n), tables.interval(change, 3, signed=True)]
-                )
+        base = without_index(results, task_set, variant)
+        if base is None:
+            continue
+        if taught(base) != taught(variant):
+            unlike.append(variant)
+        table, other = (return_table(results, task_set, v) for v in (variant, base))
+        for share in table.index[::-1]:
+            if share in other.index:
+                change = Samples(_seeds(table, share), _seeds(other, share)).interval(level)
+                difference = tables.interval(change, 3, signed=True)
+                rows.append([_label(variant), _label(base), f"{share:g}", tables.seeds(change.n), difference])
     if rows:
-        sheet.text(f"Less {LABELS[UNIFORM]}, at the same share ({UNIT}, Welch interval):")
-        if UNTAUGHT in variants(results, task_set):
+        sheet.text(f"An index less uniform sampling, at the same share ({UNIT}, Welch interval):")
+        for variant in unlike:
             sheet.text(
-                f"{_label(UNTAUGHT).capitalize()}: two things differ, since uniform sampling has the loss that teaches "
-                "the query what is relevant."
+                f"{_label(variant).capitalize()}: two things differ, since uniform sampling has the loss that "
+                "teaches the query what is relevant."
             )
-        sheet.table(["Network", "Share", "Seeds", "Difference"], rows, "lrrr")
+        sheet.table(["Network", "Less", "Share", "Seeds", "Difference"], rows, "llrrr")
 
 
 def _found(sheet: Sheet) -> None:
@@ -174,8 +178,8 @@ def _found(sheet: Sheet) -> None:
             "chance.",
             "Recall@10: of what ten places can hold of the relevant trajectories, the share that is among the ten "
             "best. MRR: the mean of one over the place of the first, 0 if there is none. An index ranks its whole "
-            "dataset, uniform sampling what was drawn. Thin: every seed. Bold: mean, with its t interval. Dotted: what "
-            "a random order of the whole dataset gives.",
+            "dataset, uniform sampling what was drawn, so that it cannot find more than that. Thin: every seed. Bold: "
+            "mean, with its t interval. Dotted: what a random order of the whole dataset gives.",
         )
     rows, data = [], []
     for variant in variants(results, task_set):
@@ -227,10 +231,13 @@ def _index(sheet: Sheet) -> None:
         f"Measured{with_threads}, against the number of states. Searching, filled: many queries at once; hollow: one "
         "at a time. Memory: by formula. Recall@10: how many of the ten best keys by exact search are among those "
         "found. Keys are drawn in clusters, not learned. Exact search builds nothing; IVF looks through the clusters "
-        "of keys nearest to the query; HNSW follows links from key to near key.",
+        "of keys nearest to the query; HNSW follows links from key to near key. Refresh: encoding all states anew.",
     )
     if text := _index_text(table):
         sheet.text(text)
+    for variant in variants(sheet.results, _shown(sheet)):
+        if text := staleness_text(sheet.results, _shown(sheet), variant):
+            sheet.text(text)
     digits = {"build_seconds": 2, "query_ms": 3, "single_query_ms": 3, "memory_mb": 1, "recall_at_10": 3,
               "refresh_seconds": 2}  # fmt: skip
     rows = [[draw.KINDS[k].label if (k := str(row["kind"])) in draw.KINDS else k, tables.count(row["states"]),

@@ -29,7 +29,12 @@ LABELS = {
     "uniform-end-to-end": "uniform sampling, paper's losses alone",
     "index-end-to-end": "exact index, paper's losses alone",
 }
-SHORT = {"uniform": "uniform", "index": "index", "index-end-to-end": "paper's losses"}  # beside a figure's rows
+SHORT = {  # beside a figure's rows
+    "uniform": "uniform",
+    "index": "index",
+    "uniform-end-to-end": "uniform, paper's losses",
+    "index-end-to-end": "index, paper's losses",
+}
 TOLD_SHARE = 0.01  # the share that the questions are about
 BROKEN = 0.5  # of the return where all is relevant; below it counts as broken
 UNIT = "of the expert's return"
@@ -69,6 +74,24 @@ def variants(results: Results, task_set: str) -> list[str]:
     """With usable runs, uniform sampling first."""
     used = set(results.select(results.last, EXPERIMENT, task_set)["variant"])
     return [*(v for v in LABELS if v in used), *sorted(used - set(LABELS))]
+
+
+def taught(variant: str) -> bool:
+    """Whether it learns with the loss that teaches the query what is relevant."""
+    return variant not in (UNTAUGHT, UNTAUGHT_UNIFORM)
+
+
+def without_index(results: Results, task_set: str, variant: str) -> str | None:
+    """What a network with an index is compared with: uniform sampling, with the same losses if it was run.
+
+    None for uniform sampling itself.
+    """
+    if variant in (UNIFORM, UNTAUGHT_UNIFORM):
+        return None
+    used = variants(results, task_set)
+    if not taught(variant) and UNTAUGHT_UNIFORM in used:
+        return UNTAUGHT_UNIFORM
+    return UNIFORM if UNIFORM in used else None
 
 
 # --- returns ----------------------------------------------------------------------------------------------------------
@@ -133,6 +156,28 @@ def batch_size(results: Results, task_set: str, variant: str) -> int | None:
     """Trajectories of a retrieval batch, by configuration."""
     size = value_of(results, first_run(results, EXPERIMENT, task_set, variant), "agent.retrieval.n_traj")
     return size if isinstance(size, int) else None
+
+
+def staleness_text(results: Results, task_set: str, variant: str) -> str:
+    """What is proposed with keys that are about to be refreshed, against what is proposed right after. "" without."""
+    rows = results.select(results.training, EXPERIMENT, task_set, variant)
+    every = value_of(
+        results, first_run(results, EXPERIMENT, task_set, variant), "agent.retrieval.index.refresh_updates"
+    )
+    if "index_stale_recall" not in rows or every is None:
+        return ""
+    rows = rows.dropna(subset=["index_stale_recall"]).sort_values("update")
+    if rows.empty:
+        return ""
+    by_seed = rows.groupby("seed")
+    first, last = (100 * by_seed["index_stale_recall"].nth(i).mean() for i in (0, -1))
+    label = LABELS.get(variant, variant)
+    return (
+        f"{label[0].upper()}{label[1:]}: its keys are computed anew every {every} updates, which takes "
+        f"{tables.number(rows['index_refresh_seconds'].median())} s. Of what the new keys propose, the old ones had "
+        f"proposed {tables.number(first, 0)} % at the first time and {tables.number(last, 0)} % at the last (means "
+        f"over {tables.plural(len(by_seed), 'seed')})."
+    )
 
 
 def none_relevant(share: float, n_traj: int) -> float:
@@ -256,9 +301,10 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
         }
         first = next((s for s, e in falls.items() if e is not None and e.reading == "costs"), None)
         found += [falls[s] for s in dict.fromkeys((first, TOLD_SHARE)) if s in falls]
-        if variant not in (UNIFORM, UNTAUGHT):  # it is not the index alone by which the latter differs
-            what = f"Where a share of {TOLD_SHARE:g} is relevant: {label}, in the place of {LABELS[UNIFORM]}"
+        base = without_index(results, task_set, variant)
+        if base is not None and taught(base) == taught(variant):  # it is the index alone by which they differ
+            what = f"Where a share of {TOLD_SHARE:g} is relevant: {label}, in the place of {LABELS[base]}"
             change = Change("repair", what, f"{SHORT.get(variant, label)}, {TOLD_SHARE:g} relevant")
-            a, b = (score(results, task_set, v, name_of(TOLD_SHARE)) for v in (variant, UNIFORM))
+            a, b = (score(results, task_set, v, name_of(TOLD_SHARE)) for v in (variant, base))
             found.append(made(change, Samples(a, b) if a and b else None))
     return present(found)
