@@ -32,7 +32,7 @@ reproduce: $(STAMP) ## datasets, runs, tables, figures and report; stop with Ctr
 	@$(snakemake) -- all preview
 
 .PHONY: smoke
-smoke: $(STAMP) ## the whole workflow in some minutes, with a few learner steps per run: a taste, no results
+smoke: $(STAMP) ## the whole workflow in five minutes, with a few learner steps per run: a taste, no results
 	@python workflow/unlock.py
 	@snakemake --cores $(CORES) --config scale=smoke -- all
 

@@ -106,8 +106,12 @@ class PoolSettings(Settings):
         return counts
 
     def needs(self, n_tasks: int) -> list[int]:
-        """How many trajectories of each task are in any of the retrieval datasets."""
-        of = [self.counts(n_tasks, task, share) for task in range(n_tasks) for share in self.relevant]
+        """How many trajectories of each task are in any of the retrieval datasets.
+
+        Those without a relevant one, which probes look into, are among them: they hold more of the others'.
+        """
+        shares = [*self.relevant, 0.0] if n_tasks > 1 else self.relevant
+        of = [self.counts(n_tasks, task, share) for task in range(n_tasks) for share in shares]
         return [max(column) for column in zip(*of, strict=True)]
 
 
@@ -598,6 +602,7 @@ class CostSettings(Settings):
     seconds_per_variant: float = Field(
         2.0, gt=0, description="of learner steps, acting and reading; a slow variant has a few of each in any case"
     )
+    experiments: list[str] | None = Field(None, description="whose variants are measured; null: those of all")
 
 
 class ScaleSettings(Settings):
@@ -921,7 +926,12 @@ class Scale:
         them; that of another experiment has the settings that it has there, on the tasks of this one.
         """
         found: dict[str, dict[str, Run]] = {}
-        for name, at_scale in self.settings.experiments.items():
+        experiments = self.settings.experiments
+        measured = experiments if self.settings.costs.experiments is None else self.settings.costs.experiments
+        for name in measured:
+            if name not in experiments:
+                raise RarlError(f"{self._path}: costs.experiments: {name!r}; {did_you_mean(name, experiments)}")
+            at_scale = experiments[name]
             key = self.largest_task_set(name)
             if key is None or not at_scale.task_sets[key].variants:
                 continue

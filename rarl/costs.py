@@ -15,8 +15,10 @@ results/{scale}/costs.csv has a row for each variant of each experiment's larges
     tensors_mb       of parameters, those of target networks too, and the optimiser's state
     rounds, threads, device
 
-An empty cell is what this agent does not have. The learners are those of `rarl train`; those of one experiment take
-turns (`rarl.timing`). With one thread on a CPU a time is that of the processor.
+An empty cell is what this agent does not have. Replays and episodic memories are nearly empty: what grows with them
+(memory, and the time in which episodic control finds neighbours) is that of a run's beginning. The learners are those
+of `rarl train`; those of one experiment take turns (`rarl.timing`). With one thread on a CPU a time is that of the
+processor.
 """
 
 from __future__ import annotations

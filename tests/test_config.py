@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ import tiny_relevance
 import yaml
 
 from rarl.config import EPISODIC, SCALES, RunSettings, Scale, default_scale, merge
-from rarl.envs.gridroboman.tasks import TASKS
+from rarl.envs.gridroboman.tasks import EPISODE_STEPS, TASKS
 from rarl.errors import RarlError
 from rarl.training.search import TUNING_SEEDS_FROM
 
@@ -602,6 +603,20 @@ def test_a_shipped_scale_is_valid(name):
         for chosen in at_scale.task_sets.values()
     )
     assert planned == len(scale.runs)  # no two have the same place
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_no_two_variants_of_a_shipped_scale_are_the_same_agent(name):
+    """Not by their settings, nor because no more states can be kept than the trajectories kept have."""
+    seen = {}
+    for run in Scale(name, ROOT).runs.values():
+        s = run.settings.model_dump(exclude={"variant"})
+        retrieval = s["agent"]["retrieval"]
+        if run.retrieves and s["environment"] == "gridroboman" and retrieval["select_by"] != "none":
+            looks = -(-min(retrieval["trajectory_steps"] or EPISODE_STEPS, EPISODE_STEPS) // retrieval["step_stride"])
+            retrieval["k_states"] = min(retrieval["k_states"], retrieval["k_traj"] * looks)
+        other = seen.setdefault(json.dumps(s, sort_keys=True), run.id)
+        assert other == run.id
 
 
 @pytest.mark.parametrize("name", SHIPPED)

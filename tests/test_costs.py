@@ -95,6 +95,20 @@ def test_the_base_is_looked_for_here_and_then_in_what_is_extended(tmp_path):
         Scale("tiny", tmp_path).cost_runs()
 
 
+def test_experiments_can_be_chosen(tmp_path):
+    everything = project(tmp_path).cost_runs()
+    path = tmp_path / "config" / "tiny.yaml"
+    scale = yaml.safe_load(path.read_text())
+
+    def measured(*experiments: str) -> dict[str, list[str]]:
+        path.write_text(yaml.safe_dump(merge(scale, {"costs": {"experiments": list(experiments)}})))
+        return {name: list(runs) for name, runs in Scale("tiny", tmp_path).cost_runs().items()}
+
+    assert measured("relatives", "babyai") == {name: list(everything[name]) for name in ("relatives", "babyai")}
+    with pytest.raises(RarlError, match=r"tiny.yaml: costs.experiments: 'relative'; did you mean 'relatives'"):
+        measured("relative")
+
+
 def test_the_base_is_no_part_of_a_run(tmp_path):
     before = project(tmp_path)
     after = project(tmp_path, relatives={"base_variant": "told"})

@@ -31,7 +31,7 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
         if r.process == "direct":
             retrieval = DirectRetrieval(**reading)
         else:
-            slots = {"n_f": r.n_f, "d_m": r.d_m, "slot_heads": r.slot_heads}
+            slots = {"n_f": r.n_f, "d_m": r.d_m, "slot_heads": r.slot_heads, "retrieves": agent.retrieves}
             retrieval = RetrievalProcess(**reading, **slots, n_tasks=n_tasks if agent.task == "query" else 0)
     recurrent = agent.core == "gru"
     return (RecurrentValueNetwork if recurrent else ValueNetwork)(

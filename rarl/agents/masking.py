@@ -1,8 +1,8 @@
 """The masking loss of ablations A-4 and A-5: tokens of masked steps, predicted from the steps around them.
 
 A trajectory's states are encoded by the agent's encoder, some of them are hidden, and of these the tokens are predicted
-that a VQ-VAE gives their observations. The cross-entropy trains the agent's encoder and what predicts, and nothing of
-the retrieval process, the core or the head. The VQ-VAE learns beside them, on the same observations, with an optimiser
+that a VQ-VAE gives their observations. The cross-entropy trains the agent's encoder, the summariser of its retrieval
+process and what predicts; nothing else of the retrieval process, the core or the head. The VQ-VAE learns beside them, on the same observations, with an optimiser
 of its own; it shares nothing with the agent.
 """
 
@@ -20,6 +20,7 @@ from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config import RetrievalSettings, Run
 from rarl.errors import RarlError
 from rarl.nn.masking import MaskedTokens, masked_steps
+from rarl.nn.value_network import ValueNetwork
 from rarl.nn.vq_vae import VQVAE
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -64,9 +65,12 @@ class Masking:
                 trajectory_steps=settings.trajectory_steps,
             )
             self.memory = Memory(datasets, look, episodes=s.episodes)
-        # As wide as the summariser of the retrieval process, and of its kind, whether the agent has one or not.
-        d_h, kind = s.agent.retrieval.d_h, s.agent.retrieval.summariser
-        self.predictor = MaskedTokens(s.agent.d_s, d_h, settings.tokens, kind).to(device)
+        # The summariser of the retrieval process. Where there is none, or one that is told actions and rewards too: one
+        # as wide and of its kind.
+        retrieval = s.agent.retrieval
+        self.shares_summariser = run.retrieves and retrieval.trajectory_inputs == "state"
+        kind = None if self.shares_summariser else retrieval.summariser
+        self.predictor = MaskedTokens(s.agent.d_s, retrieval.d_h, settings.tokens, kind).to(device)
         self.vq_vae = VQVAE(s.environment, settings.tokens, settings.d_token).to(device)
         self.optimiser = torch.optim.Adam(self.vq_vae.parameters(), settings.token_rate, fused=True)
 
@@ -84,11 +88,11 @@ class Masking:
         """Trajectories of each of the tasks (G,), drawn uniformly from their datasets."""
         return self.memory.sample(tasks, rng)
 
-    def loss(self, encoder: nn.Module, batch: RetrievalBatch, rng: np.random.Generator) -> MaskingLoss:
+    def loss(self, network: ValueNetwork, batch: RetrievalBatch, rng: np.random.Generator) -> MaskingLoss:
         """The loss on a batch of trajectories; the VQ-VAE makes a step of its own on the way.
 
         Args:
-          encoder: the agent's.
+          network: the agent's.
           batch: where the networks are.
           rng: chooses the masked steps.
         """
@@ -104,8 +108,9 @@ class Masking:
         tokens[real] = coded.tokens
         tokens = tokens.flatten(0, 1)[masked]
 
-        s = encoder(batch.x, batch.told).flatten(0, 1)
-        logits = self.predictor(s, masked, None if batch.mask is None else batch.mask.flatten(0, 1))
+        s = network.encoder_of_retrieved(batch.x, batch.told).flatten(0, 1)
+        summariser = network.retrieval.summariser if self.shares_summariser else None
+        logits = self.predictor(s, masked, None if batch.mask is None else batch.mask.flatten(0, 1), summariser)
         loss = F.cross_entropy(logits, tokens)
         scalars = {
             "masking_loss": loss.detach(),

@@ -4,11 +4,15 @@ Every share of relevant trajectories that it was trained with, and 0, where noth
 drawn retrieval batches and with batches that an index proposes, whichever of the two the agent was trained with. The
 other one's rows have its name behind the share: "share-0.01" and, of an agent trained with an index,
 "share-0.01-uniform". The index has the keys of the trained network and is asked by the episodes' start states.
+
+What is found is measured on the trajectories that training retrieved from and, where the datasets are large enough, on
+as many others ("new_recall@10", "new_mrr"): a query that knew its task's trajectories by heart would find none of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +43,24 @@ class Found(NamedTuple):
     rankings: list[np.ndarray]
 
 
+def never_retrieved(memory: PoolMemory, seed: int) -> PoolMemory | None:
+    """Retrieval datasets of the same sizes and shares from trajectories that none of the memory's own holds.
+
+    None where a dataset has too few of them. What the agent learned from may still hold their steps.
+    """
+    other, pools = copy(memory), copy(memory.pools)
+    episodes = []
+    for task, sampler in enumerate(memory.samplers):
+        known = pools.episodes[pools.given == task]
+        rest = np.setdiff1d(np.arange(sampler.episodes), known)
+        if len(rest) < len(known):
+            return None
+        episodes.append(np.random.default_rng([seed, 3, task]).permutation(rest)[: len(known)])
+    pools.episodes = np.concatenate(episodes)
+    other.pools, other.index = pools, None
+    return other
+
+
 class RelevanceProbe(BoardProbe):
     """Measurements on one run of an agent with retrieval datasets of known relevance."""
 
@@ -47,6 +69,10 @@ class RelevanceProbe(BoardProbe):
         self.memory = PoolMemory.of(self.run, open_datasets(scale, self.run))
         self.index = KeyIndex(self.memory.pools, retrieval.index or IndexSettings())
         self.index.refresh(self.memory.keys(self.network), self.run.settings.updates)
+        self.new = never_retrieved(self.memory, self.run.settings.seed)
+        if self.new:
+            self.new_index = KeyIndex(self.new.pools, self.index.settings)
+            self.new_index.refresh(self.new.keys(self.network), self.run.settings.updates)
         self.shares = [*retrieval.pool.relevant, 0.0]
         other = "uniform" if retrieval.propose == "index" else "index"
         self.ways = {retrieval.propose: "", other: f"-{other}"}
@@ -117,6 +143,10 @@ class RelevanceProbe(BoardProbe):
         alpha = self.network(found.starts, told, batch.summarise(self.network))[1].alpha
         mass = alpha.unflatten(-1, (of_task.shape[1], -1)).sum(-1) * torch.from_numpy(of_task)[:, None, None]
         quantities["attention_on_relevant"] = mass.sum(-1).mean((1, 2)).numpy()
+        if way == "index" and self.new:
+            new = self._hits_among_new(groups, share, found.starts)
+            quantities["new_recall@10"] = [recall_at_k(hit, 10, there) for hit in new]
+            quantities["new_mrr"] = [reciprocal_rank(hit) for hit in new]
         if way == "index" and self.index.settings.kind != "exact":
             queries = self.memory.queries(self.network, found.starts, groups)
             exact = [
@@ -127,6 +157,16 @@ class RelevanceProbe(BoardProbe):
                 overlap([ranking[:10]], [best]) for ranking, best in zip(found.rankings, exact, strict=True)
             ]
         return quantities
+
+    def _hits_among_new(self, groups: np.ndarray, share: float, starts: torch.Tensor) -> list[np.ndarray]:
+        """For each group whether what is found among trajectories that were never retrieved is relevant, best first."""
+        queries = self.memory.queries(self.network, starts, groups)
+        hits = []
+        for task, asked in zip(groups, queries, strict=True):
+            scores = self.new_index.scores(task, share, asked)
+            rows = self.new.pools.rows(task, share)[best_of(scores, len(scores))]
+            hits.append(self.new.pools.given[rows] == task)
+        return hits
 
     def batch_to_show(self, each: int) -> tuple[RetrievalBatch, Boards]:
         tasks, boards = np.arange(len(self.tasks)), random_boards(len(self.tasks) * each, self.rng)

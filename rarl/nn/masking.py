@@ -32,7 +32,8 @@ def masked_steps(real: np.ndarray, share: float, rng: np.random.Generator) -> np
 class MaskedTokens(nn.Module):
     """Predicts the tokens of masked steps from a summary of the steps before and one of those after.
 
-    The sequence model is one of those that the retrieval process has, with weights of its own. BERT, and CoBERL in
+    The sequence model is the summariser of the retrieval process, which the loss trains (A-4, A-5), or one of its own
+    where an agent has none that reads states alone. BERT, and CoBERL in
     reinforcement learning, have a transformer (Devlin et al., 2019; Banino et al., 2022). On Gridroboman transformers
     of one and of two layers of width 64 predicted no better (2.43 and 2.42 nats after 400 steps, where the tokens'
     frequencies alone give 3.95) than GRUs of width 64 (2.42) or 32 (2.47), or than the decay summariser of width 32
@@ -42,21 +43,23 @@ class MaskedTokens(nn.Module):
       d_s: width of the agent's encoded states.
       d_h: width of a summary.
       tokens: number of tokens.
-      summariser: name in `SUMMARISERS`.
+      summariser: name in `SUMMARISERS`; None if the summariser is handed over.
     """
 
-    def __init__(self, d_s: int, d_h: int, tokens: int, summariser: str):
+    def __init__(self, d_s: int, d_h: int, tokens: int, summariser: str | None):
         super().__init__()
         self.mask = nn.Parameter(torch.randn(d_s))  # what stands in the place of a masked step
-        self.summariser = SUMMARISERS[summariser](d_s, d_h)
+        self.summariser = None if summariser is None else SUMMARISERS[summariser](d_s, d_h)
         self.past, self.future = nn.Linear(d_h, d_h), nn.Linear(d_h, d_h, bias=False)
         self.out = nn.Linear(d_h, tokens)
 
-    def forward(self, s: Tensor, masked: Tensor, real: Tensor | None = None) -> Tensor:
+    def forward(
+        self, s: Tensor, masked: Tensor, real: Tensor | None = None, summariser: nn.Module | None = None
+    ) -> Tensor:
         """Logits of the tokens of masked steps, m in all, in the order of `masked`.
 
         s (n, l, d_s); masked (n, l) bool; real (n, l) bool, True on real steps, which come first, or None if all are
-        -> (m, tokens).
+        -> (m, tokens). summariser: one that is no part of this, in the place of its own.
         """
-        h, b = self.summariser(torch.where(masked[..., None], self.mask, s), real)
+        h, b = (summariser or self.summariser)(torch.where(masked[..., None], self.mask, s), real)
         return self.out(torch.relu(self.past(h[masked]) + self.future(b[masked])))

@@ -235,6 +235,8 @@ class RetrievalProcess(Reading):
       slot_heads: heads of the slots' self-attention.
       standardise: bring what is read to mean 0 and variance 1 (ours; the paper does not say).
       n_tasks: number of tasks if the query is told which one it asks for (ours), 0 if it is not.
+      retrieves: False is ablation A-2, of an agent that never has a retrieval batch: steps 2 to 4 do not occur, and
+        what step 6 attends over are the slots themselves (z = m_t).
     """
 
     def __init__(
@@ -252,9 +254,10 @@ class RetrievalProcess(Reading):
         slot_heads: int,
         standardise: bool,
         n_tasks: int = 0,
+        retrieves: bool = True,
     ):
         super().__init__()
-        self.n_f, self.d_m = n_f, d_m
+        self.n_f, self.d_m, self.retrieves = n_f, d_m, retrieves
         self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
         self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0))
         self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser)
@@ -300,13 +303,17 @@ class RetrievalProcess(Reading):
         Args:
           s_t: (G, B, d_s), the agent's states.
           m_tm1: (G or 1, B or 1, n_f, d_m), the slots before.
-          retrieved: the retrieval batch of each group; None retrieves nothing (ablation A-2): slots then read zeros.
+          retrieved: the retrieval batch of each group; None: slots read zeros, as long as there is none yet or where it
+            is taken away from a trained agent.
           sample: draw z (training) or take its mean (evaluation).
           carry: compute m_t too; an agent without recurrence does not need it.
           task: (G, B) int64, for a query that is told it.
         """
         # Step 1. Query.
         m_hat, q = self.ask(s_t, m_tm1, task)
+        if not self.retrieves:
+            m_t = self.slot_attention(m_hat)
+            return RetrievalStep(m_t, m_t if carry else None, None, None, None)
         # Steps 2 and 3. Which trajectories, which states; read.
         if retrieved is None:
             alpha, g = None, torch.zeros(*m_hat.shape[:-1], self.d_v, device=s_t.device, dtype=s_t.dtype)

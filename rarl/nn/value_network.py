@@ -126,7 +126,7 @@ class ValueNetwork(nn.Module):
 
     def queries(self, x: Tensor, task: Tensor) -> Tensor:
         """What the states ask for: x (G, B, ...), task (G, B) int64 -> (G, B, n_f, d_e), scaled as attention has it."""
-        q = self.retrieval.ask(self.encoder(x, task), self.retrieval.initial_slots(False), task)[1]
+        q = self.retrieval.ask(self.encoder_of_retrieved(x, task), self.retrieval.initial_slots(False), task)[1]
         return q * self.retrieval.d_e**-0.5
 
     @property
@@ -238,8 +238,10 @@ class RecurrentValueNetwork(ValueNetwork):
             slots = step.m_t
             steps.append(step)
         z = torch.stack([step.z for step in steps], 2)
-        p, r = (_over_time([getattr(step, name) for step in steps], step.z) for name in ("p", "r"))
-        alpha = torch.stack([step.alpha for step in steps], 2) if keep_attention and retrieved is not None else None
+        p = r = None
+        if step.p is not None:
+            p, r = (_over_time([getattr(step, name) for step in steps], step.z) for name in ("p", "r"))
+        alpha = torch.stack([step.alpha for step in steps], 2) if keep_attention and step.alpha is not None else None
         trail = State(s, torch.stack([step.m_t for step in steps], 2)) if keep_states else None
         return Unrolled(self._values(s, z), State(core, slots), z, p, r, alpha, trail)
 

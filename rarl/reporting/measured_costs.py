@@ -31,6 +31,8 @@ _UNFOLDED = 12  # rows of a table that need not be folded
 def read_costs(results: Results, *, due: bool = True) -> pd.DataFrame:
     """The rows of costs.csv with their ratios to the base, `learner_step_ratio` and so on (NaN where there is none).
 
+    Learner steps in which other things are done than in the base's, as episodic control's whole episodes, have none.
+
     No rows where there is no such file or it is damaged. Both are noted as a problem; if not `due` it may be missing.
     """
     where = f"results/{results.scale}"
@@ -57,6 +59,8 @@ def read_costs(results: Results, *, due: bool = True) -> pd.DataFrame:
             frame.loc[rows.index, ratio_of(column)] = rows[column].where(rows[column] > 0) / (
                 one if one > 0 else np.nan
             )
+        other = rows.index[rows["step"] != base["step"].iloc[0]]
+        frame.loc[other, ratio_of("learner_step_ms")] = np.nan
     return frame
 
 
@@ -96,9 +100,10 @@ def write(
     else:
         sheet.parts.append(body)
     sheet.text(
-        Markup("In brackets: relative to the base, which stands in bold. {} Numbers: {}.").format(
-            _steps(frame, titles, label), sheet.csv("measured-costs", frame)
-        )
+        Markup(
+            "In brackets: relative to the base, which stands in bold; of learner steps only where the same is done in "
+            "one. {} Numbers: {}."
+        ).format(_steps(frame, titles, label), sheet.csv("measured-costs", frame))
     )
 
 

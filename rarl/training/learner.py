@@ -56,7 +56,8 @@ class ValueLearner(ABC):
 
     Which loss trains what, as in the paper: the encoder by the TD and the auxiliary losses; the retrieval process by
     the TD loss and the bottleneck; the head by the TD loss alone. The summariser, a part of the retrieval process, is
-    reached by the auxiliary losses too, since they are computed on the summaries. A masking loss trains the encoder.
+    reached by the auxiliary losses too, since they are computed on the summaries. A masking loss trains the encoder and
+    the summariser.
 
     Args:
       run: the settings.
@@ -204,7 +205,7 @@ class ValueLearner(ABC):
 
     def _masking_loss(self, batch: RetrievalBatch) -> MaskingLoss:
         """The masking loss on given trajectories."""
-        return self.masking.loss(self.network.encoder, batch.to(self.device), self.rng)
+        return self.masking.loss(self.network, batch.to(self.device), self.rng)
 
     def _kl(self, p: Gaussian, r: Gaussian, weight: Tensor | None = None) -> Tensor:
         """Mean over states of KL(p || r), in nats, summed over slots; with a graph only where it is paid for.

@@ -10,6 +10,7 @@ import torch
 from rarl.nn.retrieval import DirectRetrieval
 
 DIRECT = {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}}
+NOTHING = {"source": "none"}
 FIRST = 4
 
 
@@ -61,6 +62,37 @@ def test_a1_of_a_recurrent_agent_takes_each_step_as_if_it_stood_alone(tiny_babya
 
 
 @torch.no_grad()
+def test_a2_gives_the_agent_its_slots(tiny_root):
+    """What the head sees of two states differs as their slots do; nothing else comes between."""
+    network = (learner := tiny_project.learner_of(tiny_root, "nothing")).network
+    drawn = learner.transitions.sample(torch.arange(10).repeat_interleave(3).numpy(), learner.rng)
+    x, told = torch.from_numpy(drawn.x_t).unflatten(0, (10, 3)), torch.arange(10)[:, None].expand(-1, 3)
+    q, step = network(x, told)
+    s = network.encoder(x, told)
+    m_hat, _ = network.retrieval.ask(s, network.retrieval.initial_slots(False))
+    torch.testing.assert_close(step.z, network.retrieval.slot_attention(m_hat))
+    torch.testing.assert_close(q, network.head(network.fusion(s, network.readout(s, step.z)), step.z))
+    assert (step.p, step.r, step.alpha) == (None, None, None)
+    assert step.z.flatten(0, 1).std(0).min() > 1e-3
+
+
+@torch.no_grad()
+def test_a2_of_a_recurrent_agent_carries_its_slots(tiny_babyai_root):
+    learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn", {"agent": {"kind": "ra-dqn", "retrieval": NOTHING}})
+    network = learner.network
+    batch = learner.sequences.sample(torch.arange(learner.n_tasks).repeat_interleave(2).numpy(), learner.rng)
+    x = torch.from_numpy(batch.observations)[None]
+    told = torch.from_numpy(batch.extras["mission"]).long()[None, :, None]
+    whole = network.unroll(x, told, network.initial_state(*x.shape[:2]), keep_states=True, keep_attention=True)
+    assert torch.equal(whole.z, whole.trail.slots)
+    assert (whole.p, whole.alpha) == (None, None)
+    changed = x.clone()
+    changed[:, :, 0] = x[:, :, -1]
+    other = network.unroll(changed, told, network.initial_state(*x.shape[:2]))
+    assert not torch.allclose(other.z[:, :, 1], whole.z[:, :, 1])  # of what was a step ago
+
+
+@torch.no_grad()
 def test_without_recurrence_slots_start_afresh_at_every_step(tiny_babyai_root):
     changes = {"agent": {"retrieval": {"carry": False}}}
     learner = tiny_babyai.learner_of(tiny_babyai_root, "own", changes)
@@ -76,6 +108,13 @@ def test_without_recurrence_slots_start_afresh_at_every_step(tiny_babyai_root):
     torch.testing.assert_close(unrolled[0].z[:, :, 0], unrolled[1].z[:, :, 0])
     assert not torch.allclose(unrolled[0].z[:, :, 1:], unrolled[1].z[:, :, 1:], atol=1e-4)
     assert unrolled[0].state.slots is None
+
+
+def test_a2_of_a_recurrent_agent_learns(tiny_babyai_root):
+    learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn", {"agent": {"kind": "ra-dqn", "retrieval": NOTHING}})
+    learner.update()
+    parts = {name for name, p in learner.network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {"retrieval.slot_gru.from_slot.weight", "retrieval.slot_attention.out.weight"} <= parts
 
 
 def _sequences(learner, steps=4):

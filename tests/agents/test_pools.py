@@ -56,6 +56,15 @@ def test_a_retrieval_dataset_holds_its_share_and_others_evenly(trajectories, sha
             assert rows.tolist() == [i for part in pools.parts(task, share) for i in range(part.start, part.stop)]
 
 
+def test_where_nothing_is_relevant_each_task_gives_its_own_trajectories():
+    """Also where no share that is trained needs as many of them."""
+    pools, _ = pools_of(60, [0.1], 4)
+    for task in range(4):
+        rows = pools.rows(task, 0.0)
+        assert len(rows) == len(set(rows)) == 60
+        assert np.bincount(pools.given[rows], minlength=4).tolist() == [20 * (other != task) for other in range(4)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 60), SHARES, st.integers(2, 6))
 def test_a_higher_share_adds_own_trajectories_and_takes_others_away(trajectories, shares, n_tasks):

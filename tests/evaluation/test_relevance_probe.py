@@ -12,7 +12,7 @@ import tiny_project
 import torch
 from tiny_relevance import SHARES, changes
 
-from rarl.agents.index import best_of
+from rarl.agents.index import best_of, exact_scores
 from rarl.config import Scale
 from rarl.envs.gridroboman.vector import random_boards
 from rarl.evaluation.probe import probe_run
@@ -135,6 +135,35 @@ def test_attention_is_counted_on_the_relevant(project, monkeypatch):
     mass = probe._quantities(tasks, 0.5, "uniform", found)["attention_on_relevant"]
     of_task = found.batch.given == tasks[:, None]
     assert mass == pytest.approx(0.75 * of_task[:, 0] + 0.25 * of_task[:, 4])
+
+
+def test_what_was_never_retrieved_is_searched_too(project):
+    small = {"agent": {"retrieval": {"pool": {"trajectories": 8, "relevant": SHARES}}}}
+    run = tiny_project.run_of(project.root, "ra-dqn", 5, changes(None, small))
+    train_run(project, run, device="cpu")
+    probe = RelevanceProbe(project, run)
+    old, new = probe.memory.pools, probe.new.pools
+    assert new.given.tolist() == old.given.tolist()
+    for task in range(10):
+        both = [*old.episodes[old.given == task], *new.episodes[new.given == task]]
+        assert sorted(both) == list(range(16))
+    assert torch.equal(probe.new_index.keys, probe.new.keys(probe.network))
+    tasks, boards = np.array([0, 7]), random_boards(8, np.random.default_rng(0))
+    found = probe.find(tasks, 0.5, "index", boards)
+    quantities = probe._quantities(tasks, 0.5, "index", found)
+    for g, task in enumerate(tasks):
+        asked = probe.memory.queries(probe.network, found.starts, tasks)[g]
+        rows = new.rows(task, 0.5)
+        hits = new.given[rows[best_of(exact_scores(asked, probe.new.keys(probe.network)[rows]), 8)]] == task
+        assert quantities["new_recall@10"][g] == recall_at_k(hits, 10, 4)
+        assert quantities["new_mrr"][g] == reciprocal_rank(hits)
+    assert "new_mrr" not in probe._quantities(tasks, 0.5, "uniform", probe.find(tasks, 0.5, "uniform", boards))
+
+
+def test_datasets_that_hold_too_few_others(probed):
+    """Twelve of sixteen are retrieved: there are not as many others."""
+    scale, run, _ = probed
+    assert RelevanceProbe(scale, run).new is None
 
 
 def test_an_index_finds_at_evaluation_what_scores_best_now(probed):

@@ -59,7 +59,10 @@ SHARES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 RETURNS = {"uniform": (0.50, 0.49, 0.42, 0.23, 0.14, 0.11), "index": (0.48, 0.48, 0.47, 0.45, 0.40, 0.30)}
 OTHER_WAY = {"uniform": ("index", (0.47, 0.45, 0.40, 0.30, 0.20, 0.15)),
              "index": ("uniform", (0.46, 0.42, 0.35, 0.2, 0.13, 0.11))}  # fmt: skip
+OTHER_WAY["index-end-to-end"] = OTHER_WAY["index"]
 FOUND = {"uniform": (1.0, 0.8, 0.6, 0.4, 0.3, 0.1), "index": (1.0, 1.0, 0.98, 0.95, 0.9, 0.7)}
+FOUND["index-end-to-end"] = FOUND["index"]
+NOTHING_RELEVANT = {"index-end-to-end": 0.60}
 HELD_OUT = {"own": 0.50, "held-out": 0.30, "held-out-removed": 0.10, "held-out-swapped": 0.12}
 ANCESTORS = {"mfec-hidden": 0.08, "mfec-observed": 0.30, "nec-hidden": 0.05, "nec-observed": 0.22}
 AMOUNTS = {"truncated": {32: 0.45, 16: 0.44, 8: 0.40, 4: 0.3, 2: 0.2, 1: 0.15}, "cut": {25: 0.44, 10: 0.35, 5: 0.2}}
@@ -217,7 +220,7 @@ def write_relevance(
             way, other = OTHER_WAY[variant]
             values = {f"share-{share:g}": level for share, level in zip(SHARES, levels, strict=True)}
             values |= {f"share-{share:g}-{way}": level for share, level in zip(SHARES, other, strict=True)}
-            values |= {"share-0": 0.09, f"share-0-{way}": 0.09, "removed": 0.10}
+            values |= {"share-0": NOTHING_RELEVANT.get(variant, 0.09), f"share-0-{way}": 0.09, "removed": 0.10}
             rows = {(name, task, task): level for name, level in values.items() for task in chosen}
             write_interventions(root, run, seed, rows, scale)
             found = [
@@ -228,6 +231,7 @@ def write_relevance(
                     ("recall@1", best / 2), ("recall@10", best + BY_SEED[seed] / 10 * (best < 1)), ("recall@64", 1.0),
                     ("mrr", 0.6 * best), ("relevant_in_batch", share if variant == "uniform" else best / 2),
                     ("attention_on_relevant", best * 0.8),
+                    *([] if variant == "uniform" else [("new_recall@10", best / 2), ("new_mrr", best / 2)]),
                 )
             ]  # fmt: skip
             path = root / "results" / scale / "probes" / run / "attention.csv"

@@ -132,6 +132,35 @@ def test_effects_name_where_it_begins(results):
     assert (repair.reading, repair.interval.estimate) == ("helps", pytest.approx(0.26))
 
 
+@pytest.fixture(scope="module")
+def untaught(tmp_path_factory):
+    """With networks that have learned without the loss that teaches the query."""
+    root, returns = tmp_path_factory.mktemp("untaught"), made.RETURNS["index"]
+    made.write_relevance(root, tasks=1, returns=made.RETURNS | {"index-end-to-end": returns})
+    return root
+
+
+def test_more_than_the_index_differs_where_the_query_is_not_taught(untaught):
+    """Its difference from uniform sampling is no repair by an index."""
+    found = measures.effects(load_results("laptop", untaught), SETTINGS)
+    assert [e.change.what for e in found if e.change.kind == "repair"] == [
+        "Where a share of 0.01 is relevant: exact index, in the place of uniform sampling"
+    ]
+    text = section(plain(build(untaught)[0]), "Rare relevance")
+    assert "Exact index, paper's losses alone: two things differ, since uniform sampling has the loss" in text
+
+
+def test_each_network_has_its_own_level_where_nothing_is_relevant(untaught):
+    results = load_results("laptop", untaught)
+    with figures.style():
+        axes = draw.returns(results, made.MAIN).axes[0]
+    levels = [line for line in axes.lines if list(line.get_xdata()) == [0, 1]]
+    assert [line.get_color() for line in levels] == [
+        draw.look(v).colour for v in ("uniform", "index", "index-end-to-end")
+    ]
+    assert [line.get_ydata()[0] for line in levels] == pytest.approx([0.09, 0.09, 0.60])
+
+
 def test_page(page):
     text = section(page[1], "Rare relevance")
     assert "Uniform sampling: from a share of 0.03 on the return is below half" in text
@@ -146,6 +175,9 @@ def test_page(page):
     found = pd.read_csv(page[0] / "tables" / "relevance-found.csv")
     row = found.query("variant == 'index' and share == 0.003 and quantity == 'recall@10'")
     assert row["value"].item() == pytest.approx(0.70)
+    row = found.query("variant == 'index' and share == 0.003 and quantity == 'new_recall@10'")
+    assert row["value"].item() == pytest.approx(0.35)
+    assert "New: among as many others of the same tasks" in text
     assert {"uniform sampling", "exact index", "0.003", "nothing relevant",
             "uniform sampling, its batch found by the index"} <= set(drawn(page[0], "relevance-returns"))  # fmt: skip
     assert {"recall@10", "MRR", "chance"} <= set(drawn(page[0], "relevance-found"))

@@ -76,15 +76,17 @@ def gradients(learner, seed=3):
 
 
 @pytest.mark.parametrize("retrieving", [False, True])
-def test_it_trains_the_encoder_and_what_predicts_alone(learner_of, retrieving):
+def test_it_trains_the_encoder_the_summariser_and_what_predicts_alone(learner_of, retrieving):
     """Two weights, all else the same: only where the loss arrives is the gradient another."""
     small, large = (gradients(learner_of(retrieving, MASKED | {"weight": w})) for w in (1e-9, 0.7))
     changed = {n for n, g in small.items() if not torch.allclose(g, large[n], rtol=1e-3, atol=1e-7)}
-    assert all(name.startswith(("encoder.", "predictor.")) for name in changed), changed
+    summariser = "retrieval.summariser" if retrieving else "predictor.summariser"
+    assert all(name.startswith(("encoder.", "predictor.", f"{summariser}.")) for name in changed), changed
+    assert not any(name.startswith("predictor.summariser") for name in large) or not retrieving
     assert {"predictor.mask", "predictor.past.weight", "predictor.future.weight", "predictor.out.bias"} <= changed
     assert {n for n in small if n.startswith("encoder.norm")} <= changed
-    assert any(n.startswith("predictor.summariser.forwards") for n in changed)
-    assert any(n.startswith("predictor.summariser.backwards") for n in changed)
+    assert any(n.startswith(f"{summariser}.forwards") for n in changed)
+    assert any(n.startswith(f"{summariser}.backwards") for n in changed)
 
 
 def test_the_agent_and_the_tokens_learn_apart(learner_of):
@@ -100,7 +102,7 @@ def test_the_agent_and_the_tokens_learn_apart(learner_of):
     for learner in (one, other):
         torch.manual_seed(5)
         batch = drawn(learner)
-        learner.masking.loss(learner.network.encoder, batch, np.random.default_rng(0))
+        learner.masking.loss(learner.network, batch, np.random.default_rng(0))
     assert_same(one.masking.vq_vae.state_dict(), other.masking.vq_vae.state_dict())
     assert not torch.equal(before["encoder.0.weight"], one.masking.vq_vae.state_dict()["encoder.0.weight"])
 
@@ -131,7 +133,7 @@ def test_the_loss_by_hand(learner_of):
             return seen[part][1]
 
         part.forward = spy
-    found = masking.loss(learner.network.encoder, batch, np.random.default_rng(4))
+    found = masking.loss(learner.network, batch, np.random.default_rng(4))
     (_, masked, *_), logits = seen[masking.predictor]
     expected = masked_steps(real.flatten(0, 1).numpy(), 0.15, np.random.default_rng(4))
     assert (masked.numpy() == expected).all()

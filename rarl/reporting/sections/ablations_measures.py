@@ -23,7 +23,7 @@ PAPER = {
     "a2-nothing-retrieved": "A-2: nothing retrieved",
     "a3-short": "A-3: short trajectories",
     "a4-masking": "A-4: masking loss added",
-    "a5-masking-alone": "A-5: masking loss alone",
+    "a5-masking-alone": "A-5: masking loss, no other auxiliary",
 }
 BEYOND = {
     "no-recurrence": "slots not carried",
@@ -37,14 +37,14 @@ CHANGES = {
     "a2-nothing-retrieved": NOTHING_RETRIEVED.what,
     "a3-short": "Of each retrieved trajectory a few steps in a row (A-3)",
     "a4-masking": "A masking loss in addition (A-4)",
-    "a5-masking-alone": "A masking loss in the place of retrieval (A-5)",
+    "a5-masking-alone": "A masking loss in the place of the other auxiliary losses (A-5)",
     "no-recurrence": "Slots that are not carried from step to step",
     "one-best": "One slot that reads the single best trajectory",
     "told-actions-and-rewards": "Retrieved steps with their actions and rewards",
     "retriever-first": "The retriever trained first, then frozen",
 }
 TUNED = Change("part", "How much is retrieved, tuned (A-6)", "A-6: amounts tuned")
-RETRIEVES_NOTHING = ("a2-nothing-retrieved", "a5-masking-alone")
+RETRIEVES_NOTHING = ("a2-nothing-retrieved",)
 GRID = "a6-*"
 GRID_KEYS = ("agent.retrieval.k_traj", "agent.retrieval.k_states")
 

@@ -19,6 +19,7 @@ from rarl.reporting.sections.relevance_measures import (
     TOLD_SHARE,
     UNIFORM,
     UNIT,
+    UNTAUGHT,
     aggregate,
     batch_size,
     breaking_text,
@@ -40,9 +41,13 @@ QUANTITIES = {
     "recall@10": "recall@10",
     "recall@64": "recall@64",
     "mrr": "MRR",
+    "new_recall@10": "recall@10, new",
+    "new_mrr": "MRR, new",
     "relevant_in_batch": "Relevant in the batch",
     "attention_on_relevant": "Attention on them",
 }
+
+NEW = ("new_recall@10", "new_mrr")
 
 
 def _label(variant: str) -> str:
@@ -81,7 +86,8 @@ def _returns(sheet: Sheet) -> None:
         "intervals.",
         f"{tables.spaced(task_set)}: normalised return against the share of the retrieval dataset that is relevant. "
         "Thin: every seed. Bold: mean over seeds, with its t interval. Hollow: the same networks when their batch is "
-        "found in the other way.",
+        "found in the other way. Level, dotted, of the same colour: their mean where nothing is relevant or, if that "
+        "was not measured, where nothing is retrieved.",
     )
     for variant in variants(results, task_set):
         if text := breaking_text(results, task_set, variant):
@@ -147,6 +153,11 @@ def _against_uniform(sheet: Sheet, task_set: str) -> None:
                 )
     if rows:
         sheet.text(f"Less {LABELS[UNIFORM]}, at the same share ({UNIT}, Welch interval):")
+        if UNTAUGHT in variants(results, task_set):
+            sheet.text(
+                f"{_label(UNTAUGHT).capitalize()}: two things differ, since uniform sampling has the loss that teaches "
+                "the query what is relevant."
+            )
         sheet.table(["Network", "Share", "Seeds", "Difference"], rows, "lrrr")
 
 
@@ -184,6 +195,11 @@ def _found(sheet: Sheet) -> None:
     if not rows:
         sheet.text("What is found was not measured.")
         return
+    if any(row["quantity"] in NEW for row in data):
+        sheet.text(
+            "All this is among the trajectories that training retrieved from. New: among as many others of the same "
+            "tasks, which it never retrieved, though their steps were among those that it learned from."
+        )
     sheet.folded(
         "All that was measured of what is found, means over seeds",
         tables.table(["Network", "Share", *QUANTITIES.values()], rows, "lr" + "r" * len(QUANTITIES)),

@@ -32,6 +32,7 @@ LOOKS = {
     "index": Look(LABELS["index"], PALETTE[1], "s", "-"),
     "index-ivf": Look(LABELS["index-ivf"], PALETTE[2], "^", (0, (3, 1, 1, 1))),
     "index-hnsw": Look(LABELS["index-hnsw"], PALETTE[3], "D", (0, (1, 1))),
+    "uniform-end-to-end": Look(LABELS["uniform-end-to-end"], PALETTE[4], "P", (0, (2, 1))),
     "index-end-to-end": Look(LABELS["index-end-to-end"], PALETTE[5], "v", "-."),
 }
 KINDS = {  # of index-cost.csv
@@ -73,11 +74,11 @@ def returns(results: Results, task_set: str) -> Figure | None:
         for way in other_ways(results, task_set, variant):
             handles.append(_other_way(axes, return_table(results, task_set, variant, way), drawn, way))
     for name, text in LEVELS.items():
-        values = [np.mean(list(scores.values())) for v in shown if (scores := score(results, task_set, v, name))]
-        if values:
-            mean = float(np.mean(values))
-            axes.axhline(mean, color=FAINT, lw=1, ls=(0, (1, 1.5)))
-            axes.text(0.99, mean, text, color=FAINT, fontsize=8, ha="right", va="bottom",
+        levels = {v: np.mean(list(scores.values())) for v in shown if (scores := score(results, task_set, v, name))}
+        for variant, mean in levels.items():  # not one for all: where one is high, its network needs nothing relevant
+            axes.axhline(mean, color=look(variant).colour, lw=1, ls=(0, (1, 1.5)))
+        if levels:
+            axes.text(0.99, max(levels.values()), text, color=FAINT, fontsize=8, ha="right", va="bottom",
                       transform=axes.get_yaxis_transform())  # fmt: skip
             break
     _share_axis(axes, sorted({share for table in shown.values() for share in table.index}))

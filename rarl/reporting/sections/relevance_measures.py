@@ -19,11 +19,14 @@ from rarl.reporting.sections.gridroboman_measures import intervention_table
 
 EXPERIMENT = "relevance"
 UNIFORM = "uniform"
+UNTAUGHT = "index-end-to-end"  # without the loss that others have
+UNTAUGHT_UNIFORM = "uniform-end-to-end"
 LABELS = {
     "uniform": "uniform sampling",
     "index": "exact index",
     "index-ivf": "IVF index",
     "index-hnsw": "HNSW index",
+    "uniform-end-to-end": "uniform sampling, paper's losses alone",
     "index-end-to-end": "exact index, paper's losses alone",
 }
 SHORT = {"uniform": "uniform", "index": "index", "index-end-to-end": "paper's losses"}  # beside a figure's rows
@@ -253,7 +256,7 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
         }
         first = next((s for s, e in falls.items() if e is not None and e.reading == "costs"), None)
         found += [falls[s] for s in dict.fromkeys((first, TOLD_SHARE)) if s in falls]
-        if variant != UNIFORM:
+        if variant not in (UNIFORM, UNTAUGHT):  # it is not the index alone by which the latter differs
             what = f"Where a share of {TOLD_SHARE:g} is relevant: {label}, in the place of {LABELS[UNIFORM]}"
             change = Change("repair", what, f"{SHORT.get(variant, label)}, {TOLD_SHARE:g} relevant")
             a, b = (score(results, task_set, v, name_of(TOLD_SHARE)) for v in (variant, UNIFORM))
