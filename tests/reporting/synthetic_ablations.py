@@ -60,8 +60,10 @@ RETURNS = {"uniform": (0.50, 0.49, 0.42, 0.23, 0.14, 0.11), "index": (0.48, 0.48
 OTHER_WAY = {"uniform": ("index", (0.47, 0.45, 0.40, 0.30, 0.20, 0.15)),
              "index": ("uniform", (0.46, 0.42, 0.35, 0.2, 0.13, 0.11))}  # fmt: skip
 OTHER_WAY["index-end-to-end"] = OTHER_WAY["index"]
+OTHER_WAY["uniform-end-to-end"] = OTHER_WAY["uniform"]
 FOUND = {"uniform": (1.0, 0.8, 0.6, 0.4, 0.3, 0.1), "index": (1.0, 1.0, 0.98, 0.95, 0.9, 0.7)}
 FOUND["index-end-to-end"] = FOUND["index"]
+FOUND["uniform-end-to-end"] = FOUND["uniform"]
 NOTHING_RELEVANT = {"index-end-to-end": 0.60}
 HELD_OUT = {"own": 0.50, "held-out": 0.30, "held-out-removed": 0.10, "held-out-swapped": 0.12}
 ANCESTORS = {"mfec-hidden": 0.08, "mfec-observed": 0.30, "nec-hidden": 0.05, "nec-observed": 0.22}

@@ -29,7 +29,12 @@ LABELS = {
     "uniform-end-to-end": "uniform sampling, paper's losses alone",
     "index-end-to-end": "exact index, paper's losses alone",
 }
-SHORT = {"uniform": "uniform", "index": "index", "index-end-to-end": "paper's losses"}  # beside a figure's rows
+SHORT = {  # beside a figure's rows
+    "uniform": "uniform",
+    "index": "index",
+    "uniform-end-to-end": "uniform, untaught",
+    "index-end-to-end": "index, untaught",
+}
 TOLD_SHARE = 0.01  # the share that the questions are about
 BROKEN = 0.5  # of the return where all is relevant; below it counts as broken
 UNIT = "of the expert's return"
@@ -256,9 +261,11 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
         }
         first = next((s for s, e in falls.items() if e is not None and e.reading == "costs"), None)
         found += [falls[s] for s in dict.fromkeys((first, TOLD_SHARE)) if s in falls]
-        if variant not in (UNIFORM, UNTAUGHT):  # it is not the index alone by which the latter differs
-            what = f"Where a share of {TOLD_SHARE:g} is relevant: {label}, in the place of {LABELS[UNIFORM]}"
+        if variant not in (UNIFORM, UNTAUGHT_UNIFORM):
+            # Against the one that differs by the index alone.
+            drawn = UNTAUGHT_UNIFORM if variant == UNTAUGHT else UNIFORM
+            what = f"Where a share of {TOLD_SHARE:g} is relevant: {label}, in the place of {LABELS[drawn]}"
             change = Change("repair", what, f"{SHORT.get(variant, label)}, {TOLD_SHARE:g} relevant")
-            a, b = (score(results, task_set, v, name_of(TOLD_SHARE)) for v in (variant, UNIFORM))
+            a, b = (score(results, task_set, v, name_of(TOLD_SHARE)) for v in (variant, drawn))
             found.append(made(change, Samples(a, b) if a and b else None))
     return present(found)
