@@ -237,7 +237,7 @@ def test_figures_name_agents_and_groups(page):
     names = drawn(page[0], "ablations")
     assert [n for n in names if n.startswith("A-")] == [
         "A-1: the state asks, no slots", "A-2: nothing retrieved", "A-3: short trajectories", "A-4: masking loss added",
-        "A-5: masking loss alone",
+        "A-5: masking auxiliary alone",
     ]  # fmt: skip
     assert {"The paper's ablations", "Beyond the paper", "DQN", "RA-DQN", "retriever first, then frozen"} <= set(names)
     assert {"RDQN", "slots not carried"} <= set(drawn(page[0], "ablations-babyai"))

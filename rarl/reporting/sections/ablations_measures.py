@@ -23,7 +23,7 @@ PAPER = {
     "a2-nothing-retrieved": "A-2: nothing retrieved",
     "a3-short": "A-3: short trajectories",
     "a4-masking": "A-4: masking loss added",
-    "a5-masking-alone": "A-5: masking loss, no other auxiliary",
+    "a5-masking-alone": "A-5: masking auxiliary alone",
 }
 BEYOND = {
     "no-recurrence": "slots not carried",
