@@ -60,7 +60,6 @@ RETURNS = {"uniform": (0.50, 0.49, 0.42, 0.23, 0.14, 0.11), "index": (0.48, 0.48
 OTHER_WAY = {"uniform": ("index", (0.47, 0.45, 0.40, 0.30, 0.20, 0.15)),
              "index": ("uniform", (0.46, 0.42, 0.35, 0.2, 0.13, 0.11))}  # fmt: skip
 OTHER_WAY["index-end-to-end"] = OTHER_WAY["index"]
-OTHER_WAY["uniform-end-to-end"] = OTHER_WAY["uniform"]
 FOUND = {"uniform": (1.0, 0.8, 0.6, 0.4, 0.3, 0.1), "index": (1.0, 1.0, 0.98, 0.95, 0.9, 0.7)}
 FOUND["index-end-to-end"] = FOUND["index"]
 for of_one in (OTHER_WAY, FOUND):

@@ -132,16 +132,6 @@ def test_effects_name_where_it_begins(results):
     assert (repair.reading, repair.interval.estimate) == ("helps", pytest.approx(0.26))
 
 
-def test_an_index_is_told_against_what_differs_by_it_alone(tmp_path):
-    alike = {f"{way}-end-to-end": made.RETURNS[way] for way in ("uniform", "index")}
-    made.write_relevance(tmp_path, tasks=1, returns=made.RETURNS | alike)
-    repairs = [e for e in measures.effects(load_results("laptop", tmp_path), SETTINGS) if e.change.kind == "repair"]
-    assert [e.change.what.split("relevant: ")[1] for e in repairs] == [
-        "exact index, in the place of uniform sampling",
-        "exact index, paper's losses alone, in the place of uniform sampling, paper's losses alone",
-    ]
-
-
 @pytest.fixture(scope="module")
 def untaught(tmp_path_factory):
     """With networks that have learned without the loss that teaches the query."""

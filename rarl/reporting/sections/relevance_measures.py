@@ -32,8 +32,8 @@ LABELS = {
 SHORT = {  # beside a figure's rows
     "uniform": "uniform",
     "index": "index",
-    "uniform-end-to-end": "uniform, paper's losses",
-    "index-end-to-end": "index, paper's losses",
+    "uniform-end-to-end": "uniform, untaught",
+    "index-end-to-end": "index, untaught",
 }
 TOLD_SHARE = 0.01  # the share that the questions are about
 BROKEN = 0.5  # of the return where all is relevant; below it counts as broken
