@@ -484,12 +484,19 @@ def differing(one, other):
     return {name for name in one if not torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-7)}
 
 
-@pytest.mark.parametrize("variant", ["ra-r2d2", "ra-dqn", "no-retrieval"])
+@pytest.mark.parametrize("variant", ["ra-r2d2", "ra-dqn"])
 @pytest.mark.usefixtures("fake")
 def test_the_bottleneck_trains_the_retrieval_process_alone(tiny_atari_root, variant):
     changed = differing(*(gradients(tiny_atari_root, variant, bottleneck=beta) for beta in (1e-9, 0.5)))
     assert {"retrieval.bottleneck.prior.weight", "retrieval.bottleneck.posterior.bias"} <= changed
     assert all(name.startswith("retrieval.") for name in changed), changed
+
+
+@pytest.mark.usefixtures("fake")
+def test_an_agent_that_never_retrieves_has_no_bottleneck_to_pay_for(tiny_atari_root):
+    one, other = (gradients(tiny_atari_root, "no-retrieval", bottleneck=beta) for beta in (1e-9, 0.5))
+    assert not differing(one, other)
+    assert all(g is None or not (g != 0).any() for name, g in one.items() if "bottleneck" in name)
 
 
 @pytest.mark.usefixtures("fake")
