@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rarl.config import Scale, default_scale
 from rarl.errors import RarlError
+from rarl.quick_start import import_torch
 
 
 def _scale(arguments: argparse.Namespace) -> Scale:
@@ -57,6 +58,7 @@ def datasets_export(arguments: argparse.Namespace) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
+    import_torch()
     from rarl.training.runs import train_run
 
     scale = _scale(arguments)
@@ -73,6 +75,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def search(arguments: argparse.Namespace) -> None:
+    import_torch()
     from rarl.training.search import try_settings
 
     try_settings(
@@ -81,6 +84,7 @@ def search(arguments: argparse.Namespace) -> None:
 
 
 def probe(arguments: argparse.Namespace) -> None:
+    import_torch()
     from rarl.evaluation.probe import probe_run
 
     scale = _scale(arguments)

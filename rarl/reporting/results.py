@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,27 @@ class Results:
     expert: dict[tuple[str, str], float] = field(default_factory=dict)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    _selected: dict[tuple, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
     def last(self) -> pd.DataFrame:
         """The evaluations at each run's last point: the result of a run (never its best point)."""
         frame = self.evaluations
         return frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
 
     def select(self, frame: pd.DataFrame, experiment: str, task_set: str | None = None, variant: str | None = None):
-        """The rows of one experiment, task set and variant."""
+        """The rows of one experiment, task set and variant. Asked for hundreds of times, so those of `last` and `runs`
+        are kept."""
+        own = next((name for name, one in (("last", self.last), ("runs", self.runs)) if one is frame), None)
+        key = (own, experiment, task_set, variant)
+        if own is None:
+            return self._rows(frame, experiment, task_set, variant)
+        if key not in self._selected:
+            self._selected[key] = self._rows(frame, experiment, task_set, variant)
+        return self._selected[key].copy(deep=False)
+
+    @staticmethod
+    def _rows(frame: pd.DataFrame, experiment: str, task_set: str | None, variant: str | None) -> pd.DataFrame:
         keep = frame["experiment"] == experiment
         if task_set is not None:
             keep &= frame["task_set"] == task_set

@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from rarl.errors import RarlError, did_you_mean
 
 LEVEL = 0.95
-KINDS = ("superiority", "equivalence", "no gain", "estimate")
+KINDS = ("superiority", "equivalence", "no gain", "estimate", "count")
 WITH_MARGIN = ("equivalence", "no gain")
 
 
@@ -223,7 +223,8 @@ def verdict(
 
     Args:
       kind: "superiority" (the paper's side is positive), "equivalence" (inside ±margin), "no gain" (a is no better than
-        b: below +margin, however far) or "estimate" (no direction is claimed).
+        b: below +margin, however far), "estimate" (no direction is claimed) or "count" (the same, of what chance has no
+        part in, such as parameters: one seed is enough, and several must not differ).
       interval: of the difference, or None where there is nothing to compute it from.
       margin: half-width of the zone that counts as "no difference", in the unit of the difference.
       min_seeds: with fewer seeds in any group the verdict is at most "inconclusive".
@@ -238,6 +239,9 @@ def verdict(
     if interval is None or not math.isfinite(interval.estimate):
         return Verdict("not tested", "nothing to compute it from")
     n = min(interval.n)
+    if kind == "count":
+        differ = interval.known and interval.high > interval.low
+        return Verdict("inconclusive", "seeds differ") if differ else Verdict("estimated")
     if n < min_seeds or not interval.known:
         return Verdict("inconclusive", f"{n} {'seed' if n == 1 else 'seeds'}, {min_seeds} needed")
     low, high = interval.low, interval.high

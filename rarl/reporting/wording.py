@@ -262,11 +262,12 @@ def rules_table(settings: Settings) -> Markup:
         ["“no difference”", "interval inside ± margin", "interval outside ± margin"],
         ["“no better”", "interval below +margin", "interval above +margin"],
         ["a size (no direction claimed)", "never; the number is given (“estimated”)", "never"],
+        ["a count (the same for every seed)", "never; the number is given, from one seed on", "never"],
     ]
     table = tables.table(["Claim", "supported", "contradicted"], rows)
     note = tables.md(
-        f"Anything else is inconclusive, and so is everything with fewer than {least} in any group. No usable run: "
-        f"not tested. A scale that "
+        f"Anything else is inconclusive, and so is everything but counts with fewer than {least} in any group. No "
+        "usable run: not tested. A scale that "
         "cannot judge the claim: not tested at this scale. Many claims are judged at once and the intervals are not "
         "corrected for that."
     )

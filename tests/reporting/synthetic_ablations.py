@@ -48,7 +48,6 @@ VALUES = {"slots-4": 0.52, "slots-8": 0.44, "beta-0.01": 0.50, "beta-0.3": 0.20}
 LEVELS = {  # success
     "no-recurrence": 0.41,
     "a1-direct": 0.30,
-    "a2-nothing-retrieved": 0.31,
     "a3-short": 0.35,
     "a4-masking": 0.47,
     "a5-masking-alone": 0.33,
@@ -155,10 +154,10 @@ def write_ablations(
 def write_levels(
     root: Path, *, seeds: int = 5, scale: str = "laptop", learning: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """BabyAI's ablations, and the two agents of experiment babyai; `learning` changes the ablations' settings."""
+    """BabyAI's ablations, and three agents of experiment babyai; `learning` changes the ablations' settings."""
     synthetic.write_project(root, scale)
     episodes, names = 800, []
-    of_babyai = {"rdqn": 0.30, "ra-rdqn-own": 0.40}
+    of_babyai = {"rdqn": 0.30, "ra-rdqn-own": 0.40, "no-retrieval": 0.31}
     for experiment, members in (("babyai", of_babyai), ("ablations-babyai", LEVELS)):
         for variant, level in members.items():
             for seed in range(seeds):

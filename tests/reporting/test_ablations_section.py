@@ -21,13 +21,17 @@ from rarl.reporting.sections import ablations_figures as draw
 from rarl.reporting.sections import load_sections
 from rarl.reporting.sections.ablations_measures import (
     BENCHES,
+    BEYOND,
+    PAPER,
     Agent,
     compare,
+    compared,
     dose,
     effects,
     faults,
     fixed_cell,
     grid,
+    part_of,
     task_sets,
     tuned,
 )
@@ -144,7 +148,9 @@ def test_agents_of_another_experiment_must_have_the_same_settings(tmp_path):
     assert (
         "Not comparable with RDQN of experiment babyai: the variants differ in learning.n&#95;step 4 against 1." in text
     )
-    assert "No usable run of RDQN that the variants could be set against: no figure." in text
+    assert [name for name in drawn(tmp_path / "reports" / "laptop", "ablations-babyai") if name.startswith("A-")] == [
+        "A-2: nothing retrieved"  # of experiment babyai itself
+    ]
     said = outcomes(results, tmp_path)
     assert said["C2-A3-babyai"].verdict.outcome == "not tested"
     assert not [e for e in effects(results, BABYAI, SETTINGS) if e.change.kind == "part"]
@@ -152,8 +158,20 @@ def test_agents_of_another_experiment_must_have_the_same_settings(tmp_path):
 
 def test_the_page_says_where_agents_come_from(page):
     text = section(page[1], "Ablations: BabyAI")
-    assert "From experiment babyai: RDQN and RA-RDQN, own level. By the records of the runs their data" in text
+    assert "From experiment babyai: RDQN; RA-RDQN, own level; A-2: nothing retrieved. By the records of" in text
     assert "Not comparable" not in text
+
+
+def test_an_agent_of_another_experiment_is_a_variant_too(results, project, page):
+    agents = compared(results, BABYAI, "6-levels-800-episodes")
+    assert agents[:2] == [BABYAI.base, BABYAI.full]
+    named = [part_of(BABYAI, agent) for agent in agents[2:]]
+    assert named == [*PAPER, *(name for name in BEYOND if name in made.LEVELS)]  # in the order of the paper
+    assert agents[2:][named.index("a2-nothing-retrieved")] == Agent("babyai", "no-retrieval")
+    said = outcomes(results, project)
+    assert said["C2-A2-babyai"].interval.estimate == pytest.approx(1.0)
+    assert said["C2-A2-full-babyai"].interval.estimate == pytest.approx(9.0)
+    assert "A-2: nothing retrieved" in drawn(page[0], "ablations-babyai")
 
 
 # --- grid and values --------------------------------------------------------------------------------------------------
@@ -369,7 +387,7 @@ def test_the_papers_own_claims_at_a_larger_scale(games):
     assert said["C2-A6"].interval.estimate == pytest.approx(0.04)
     assert said["C2-A3"].verdict.outcome == "not tested at this scale"  # not planned
     text = plain(build(games, "workstation")[0])
-    assert "From experiment atari: R2D2 and RA-R2D2." in section(text, "Ablations: Atari")
+    assert "From experiment atari: R2D2; RA-R2D2." in section(text, "Ablations: Atari")
     assert "Atari: difference from R2D2 (line at 0), mean over games." in text
 
 

@@ -24,6 +24,7 @@ from rarl.reporting.sections.ablations_measures import (
     Agent,
     Bench,
     compare,
+    compared,
     configured,
     dose,
     faults,
@@ -32,6 +33,7 @@ from rarl.reporting.sections.ablations_measures import (
     is_value,
     label,
     named_set,
+    part_of,
     task_sets,
     tuned,
     variants,
@@ -94,7 +96,7 @@ def _one_set(bench: Bench, sheet: Sheet, task_set: str, *, several: bool) -> Non
             "Hollow: nothing is retrieved.",
         )
     rows, data = [], []
-    for agent in _agents(bench, results, task_set):
+    for agent in compared(results, bench, task_set):
         made = _row(bench, sheet, agent, task_set)
         if made is not None:
             rows.append(made[0])
@@ -134,7 +136,8 @@ def comparability(bench: Bench, results: Results, task_set: str) -> list[str]:
     """Lines that say whether the agents of another experiment may be compared with the variants."""
     lines, same = [], []
     own = [Agent(bench.experiment, v) for v in variants(results, bench, task_set)]
-    for other, name in zip((bench.base, bench.full), bench.names, strict=True):
+    for other in (bench.base, bench.full, *bench.others.values()):
+        name = label(bench, part_of(bench, other))
         if other.experiment == bench.experiment:
             continue
         wrong = {agent.variant: found for agent in own if (found := faults(results, agent, other, task_set))}
@@ -148,16 +151,10 @@ def comparability(bench: Bench, results: Results, task_set: str) -> list[str]:
             same.append(name)
     if same:
         lines.append(
-            f"From experiment {bench.full.experiment}: {' and '.join(same)}. By the records of the runs their data, "
+            f"From experiment {bench.full.experiment}: {'; '.join(same)}. By the records of the runs their data, "
             "budget, learning and evaluation are those of the variants."
         )
     return lines
-
-
-def _agents(bench: Bench, results: Results, task_set: str) -> list[Agent]:
-    own = [Agent(bench.experiment, v) for v in variants(results, bench, task_set) if not is_value(v)]
-    ends = [bench.base, bench.full]
-    return ends + [agent for agent in own if agent not in ends]
 
 
 def _row(bench: Bench, sheet: Sheet, agent: Agent, task_set: str) -> tuple[list[Any], dict[str, Any]] | None:
@@ -167,17 +164,18 @@ def _row(bench: Bench, sheet: Sheet, agent: Agent, task_set: str) -> tuple[list[
     if not values:
         return None
     score = t_interval(values, level)
-    cells: list[Any] = [label(bench, agent.variant), tables.seeds(score.n), tables.interval(score, bench.digits)]
-    data: dict[str, Any] = {"task_set": task_set, "variant": agent.variant, "seeds": score.n[0],
+    name = part_of(bench, agent)
+    cells: list[Any] = [label(bench, name), tables.seeds(score.n), tables.interval(score, bench.digits)]
+    data: dict[str, Any] = {"task_set": task_set, "variant": name, "seeds": score.n[0],
                             "score": score.estimate, "low": score.low, "high": score.high}  # fmt: skip
     reading = None
-    for other, name in ((bench.base, "base"), (bench.full, "full")):
+    for other, end in ((bench.base, "base"), (bench.full, "full")):
         samples = None if agent == other else compare(results, bench, agent, other, task_set)
         change = samples.interval(level) if samples is not None else None
         cells.append(tables.interval(change, bench.digits, signed=True))
         if change is not None:
-            data |= {f"less_{name}": change.estimate, f"less_{name}_low": change.low, f"less_{name}_high": change.high}
-            if name == "full":
+            data |= {f"less_{end}": change.estimate, f"less_{end}_low": change.low, f"less_{end}_high": change.high}
+            if end == "full":
                 reading = effects.read(
                     change, sheet.settings.margins.get(bench.environment, 0.0), sheet.settings.min_seeds
                 )

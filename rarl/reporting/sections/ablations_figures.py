@@ -20,12 +20,12 @@ from rarl.reporting.sections.ablations_measures import (
     Agent,
     Bench,
     compare,
+    compared,
     dose,
     grid,
-    is_value,
     label,
+    part_of,
     scores,
-    variants,
 )
 from rarl.reporting.statistics import Interval, t_interval, welch_interval
 
@@ -46,17 +46,16 @@ def look(bench: Bench, variant: str) -> Look:
 
 def relative(results: Results, bench: Bench, task_set: str) -> Figure | None:
     """Every variant as a difference from the base agent, the full agent as a band; None without base or variants."""
-    agents = [Agent(bench.experiment, v) for v in variants(results, bench, task_set) if not is_value(v)]
-    agents = [agent for agent in agents if agent not in (bench.base, bench.full)]
+    agents = [agent for agent in compared(results, bench, task_set) if agent not in (bench.base, bench.full)]
 
     def row(agent: Agent) -> Row | None:
         own, base = scores(results, bench, [agent, bench.base], task_set)
         if not own or not base:
             return None
-        drawn = look(bench, agent.variant)
-        return Row(drawn, list(own.values()), list(base.values()), hollow=agent.variant in RETRIEVES_NOTHING)
+        name = part_of(bench, agent)
+        return Row(look(bench, name), list(own.values()), list(base.values()), hollow=name in RETRIEVES_NOTHING)
 
-    rows = {agent.variant: made for agent in agents if (made := row(agent)) is not None}
+    rows = {part_of(bench, agent): made for agent in agents if (made := row(agent)) is not None}
     if not rows:
         return None
     ends = [made for agent in (bench.base, bench.full) if (made := row(agent)) is not None]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -74,7 +74,8 @@ class Bench:
     """Where variants are compared.
 
     experiment: theirs. environment: name and title. base, full: the agent without and that with retrieval, and the
-    names of both. table: results, agent, task set -> (seeds, tasks or games). unit, axis: of the scores, in sentences
+    names of both. others: variants that are agents of another experiment too, by the names that they have here. table:
+    results, agent, task set -> (seeds, tasks or games). unit, axis: of the scores, in sentences
     and under figures. many: what the mean is over.
     """
 
@@ -89,6 +90,7 @@ class Bench:
     axis: str
     digits: int
     many: str
+    others: Mapping[str, Agent] = field(default_factory=dict)
 
 
 def returns_table(results: Results, agent: Agent, task_set: str) -> pd.DataFrame:
@@ -134,6 +136,7 @@ BENCHES = {
             "success, percentage points",
             1,
             "levels",
+            {"a2-nothing-retrieved": Agent("babyai", "no-retrieval")},
         ),
         Bench(
             "ablations-atari",
@@ -153,6 +156,19 @@ BENCHES = {
 
 
 # --- what there is ----------------------------------------------------------------------------------------------------
+
+
+def part_of(bench: Bench, agent: Agent) -> str:
+    """What an agent is called among the variants."""
+    return next((name for name, other in bench.others.items() if other == agent), agent.variant)
+
+
+def compared(results: Results, bench: Bench, task_set: str) -> list[Agent]:
+    """Base and full agent, and every variant but rows of values; of other experiments those with runs."""
+    own = [Agent(bench.experiment, v) for v in variants(results, bench, task_set) if not is_value(v)]
+    others = [agent for agent in bench.others.values() if bench.table(results, agent, task_set).shape[1]]
+    agents = {part_of(bench, agent): agent for agent in [*others, *own] if agent not in (bench.base, bench.full)}
+    return [bench.base, bench.full, *(agents[name] for name in in_order(bench, list(agents)))]
 
 
 def label(bench: Bench, variant: str) -> str:
