@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -131,11 +132,18 @@ def stamp(figure: Figure, text: str) -> None:
 def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
     """Write `stem`.svg and `stem`.png; both are byte-stable."""
     paths = []
+    figure.set_dpi(160)
+    engine = figure.get_layout_engine()
+    if engine is not None:  # once for all formats; savefig would do it twice for each, and draw each once in vain
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     for kind in formats:
         buffer = io.BytesIO()
-        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
-        figure.set_layout_engine("none")  # the first format has laid it out
+        figure.set_dpi(160)  # which drawing an SVG changes
+        if kind == "svg":
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        else:
+            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
         path = Path(f"{stem}.{kind}")
         with atomic_writer(path, "wb") as file:
             file.write(buffer.getvalue())

@@ -33,6 +33,7 @@ RUN_COLUMNS = [
 EVALUATION_COLUMNS = ["update", "task", "episodes", "return_mean", "return_std", "success_rate"]
 INTERVENTION_COLUMNS = ["intervention", "task", "given_task", "episodes", "return_mean"]
 ATTENTION_COLUMNS = ["task", "quantity", "value"]
+_TABLES = ("last", "runs", "evaluations", "training", "interventions", "attention")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind"}
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
 
@@ -74,9 +75,8 @@ class Results:
         return frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
 
     def select(self, frame: pd.DataFrame, experiment: str, task_set: str | None = None, variant: str | None = None):
-        """The rows of one experiment, task set and variant. Asked for hundreds of times, so those of `last` and `runs`
-        are kept."""
-        own = next((name for name, one in (("last", self.last), ("runs", self.runs)) if one is frame), None)
+        """The rows of one experiment, task set and variant. Asked for hundreds of times, so a table's are kept."""
+        own = next((name for name in _TABLES if getattr(self, name) is frame), None)
         key = (own, experiment, task_set, variant)
         if own is None:
             return self._rows(frame, experiment, task_set, variant)

@@ -71,8 +71,13 @@ def manifests_of_costs():
     return [f"data/{S}/{dataset}/manifest.json" for dataset in datasets]
 
 
-def all_cores():
-    """All cores of this machine, so that a job that is timed runs alone; one where other machines do the work."""
+def cores_to_time():
+    """All cores of this machine, so that a job that is timed runs alone.
+
+    One where other machines do the work, and where times mean nothing as little as results do.
+    """
+    if not SCALE.settings.judges:
+        return 1
     try:
         return workflow.cores
     except WorkflowError:

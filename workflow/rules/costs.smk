@@ -10,10 +10,10 @@ rule measure_costs:
         f"logs/{S}/costs.log",
     benchmark:
         f"benchmarks/{S}/costs.tsv"
-    priority: -10  # it waits for all cores, so nothing shall wait for it
+    priority: -10 if SCALE.settings.judges else 10  # who waits for all cores shall let nothing wait
     conda:
         "../envs/rarl.yaml"
-    threads: all_cores()
+    threads: cores_to_time()
     resources:
         gpu=GPU,
     params:

