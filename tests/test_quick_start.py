@@ -1,4 +1,4 @@
-"""Starting torch without its compiler: what learners call works as before, and the compiler is there when it is used."""
+"""Starting torch without its compiler: what learners call works as before, and the compiler comes when it is used."""
 
 from __future__ import annotations
 
