@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -76,24 +77,44 @@ def test_chance_with_fewer_relevant_ones_than_places():
     assert math.isnan(measures.chance("another", 0.1, 4000))
 
 
-def test_where_uniform_sampling_breaks(results):
-    assert measures.breaking_share(measures.return_table(results, made.MAIN, "uniform")) == 0.03
-    assert measures.breaking_share(measures.return_table(results, made.MAIN, "index")) is None
-    text = measures.breaking_text(results, made.MAIN, "uniform")
-    assert text == (
-        "Uniform sampling: from a share of 0.03 on the return is below half of what it is if all is relevant (0.230 at "
-        "0.03, 0.500 at 1)."
+def test_what_relevance_is_worth(results, untaught):
+    # (0.11 - 0.09) / (0.50 - 0.09) is left of it; at 0.1 it was (0.42 - 0.09) / 0.41, at 0.03 (0.23 - 0.09) / 0.41.
+    text = measures.worth_text(results, made.MAIN, "uniform", SETTINGS)
+    assert text.startswith(
+        "Uniform sampling: 0.500 if all is relevant, 0.090 if nothing is, 0.100 with nothing retrieved. Relevance is "
+        "worth +0.410"
     )
-    assert "at no share measured" in measures.breaking_text(results, made.MAIN, "index")
+    assert text.endswith("at a share of 0.003 5 % of that is left, and less than half of it from 0.03 down.")
+    text = measures.worth_text(results, made.MAIN, "index", SETTINGS)
+    assert text.endswith("at a share of 0.003 54 % of that is left.")
+    text = measures.worth_text(load_results("laptop", untaught), made.MAIN, "index-end-to-end", SETTINGS)
+    assert "It does worse with what is relevant (−0.120" in text
 
 
-def test_breaking_needs_the_return_at_share_one():
-    table = pd.DataFrame({0: [0.5, 0.1]}, index=[1.0, 0.1])
-    assert measures.breaking_share(table) == 0.1
-    assert measures.breaking_share(table.drop(index=1.0)) is None
-    assert measures.breaking_share(pd.DataFrame()) is None
-    table.loc[0.1] = 0.25  # half, not below
-    assert measures.breaking_share(table) is None
+def test_where_it_does_not_matter_what_is_retrieved(tmp_path):
+    made.write_relevance(tmp_path, tasks=1, returns={"index-end-to-end": (0.62, 0.61, 0.6, 0.6, 0.6, 0.6)})
+    results = load_results("laptop", tmp_path)
+    text = measures.worth_text(results, made.MAIN, "index-end-to-end", SETTINGS)
+    assert "So it makes no visible difference whether what is retrieved is relevant (+0.020" in text
+    assert "what it picks among any trajectories can tell the agent which one it is." in text
+    few = replace(SETTINGS, min_seeds=6)
+    assert "Whether relevance matters to it cannot be told (+0.020" in measures.worth_text(
+        results, made.MAIN, "index-end-to-end", few
+    )
+
+
+def test_worth_needs_the_return_at_share_one(tmp_path):
+    made.write_relevance(tmp_path, tasks=1, returns={"uniform": made.RETURNS["uniform"]})
+    for file in tmp_path.glob("results/laptop/probes/relevance/**/interventions.csv"):
+        rows = pd.read_csv(file)
+        rows[rows["intervention"] != "share-0"].to_csv(file, index=False)
+    results = load_results("laptop", tmp_path)
+    text = measures.worth_text(results, made.MAIN, "uniform", SETTINGS)
+    assert text == "Uniform sampling: 0.500 if all is relevant, 0.100 with nothing retrieved."
+    for file in tmp_path.glob("results/laptop/probes/relevance/**/interventions.csv"):
+        rows = pd.read_csv(file)
+        rows[rows["intervention"] != "share-1"].to_csv(file, index=False)
+    assert measures.worth_text(load_results("laptop", tmp_path), made.MAIN, "uniform", SETTINGS) == ""
 
 
 def test_claims_by_hand(project):
@@ -128,6 +149,8 @@ def test_effects_name_where_it_begins(results):
     assert (first.reading, first.interval.estimate) == ("costs", pytest.approx(-0.08))
     assert found["Rare relevance, uniform sampling: a share of 0.01 is relevant"].reading == "costs"
     assert "Rare relevance, uniform sampling: a share of 0.03 is relevant" not in found
+    nothing = found["Rare relevance, uniform sampling: nothing is relevant"]
+    assert (nothing.reading, nothing.interval.estimate) == ("costs", pytest.approx(-0.41))
     repair = found["Where a share of 0.01 is relevant: exact index, in the place of uniform sampling"]
     assert (repair.reading, repair.interval.estimate) == ("helps", pytest.approx(0.26))
 
@@ -193,7 +216,7 @@ def test_each_network_has_its_own_level_where_nothing_is_relevant(untaught):
 
 def test_page(page):
     text = section(page[1], "Rare relevance")
-    assert "Uniform sampling: from a share of 0.03 on the return is below half" in text
+    assert "and less than half of it from 0.03 down." in text
     # 64 draws: 0.99^64 = 0.526, 0.997^64 = 0.825.
     assert "0.01: 0.6, and none in 53 % of batches; 0.003: 0.2, and none in 83 % of batches." in text
     assert "| exact index | uniform sampling | 0.01 | 5 v 5 | +0.260 [+0.237, +0.283] |" in text

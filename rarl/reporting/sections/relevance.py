@@ -21,7 +21,6 @@ from rarl.reporting.sections.relevance_measures import (
     UNIT,
     aggregate,
     batch_size,
-    breaking_text,
     effects,
     name_of,
     none_relevant,
@@ -34,6 +33,7 @@ from rarl.reporting.sections.relevance_measures import (
     taught,
     variants,
     without_index,
+    worth_text,
 )
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import t_interval
@@ -92,7 +92,7 @@ def _returns(sheet: Sheet) -> None:
         "was not measured, where nothing is retrieved.",
     )
     for variant in variants(results, task_set):
-        if text := breaking_text(results, task_set, variant):
+        if text := worth_text(results, task_set, variant, sheet.settings):
             sheet.text(text)
     _batch(sheet, task_set)
     rows, data = [], []

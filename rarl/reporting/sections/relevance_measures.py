@@ -12,7 +12,7 @@ from rarl.config import PoolSettings
 from rarl.reporting import tables
 from rarl.reporting.claims import Claim, Samples, Settings
 from rarl.reporting.configurations import first_run, value_of
-from rarl.reporting.effects import Change, Effect, effect, present
+from rarl.reporting.effects import Change, Effect, effect, present, read
 from rarl.reporting.results import Results
 from rarl.reporting.scores import intervention_scores, paired, run_means, two_interventions
 from rarl.reporting.sections.gridroboman_measures import intervention_table
@@ -36,7 +36,8 @@ SHORT = {  # beside a figure's rows
     "index-end-to-end": "index, untaught",
 }
 TOLD_SHARE = 0.01  # the share that the questions are about
-BROKEN = 0.5  # of the return where all is relevant; below it counts as broken
+BROKEN = 0.5  # of what relevance is worth; below it counts as broken
+NOTHING_RELEVANT = "share-0"
 UNIT = "of the expert's return"
 _SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
 COST_COLUMNS = [
@@ -120,36 +121,49 @@ def other_ways(results: Results, task_set: str, variant: str) -> list[str]:
     return sorted({found[1] for name in frame["intervention"].unique() if (found := share_of(name)) and found[1]})
 
 
-def breaking_share(table: pd.DataFrame) -> float | None:
-    """The largest share at which the mean return is below `BROKEN` of that at share 1.
-
-    None where it is so at no share, and where share 1 was not measured.
-    """
-    means = table.mean(axis=1)
-    if 1.0 not in means.index:
-        return None
-    broken = [share for share, mean in means.items() if share < 1 and mean < BROKEN * means[1.0]]
-    return max(broken, default=None)
-
-
-def breaking_text(results: Results, task_set: str, variant: str) -> str:
-    """One sentence: where a variant's return falls below half of what it is if all is relevant. "" without numbers."""
+def worth_text(results: Results, task_set: str, variant: str, settings: Settings) -> str:
+    """What it is worth to a variant's networks that what is retrieved is relevant, and how much of it a small share
+    keeps. "" without the return where all is relevant."""
     table = return_table(results, task_set, variant)
-    means, label = table.mean(axis=1), LABELS.get(variant, variant)
-    label = label[0].upper() + label[1:]
-    if 1.0 not in means.index or len(means) < 2:
+    if 1.0 not in table.index:
         return ""
-    at_one, share = means[1.0], breaking_share(table)
-    if share is None:
+    label = LABELS.get(variant, variant)
+    means = table.mean(axis=1)
+    without, removed = (score(results, task_set, variant, name) for name in (NOTHING_RELEVANT, "removed"))
+    told = [f"{tables.number(means[1.0], 3)} if all is relevant"]
+    told += [f"{tables.number(_mean(without), 3)} if nothing is"] if without else []
+    told += [f"{tables.number(_mean(removed), 3)} with nothing retrieved"] if removed else []
+    text = f"{label[0].upper()}{label[1:]}: {', '.join(told)}."
+    at_one = {int(seed): float(value) for seed, value in table.loc[1.0].dropna().items()}
+    samples = paired(at_one, without)
+    if samples is None:
+        return text
+    worth = samples.interval(settings.level)
+    shown = tables.interval(worth, 3, signed=True)
+    reading = read(worth, settings.margins.get("gridroboman", 0.0), settings.min_seeds)
+    if reading == "helps":
         least = means.index.min()
+        kept = {share: (mean - _mean(without)) / worth.estimate for share, mean in means.items()}
+        lost = max((share for share, left in kept.items() if left < BROKEN), default=None)
+        text += f" Relevance is worth {shown}; at a share of {least:g} "
+        text += f"{tables.number(100 * kept[least], 0)} % of that is left"
+        return text + (f", and less than half of it from {lost:g} down." if lost is not None else ".")
+    if reading == "costs":
+        return f"{text} It does worse with what is relevant ({shown})."
+    if reading != "same":
+        return f"{text} Whether relevance matters to it cannot be told ({shown})."
+    text += f" So it makes no visible difference whether what is retrieved is relevant ({shown})"
+    gain = paired(without, removed)
+    if gain is not None and gain.interval(settings.level).low > 0:
         return (
-            f"{label}: at no share measured does the return fall below half of what it is if all is relevant "
-            f"({tables.number(means[least], 3)} at {least:g}, {tables.number(at_one, 3)} at 1)."
+            f"{text}, and what retrieval adds nonetheless is not what relevant trajectories show. The query is told "
+            "the task; what it picks among any trajectories can tell the agent which one it is."
         )
-    return (
-        f"{label}: from a share of {share:g} on the return is below half of what it is if all is relevant "
-        f"({tables.number(means[share], 3)} at {share:g}, {tables.number(at_one, 3)} at 1)."
-    )
+    return f"{text}."
+
+
+def _mean(scores: Mapping[int, float]) -> float:
+    return sum(scores.values()) / len(scores)
 
 
 def batch_size(results: Results, task_set: str, variant: str) -> int | None:
@@ -292,15 +306,15 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
             s: made(
                 Change(
                     "data",
-                    f"Rare relevance, {label}: a share of {s:g} is relevant",
-                    f"{s:g} relevant, {SHORT.get(variant, label)}",
+                    f"Rare relevance, {label}: {f'a share of {s:g}' if s else 'nothing'} is relevant",
+                    f"{f'{s:g}' if s else 'nothing'} relevant, {SHORT.get(variant, label)}",
                 ),
                 fall(variant, s),
             )
-            for s in shares
+            for s in [*shares, 0.0]
         }
         first = next((s for s, e in falls.items() if e is not None and e.reading == "costs"), None)
-        found += [falls[s] for s in dict.fromkeys((first, TOLD_SHARE)) if s in falls]
+        found += [falls[s] for s in dict.fromkeys((first, TOLD_SHARE, 0.0)) if s in falls]
         base = without_index(results, task_set, variant)
         if base is not None and taught(base) == taught(variant):  # it is the index alone by which they differ
             what = f"Where a share of {TOLD_SHARE:g} is relevant: {label}, in the place of {LABELS[base]}"
