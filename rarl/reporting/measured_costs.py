@@ -119,7 +119,6 @@ def _how(frame: pd.DataFrame) -> str:
         "Measured apart from the runs, with one learner of each variant on the largest task set of its experiment "
         f"({on}). The variants of an experiment took turns, so that what slowed the machine down slowed all of them; "
         f"times are medians over the rounds{clock}. "
-        "Variants have their names in config/experiments/. "
         "Acting: one action in one of many environments, without the environments' own time. "
         "Reading: a retrieval batch is drawn and summarised, once per episode. "
         f"Memory: the most {memory}; tensors: parameters, target network, optimiser. "
@@ -230,14 +229,17 @@ def figure(frame: pd.DataFrame, titles: Mapping[str, str], label: Callable[[str,
         rows.header(titles.get(experiment, experiment))
         base = f"base: {label(experiment, variants['base'].iloc[0])}"
         place = grid[0].get_yaxis_transform()
-        grid[0].text(0.04, rows.position, base, transform=place, color=figures.FAINT, fontsize=7.5, va="center")
+        text = grid[0].text(0.04, rows.position, base, transform=place, color=figures.FAINT, fontsize=7.5, va="center")
+        text.set_in_layout(False)  # a long one reaches over the next panel, where its row is empty
         positions += [rows.row(label(experiment, variant)) for variant in variants["variant"]]
     for axes, colour, (column, title) in zip(grid, figures.PALETTE, COMPARED.items(), strict=False):
         _draw(axes, frame, column, np.array(positions), colour)
         axes.set_title(title)
-        axes.tick_params(axis="x", labeltop=True, labelsize=8)  # a tall figure
+        axes.tick_params(axis="x", labeltop=True, labelsize=6.5)  # a tall figure
         axes.grid(axis="y", visible=False)
     rows.finish()
+    grid[0].set_zorder(1)  # for the names of bases
+    grid[0].patch.set_visible(False)
     for axes in grid[1:]:
         axes.tick_params(axis="y", length=0)
     return drawn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def build_report(
         number = sheet.figure_number
         shown.append({"title": section.title, "markdown": sheet.markdown()})
     costs = Sheet(output, results, settings, outcomes, stamp or ("preliminary" if preview else ""), number)
-    write_costs(costs, {name: section.title for name, section in sections.items()}, due=not preview)
+    titles = {name: section.title for name, section in sections.items()}
+    write_costs(costs, titles, partial(_label, sections), due=not preview)
     files += costs.files
     shown.append({"title": COSTS, "markdown": costs.markdown()})
 
@@ -87,6 +89,13 @@ def build_report(
     write_text(output / "report.html", page.to_html(markdown, output, title=title, mark=context["mark"]))
     _remove_stale(output, files)
     return output / "report.html"
+
+
+def _label(sections: dict[str, Section], experiment: str, variant: str) -> str:
+    """What a variant of an experiment is called, by its section or that of the experiment that it extends."""
+    own = sections.get(experiment)
+    known = {**(sections[own.extends].labels if own.extends in sections else {}), **own.labels} if own else {}
+    return known.get(variant, variant)
 
 
 def _tell(sheet: Sheet, sections: dict[str, Section]) -> None:

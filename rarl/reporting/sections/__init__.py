@@ -59,6 +59,7 @@ class Section:
     task_set: the task set that a claim's test means; None where this scale has no such set.
     has_expert: whether scores are divided by an expert's return, so that one without is worth telling.
     extends: the experiment whose settings its own begin with; what is said of that one's settings goes for it as well.
+    labels: variant -> what it is called, where that is another word; those of `extends` hold too.
     effects: what changes in the agent or in what it retrieves from did to the score, for the part "What matters".
     """
 
@@ -72,6 +73,7 @@ class Section:
     task_set: Callable[[Results, Claim], str | None] = field(default=_as_named)
     has_expert: bool = False
     extends: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     effects: Callable[[Results, Settings], list[Effect]] = field(default=_no_effects)
 
     def build(self, sheet: Sheet) -> None:

@@ -46,6 +46,16 @@ class Family:
     many: str
 
 
+def labels(family: Family) -> dict[str, str]:
+    """variant -> its name, and on which side it stands."""
+    return {
+        agent.variant: f"{family.looks[agent].label}, {side}" if side else family.looks[agent].label
+        for side, agents in family.sides.items()
+        for agent in agents
+        if agent.experiment == family.experiment
+    }
+
+
 def _gridroboman() -> Family:
     sides, looks = {}, {}
     for side in ("hidden", "observed"):

@@ -19,6 +19,7 @@ from rarl.reporting.sections import atari_gallery as gallery
 from rarl.reporting.sections.atari_measures import (
     BASELINE,
     EXPERIMENT,
+    LABELS,
     MEASURES,
     PAIRS,
     PAPER_COLUMNS,
@@ -303,6 +304,7 @@ SECTION = Section(
     scale_facts=scale_facts,
     parts=(_scores, _headline, _looking, _gallery, _cost),
     aggregate=aggregate,
+    labels=LABELS,
     protocol=_protocol,
     task_set=named_set,
     effects=effects,

@@ -21,6 +21,7 @@ from rarl.reporting.sections import babyai_gallery as gallery
 from rarl.reporting.sections.babyai_measures import (
     BASELINE,
     EXPERIMENT,
+    LABELS,
     MEASURES,
     PAPER_OTHERS,
     PAPER_SEEDS,
@@ -451,6 +452,7 @@ SECTION = Section(
     scale_facts=scale_facts,
     parts=(_success, _levels, _access, _interventions, _missing, _gallery, _data, _cost),
     aggregate=aggregate,
+    labels=LABELS,
     protocol=_protocol,
     task_set=named_set,
     effects=effects,

@@ -248,6 +248,7 @@ SECTION = Section(
     scale_facts=no_facts,
     parts=(_held_out, _cost),
     aggregate=aggregate,
+    labels={variant: look.label for variant, look in LOOKS.items()},
     task_set=shared_task_set,
     has_expert=True,
     extends="gridroboman",

@@ -12,6 +12,7 @@ from rarl.reporting.scores import paired
 from rarl.reporting.sections import Section, no_facts
 from rarl.reporting.sections import relevance_figures as draw
 from rarl.reporting.sections.relevance_measures import (
+    BUT_ADDS,
     COST_COLUMNS,
     EXPERIMENT,
     LABELS,
@@ -91,9 +92,14 @@ def _returns(sheet: Sheet) -> None:
         "found in the other way. Level, dotted, of the same colour: their mean where nothing is relevant or, if that "
         "was not measured, where nothing is retrieved.",
     )
-    for variant in variants(results, task_set):
-        if text := worth_text(results, task_set, variant, sheet.settings):
-            sheet.text(text)
+    worth = [worth_text(results, task_set, variant, sheet.settings) for variant in variants(results, task_set)]
+    for text in filter(None, worth):
+        sheet.text(text)
+    if any(text.endswith(BUT_ADDS) for text in worth):
+        sheet.text(
+            "How retrieval can add something that is not relevant: the query is told the task, and what it picks among "
+            "any trajectories can tell the agent which one it is."
+        )
     _batch(sheet, task_set)
     rows, data = [], []
     for variant in variants(results, task_set):
@@ -300,6 +306,7 @@ SECTION = Section(
     scale_facts=no_facts,
     parts=(_returns, _found, _index, _cost),
     aggregate=aggregate,
+    labels=LABELS,
     protocol=_protocol,
     task_set=shared_task_set,
     has_expert=True,

@@ -78,8 +78,7 @@ def returns(results: Results, task_set: str) -> Figure | None:
         for variant, mean in levels.items():  # not one for all: where one is high, its network needs nothing relevant
             axes.axhline(mean, color=look(variant).colour, lw=1, ls=(0, (1, 1.5)))
         if levels:
-            axes.text(0.99, max(levels.values()), text, color=FAINT, fontsize=8, ha="right", va="bottom",
-                      transform=axes.get_yaxis_transform())  # fmt: skip
+            handles.append(Line2D([], [], color=FAINT, lw=1, ls=(0, (1, 1.5)), label=text))
             break
     _share_axis(axes, sorted({share for table in shown.values() for share in table.index}))
     axes.set_ylim(bottom=0)

@@ -38,6 +38,7 @@ SHORT = {  # beside a figure's rows
 TOLD_SHARE = 0.01  # the share that the questions are about
 BROKEN = 0.5  # of what relevance is worth; below it counts as broken
 NOTHING_RELEVANT = "share-0"
+BUT_ADDS = ", and what retrieval adds nonetheless is not what relevant trajectories show."
 UNIT = "of the expert's return"
 _SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
 COST_COLUMNS = [
@@ -155,10 +156,7 @@ def worth_text(results: Results, task_set: str, variant: str, settings: Settings
     text += f" So it makes no visible difference whether what is retrieved is relevant ({shown})"
     gain = paired(without, removed)
     if gain is not None and gain.interval(settings.level).low > 0:
-        return (
-            f"{text}, and what retrieval adds nonetheless is not what relevant trajectories show. The query is told "
-            "the task; what it picks among any trajectories can tell the agent which one it is."
-        )
+        return f"{text}{BUT_ADDS}"
     return f"{text}."
 
 
