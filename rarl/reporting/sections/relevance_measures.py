@@ -305,7 +305,7 @@ def effects(results: Results, settings: Settings) -> list[Effect]:
                 Change(
                     "data",
                     f"Rare relevance, {label}: {f'a share of {s:g}' if s else 'nothing'} is relevant",
-                    f"{f'{s:g}' if s else 'nothing'} relevant, {SHORT.get(variant, label)}",
+                    f"{s:g} relevant, {SHORT.get(variant, label)}",
                 ),
                 fall(variant, s),
             )
