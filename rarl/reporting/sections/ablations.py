@@ -18,11 +18,9 @@ from rarl.reporting.sections import Section
 from rarl.reporting.sections import ablations_figures as draw
 from rarl.reporting.sections.ablations_measures import (
     BENCHES,
-    BEYOND,
     DOSES,
     GRID_KEYS,
     MEASURES,
-    PAPER,
     Agent,
     Bench,
     compare,
@@ -34,6 +32,7 @@ from rarl.reporting.sections.ablations_measures import (
     grid,
     is_value,
     label,
+    labels,
     named_set,
     part_of,
     task_sets,
@@ -322,7 +321,7 @@ def section_of(bench: Bench) -> Section:
         scale_facts=_FACTS[bench.environment],
         parts=tuple(partial(part, bench) for part in (_relative, _grid, _doses, _cost)),
         aggregate=partial(_aggregate, bench),
-        labels={bench.base.variant: bench.names[0], bench.full.variant: bench.names[1], **PAPER, **BEYOND},
+        labels=labels(bench),
         protocol=partial(_protocol, bench),
         task_set=named_set,
         has_expert=bench.environment == "gridroboman",

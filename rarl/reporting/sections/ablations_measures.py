@@ -171,10 +171,14 @@ def compared(results: Results, bench: Bench, task_set: str) -> list[Agent]:
     return [bench.base, bench.full, *(agents[name] for name in in_order(bench, list(agents)))]
 
 
+def labels(bench: Bench) -> dict[str, str]:
+    """variant -> its name for people; those of rows of values have none."""
+    return {bench.base.variant: bench.names[0], bench.full.variant: bench.names[1], **PAPER, **BEYOND}
+
+
 def label(bench: Bench, variant: str) -> str:
     """A variant's name for people."""
-    known = {bench.base.variant: bench.names[0], bench.full.variant: bench.names[1], **PAPER, **BEYOND}
-    return known.get(variant, variant)
+    return labels(bench).get(variant, variant)
 
 
 def is_value(variant: str) -> bool:

@@ -37,7 +37,6 @@ SHORT = {  # beside a figure's rows
 }
 TOLD_SHARE = 0.01  # the share that the questions are about
 BROKEN = 0.5  # of what relevance is worth; below it counts as broken
-NOTHING_RELEVANT = "share-0"
 BUT_ADDS = ", and what retrieval adds nonetheless is not what relevant trajectories show."
 UNIT = "of the expert's return"
 _SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
@@ -130,12 +129,13 @@ def worth_text(results: Results, task_set: str, variant: str, settings: Settings
         return ""
     label = LABELS.get(variant, variant)
     means = table.mean(axis=1)
-    without, removed = (score(results, task_set, variant, name) for name in (NOTHING_RELEVANT, "removed"))
+    at_one, without, removed = (
+        score(results, task_set, variant, name) for name in (name_of(1.0), name_of(0.0), "removed")
+    )
     told = [f"{tables.number(means[1.0], 3)} if all is relevant"]
     told += [f"{tables.number(_mean(without), 3)} if nothing is"] if without else []
     told += [f"{tables.number(_mean(removed), 3)} with nothing retrieved"] if removed else []
     text = f"{label[0].upper()}{label[1:]}: {', '.join(told)}."
-    at_one = {int(seed): float(value) for seed, value in table.loc[1.0].dropna().items()}
     samples = paired(at_one, without)
     if samples is None:
         return text
