@@ -155,7 +155,7 @@ class RetrievalSettings(Settings):
     )
     select_by: Literal["return", "attention", "none"] = Field("return", description="how k_traj of them are chosen")
     k_traj: int = Field(10, ge=1, description="trajectories kept")
-    k_states: int = Field(10, ge=1, description="states kept by attention")
+    k_states: int | None = Field(10, ge=1, description="states kept by attention; null: all, nothing is selected")
     step_stride: int = Field(1, ge=1, description="every how many steps a retrieved trajectory is looked at")
     trajectory_steps: int | None = Field(
         None, ge=1, description="of each trajectory so many steps in a row, from a random one on (A-3); null: all"
@@ -181,7 +181,21 @@ class RetrievalSettings(Settings):
         ge=0,
         description="pool: weight of the loss by which a query scores its task's trajectories over the others",
     )
-    bottleneck: float = Field(0.3, ge=0, description="beta, weight of KL(p || r); 0: no bottleneck, z is not drawn")
+    bottleneck: float = Field(0.3, ge=0, description="beta, weight of KL(p || r); 0: no price")
+    kl: Literal["sum", "mean"] = Field(
+        "sum",
+        description="over slots and dimensions: the paper's sum, or the mean, with which beta weighs the same whatever "
+        "n_f and d_m are",
+    )
+    draw_z: bool = Field(True, description="z is drawn while learning; false: its mean, as when acting")
+    sigma: float = Field(
+        0.1,
+        ge=0.01,
+        le=1,
+        description="standard deviation of z's posterior and prior before learning; at 1 noise hides what is read for "
+        "hundreds of updates, whatever beta is",
+    )
+    draw_slots: bool = Field(True, description="m_0 is drawn at each episode's start while learning; false: its mean")
     auxiliary: float = Field(0.1, ge=0, description="weight of action, reward and value prediction from the summaries")
 
     @model_validator(mode="after")

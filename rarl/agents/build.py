@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rarl.config import AgentSettings
 from rarl.nn.encoders import encoder_options
@@ -31,7 +33,16 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
         if r.process == "direct":
             retrieval = DirectRetrieval(**reading)
         else:
-            slots = {"n_f": r.n_f, "d_m": r.d_m, "slot_heads": r.slot_heads, "retrieves": agent.retrieves}
+            slots = {
+                "n_f": r.n_f,
+                "d_m": r.d_m,
+                "slot_heads": r.slot_heads,
+                "draw_z": r.draw_z,
+                "priced": r.bottleneck > 0,
+                "sigma": r.sigma,
+                "draw_slots": r.draw_slots,
+                "retrieves": agent.retrieves,
+            }
             retrieval = RetrievalProcess(**reading, **slots, n_tasks=n_tasks if agent.task == "query" else 0)
     recurrent = agent.core == "gru"
     return (RecurrentValueNetwork if recurrent else ValueNetwork)(
@@ -53,9 +64,15 @@ def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNe
 
 
 def parameter_counts(
-    network: ValueNetwork, auxiliary: nn.Module | None = None, masking: nn.Module | None = None
+    network: ValueNetwork, reached: Set[Tensor], auxiliary: nn.Module | None = None, masking: nn.Module | None = None
 ) -> dict[str, int]:
-    """Trainable parameters of each part."""
+    """Parameters of each part that some loss trains.
+
+    Args:
+      network, auxiliary, masking: the parts.
+      reached: the parameters that have had a gradient. Others are there and do nothing: with one slot, for example,
+        there is nothing to choose among.
+    """
     parts = {
         "encoder": network.encoder,
         "core": getattr(network, "core", None),
@@ -66,8 +83,13 @@ def parameter_counts(
         "auxiliary": auxiliary,
         "masking": masking,
     }
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
+    counts = {name: count_reached(part, reached) for name, part in parts.items() if part is not None}
     return {name: n for name, n in counts.items() if n}
+
+
+def count_reached(module: nn.Module, reached: Set[Tensor]) -> int:
+    """The number of a module's parameters that are among the reached ones."""
+    return sum(p.numel() for p in module.parameters() if p in reached)
 
 
 def copy_network(network: ValueNetwork, agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNetwork:

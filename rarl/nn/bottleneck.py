@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -23,32 +24,55 @@ def gaussian_kl(p: Gaussian, r: Gaussian) -> Tensor:
 
 
 class InformationBottleneck(nn.Module):
-    """z^k ~ p(z | g^k), paid for by KL(p || r(z | m_tm1^k)).
+    """z^k ~ p(z | g^k), with the cost KL(p || r(z | m_tm1^k)).
+
+    Drawing z and paying for it are two switches: noise alone already hides what is read while its standard deviation
+    is large. Both deviations therefore start at `sigma`, whatever the input: with common initial weights they would
+    start near 1, seven times the spread of the means, and retrieval could only be heard after sigma has been learned.
 
     Args:
       d_g: width of what was read.
       d_m: width of a slot and of z.
+      draw: z is drawn while learning; otherwise it is its mean.
+      priced: there is a prior to pay against.
+      sigma: standard deviation of posterior and prior before learning.
     """
 
     LOG_STD_RANGE = (-5.0, 2.0)
 
-    def __init__(self, d_g: int, d_m: int):
+    def __init__(self, d_g: int, d_m: int, draw: bool, priced: bool, sigma: float):
         super().__init__()
-        self.posterior = nn.Linear(d_g, 2 * d_m)
-        self.prior = nn.Linear(d_m, 2 * d_m)
+        least = math.exp(self.LOG_STD_RANGE[0])
+        if not least <= sigma <= 1:
+            raise ValueError(f"sigma = {sigma}: must be between {least:.4f} and 1")
+        self.draw = draw
+        # What no loss would reach is not built: the deviation of a z that is neither drawn nor priced, and its prior.
+        self.posterior = nn.Linear(d_g, 2 * d_m if draw or priced else d_m)
+        self.prior = nn.Linear(d_m, 2 * d_m) if priced else None
+        with torch.no_grad():
+            for head in (self.posterior, self.prior):
+                if head is not None and head.out_features == 2 * d_m:
+                    head.weight[d_m:] = 0.0
+                    head.bias[d_m:] = math.log(sigma)
 
     def _gaussian(self, parameters: Tensor) -> Gaussian:
         mean, log_std = parameters.chunk(2, dim=-1)
         return Gaussian(mean, log_std.clamp(*self.LOG_STD_RANGE))
 
-    def forward(self, g: Tensor, m_tm1: Tensor, sample: bool) -> tuple[Tensor, Gaussian, Gaussian]:
+    def forward(self, g: Tensor, m_tm1: Tensor, sample: bool) -> tuple[Tensor, Gaussian | None, Gaussian | None]:
         """g (..., n_f, d_g), m_tm1 (..., n_f, d_m) -> z (..., n_f, d_m), p(z | g), r(z | m_tm1).
+
+        p and r are None where they play no part: r without a price, p also without drawing.
 
         Args:
           g: what each slot read.
           m_tm1: the slots before this step.
-          sample: draw z by reparameterisation (training) or take the mean (evaluation).
+          sample: draw z by reparameterisation if `draw` is on (learning); otherwise take the mean (acting).
         """
-        p, r = self._gaussian(self.posterior(g)), self._gaussian(self.prior(m_tm1))
-        z = p.mean + torch.exp(p.log_std) * torch.randn_like(p.mean) if sample else p.mean
+        read = self.posterior(g)
+        r = None if self.prior is None else self._gaussian(self.prior(m_tm1))
+        if r is None and not self.draw:
+            return read, None, None
+        p = self._gaussian(read)
+        z = p.mean + torch.exp(p.log_std) * torch.randn_like(p.mean) if sample and self.draw else p.mean
         return z, p, r

@@ -6,6 +6,7 @@ k slots (n_f of them); i retrieved trajectories (n_traj); j their steps (l); N =
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,21 @@ from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.summarisers import SUMMARISERS
 
 NEVER = float("-inf")
+
+
+class Mode(Enum):
+    """What a pass through a network is for: whether m_0 and z are drawn, and whose statistics normalise what is read.
+
+    LEARN: the online network in a learner step, also where it chooses the next action of double Q-learning. Draws;
+      statistics of its own batch, which the running ones follow.
+    TARGET: the target network in a learner step. Means; statistics of its own batch. The online network's statistics
+      do not fit its weights, which lag behind.
+    ACT: play and evaluation. Means; running statistics.
+    """
+
+    LEARN = "learn"
+    TARGET = "target"
+    ACT = "act"
 
 
 class Summaries(NamedTuple):
@@ -44,8 +60,8 @@ class RetrievalStep(NamedTuple):
     """What one step of the retrieval process gives.
 
     z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step, None if not asked.
-    p, r: posterior and prior of z, None without a bottleneck.  alpha (G, B, n_f, N): attention weights; exactly 0 where
-    not selected; None if nothing was retrieved.  q (G, B, n_f, d_e): what was asked for.
+    p, r: posterior and prior of z, None where they play no part.  alpha (G, B, n_f, N): attention weights; exactly 0
+    where not selected; None if nothing was retrieved.  q (G, B, n_f, d_e): what was asked for.
     """
 
     z: Tensor
@@ -57,12 +73,12 @@ class RetrievalStep(NamedTuple):
 
     @property
     def kl(self) -> Tensor:
-        """(G, B): what the bottleneck costs, in nats, summed over slots; 0 without one. Computed when asked for."""
-        return self.z.new_zeros(self.z.shape[:2]) if self.p is None else gaussian_kl(self.p, self.r).sum(-1)
+        """(G, B): KL of the bottleneck in nats, summed over slots; 0 if it has no price. Computed when asked for."""
+        return self.z.new_zeros(self.z.shape[:2]) if self.r is None else gaussian_kl(self.p, self.r).sum(-1)
 
 
 @torch.no_grad()
-def select(logits: Tensor, n_traj: int, k_traj: int | None, k_states: int) -> Tensor:
+def select(logits: Tensor, n_traj: int, k_traj: int | None, k_states: int | None) -> Tensor:
     """Two-level top-k of step 2: first the trajectories, then the states within them.
 
     A trajectory's score is the sum of its states' softmax weights, which is monotone in the logsumexp of their
@@ -72,7 +88,7 @@ def select(logits: Tensor, n_traj: int, k_traj: int | None, k_states: int) -> Te
       logits: (..., N) with N = n_traj * l; -inf where a step is padding.
       n_traj: number of trajectories.
       k_traj: trajectories to keep for each query; None keeps all (they were chosen before, for example by return).
-      k_states: states to keep for each query.
+      k_states: states to keep for each query; None keeps all.
 
     Returns:
       (..., N) bool, True where selected.
@@ -82,7 +98,7 @@ def select(logits: Tensor, n_traj: int, k_traj: int | None, k_states: int) -> Te
         best = by_trajectory.logsumexp(-1).topk(k_traj, dim=-1, sorted=False).indices
         keep = torch.zeros(by_trajectory.shape[:-1], dtype=torch.bool, device=logits.device).scatter_(-1, best, True)
         logits = by_trajectory.masked_fill(~keep[..., None], NEVER).flatten(-2)
-    if k_states >= logits.shape[-1]:
+    if k_states is None or k_states >= logits.shape[-1]:
         return logits > NEVER
     best = logits.topk(k_states, dim=-1, sorted=False).indices
     return torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, best, True) & (logits > NEVER)
@@ -131,29 +147,63 @@ class SlotAttention(nn.Module):
 
 
 class Standardise(nn.Module):
-    """What was read, with mean 0 and variance 1 per channel over the batch (running statistics without gradients, or
-    once the module is frozen by `eval()`).
+    """What was read, with mean 0 and variance 1 per channel: over the batch in a learner step, by running statistics
+    when acting and once the module is frozen by `eval()`.
 
     What all tasks' trajectories have in common outweighs what tells them apart by two orders of magnitude at first;
     without this, hundreds of updates pass before retrieval says anything.
+
+    Args:
+      d: number of channels.
+      rate: step of the running statistics, which are corrected for their start at 0 (as Adam's moments are).
     """
 
     def __init__(self, d: int, rate: float = 0.05):
         super().__init__()
         self.rate = rate
         self.register_buffer("mean", torch.zeros(d))
-        self.register_buffer("variance", torch.ones(d))
+        self.register_buffer("variance", torch.zeros(d))
+        self.register_buffer("seen", torch.zeros(()))  # 1 - (1 - rate)^n after n batches
 
-    def forward(self, g: Tensor) -> Tensor:
-        """g (..., d) -> the same shape."""
-        mean, variance = self.mean, self.variance
-        if self.training and torch.is_grad_enabled():
-            flat = g.flatten(0, -2)
-            variance, mean = torch.var_mean(flat, dim=0, correction=0)
-            with torch.no_grad():
-                self.mean.lerp_(mean, self.rate)
-                self.variance.lerp_(variance, self.rate)
+    def forward(self, g: Tensor, mode: Mode, counts: Tensor | None = None) -> Tensor:
+        """g (..., d) -> the same shape.
+
+        Args:
+          g: what was read.
+          mode: see `Mode`.
+          counts: (...) bool, broadcastable to g's: which rows the statistics are of; None: all.
+        """
+        if mode is Mode.ACT or not self.training:
+            mean, variance = self._running()
+        else:
+            mean, variance, any_row = _moments(g, counts)
+            if mode is Mode.LEARN:
+                self._follow(mean.detach(), variance.detach(), any_row)
         return (g - mean) * torch.rsqrt(variance + 1e-5)
+
+    def _running(self) -> tuple[Tensor, Tensor]:
+        known = self.seen > 0
+        seen = torch.where(known, self.seen, 1.0)
+        return self.mean / seen, torch.where(known, self.variance / seen, 1.0)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, any_row: Tensor | None) -> None:
+        rate = self.rate if any_row is None else self.rate * any_row.to(mean.dtype)
+        for running, new in ((self.mean, mean), (self.variance, variance), (self.seen, torch.ones_like(self.seen))):
+            running.lerp_(new, rate)
+
+
+def _moments(g: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Mean and variance (d,) of the rows of g (..., d) that count, and whether there is any (None: certainly)."""
+    if counts is None:
+        variance, mean = torch.var_mean(g.flatten(0, -2), dim=0, correction=0)
+        return mean, variance, None
+    weight = counts.expand(g.shape[:-1]).reshape(-1, 1).to(g.dtype)
+    total = weight.sum()
+    weight = weight / total.clamp(min=1)
+    rows = g.flatten(0, -2)
+    mean = (rows * weight).sum(0)
+    return mean, ((rows - mean).square() * weight).sum(0), total > 0
 
 
 class Reading(nn.Module):
@@ -167,10 +217,11 @@ class Reading(nn.Module):
         d_h: int,
         d_v: int,
         k_traj: int | None,
-        k_states: int,
+        k_states: int | None,
         summariser: str,
+        standardise: bool,
     ) -> None:
-        """The layers by which a batch is made ready; arguments as in `RetrievalProcess`."""
+        """The layers by which a batch is made ready and read; arguments as in `RetrievalProcess`."""
         self.d_e, self.d_v, self.k_traj, self.k_states = d_e, d_v, k_traj, k_states
         self.summariser = SUMMARISERS[summariser](d_s, d_h)
         # One column per action, the last for the reward.
@@ -178,6 +229,7 @@ class Reading(nn.Module):
         self.state_in_key = nn.Linear(d_s, d_h, bias=False)
         self.key = nn.Linear(d_h, d_e, bias=False)  # W_e
         self.value = nn.Linear(d_h, d_v, bias=False)  # W_v
+        self.standardise = Standardise(d_v) if standardise else None
 
     def summarise(self, s: Tensor, a: Tensor, r: Tensor, mask: Tensor | None = None) -> Summaries:
         """Make a retrieval batch ready.
@@ -201,21 +253,39 @@ class Reading(nn.Module):
         keys = (self.key(h) + s @ (self.key.weight @ self.state_in_key.weight).T).flatten(1, 2)
         return Summaries(keys, self.value(b).flatten(1, 2), None if mask is None else mask.flatten(1), h, b)
 
-    def read(self, q: Tensor, retrieved: Summaries) -> tuple[Tensor, Tensor]:
-        """q (G, B, n_f, d_e) -> alpha (G, B, n_f, N), g (G, B, n_f, d_v).
+    def read(self, q: Tensor, retrieved: Summaries, mode: Mode, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """q (G, B, n_f, d_e) -> alpha (G, B, n_f, N), g (G, B, n_f, d_v), normalised where the agent does that.
 
-        The selection is not differentiated; what is not selected has weight 0 and gradient 0.
+        The selection is not differentiated; what is not selected has weight 0 and gradient 0. A group whose retrieval
+        batch holds no real step has alpha 0 and reads zeros, and does not count in the statistics.
+
+        Args:
+          q: queries.
+          retrieved: the retrieval batch of each group.
+          mode: see `Mode`.
+          counts: (G, B) bool, which states the statistics are of (padded ones are not); None: all.
         """
         shape = q.shape[:-1]
         logits = torch.bmm(q.flatten(1, 2) * self.d_e**-0.5, retrieved.keys.transpose(1, 2))
         if retrieved.mask is not None:
             logits = logits.masked_fill(~retrieved.mask[:, None], NEVER)
-        if self.k_traj is not None or self.k_states < logits.shape[-1]:
+        if self.k_traj is not None or (self.k_states is not None and self.k_states < logits.shape[-1]):
             selected = select(logits.detach(), retrieved.n_traj, self.k_traj, self.k_states)
             logits = logits.masked_fill(~selected, NEVER)
         alpha = torch.softmax(logits, dim=-1)
-        g = torch.bmm(alpha, retrieved.values)
-        return alpha.view(*shape, -1), g.view(*shape, -1)
+        filled = None
+        if retrieved.mask is not None:
+            filled = retrieved.mask.any(-1)[:, None, None]
+            alpha = torch.where(filled, alpha, 0.0)  # else 0 / 0
+        g = torch.bmm(alpha, retrieved.values).view(*shape, -1)
+        if self.standardise is not None:
+            counts = None if counts is None else counts[..., None]
+            if filled is not None:
+                counts = filled if counts is None else counts & filled
+            g = self.standardise(g, mode, counts)
+            if filled is not None:
+                g = torch.where(filled[..., None], g, 0.0)
+        return alpha.view(*shape, -1), g
 
 
 class RetrievalProcess(Reading):
@@ -230,10 +300,12 @@ class RetrievalProcess(Reading):
       d_h: width of a summary.
       d_v: width of values.
       k_traj: trajectories kept by attention; None keeps all that the batch holds (chosen before by return).
-      k_states: states kept by attention.
+      k_states: states kept by attention; None keeps all.
       summariser: "gru" (paper) or "decay" (parallel over time).
-      slot_heads: heads of the slots' self-attention.
       standardise: bring what is read to mean 0 and variance 1 (ours; the paper does not say).
+      slot_heads: heads of the slots' self-attention.
+      draw_z, priced, sigma: of the bottleneck, see `InformationBottleneck`.
+      draw_slots: m_0 is drawn at each episode's start while learning (paper); otherwise it is its mean.
       n_tasks: number of tasks if the query is told which one it asks for (ours), 0 if it is not.
       retrieves: False is ablation A-2, of an agent that never has a retrieval batch: steps 2 to 4 do not occur, and
         what step 6 attends over are the slots themselves (z = m_t).
@@ -249,34 +321,40 @@ class RetrievalProcess(Reading):
         d_h: int,
         d_v: int,
         k_traj: int | None,
-        k_states: int,
+        k_states: int | None,
         summariser: str,
-        slot_heads: int,
         standardise: bool,
+        slot_heads: int,
+        draw_z: bool = True,
+        priced: bool = True,
+        sigma: float = 0.1,
+        draw_slots: bool = True,
         n_tasks: int = 0,
         retrieves: bool = True,
     ):
         super().__init__()
         self.n_f, self.d_m, self.retrieves = n_f, d_m, retrieves
         self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
-        self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0))
-        self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser)
+        self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0)) if draw_slots else None
+        self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser, standardise)
         self.slot_gru = SlotGRU(d_s, d_m)
         self.query = nn.Sequential(nn.Linear(d_m, d_m), nn.ReLU(), nn.Linear(d_m, d_e))
-        self.standardise = Standardise(d_v) if standardise else nn.Identity()
-        self.bottleneck = InformationBottleneck(d_v, d_m)
+        self.bottleneck = InformationBottleneck(d_v, d_m, draw_z, priced, sigma)
         self.slot_attention = SlotAttention(d_m, slot_heads)
         self.task_in_query = None
         if n_tasks:
             with torch.random.fork_rng(devices=[]):  # so that all else is initialised as it is without
                 self.task_in_query = nn.Parameter(torch.randn(n_tasks, d_m))
 
-    def initial_slots(self, sample: bool) -> Tensor:
-        """m_0 (1, 1, n_f, d_m): drawn around each slot's own mean as an episode starts; the mean at evaluation."""
-        m_0 = self.slot_mean
-        if sample:
-            m_0 = m_0 + torch.exp(self.slot_log_std) * torch.randn_like(self.slot_mean)
-        return m_0[None, None]
+    def initial_slots(self, mode: Mode, groups: int, batch: int) -> Tensor:
+        """m_0 at the start of G x B episodes: (G, B, n_f, d_m) if it is drawn, else the means, (1, 1, n_f, d_m).
+
+        Each episode has a draw of its own, around each slot's own mean.
+        """
+        if mode is not Mode.LEARN or self.slot_log_std is None:
+            return self.slot_mean[None, None]
+        noise = torch.randn(groups, batch, *self.slot_mean.shape, device=self.slot_mean.device)
+        return torch.addcmul(self.slot_mean, torch.exp(self.slot_log_std), noise)
 
     def ask(self, s_t: Tensor, m_tm1: Tensor, task: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Step 1: s_t (G, B, d_s), m_tm1 as in `forward`, task (G, B) int64 -> m̂ (G, B, n_f, d_m), q (G, B, n_f, d_e).
@@ -294,9 +372,10 @@ class RetrievalProcess(Reading):
         m_tm1: Tensor,
         retrieved: Summaries | None,
         *,
-        sample: bool,
+        mode: Mode,
         carry: bool = True,
         task: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> RetrievalStep:
         """One step of the retrieval process.
 
@@ -305,9 +384,10 @@ class RetrievalProcess(Reading):
           m_tm1: (G or 1, B or 1, n_f, d_m), the slots before.
           retrieved: the retrieval batch of each group; None: slots read zeros, as long as there is none yet or where it
             is taken away from a trained agent.
-          sample: draw z (training) or take its mean (evaluation).
+          mode: what the pass is for.
           carry: compute m_t too; an agent without recurrence does not need it.
           task: (G, B) int64, for a query that is told it.
+          counts: (G, B) bool, which states the statistics of what is read are of; None: all.
         """
         # Step 1. Query.
         m_hat, q = self.ask(s_t, m_tm1, task)
@@ -318,10 +398,9 @@ class RetrievalProcess(Reading):
         if retrieved is None:
             alpha, g = None, torch.zeros(*m_hat.shape[:-1], self.d_v, device=s_t.device, dtype=s_t.dtype)
         else:
-            alpha, g = self.read(q, retrieved)
-            g = self.standardise(g)
+            alpha, g = self.read(q, retrieved, mode, counts)
         # Step 4. Information bottleneck.
-        z, p, r = self.bottleneck(g, m_tm1, sample)
+        z, p, r = self.bottleneck(g, m_tm1, mode is Mode.LEARN)
         # Step 5. Slot update.
         m_t = self.slot_attention(m_hat + z) if carry else None
         return RetrievalStep(z, m_t, p, r, alpha, q)
@@ -341,16 +420,15 @@ class DirectRetrieval(Reading):
         d_h: int,
         d_v: int,
         k_traj: int | None,
-        k_states: int,
+        k_states: int | None,
         summariser: str,
         standardise: bool,
     ):
         super().__init__()
-        self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser)
+        self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser, standardise)
         self.query = nn.Sequential(nn.Linear(d_s, d_s), nn.ReLU(), nn.Linear(d_s, d_e))
-        self.standardise = Standardise(d_v) if standardise else nn.Identity()
 
-    def initial_slots(self, sample: bool) -> None:
+    def initial_slots(self, mode: Mode, groups: int, batch: int) -> None:
         """There are none."""
 
     def forward(
@@ -359,15 +437,17 @@ class DirectRetrieval(Reading):
         m_tm1: None,
         retrieved: Summaries | None,
         *,
-        sample: bool,
+        mode: Mode,
         carry: bool = False,
         task: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> RetrievalStep:
         """s_t (G, B, d_s), the retrieval batch of each group (None: zeros are read) -> z (G, B, 1, d_v), alpha."""
         if retrieved is None:
             return RetrievalStep(s_t.new_zeros(*s_t.shape[:-1], 1, self.d_v), None, None, None, None)
-        alpha, g = self.read(self.query(s_t)[..., None, :], retrieved)
-        return RetrievalStep(self.standardise(g), None, None, None, alpha)
+        q = self.query(s_t)[..., None, :]
+        alpha, g = self.read(q, retrieved, mode, counts)
+        return RetrievalStep(g, None, None, None, alpha, q)
 
 
 class SlotReadout(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.encoders import ENCODERS
 from rarl.nn.fusion import FUSIONS
-from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess, RetrievalStep, SlotReadout, Summaries
+from rarl.nn.retrieval import DirectRetrieval, Mode, RetrievalProcess, RetrievalStep, SlotReadout, Summaries
 
 
 class QHead(nn.Module):
@@ -103,30 +103,51 @@ class ValueNetwork(nn.Module):
         self.retriever_encoder = new_encoder() if own_retriever else None
 
     def forward(
-        self, x: Tensor, task: Tensor, retrieved: Summaries | None = None, *, sample: bool = False
+        self,
+        x: Tensor,
+        task: Tensor,
+        retrieved: Summaries | None = None,
+        *,
+        mode: Mode = Mode.ACT,
+        counts: Tensor | None = None,
     ) -> tuple[Tensor, RetrievalStep | None]:
         """x (G, B, ...), task (G, B) int64 -> Q values (G, B, n_actions), the retrieval step.
 
         Slots start afresh at every state: an agent without recurrence learns from states out of their order.
+
+        Args:
+          x, task: observations and task ids.
+          retrieved: the retrieval batch of each group.
+          mode: what the pass is for.
+          counts: (G, B) bool, False at padded states; None: there are none.
         """
         s = self.encoder(x, task)
         step, z = None, None
         if self.retrieval is not None:
             asking = s if self.retriever_encoder is None else self.retriever_encoder(x, task)
-            step = self.ask(asking, retrieved, sample=sample, task=task)
+            step = self.ask(asking, retrieved, mode=mode, task=task, counts=counts)
             z = step.z
         elif self.oracle is not None:
             z = self.oracle(task)[..., None, :]
         return self._values(s, z), step
 
-    def ask(self, s: Tensor, retrieved: Summaries | None, *, sample: bool, task: Tensor | None = None) -> RetrievalStep:
+    def ask(
+        self,
+        s: Tensor,
+        retrieved: Summaries | None,
+        *,
+        mode: Mode,
+        task: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> RetrievalStep:
         """The retrieval process for states out of their order: s (G, B, d_s), task (G, B), slots afresh."""
-        slots = self.retrieval.initial_slots(sample)
-        return self.retrieval(s, slots, retrieved, sample=sample, carry=False, task=task)
+        slots = self.retrieval.initial_slots(mode, *s.shape[:2])
+        return self.retrieval(s, slots, retrieved, mode=mode, carry=False, task=task, counts=counts)
 
     def queries(self, x: Tensor, task: Tensor) -> Tensor:
         """What the states ask for: x (G, B, ...), task (G, B) int64 -> (G, B, n_f, d_e), scaled as attention has it."""
-        q = self.retrieval.ask(self.encoder_of_retrieved(x, task), self.retrieval.initial_slots(False), task)[1]
+        slots = self.retrieval.initial_slots(Mode.ACT, *x.shape[:2])
+        q = self.retrieval.ask(self.encoder_of_retrieved(x, task), slots, task)[1]
         return q * self.retrieval.d_e**-0.5
 
     @property
@@ -134,10 +155,11 @@ class ValueNetwork(nn.Module):
         """The encoder of retrieved trajectories: the agent's own (the paper), or the retriever's."""
         return self.encoder if self.retriever_encoder is None else self.retriever_encoder
 
-    def freeze_retriever(self, frozen: bool = True) -> None:
+    def freeze_retriever(self, frozen: bool = True) -> ValueNetwork:
         """Whether the retrieval process and its encoder stay as they are from now on, statistics included."""
         for part in (self.retrieval, self.retriever_encoder):
             part.requires_grad_(not frozen).train(not frozen)
+        return self
 
     def _values(self, s: Tensor, z: Tensor | None) -> Tensor:
         """Step 6 and the head: s (..., d_s), z (..., n_f, d_m) or None -> Q values (..., n_actions)."""
@@ -161,8 +183,8 @@ class Unrolled(NamedTuple):
     """A recurrent agent over T steps.
 
     q: (G, B, T, n_actions). state: after the last step. z: (G, B, T, n_f, d_m); p, r: its posterior and prior;
-    alpha: (G, B, T, n_f, N), attention, only if asked for. All None without a retrieval process; p and r also without
-    a bottleneck.
+    alpha: (G, B, T, n_f, N), attention, and queries: (G, B, T, n_f, d_e), only if asked for. All None without a
+    retrieval process; p and r also where they play no part.
     trail: the state after each step, core (G, B, T, d_s) and slots (G, B, T, n_f, d_m); only if asked for.
     """
 
@@ -173,11 +195,12 @@ class Unrolled(NamedTuple):
     r: Gaussian | None = None
     alpha: Tensor | None = None
     trail: State | None = None
+    queries: Tensor | None = None
 
     @property
     def kl(self) -> Tensor:
-        """(G, B, T): what the bottleneck costs, in nats, summed over slots; 0 without one."""
-        return self.z.new_zeros(self.z.shape[:3]) if self.p is None else gaussian_kl(self.p, self.r).sum(-1)
+        """(G, B, T): KL of the bottleneck in nats, summed over slots; 0 if it has no price."""
+        return self.z.new_zeros(self.z.shape[:3]) if self.r is None else gaussian_kl(self.p, self.r).sum(-1)
 
 
 class RecurrentValueNetwork(ValueNetwork):
@@ -195,10 +218,10 @@ class RecurrentValueNetwork(ValueNetwork):
         d_s = self.head.hidden.in_features
         self.core = nn.GRU(d_s, d_s, batch_first=True)
 
-    def initial_state(self, groups: int, batch: int, *, sample: bool = False) -> State:
+    def initial_state(self, groups: int, batch: int, mode: Mode = Mode.ACT) -> State:
         """The state at an episode's start, for G groups of B agents."""
         core = self.core.weight_hh_l0.new_zeros(groups, batch, self.core.hidden_size)
-        return State(core, self.retrieval.initial_slots(sample) if self.carries_slots else None)
+        return State(core, self.retrieval.initial_slots(mode, groups, batch) if self.carries_slots else None)
 
     def unroll(
         self,
@@ -207,7 +230,8 @@ class RecurrentValueNetwork(ValueNetwork):
         state: State,
         retrieved: Summaries | None = None,
         *,
-        sample: bool = False,
+        mode: Mode = Mode.ACT,
+        counts: Tensor | None = None,
         keep_attention: bool = False,
         keep_states: bool = False,
     ) -> Unrolled:
@@ -218,8 +242,9 @@ class RecurrentValueNetwork(ValueNetwork):
           told: (G, B, 1, ...), what the encoder is told about the episode.
           state: before the first step.
           retrieved: the retrieval batch of each group.
-          sample: draw z (training) or take its mean.
-          keep_attention: return alpha.
+          mode: what the pass is for.
+          counts: (G, B, T) bool, False at padded observations; None: there are none.
+          keep_attention: return alpha and queries.
           keep_states: return the trail.
         """
         e = self.encoder(x, told)
@@ -231,32 +256,35 @@ class RecurrentValueNetwork(ValueNetwork):
             trail = State(s, None) if keep_states else None
             return Unrolled(self._values(s, None), State(core, None), trail=trail)
         if not self.carries_slots:
-            return self._all_steps_at_once(s, State(core, None), retrieved, sample, keep_attention, keep_states)
+            return self._all_steps_at_once(s, State(core, None), retrieved, mode, counts, keep_attention, keep_states)
         slots, steps = state.slots, []
         for t in range(length):
-            step = self.retrieval(s[:, :, t], slots, retrieved, sample=sample, carry=True)
+            now = None if counts is None else counts[:, :, t]
+            step = self.retrieval(s[:, :, t], slots, retrieved, mode=mode, carry=True, counts=now)
             slots = step.m_t
             steps.append(step)
         z = torch.stack([step.z for step in steps], 2)
-        p = r = None
-        if step.p is not None:
-            p, r = (_over_time([getattr(step, name) for step in steps], step.z) for name in ("p", "r"))
-        alpha = torch.stack([step.alpha for step in steps], 2) if keep_attention and step.alpha is not None else None
+        p, r = (_over_time([getattr(step, name) for step in steps], step.z) for name in ("p", "r"))
+        alpha = queries = None
+        if keep_attention and step.alpha is not None:
+            alpha, queries = (torch.stack([getattr(step, name) for step in steps], 2) for name in ("alpha", "q"))
         trail = State(s, torch.stack([step.m_t for step in steps], 2)) if keep_states else None
-        return Unrolled(self._values(s, z), State(core, slots), z, p, r, alpha, trail)
+        return Unrolled(self._values(s, z), State(core, slots), z, p, r, alpha, trail, queries)
 
     def _all_steps_at_once(
         self,
         s: Tensor,
         state: State,
         retrieved: Summaries | None,
-        sample: bool,
+        mode: Mode,
+        counts: Tensor | None,
         keep_attention: bool,
         keep_states: bool,
     ) -> Unrolled:
         """A retrieval process without recurrence: no step waits for the one before. s (G, B, T, d_s)."""
         batch, length = s.shape[1:3]
-        step = self.ask(s.flatten(1, 2), retrieved, sample=sample)
+        counts = None if counts is None else counts.flatten(1, 2)
+        step = self.ask(s.flatten(1, 2), retrieved, mode=mode, counts=counts)
 
         def over_time(part: Tensor) -> Tensor:
             return part.unflatten(1, (batch, length))
@@ -266,12 +294,17 @@ class RecurrentValueNetwork(ValueNetwork):
             None if gaussian is None else Gaussian(*(over_time(part.expand_as(step.z)) for part in gaussian))
             for gaussian in (step.p, step.r)
         )
-        alpha = over_time(step.alpha) if keep_attention and step.alpha is not None else None
-        return Unrolled(self._values(s, z), state, z, p, r, alpha, State(s, None) if keep_states else None)
+        alpha = queries = None
+        if keep_attention and step.alpha is not None:
+            alpha, queries = over_time(step.alpha), over_time(step.q)
+        trail = State(s, None) if keep_states else None
+        return Unrolled(self._values(s, z), state, z, p, r, alpha, trail, queries)
 
 
-def _over_time(gaussians: list[Gaussian], like: Tensor) -> Gaussian:
-    """T Gaussians (G or 1, B or 1, n_f, d_m) -> one of (G, B, T, n_f, d_m)."""
+def _over_time(gaussians: list[Gaussian | None], like: Tensor) -> Gaussian | None:
+    """T Gaussians (G or 1, B or 1, n_f, d_m) -> one of (G, B, T, n_f, d_m); None if they are."""
+    if gaussians[0] is None:
+        return None
     return Gaussian(
         *(torch.stack([part.expand_as(like) for part in parts], 2) for parts in zip(*gaussians, strict=True))
     )

@@ -18,7 +18,7 @@ from rarl.envs.atari.observation import SCREEN, newest_frame
 from rarl.envs.babyai.view import CELLS
 from rarl.envs.gridroboman.tasks import BOARD
 from rarl.envs.gridroboman.vector import N_OBJECTS, OBSERVATION_SIZE
-from rarl.nn.retrieval import Standardise
+from rarl.nn.retrieval import Mode, Standardise
 
 SHRINK = 4  # of Atari's screen, in width and height: 84 x 84 to 21 x 21
 
@@ -166,10 +166,9 @@ class VQVAE(nn.Module):
 
     def forward(self, x: Tensor) -> Coded:
         """Observations (n, ...), as they are stored. With gradients enabled, codes and statistics move."""
-        read = self.read(x)
-        quantised, tokens, commitment = self.quantiser(
-            self.standardise(self.encoder(read))[None], freeze_codebook=not torch.is_grad_enabled()
-        )
+        read, learns = self.read(x), torch.is_grad_enabled()
+        code = self.standardise(self.encoder(read), Mode.LEARN if learns else Mode.ACT)
+        quantised, tokens, commitment = self.quantiser(code[None], freeze_codebook=not learns)
         loss, error = self.read.compare(self.decoder(quantised[0]), read)
         tokens = tokens[0]
         with torch.no_grad():

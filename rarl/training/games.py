@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from rarl.envs.atari.scores import reaches_human
 from rarl.evaluation.games import environments, evaluate_game
 from rarl.nn.auxiliary import Supports
 from rarl.nn.bottleneck import Gaussian
-from rarl.nn.retrieval import Summaries
+from rarl.nn.retrieval import Mode, Summaries
 from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
 from rarl.training.actors import Actors
 from rarl.training.learner import Losses, Retrieved, ValueLearner
@@ -89,10 +90,12 @@ def retrieval_batch(
 class Values(NamedTuple):
     """A network's values on sequences.
 
-    q: (1, B, T + 1, n_actions). p, r: posterior and prior of z, (1, B, T + 1, n_f, d_m) or None.
+    q: (1, B, T + 1, n_actions). z: what was read, (1, B, T + 1, n_f, d_m), None if nothing is; p, r: its posterior and
+    prior, None where they play no part.
     """
 
     q: Tensor
+    z: Tensor | None
     p: Gaussian | None
     r: Gaussian | None
 
@@ -210,10 +213,11 @@ class GameLearner(ValueLearner):
 
         with self._precision():
             retrieved = self._summarise(self._batch(draw.retrieve, self.rng)) if retrieves else Retrieved()
-            sample = s.agent.retrieval.bottleneck > 0
-            online = self._values(self.network, windows, before, lead, x, retrieved.online, sample)
+            seen = torch.cat([learn[..., :1], learn], dim=-1)  # observations that are real: one more than steps
+            values_of = partial(self._values, windows=windows, before=before, lead=lead, x=x, seen=seen)
+            online = values_of(self.network, retrieved.online, Mode.LEARN)
             with torch.no_grad():
-                target = self._values(self.target, windows, before, lead, x, retrieved.target, False)
+                target = values_of(self.target, retrieved.target, Mode.TARGET)
             masking = self._masking_loss(self._to_mask(windows)) if self.masking is not None else None
         q = online.q.float()
         targets = sequence_targets(
@@ -236,10 +240,7 @@ class GameLearner(ValueLearner):
         if not priorities.isfinite().all():
             raise RunFailedError(f"update {self.rounds + 1}: the TD errors are not finite")
         self.replay.update_priorities(windows.ids, priorities.numpy())
-        kl = None
-        if online.p is not None:
-            # The state after a sequence's last step counts as that step does.
-            kl = self._kl(online.p, online.r, torch.cat([learn, learn[..., -1:]], dim=-1))
+        kl = self._kl(online, seen)
         scalars = {"q_mean": weighted_mean(q_t.detach().mean(-1), learn), "priority": priorities.mean()}
         return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
 
@@ -269,45 +270,52 @@ class GameLearner(ValueLearner):
     def _values(
         self,
         network: ValueNetwork,
+        retrieved: Summaries | None,
+        mode: Mode,
+        *,
         windows: Sequences,
         before: Tensor | None,
         lead: np.ndarray,
         x: Tensor,
-        retrieved: Summaries | None,
-        sample: bool,
+        seen: Tensor,
     ) -> Values:
-        """Values in the states x (1, B, T + 1, bytes), after a burn-in without gradients where there is one."""
+        """Values in the states x (1, B, T + 1, bytes), after a burn-in without gradients where there is one.
+
+        seen: (1, B, T + 1) bool, which of the states are real.
+        """
         groups, batch, length = x.shape[:3]
         if not isinstance(network, RecurrentValueNetwork):
             task = torch.zeros(groups, batch * length, dtype=torch.int64, device=x.device)
-            q, step = network(x.flatten(1, 2), task, retrieved, sample=sample)
+            q, step = network(x.flatten(1, 2), task, retrieved, mode=mode, counts=seen.flatten(1, 2))
 
             def apart(part: Tensor) -> Tensor:
                 part = part.expand(groups, batch * length, *part.shape[2:])
                 return part.unflatten(1, (batch, length))
 
-            p, r = (
-                (Gaussian(*map(apart, each)) for each in (step.p, step.r))
-                if step is not None and step.p is not None
-                else (None, None)
-            )
-            return Values(apart(q), p, r)
-        state = self._stored_state(network, windows, sample)
+            if step is None:
+                return Values(apart(q), None, None, None)
+            p, r = (None if each is None else Gaussian(*map(apart, each)) for each in (step.p, step.r))
+            return Values(apart(q), apart(step.z), p, r)
+        state = self._stored_state(network, windows, mode)
         if before is not None:
+            lead = torch.from_numpy(lead).to(self.device)
+            real = torch.arange(before.shape[2], device=self.device) < lead[:, None]
             with torch.no_grad():
-                trail = network.unroll(before, None, state, retrieved, keep_states=True).trail
-            state = _state_after(state, trail, torch.from_numpy(lead).to(self.device))
-        unrolled = network.unroll(x, None, state, retrieved, sample=sample)
-        return Values(unrolled.q, unrolled.p, unrolled.r)
+                trail = network.unroll(
+                    before, None, state, retrieved, mode=mode, counts=real[None], keep_states=True
+                ).trail
+            state = _state_after(state, trail, lead)
+        unrolled = network.unroll(x, None, state, retrieved, mode=mode, counts=seen)
+        return Values(unrolled.q, unrolled.z, unrolled.p, unrolled.r)
 
-    def _stored_state(self, network: RecurrentValueNetwork, windows: Sequences, sample: bool) -> State:
+    def _stored_state(self, network: RecurrentValueNetwork, windows: Sequences, mode: Mode) -> State:
         """The recurrent state that the actor had; at an episode's start the network's own, as it is now."""
         core = self._tensor(windows.state["core"])
         if "slots" not in windows.state:
             return State(core, None)
         slots = self._tensor(windows.state["slots"])
         begins = self._tensor(windows.starts == 0)[..., None, None]
-        return State(core, torch.where(begins, network.retrieval.initial_slots(sample), slots))
+        return State(core, torch.where(begins, network.retrieval.initial_slots(mode, 1, len(windows)), slots))
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rarl.agents.build import build_network, copy_network, parameter_counts
+from rarl.agents.build import build_network, copy_network, count_reached, parameter_counts
 from rarl.agents.losses import weighted_mean
 from rarl.agents.masking import Masking, MaskingLoss
 from rarl.agents.memory import Memory, RetrievalBatch
@@ -25,10 +25,10 @@ from rarl.trajectories.store import TrajectoryDataset
 class Losses(NamedTuple):
     """What a learner step minimises.
 
-    td: scalar. conservative: scalar or None; weighted by the setting of its name. kl: scalar or None without a
-    retrieval process; weighted by the setting `bottleneck`. auxiliary: scalar or None; weighted by the setting
-    `auxiliary`. scalars: more to log. relevance: scalar or None; weighted by the setting of its name. masking: None if
-    it is off; weighted by the setting `masking.weight`.
+    td: scalar. conservative: scalar or None; weighted by the setting of its name. kl: scalar, in nats as the setting
+    `kl` counts them, or None where the bottleneck has no price; weighted by the setting `bottleneck`. auxiliary: scalar
+    or None; weighted by the setting `auxiliary`. scalars: more to log. relevance: scalar or None; weighted by the
+    setting of its name. masking: None if it is off; weighted by the setting `masking.weight`.
     """
 
     td: Tensor
@@ -49,6 +49,14 @@ class Retrieved(NamedTuple):
     batch: RetrievalBatch | None = None
     online: Summaries | None = None
     target: Summaries | None = None
+
+
+class Priced(Protocol):
+    """What the price of the bottleneck is computed from: a retrieval step, or several."""
+
+    z: Tensor
+    p: Gaussian | None
+    r: Gaussian | None
 
 
 class ValueLearner(ABC):
@@ -90,9 +98,6 @@ class ValueLearner(ABC):
         self.target = copy_network(self.network, *shape)
         retrieval = s.agent.retrieval
         self._network_parameters, self._target_parameters = (list(n.parameters()) for n in (self.network, self.target))
-        # Those that checkpoints hold; the others are constants.
-        moving = self.network.state_dict().keys() - dict(self.network.named_parameters()).keys()
-        self._moving_buffers = [(self.target.get_buffer(name), self.network.get_buffer(name)) for name in moving]
         self.memory = memory
         self.auxiliary = None
         if run.retrieves and retrieval.auxiliary > 0:
@@ -152,15 +157,18 @@ class ValueLearner(ABC):
             scalars |= {**losses.masking.scalars, "loss": loss.detach()}
         self.optimiser.zero_grad(set_to_none=True)
         if losses.kl is not None:
-            scalars["kl"] = losses.kl.detach()
-            if retrieval.bottleneck > 0:
-                # Into the retrieval process only: the encoder does not pay for the bottleneck.
-                costs = torch.autograd.grad(
-                    retrieval.bottleneck * losses.kl, self.retrieval_parameters, retain_graph=True, allow_unused=True
-                )
-                for parameter, cost in zip(self.retrieval_parameters, costs, strict=True):
-                    parameter.grad = cost
-                scalars["loss"] = loss.detach() + retrieval.bottleneck * losses.kl.detach()
+            price = retrieval.bottleneck * losses.kl
+            # Into the retrieval process only: the encoder does not pay for the bottleneck.
+            costs = torch.autograd.grad(price, self.retrieval_parameters, retain_graph=True, allow_unused=True)
+            for parameter, cost in zip(self.retrieval_parameters, costs, strict=True):
+                parameter.grad = cost
+            price = price.detach()
+            # Where the price is far above what the values still have to gain, the bottleneck closes.
+            scalars |= {
+                "kl": losses.kl.detach(),
+                "price_per_td_loss": price / losses.td.detach().clamp(min=1e-8),
+                "loss": loss.detach() + price,
+            }
         loss.backward()
         scalars["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, learning.max_gradient_norm)
         for group in self.optimiser.param_groups:
@@ -207,16 +215,21 @@ class ValueLearner(ABC):
         """The masking loss on given trajectories."""
         return self.masking.loss(self.network, batch.to(self.device), self.rng)
 
-    def _kl(self, p: Gaussian, r: Gaussian, weight: Tensor | None = None) -> Tensor:
-        """Mean over states of KL(p || r), in nats, summed over slots; with a graph only where it is paid for.
+    def _kl(self, step: Priced | None, weight: Tensor | None = None) -> Tensor | None:
+        """Mean over states of KL(p || r), in nats: of all slots and dimensions together, or per dimension.
+
+        None without a bottleneck, or with one that has no price.
 
         Args:
-          p, r: (..., n_f, d_m).
+          step: what the retrieval process gave, with p and r (..., n_f, d_m); None: there is none.
           weight: (...), of each state; None: all alike.
         """
-        with torch.set_grad_enabled(self.settings.agent.retrieval.bottleneck > 0):
-            kl = gaussian_kl(p, r).sum(-1)
-            return kl.mean() if weight is None else weighted_mean(kl, weight)
+        if step is None or step.r is None:
+            return None
+        kl = gaussian_kl(step.p, step.r).sum(-1)
+        if self.settings.agent.retrieval.kl == "mean":
+            kl = kl / step.z.shape[-2:].numel()
+        return kl.mean() if weight is None else weighted_mean(kl, weight)
 
     def _learning_rate(self) -> float:
         s, done = self.settings.learning, self.updates_done
@@ -231,8 +244,6 @@ class ValueLearner(ABC):
         s = self.settings.learning
         if s.target_rate is not None:
             torch._foreach_lerp_(self._target_parameters, self._network_parameters, s.target_rate)
-            for mine, online in self._moving_buffers:
-                mine.copy_(online)
         elif self.updates_done % s.target_period_updates == 0:
             self.target.load_state_dict(self.network.state_dict())
 
@@ -277,6 +288,8 @@ class ValueLearner(ABC):
         return {"network": self.network.state_dict()}
 
     def parameter_counts(self) -> dict[str, int]:
-        beside = {name: sum(p.numel() for p in module.parameters()) for name, module in self.beside.items()}
+        """Parameters that were trained; see `rarl.agents.build.parameter_counts`. None before the first update."""
+        reached = set(self.optimiser.state) | (set(self.masking.optimiser.state) if self.masking else set())
+        beside = {name: count_reached(module, reached) for name, module in self.beside.items()}
         masking = self.masking.modules if self.masking else None
-        return parameter_counts(self.network, self.auxiliary, masking) | beside
+        return parameter_counts(self.network, reached, self.auxiliary, masking) | beside

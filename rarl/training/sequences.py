@@ -14,6 +14,8 @@ from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.vector import ACTIONS
 from rarl.evaluation.levels import evaluation_seeds, roll_out_levels
 from rarl.nn.auxiliary import Supports
+from rarl.nn.retrieval import Mode, Summaries
+from rarl.nn.value_network import RecurrentValueNetwork, Unrolled
 from rarl.training.learner import Losses, ValueLearner
 from rarl.trajectories.sampling import SequenceSampler
 from rarl.trajectories.store import TrajectoryDataset
@@ -43,7 +45,7 @@ class SequenceLearner(ValueLearner):
 
     def _losses(self) -> Losses:
         """On G tasks with B sequences each; one group of all where the retrieval batch serves all tasks."""
-        s, learning = self.settings, self.settings.learning
+        learning = self.settings.learning
         tasks, each = self._tasks_of_batch(learning.batch_sequences)
         batch = self.sequences.sample(np.repeat(tasks, each), self.rng)
         pooled = self.memory is None or self.memory.pooled
@@ -63,21 +65,21 @@ class SequenceLearner(ValueLearner):
         told = mission[:, :, None]
 
         retrieved = self._retrieve(tasks)
-        sample = s.agent.retrieval.bottleneck > 0
-        online = self.network.unroll(
-            x, told, self.network.initial_state(*groups, sample=sample), retrieved.online, sample=sample
-        )
+        seen = torch.cat([mask[..., :1], mask], dim=-1)  # observations that are real: one more than steps
+
+        def unrolled(network: RecurrentValueNetwork, summaries: Summaries | None, mode: Mode) -> Unrolled:
+            state = network.initial_state(*groups, mode)
+            return network.unroll(x, told, state, summaries, mode=mode, counts=seen)
+
+        online = unrolled(self.network, retrieved.online, Mode.LEARN)
         with torch.no_grad():
-            target = self.target.unroll(x, told, self.target.initial_state(*groups), retrieved.target)
+            target = unrolled(self.target, retrieved.target, Mode.TARGET)
             value = greedy_value(target.q[:, :, 1:], online.q[:, :, 1:] if learning.double else None)
             targets = n_step_targets(r_t, discount_t, value, mask, learning.n_step)
         q_t = online.q[:, :, :-1]
         td = weighted_mean(td_loss(q_t, a_t, targets, learning.huber_delta), learn)
         conservative = weighted_mean(conservative_loss(q_t, a_t), learn) if learning.conservative > 0 else None
-        kl = None
-        if online.p is not None:
-            # The state after a sequence's last step counts as that step does.
-            kl = self._kl(online.p, online.r, torch.cat([mask, mask[..., -1:]], dim=-1))
+        kl = self._kl(online, seen)
         q_mean = weighted_mean(q_t.detach().mean(-1), learn)
         return Losses(
             td, conservative, kl, self._auxiliary(retrieved), {"q_mean": q_mean}, masking=self._masking(tasks)

@@ -17,7 +17,7 @@ from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, Boards, random_boards
 from rarl.evaluation.rollouts import evaluation_generators, roll_out
 from rarl.nn.auxiliary import Supports
-from rarl.nn.retrieval import RetrievalStep
+from rarl.nn.retrieval import Mode, RetrievalStep
 from rarl.nn.reward_from_reading import RewardFromReading
 from rarl.training.learner import Losses, Retrieved, ValueLearner
 from rarl.trajectories.sampling import TransitionSampler
@@ -68,22 +68,24 @@ class TransitionLearner(ValueLearner):
             return self._losses_of_retriever(x_t, task, r_t, retrieved)
         self._freeze_retriever(self.first_updates > 0)
         with torch.no_grad():
-            q_t_online = self.network(x_t, task, retrieved.online)[0] if learning.double else None
-            q_t_target = self.target(x_t, task, retrieved.target)[0]
+            q_t_online = self.network(x_t, task, retrieved.online, mode=Mode.LEARN)[0] if learning.double else None
+            q_t_target = self.target(x_t, task, retrieved.target, mode=Mode.TARGET)[0]
             target = q_learning_target(r_t, discount_t, q_t_target, q_t_online)
-        q_tm1, step = self.network(x_tm1, task, retrieved.online, sample=s.agent.retrieval.bottleneck > 0)
+        q_tm1, step = self.network(x_tm1, task, retrieved.online, mode=Mode.LEARN)
         td = td_loss(q_tm1, a_tm1, target, learning.huber_delta).mean()
         conservative = conservative_loss(q_tm1, a_tm1).mean() if learning.conservative > 0 else None
         scalars = {"q_mean": q_tm1.detach().mean(), **of_pools}
         if self._frozen:
             return Losses(td, conservative, None, None, scalars, masking=self._masking(tasks))
-        kl = self._kl(step.p, step.r) if step is not None and step.p is not None else None
         ranking = self._relevance(tasks, step, retrieved) if s.agent.retrieval.relevance > 0 else None
-        return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars, ranking, self._masking(tasks))
+        return Losses(
+            td, conservative, self._kl(step), self._auxiliary(retrieved), scalars, ranking, self._masking(tasks)
+        )
 
     def _freeze_retriever(self, frozen: bool) -> None:
         if frozen != self._frozen:  # also when a state of the other stage was loaded
             self.network.freeze_retriever(frozen)
+            self.target.freeze_retriever(frozen).requires_grad_(False)
             self._frozen = frozen
 
     def _losses_of_retriever(self, x_t: Tensor, task: Tensor, r_t: Tensor, retrieved: Retrieved) -> Losses:
@@ -92,10 +94,10 @@ class TransitionLearner(ValueLearner):
         x_t (G, B, ...), task (G, B), r_t (G, B).
         """
         s_t = self.network.encoder_of_retrieved(x_t, task)
-        step = self.network.ask(s_t, retrieved.online, sample=self.settings.agent.retrieval.bottleneck > 0, task=task)
+        step = self.network.ask(s_t, retrieved.online, mode=Mode.LEARN, task=task)
         error = 0.5 * (self.reward_from_reading(s_t, step.z) - r_t).square().mean()
         scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
-        return Losses(error, None, self._kl(step.p, step.r), self._auxiliary(retrieved), scalars)
+        return Losses(error, None, self._kl(step), self._auxiliary(retrieved), scalars)
 
     def _relevance(self, tasks: np.ndarray, step: RetrievalStep, retrieved: Retrieved) -> Tensor:
         """How far the queries are from scoring their task's trajectories over the others of their retrieval batch."""

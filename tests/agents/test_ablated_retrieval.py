@@ -7,7 +7,7 @@ import tiny_babyai
 import tiny_project
 import torch
 
-from rarl.nn.retrieval import DirectRetrieval
+from rarl.nn.retrieval import DirectRetrieval, Mode
 
 DIRECT = {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}}
 NOTHING = {"source": "none"}
@@ -32,14 +32,14 @@ def asked(learner, states=3):
 def test_a1_adds_what_the_state_itself_reads_and_the_head_sees_nothing_else(tiny_root):
     network = (learner := tiny_project.learner_of(tiny_root, "ra-dqn", DIRECT)).network
     x, told, retrieved = asked(learner)
-    q, step = network(x, told, retrieved, sample=True)
+    q, step = network(x, told, retrieved, mode=Mode.TARGET)
 
     s = network.encoder(x, told)
     process = network.retrieval
     logits = process.query(s) @ retrieved.keys.transpose(1, 2) / process.d_e**0.5
     best = logits.topk(process.k_states, dim=-1).indices
     kept = torch.full_like(logits, float("-inf")).scatter(-1, best, logits.gather(-1, best))
-    g = process.standardise(kept.softmax(-1) @ retrieved.values)
+    g = process.standardise(kept.softmax(-1) @ retrieved.values, Mode.TARGET)
     torch.testing.assert_close(step.z.squeeze(2), g)
     torch.testing.assert_close(q, network.head(s + network.fusion.value(g), None))
     assert (step.p, step.r, network.readout, network.head.readout) == (None, None, None, None)
@@ -50,8 +50,9 @@ def test_a1_adds_what_the_state_itself_reads_and_the_head_sees_nothing_else(tiny
 def test_a1_has_fewer_parameters_and_all_of_them_learn(tiny_root):
     learner = tiny_project.learner_of(tiny_root, "ra-dqn", DIRECT)
     whole = tiny_project.learner_of(tiny_root, "ra-dqn")
+    for one in (learner, whole):
+        one.update()
     assert learner.parameter_counts()["retrieval"] < whole.parameter_counts()["retrieval"]
-    learner.update()
     still = {name for name, p in learner.network.named_parameters() if p.grad is None or not p.grad.any()}
     assert not still
 
@@ -69,7 +70,7 @@ def test_a2_gives_the_agent_its_slots(tiny_root):
     x, told = torch.from_numpy(drawn.x_t).unflatten(0, (10, 3)), torch.arange(10)[:, None].expand(-1, 3)
     q, step = network(x, told)
     s = network.encoder(x, told)
-    m_hat, _ = network.retrieval.ask(s, network.retrieval.initial_slots(False))
+    m_hat, _ = network.retrieval.ask(s, network.retrieval.initial_slots(Mode.ACT, 10, 3))
     torch.testing.assert_close(step.z, network.retrieval.slot_attention(m_hat))
     torch.testing.assert_close(q, network.head(network.fusion(s, network.readout(s, step.z)), step.z))
     assert (step.p, step.r, step.alpha) == (None, None, None)

@@ -9,10 +9,11 @@ import pytest
 import tiny_project
 import torch
 
-from rarl.agents.build import build_network, copy_network, parameter_counts
+from rarl.agents.build import build_network, copy_network
 from rarl.nn.value_network import ValueNetwork
 
 UNCLIPPED = {"learning": {"max_gradient_norm": 1e9}}
+SILENT = {"bottleneck": 0.0, "draw_z": False, "draw_slots": False}  # no price, no noise
 
 
 def gradients(learner, seed=5):
@@ -56,7 +57,7 @@ def test_td_reaches_encoder_retrieval_fusion_and_head(tiny_root, summariser, fus
         "ra-dqn",
         {
             **UNCLIPPED,
-            "agent": {"fusion": fusion, "retrieval": {"bottleneck": 0.0, "auxiliary": 0.0, "summariser": summariser}},
+            "agent": {"fusion": fusion, "retrieval": SILENT | {"auxiliary": 0.0, "summariser": summariser}},
         },
     )
     found, scalars = gradients(learner)
@@ -131,12 +132,26 @@ def test_the_bottleneck_is_weighed_and_its_gradient_is_that_of_the_divergence(ti
     assert gradients(learner)[1]["kl"] < before["kl"]
 
 
-def test_without_a_bottleneck_nothing_is_drawn(tiny_root):
-    learner = with_retrieval(tiny_root, bottleneck=0.0)
-    one, two = gradients(learner, seed=1)[1], gradients(learner, seed=2)[1]
-    assert one["td_loss"] == two["td_loss"]
-    learner = with_retrieval(tiny_root, bottleneck=0.1)
-    assert gradients(learner, seed=1)[1]["td_loss"] != gradients(learner, seed=2)[1]["td_loss"]
+@pytest.mark.parametrize("bottleneck", [0.0, 0.1])
+def test_what_is_drawn_is_switched_apart_from_the_price(tiny_root, bottleneck):
+    for draw_z, draw_slots in ((False, False), (True, False), (False, True)):
+        learner = with_retrieval(tiny_root, bottleneck=bottleneck, draw_z=draw_z, draw_slots=draw_slots)
+        one, two = gradients(learner, seed=1)[1], gradients(learner, seed=2)[1]
+        assert (one["td_loss"] == two["td_loss"]) == (not draw_z and not draw_slots)
+        assert ("kl" in one) == (bottleneck > 0)
+
+
+def test_the_mean_divergence_costs_the_same_whatever_the_width(tiny_root):
+    total, mean = (with_retrieval(tiny_root, kl=kl, bottleneck=0.5) for kl in ("sum", "mean"))
+    mean.load_state_dict(copy.deepcopy(total.state_dict()))
+    (one, of_sum), (other, of_mean) = gradients(total), gradients(mean)
+    retrieval = total.settings.agent.retrieval
+    torch.testing.assert_close(of_mean["kl"] * retrieval.n_f * retrieval.d_m, of_sum["kl"])
+    for scalars in (of_sum, of_mean):
+        expected = 0.5 * scalars["kl"] / scalars["td_loss"]
+        torch.testing.assert_close(scalars["price_per_td_loss"], expected)
+    name = "retrieval.bottleneck.prior.bias"  # only the divergence reaches it
+    torch.testing.assert_close(other[name] * retrieval.n_f * retrieval.d_m, one[name])
 
 
 @pytest.mark.parametrize("trajectory_inputs", ["state", "state+action+reward"])
@@ -166,8 +181,9 @@ def test_the_base_agent_has_nothing_of_retrieval(tiny_root, variant):
     assert learner.memory is None
     assert learner.auxiliary is None
     assert all(name.startswith(("encoder.", "head.")) for name, _ in learner.network.named_parameters())
-    assert learner.parameter_counts().keys() == {"encoder", "head"}
     found, scalars = gradients(learner)
+    learner.update()
+    assert learner.parameter_counts().keys() == {"encoder", "head"}
     assert reached(found) == set(found)
     assert "kl" not in scalars
 
@@ -298,12 +314,3 @@ def test_the_target_network_is_a_copy_without_gradients(tiny_root):
     for name, value in network.state_dict().items():
         assert torch.equal(target.state_dict()[name], value)
         assert target.state_dict()[name].data_ptr() != value.data_ptr()
-
-
-def test_parameters_are_all_counted(tiny_root):
-    for variant in ("dqn", "ra-dqn", "ra-dqn-told", "oracle"):
-        learner = tiny_project.learner_of(tiny_root, variant)
-        counts = learner.parameter_counts()
-        parts = [learner.network, *([learner.auxiliary] if learner.auxiliary else [])]
-        assert sum(counts.values()) == sum(p.numel() for part in parts for p in part.parameters())
-        assert counts == parameter_counts(learner.network, learner.auxiliary)

@@ -13,6 +13,7 @@ from rarl.envs.gridroboman.env import Gridroboman
 from rarl.envs.gridroboman.tasks import task_named
 from rarl.envs.gridroboman.vector import random_boards
 from rarl.evaluation.rollouts import roll_out
+from rarl.nn.retrieval import Mode
 
 TASKS = [task_named(name) for name in ("touch red", "lift green", "red to corner")]
 
@@ -25,8 +26,8 @@ class Scripted(torch.nn.Module):
         self.nothing = torch.nn.Parameter(torch.zeros(1))
         self.calls = []
 
-    def forward(self, x, task, retrieved=None, *, sample=False):
-        assert not sample
+    def forward(self, x, task, retrieved=None, *, mode=Mode.ACT):
+        assert mode is Mode.ACT
         assert not torch.is_grad_enabled()
         self.calls.append(SimpleNamespace(x=x.clone(), task=task.clone(), retrieved=retrieved))
         best = (x.long().sum(-1) + task) % 7

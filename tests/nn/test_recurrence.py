@@ -11,6 +11,7 @@ from rarl.agents.memory import Memory
 from rarl.config import AgentSettings, RetrievalSettings
 from rarl.envs.babyai.missions import MISSION_LENGTH, VOCABULARY
 from rarl.envs.babyai.view import CELLS, CODES
+from rarl.nn.retrieval import Mode
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
 
 SMALL = {"d_m": 8, "d_e": 6, "d_h": 8, "d_v": 8, "slot_heads": 2, "n_f": 2, "n_traj": 5, "k_states": 6}
@@ -179,7 +180,7 @@ def test_slots_are_carried_from_step_to_step(memory):
 def test_gradients_reach_slots_through_time(memory):
     network = network_of("ra-dqn", bottleneck=0.3)
     x, told = inputs_of(3, 2, 4)
-    out = network.unroll(x, told, network.initial_state(3, 2), batch_from(memory, network), sample=True)
+    out = network.unroll(x, told, network.initial_state(3, 2), batch_from(memory, network), mode=Mode.LEARN)
     out.q[:, :, -1].sum().backward()
     attention = network.retrieval.slot_attention
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in attention.parameters() if p.requires_grad)

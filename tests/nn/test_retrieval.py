@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.fusion import AdditiveFusion
-from rarl.nn.retrieval import RetrievalProcess, SlotReadout, Standardise, Summaries, select
+from rarl.nn.retrieval import DirectRetrieval, Mode, RetrievalProcess, SlotReadout, Standardise, Summaries, select
 from rarl.nn.summarisers import SUMMARISERS
 
 GROUPS, ASKING, N_TRAJ, LENGTH, D_S, N_ACTIONS = 2, 3, 5, 4, 6, 7
@@ -154,13 +154,13 @@ def test_all_six_steps_equal_the_papers_text(seed, masked, k_traj, summariser, n
     real = np.ones(s.shape[:3], bool) if mask is None else mask.numpy()
     inputs = (s_t.numpy(), m_tm1.numpy(), s.numpy(), a.numpy(), r.numpy(), real, k_traj, process.k_states)
 
-    step = process(s_t, m_tm1, process.summarise(s, a, r, mask), sample=False)
+    step = process(s_t, m_tm1, process.summarise(s, a, r, mask), mode=Mode.ACT)
     expected = reference.retrieval_step(weights, *inputs)
     close(step.z, expected["z"])  # the mean
     close_all(step, fusion(s_t, readout(s_t, step.z)), expected)
 
     # Drawn: the slots and what the agent hears follow from the z that was drawn.
-    drawn = process(s_t, m_tm1, process.summarise(s, a, r, mask), sample=True)
+    drawn = process(s_t, m_tm1, process.summarise(s, a, r, mask), mode=Mode.LEARN)
     again = reference.retrieval_step(weights, *inputs, z_of=drawn.z.detach().numpy())
     assert not np.allclose(drawn.z.detach().numpy(), expected["z"])
     close_all(drawn, fusion(s_t, readout(s_t, drawn.z)), again)
@@ -168,7 +168,7 @@ def test_all_six_steps_equal_the_papers_text(seed, masked, k_traj, summariser, n
 
 @pytest.mark.parametrize("k_traj", [2, None])
 def test_standardised_reading_equals_the_slow_reference(k_traj):
-    """With a gradient by the batch's statistics, without one by what ran from 0 and 1 towards those, as read slowly."""
+    """In a learner step by the batch's statistics, when acting by the running ones, as read slowly."""
     process = process_of(0, k_traj=k_traj, standardise=True)
     readout, fusion = randomise(SlotReadout(D_S, process.d_m, 5)), randomise(AdditiveFusion(D_S, process.d_m))
     s, a, r, mask = batch_of(0, mask=True)
@@ -176,20 +176,32 @@ def test_standardised_reading_equals_the_slow_reference(k_traj):
     inputs = (s_t.numpy(), m_tm1.numpy(), s.numpy(), a.numpy(), r.numpy(), mask.numpy(), k_traj, process.k_states)
     weights = weights_of(process, readout, fusion)
 
-    def step_and_said():
-        step = process(s_t, m_tm1, process.summarise(s, a, r, mask), sample=False)
-        return step, fusion(s_t, readout(s_t, step.z))
+    def step_and_said(mode):
+        with torch.set_grad_enabled(mode is Mode.LEARN):
+            step = process(s_t, m_tm1, process.summarise(s, a, r, mask), mode=mode)
+            return step, fusion(s_t, readout(s_t, step.z))
 
     by_batch = reference.retrieval_step({**weights, "standardise": "batch"}, *inputs)
-    step, said = step_and_said()
-    close(step.z, by_batch["z"])
-    close_all(step, said, by_batch)
-    read, rate = by_batch["g"].reshape(-1, process.d_v), 0.05
-    running = (rate * read.mean(0), 1 - rate + rate * read.var(0))
+    for _ in range(2):  # a target network's pass moves no statistics
+        step, said = step_and_said(Mode.TARGET)
+        close(step.z, by_batch["z"])
+        close_all(step, said, by_batch)
+    assert process.standardise.seen == 0
+    step, _ = step_and_said(Mode.LEARN)
+    close(step.p.mean, by_batch["mean"])
+    # Two batches, of which the second is another: weights rate (1 - rate) and rate, corrected for the start at 0.
+    first, rate = by_batch["g"].reshape(-1, process.d_v), 0.05
+    process.read(process.ask(3 - s_t, m_tm1)[1], process.summarise(s, a, r, mask), Mode.LEARN)
+    inputs_of_second = ((3 - s_t).numpy(), *inputs[1:])
+    second = reference.retrieval_step({**weights, "standardise": "batch"}, *inputs_of_second)["g"]
+    second = second.reshape(-1, process.d_v)
+    share = rate / (1 - (1 - rate) ** 2)
+    running = tuple(
+        (1 - rate) * share * getattr(first, name)(0) + share * getattr(second, name)(0) for name in ("mean", "var")
+    )
     by_running = reference.retrieval_step({**weights, "standardise": running}, *inputs)
-    for _ in range(2):  # learns nothing without a gradient
-        with torch.no_grad():
-            step, said = step_and_said()
+    for _ in range(2):  # play moves none either
+        step, said = step_and_said(Mode.ACT)
         close(step.z, by_running["z"])
         close_all(step, said, by_running)
     plain = reference.retrieval_step(weights, *inputs)["z"]
@@ -212,7 +224,7 @@ def test_z_is_drawn_from_its_gaussian():
     )
     retrieved = process.summarise(s, a, r)
     with torch.no_grad():
-        drawn = np.stack([process(s_t, m_tm1, retrieved, sample=True, carry=False).z.numpy() for _ in range(400)])
+        drawn = np.stack([process(s_t, m_tm1, retrieved, mode=Mode.LEARN, carry=False).z.numpy() for _ in range(400)])
     noise = (drawn - expected["mean"]) / expected["std"]
     assert np.abs(noise.mean(0)).max() < 5 / np.sqrt(400)
     assert np.abs(noise.std(0) - 1).max() < 0.2
@@ -292,13 +304,13 @@ def test_ties_are_broken_without_selecting_more(summariser):
     s, a, r, _ = batch_of(0)
     s[:] = s[:, :1]
     s_t, m_tm1 = asking_of(0, process)
-    alpha = process(s_t, m_tm1, process.summarise(s, a, r), sample=False).alpha.unflatten(-1, (N_TRAJ, LENGTH))
+    alpha = process(s_t, m_tm1, process.summarise(s, a, r), mode=Mode.ACT).alpha.unflatten(-1, (N_TRAJ, LENGTH))
     assert ((alpha > 0).sum((-1, -2)) == 3).all()
     assert ((alpha > 0).any(-1).sum(-1) <= 2).all()
     torch.testing.assert_close(alpha.sum((-1, -2)), torch.ones(GROUPS, ASKING, process.n_f, dtype=torch.float64))
     with torch.no_grad():
         process.key.weight.zero_()
-    alpha = process(s_t, m_tm1, process.summarise(s, a, r), sample=False).alpha
+    alpha = process(s_t, m_tm1, process.summarise(s, a, r), mode=Mode.ACT).alpha
     assert ((alpha > 0).sum(-1) == 3).all()
     torch.testing.assert_close(alpha[alpha > 0], torch.full_like(alpha[alpha > 0], 1 / 3))
 
@@ -310,7 +322,7 @@ def test_what_is_not_selected_has_weight_and_gradient_zero(k_traj):
     made = process.summarise(s, a, r, mask)
     keys, values = (part.detach().requires_grad_() for part in (made.keys, made.values))
     s_t, m_tm1 = asking_of(1, process)
-    step = process(s_t[:, :1], m_tm1[:, :1], made._replace(keys=keys, values=values), sample=False)
+    step = process(s_t[:, :1], m_tm1[:, :1], made._replace(keys=keys, values=values), mode=Mode.ACT)
     assert ((step.alpha > 0).sum(-1) <= 2).all()
     step.z.square().sum().backward()
     used = (step.alpha > 0).flatten(1, 2).any(1)  # by any slot
@@ -323,7 +335,7 @@ def test_what_is_not_selected_has_weight_and_gradient_zero(k_traj):
     # And with each slot by itself, where all others' selections are foreign.
     for k in range(process.n_f):
         keys.grad = values.grad = None
-        step = process(s_t[:, :1], m_tm1[:, :1], made._replace(keys=keys, values=values), sample=False, carry=False)
+        step = process(s_t[:, :1], m_tm1[:, :1], made._replace(keys=keys, values=values), mode=Mode.ACT, carry=False)
         step.z[:, 0, k].square().sum().backward()
         foreign = step.alpha[:, 0, k] == 0
         assert (keys.grad[foreign] == 0).all()
@@ -337,7 +349,7 @@ def test_gradients_of_reading_are_those_of_a_softmax_over_the_selected():
     s_t, m_tm1 = asking_of(5, process)
 
     def z_of(s, s_t):
-        step = process(s_t, m_tm1, process.summarise(s, a, r, mask), sample=False)
+        step = process(s_t, m_tm1, process.summarise(s, a, r, mask), mode=Mode.ACT)
         return step.z, step.m_t, step.kl
 
     assert torch.autograd.gradcheck(z_of, (s.requires_grad_(), s_t.requires_grad_()), fast_mode=True)
@@ -353,9 +365,9 @@ def test_the_order_of_trajectories_does_not_matter(summariser, masked):
     s, a, r, mask = batch_of(2, masked)
     s_t, m_tm1 = asking_of(2, process)
     order = torch.tensor([3, 0, 4, 2, 1])
-    one = process(s_t, m_tm1, process.summarise(s, a, r, mask), sample=False)
+    one = process(s_t, m_tm1, process.summarise(s, a, r, mask), mode=Mode.ACT)
     moved = (s[:, order], a[:, order], r[:, order], None if mask is None else mask[:, order])
-    other = process(s_t, m_tm1, process.summarise(*moved), sample=False)
+    other = process(s_t, m_tm1, process.summarise(*moved), mode=Mode.ACT)
     torch.testing.assert_close(other.z, one.z, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(other.m_t, one.m_t, rtol=1e-12, atol=1e-12)
     alpha = one.alpha.unflatten(-1, (N_TRAJ, LENGTH))[..., order, :].flatten(-2)
@@ -378,7 +390,7 @@ def test_padding_changes_nothing(summariser, k_traj):
         padded[:, :N_TRAJ, :LENGTH] = part
     s_wide.requires_grad_()
     padded = process.summarise(s_wide, a_wide, r_wide, mask)
-    one, other = process(s_t, m_tm1, plain, sample=False), process(s_t, m_tm1, padded, sample=False)
+    one, other = process(s_t, m_tm1, plain, mode=Mode.ACT), process(s_t, m_tm1, padded, mode=Mode.ACT)
     torch.testing.assert_close(other.z, one.z, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(other.kl, one.kl, rtol=1e-10, atol=1e-10)
     alpha = other.alpha.unflatten(-1, wide[1:])
@@ -426,7 +438,7 @@ def test_groups_read_their_own_batch_only():
     s, a, r, _ = batch_of(6)
     s.requires_grad_()
     s_t, m_tm1 = asking_of(6, process)
-    process(s_t, m_tm1, process.summarise(s, a, r), sample=False).z[0].sum().backward()
+    process(s_t, m_tm1, process.summarise(s, a, r), mode=Mode.ACT).z[0].sum().backward()
     assert (s.grad[0] != 0).any()
     assert (s.grad[1] == 0).all()
 
@@ -439,37 +451,41 @@ def test_slots_are_carried_only_where_asked_for():
     s, a, r, _ = batch_of(0)
     s_t, m_tm1 = asking_of(0, process)
     retrieved = process.summarise(s, a, r)
-    with_slots = process(s_t, m_tm1, retrieved, sample=False, carry=True)
-    without = process(s_t, m_tm1, retrieved, sample=False, carry=False)
+    with_slots = process(s_t, m_tm1, retrieved, mode=Mode.ACT, carry=True)
+    without = process(s_t, m_tm1, retrieved, mode=Mode.ACT, carry=False)
     assert without.m_t is None
     assert with_slots.m_t.shape == m_tm1.shape
     assert torch.equal(with_slots.z, without.z)
     assert torch.equal(with_slots.kl, without.kl)
     # What is carried matters for the next step.
-    second = process(s_t, with_slots.m_t, retrieved, sample=False)
+    second = process(s_t, with_slots.m_t, retrieved, mode=Mode.ACT)
     assert not torch.allclose(second.z, with_slots.z)
 
 
 def test_initial_slots_are_random_when_drawn_and_the_same_otherwise():
     process = process_of(0)
-    assert process.initial_slots(False).shape == (1, 1, process.n_f, process.d_m)
-    assert torch.equal(process.initial_slots(False), process.initial_slots(False))
-    drawn = torch.stack([process.initial_slots(True)[0, 0] for _ in range(500)])
-    assert not torch.equal(drawn[0], drawn[1])
+    for mode in (Mode.ACT, Mode.TARGET):
+        m_0 = process.initial_slots(mode, 3, 200)
+        assert m_0.shape == (1, 1, process.n_f, process.d_m)
+        assert torch.equal(m_0[0, 0], process.slot_mean)
+    drawn = process.initial_slots(Mode.LEARN, 3, 200)
+    assert drawn.shape == (3, 200, process.n_f, process.d_m)
+    drawn = drawn.flatten(0, 1)  # each episode has its own
     spread = drawn.std(0) / torch.exp(process.slot_log_std)
     assert (spread - 1).abs().max() < 0.2
-    assert ((drawn.mean(0) - process.initial_slots(False)[0, 0]).abs() < 0.3 * torch.exp(process.slot_log_std)).all()
+    assert ((drawn.mean(0) - process.slot_mean).abs() < 0.3 * torch.exp(process.slot_log_std)).all()
+    assert torch.unique(drawn[:, 0, 0]).numel() == 600
+    fixed = process_of(0, draw_slots=False)
+    assert torch.equal(fixed.initial_slots(Mode.LEARN, 3, 200)[0, 0], fixed.slot_mean)
     # Slots start apart, or they would all ask the same.
-    fresh = RetrievalProcess(D_S, 0, k_traj=2, k_states=2, summariser="gru", standardise=False, **SIZES).initial_slots(
-        False
-    )[0, 0]
-    assert torch.pdist(fresh).min() > 0.1
+    fresh = RetrievalProcess(D_S, 0, k_traj=2, k_states=2, summariser="gru", standardise=False, **SIZES)
+    assert torch.pdist(fresh.initial_slots(Mode.ACT, 1, 1)[0, 0]).min() > 0.1
 
 
 def test_nothing_retrieved_reads_zeros():
     process = process_of(0, standardise=True)
     s_t, m_tm1 = asking_of(0, process)
-    step = process(s_t, m_tm1, None, sample=False)
+    step = process(s_t, m_tm1, None, mode=Mode.ACT)
     assert step.alpha is None
     mean = process.bottleneck.posterior.bias[: process.d_m]
     torch.testing.assert_close(step.z, mean.expand_as(step.z))
@@ -483,10 +499,10 @@ def test_evaluation_is_deterministic_and_takes_the_mean():
     s_t, m_tm1 = asking_of(0, process)
     retrieved = process.summarise(s, a, r)
     before = torch.get_rng_state()
-    one, other = (process(s_t, m_tm1, retrieved, sample=False).z for _ in range(2))
+    one, other = (process(s_t, m_tm1, retrieved, mode=Mode.ACT).z for _ in range(2))
     assert torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)  # draws nothing
-    drawn = process(s_t, m_tm1, retrieved, sample=True).z
+    drawn = process(s_t, m_tm1, retrieved, mode=Mode.LEARN).z
     assert not torch.allclose(drawn, one)
 
 
@@ -504,7 +520,7 @@ def test_kl_is_that_of_torch(seed):
 
 
 def test_kl_is_zero_where_posterior_and_prior_agree():
-    bottleneck = randomise(InformationBottleneck(4, 4))
+    bottleneck = randomise(InformationBottleneck(4, 4, draw=True, priced=True, sigma=0.1))
     bottleneck.prior.load_state_dict(bottleneck.posterior.state_dict())
     g = torch.randn(3, 2, 4, dtype=torch.float64)
     _, p, r = bottleneck(g, g, False)
@@ -514,7 +530,7 @@ def test_kl_is_zero_where_posterior_and_prior_agree():
 
 
 def test_the_spread_of_z_stays_within_its_range():
-    bottleneck = InformationBottleneck(2, 3)
+    bottleneck = InformationBottleneck(2, 3, draw=True, priced=True, sigma=0.1)
     with torch.no_grad():
         bottleneck.posterior.weight.zero_()
         bottleneck.posterior.bias.copy_(torch.tensor([0.0, 0, 0, 1e6, -1e6, 0]))
@@ -528,39 +544,94 @@ def test_the_spread_of_z_stays_within_its_range():
     assert one == pytest.approx(1, rel=0.05)
 
 
+@pytest.mark.parametrize("sigma", [0.02, 0.1, 1.0])
+def test_posterior_and_prior_start_at_the_chosen_deviation(sigma):
+    torch.manual_seed(0)
+    bottleneck = InformationBottleneck(6, 4, draw=True, priced=True, sigma=sigma)
+    g, m = 3 * torch.randn(500, 2, 6), torch.randn(500, 2, 4)
+    z, p, r = bottleneck(g, m, True)
+    for gaussian in (p, r):
+        torch.testing.assert_close(gaussian.log_std.exp(), torch.full_like(z, sigma))
+    assert (z - p.mean).std().item() == pytest.approx(sigma, rel=0.05)
+    (z.square().sum() + gaussian_kl(p, r).sum()).backward()
+    for head in (bottleneck.posterior, bottleneck.prior):
+        assert (head.weight.grad != 0).all()  # the deviations learn, too
+
+
+def test_a_deviation_that_the_range_would_cut_is_refused():
+    with pytest.raises(ValueError, match="must be between 0"):
+        InformationBottleneck(6, 4, draw=True, priced=True, sigma=0.001)
+
+
+def test_drawing_and_paying_are_two_switches():
+    g, m = torch.randn(5, 2, 6), torch.randn(5, 2, 4)
+    for draw in (False, True):
+        for priced in (False, True):
+            bottleneck = InformationBottleneck(6, 4, draw, priced, 0.1)
+            mean, *_ = bottleneck(g, m, False)
+            z, p, r = bottleneck(g, m, True)
+            assert torch.equal(z, mean) == (not draw)
+            assert (r is not None) == priced
+            assert (p is not None) == (draw or priced)
+            assert (bottleneck.prior is not None) == priced
+
+
 # ---------------------------------------------------------------------------------------------------------- standardise
 
 
-def test_standardise_uses_the_batch_with_a_gradient_and_what_ran_without():
+def test_standardise_uses_the_batch_in_a_learner_step_and_running_statistics_when_acting():
     torch.manual_seed(0)
     module = Standardise(4, rate=0.1).double()
-    g = 5 + 3 * torch.randn(8, 16, 2, 4, dtype=torch.float64, requires_grad=True)
-    out = module(g)
-    torch.testing.assert_close(out.mean((0, 1, 2)), torch.zeros(4, dtype=torch.float64), atol=1e-9, rtol=0)
-    torch.testing.assert_close(out.var((0, 1, 2), correction=0), torch.ones(4, dtype=torch.float64), atol=1e-5, rtol=0)
-    flat = g.detach().flatten(0, -2)
-    torch.testing.assert_close(module.mean, 0.1 * flat.mean(0))
-    torch.testing.assert_close(module.variance, 0.9 + 0.1 * flat.var(0, correction=0))
-    # Without a gradient: as a function of each row alone, and nothing is learned from it.
+    g = 5 + 3 * torch.randn(8, 16, 2, 4, dtype=torch.float64)
+    before = module(g, Mode.ACT)
+    torch.testing.assert_close(before, g / (1 + 1e-5) ** 0.5)  # nothing is known yet: as it is
+    flat = g.flatten(0, -2)
+    for mode in (Mode.TARGET, Mode.LEARN):
+        assert module.seen == 0
+        out = module(g, mode)
+        torch.testing.assert_close(out.mean((0, 1, 2)), torch.zeros(4, dtype=torch.float64), atol=1e-9, rtol=0)
+        torch.testing.assert_close(out.var((0, 1, 2), correction=0), torch.ones(4).double(), atol=1e-5, rtol=0)
+    # From the first batch on what is acted on has the scale of what was learned from.
+    torch.testing.assert_close(module(g, Mode.ACT), module(g, Mode.TARGET))
+    torch.testing.assert_close(module(g[:1, :1], Mode.ACT), module(g, Mode.ACT)[:1, :1])  # of each row alone
+    other = 2 - 0.5 * g
+    module(other, Mode.LEARN)
+    mean = (0.9 * flat.mean(0) + other.flatten(0, -2).mean(0)) / 1.9
+    variance = (0.9 * flat.var(0, correction=0) + other.flatten(0, -2).var(0, correction=0)) / 1.9
+    torch.testing.assert_close(module(g, Mode.ACT), (g - mean) / (variance + 1e-5).sqrt())
+    # Once frozen, running statistics in all modes, and none of them moves.
     kept = {name: value.clone() for name, value in module.state_dict().items()}
-    with torch.no_grad():
-        alone = module(g[:1, :1])
-        torch.testing.assert_close(alone, module(g)[:1, :1])
-        torch.testing.assert_close(alone, (g[:1, :1] - kept["mean"]) / (kept["variance"] + 1e-5).sqrt())
+    module.eval()
+    for mode in Mode:
+        torch.testing.assert_close(module(g, mode), (g - mean) / (variance + 1e-5).sqrt())
     assert all(torch.equal(value, kept[name]) for name, value in module.state_dict().items())
-    # The running ones come to the batch's.
-    for _ in range(200):
-        module(g)
-    torch.testing.assert_close(module.mean, flat.mean(0))
-    torch.testing.assert_close(module.variance, flat.var(0, correction=0))
+
+
+def test_rows_that_do_not_count_are_in_no_statistic():
+    torch.manual_seed(0)
+    one, other = (Standardise(4, rate=0.1).double() for _ in range(2))
+    g = torch.randn(3, 6, 2, 4, dtype=torch.float64)
+    counts = torch.rand(3, 6, 1) < 0.6
+    wild = torch.where(counts[..., None], g, 1e6)
+    real = g[counts.expand(3, 6, 2)]
+    out = one(wild, Mode.LEARN, counts)
+    torch.testing.assert_close(out[counts.expand(3, 6, 2)], other(real, Mode.LEARN))
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name])
+    # A batch in which nothing counts teaches nothing.
+    nothing = one(wild, Mode.LEARN, torch.zeros_like(counts))
+    assert torch.isfinite(nothing).all()
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name])
 
 
 def test_standardise_is_differentiated_through_its_statistics():
     module = Standardise(3).double()
     g = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(6, 3, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda g: (module(g) * weights).sum(), (g,))
-    (gradient,) = torch.autograd.grad((module(g) * weights).sum(), g)
+    for counts in (None, torch.tensor([True, True, False, True, False, True])):
+        assert torch.autograd.gradcheck(lambda g, counts=counts: (module(g, Mode.TARGET, counts) * weights).sum(), (g,))
+    (gradient,) = torch.autograd.grad((module(g, Mode.LEARN) * weights).sum(), g)
     torch.testing.assert_close(gradient.sum(0), torch.zeros(3, dtype=torch.float64), atol=1e-10, rtol=0)
 
 
@@ -569,12 +640,78 @@ def test_what_standardise_learned_is_saved():
     s, a, r, _ = batch_of(0)
     s_t, m_tm1 = asking_of(0, process)
     for _ in range(3):
-        process(s_t, m_tm1, process.summarise(s, a, r), sample=True)
+        process(s_t, m_tm1, process.summarise(s, a, r), mode=Mode.LEARN)
     other.load_state_dict(process.state_dict())
     with torch.no_grad():
-        one, two = (p(s_t, m_tm1, p.summarise(s, a, r), sample=False).z for p in (process, other))
+        one, two = (p(s_t, m_tm1, p.summarise(s, a, r), mode=Mode.ACT).z for p in (process, other))
     assert torch.equal(one, two)
     assert (process.standardise.mean != 0).any()
+
+
+# ---------------------------------------------------------------------------------------- nothing real to retrieve from
+
+
+def direct_of(seed, **options):
+    torch.manual_seed(seed)
+    sizes = {name: SIZES[name] for name in ("d_e", "d_h", "d_v")}
+    return randomise(DirectRetrieval(D_S, 0, k_traj=2, k_states=4, **options, **sizes))
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("summariser", ["gru", "decay"])
+@pytest.mark.parametrize("direct", [False, True])
+def test_an_empty_retrieval_batch_reads_zeros_and_harms_no_other(standardise, summariser, direct):
+    """One of three groups has a batch of padding alone."""
+    of_kind = direct_of if direct else process_of
+    process, alone = (of_kind(0, summariser=summariser, standardise=standardise) for _ in range(2))
+    s, a, r, mask = batch_of(0, mask=True, groups=3)
+    mask[1] = False
+    generator = torch.Generator().manual_seed(7)
+    s_t = torch.randn(3, ASKING, D_S, generator=generator, dtype=torch.float64, requires_grad=True)
+    m_tm1 = None if direct else asking_of(0, process, groups=3)[1]
+    keep = [0, 2]
+    torch.manual_seed(1)
+    step = process(s_t, m_tm1, process.summarise(s, a, r, mask), mode=Mode.TARGET)
+    made = alone.summarise(s[keep], a[keep], r[keep], mask[keep])
+    full = alone(s_t[keep], None if direct else m_tm1[keep], made, mode=Mode.TARGET)
+    torch.testing.assert_close(step.z[keep], full.z)
+    torch.testing.assert_close(step.alpha[keep], full.alpha)
+    assert (step.alpha[1] == 0).all()
+    nothing = process(s_t, m_tm1, None, mode=Mode.TARGET)
+    torch.testing.assert_close(step.z[1], nothing.z[1])
+    step.z.square().sum().backward()
+    assert torch.isfinite(s_t.grad).all()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in process.parameters())
+    # Its statistics are those of the groups that read something.
+    for module, groups in ((process, [0, 1, 2]), (alone, keep)):
+        made = module.summarise(s[groups], a[groups], r[groups], mask[groups])
+        module(s_t[groups], None if direct else m_tm1[groups], made, mode=Mode.LEARN)
+    for name, value in process.state_dict().items():
+        torch.testing.assert_close(value, alone.state_dict()[name])
+
+
+def test_a_retrieval_batch_of_padding_alone_for_all_groups_moves_nothing():
+    process = process_of(0, standardise=True)
+    s, a, r, mask = batch_of(0, mask=True)
+    s_t, m_tm1 = asking_of(0, process)
+    before = {name: value.clone() for name, value in process.state_dict().items()}
+    step = process(s_t, m_tm1, process.summarise(s, a, r, torch.zeros_like(mask)), mode=Mode.LEARN)
+    assert torch.isfinite(step.z).all()
+    assert (step.alpha == 0).all()
+    for name, value in process.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_padded_states_are_in_no_statistic():
+    process, other = process_of(0, standardise=True), process_of(0, standardise=True)
+    s, a, r, _ = batch_of(0)
+    s_t, m_tm1 = asking_of(0, process)
+    counts = torch.tensor([[True, False, True], [True, True, False]])
+    wild = torch.where(counts[..., None], s_t, 50.0)
+    for module, states in ((process, s_t), (other, wild)):
+        module(states, m_tm1, module.summarise(s, a, r), mode=Mode.LEARN, counts=counts)
+    for name, value in process.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name])
 
 
 def test_summaries_know_how_many_trajectories_there_are():

@@ -198,6 +198,7 @@ def test_values_on_a_replayed_window_are_those_at_acting_time(tiny_atari_root, m
     """As long as the network and what it retrieves have not changed: then the stored state, the stack, the last action
     and reward, the burn-in and all offsets fit."""
     changes = {
+        "agent": {"retrieval": {"standardise": False}},  # else acting has other statistics than a learner step
         "learning": {"burn_in": burn_in, "sequence_steps": 9},
         "online": {"capacity_sequences": 300, "period_steps": 3},
     }
@@ -294,7 +295,7 @@ def literal_loss(learner, spy):
 @pytest.mark.usefixtures("fake")
 def test_the_loss_and_its_gradients_are_those_of_each_row_alone(tiny_atari_root, monkeypatch, variant):
     """No gradient comes from the burn-in; near an episode's start the right steps are learned from."""
-    retrieval = {"bottleneck": 0.0, "standardise": False}
+    retrieval = {"bottleneck": 0.0, "draw_z": False, "draw_slots": False, "standardise": False}
     changes = {
         "agent": {"retrieval": retrieval},
         "learning": {"sequence_steps": 9, "batch_sequences": 20, "burn_in": 0 if "dqn" in variant else 4},

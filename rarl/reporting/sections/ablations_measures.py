@@ -30,6 +30,7 @@ BEYOND = {
     "one-best": "one slot, one trajectory",
     "told-actions-and-rewards": "actions and rewards seen",
     "retriever-first": "retriever first, then frozen",
+    "noise-without-price": "z drawn, no price",
 }
 # The change in words, for sentences on several environments.
 CHANGES = {
@@ -42,6 +43,7 @@ CHANGES = {
     "one-best": "One slot that reads the single best trajectory",
     "told-actions-and-rewards": "Retrieved steps with their actions and rewards",
     "retriever-first": "The retriever trained first, then frozen",
+    "noise-without-price": "z drawn while learning, without a price",
 }
 TUNED = Change("part", "How much is retrieved, tuned (A-6)", "A-6: amounts tuned")
 RETRIEVES_NOTHING = ("a2-nothing-retrieved",)
