@@ -160,6 +160,11 @@ class RetrievalSettings(Settings):
     trajectory_steps: int | None = Field(
         None, ge=1, description="of each trajectory so many steps in a row, from a random one on (A-3); null: all"
     )
+    keep_apart: Literal["episodes", "none"] = Field(
+        "episodes",
+        description="episodes: while learning, no state reads a trajectory of its own episode, which holds its future; "
+        "none: it may (windows of a replay that overlap with those learned from are left out in any case)",
+    )
     propose: Literal["uniform", "index"] = Field(
         "uniform", description="how a retrieval batch is found: drawn, or the best of the whole dataset by an index"
     )
@@ -353,9 +358,6 @@ class OnlineSettings(Settings):
     priority_exponent: float = Field(0.9, ge=0)
     importance_exponent: float = Field(0.6, ge=0, le=1)
     retrieve_by: Literal["priority", "uniform"] = Field("priority", description="how retrieval batches are drawn")
-    keep_apart: Literal["windows", "episodes"] = Field(
-        "windows", description="what a retrieval batch may not share with the sequences that are learned from"
-    )
     compression: int = Field(1, ge=0, le=9, description="of frames in the replay, zlib's level; 0: none")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the encoder's convolutions in a learner step"
@@ -550,7 +552,7 @@ class RunSettings(Settings):
         sequence_steps // period_steps others on either side at most.
         """
         online, learning, retrieval = self.online, self.learning, self.agent.retrieval
-        if not self.agent.retrieves or online.keep_apart == "episodes":
+        if not self.agent.retrieves:
             return online.start_sequences
         neighbours = 2 * (learning.sequence_steps // online.period_steps) + 1
         return max(online.start_sequences, learning.batch_sequences * neighbours + retrieval.n_traj)

@@ -27,6 +27,7 @@ class RetrievalBatch:
     told (G, n_traj, 1, ...) int64: what the encoder is told about each trajectory: the id of the asking group's task,
     (G, n_traj, 1), or the trajectory's own mission, (G, n_traj, 1, words), where the dataset has missions.
     given, episodes (G, n_traj) int: from which dataset and which of its episodes; steps (G, n_traj, l): which steps.
+    last (G, n_traj, l) bool: the trajectories' last steps.
     """
 
     x: Tensor
@@ -38,6 +39,7 @@ class RetrievalBatch:
     given: np.ndarray
     episodes: np.ndarray
     steps: np.ndarray
+    last: np.ndarray
 
     def to(self, device: torch.device | str) -> RetrievalBatch:
         mask = None if self.mask is None else self.mask.to(device)
@@ -58,6 +60,14 @@ class RetrievalBatch:
             return None if part is None else part.reshape(1, -1, *part.shape[2:])
 
         return RetrievalBatch(*(join(getattr(self, field.name)) for field in fields(self)))
+
+    def of_own_episode(self, given: np.ndarray, episodes: np.ndarray) -> Tensor:
+        """Which trajectories are the asking states' own episodes: (G, B, n_traj) bool, where the batch is.
+
+        given, episodes: (G, B), from which dataset and which of its episodes each state is.
+        """
+        same = (self.given[:, None] == given[..., None]) & (self.episodes[:, None] == episodes[..., None])
+        return torch.from_numpy(same).to(self.x.device)
 
     def summarise(self, network: ValueNetwork, gradients: int | None = None) -> Summaries:
         """Encode the batch with the network's own encoder (the paper re-encodes on every step) and summarise it.
@@ -196,6 +206,7 @@ class Memory:
             given,
             episodes,
             joined("steps"),
+            joined("last"),
         )
 
 

@@ -253,39 +253,57 @@ class Reading(nn.Module):
         keys = (self.key(h) + s @ (self.key.weight @ self.state_in_key.weight).T).flatten(1, 2)
         return Summaries(keys, self.value(b).flatten(1, 2), None if mask is None else mask.flatten(1), h, b)
 
-    def read(self, q: Tensor, retrieved: Summaries, mode: Mode, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def read(
+        self,
+        q: Tensor,
+        retrieved: Summaries,
+        mode: Mode,
+        counts: Tensor | None = None,
+        exclude: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """q (G, B, n_f, d_e) -> alpha (G, B, n_f, N), g (G, B, n_f, d_v), normalised where the agent does that.
 
-        The selection is not differentiated; what is not selected has weight 0 and gradient 0. A group whose retrieval
-        batch holds no real step has alpha 0 and reads zeros, and does not count in the statistics.
+        The selection is not differentiated; what is not selected has weight 0 and gradient 0. A state that finds no
+        real step has alpha 0, reads zeros, and does not count in the statistics.
 
         Args:
           q: queries.
           retrieved: the retrieval batch of each group.
           mode: see `Mode`.
           counts: (G, B) bool, which states the statistics are of (padded ones are not); None: all.
+          exclude: (G, B, n_traj) bool, trajectories that a state must not read, those of its own episode; None: none.
         """
         shape = q.shape[:-1]
         logits = torch.bmm(q.flatten(1, 2) * self.d_e**-0.5, retrieved.keys.transpose(1, 2))
-        if retrieved.mask is not None:
-            logits = logits.masked_fill(~retrieved.mask[:, None], NEVER)
+        allowed = _allowed(retrieved, exclude)
+        if allowed is not None:
+            logits = logits.view(*shape, -1).masked_fill(~allowed[:, :, None], NEVER).flatten(1, 2)
         if self.k_traj is not None or (self.k_states is not None and self.k_states < logits.shape[-1]):
             selected = select(logits.detach(), retrieved.n_traj, self.k_traj, self.k_states)
             logits = logits.masked_fill(~selected, NEVER)
-        alpha = torch.softmax(logits, dim=-1)
-        filled = None
-        if retrieved.mask is not None:
-            filled = retrieved.mask.any(-1)[:, None, None]
-            alpha = torch.where(filled, alpha, 0.0)  # else 0 / 0
-        g = torch.bmm(alpha, retrieved.values).view(*shape, -1)
+        alpha = torch.softmax(logits, dim=-1).view(*shape, -1)
+        finds = None  # (G or 1, B or 1, 1) bool
+        if allowed is not None:
+            finds = allowed.any(-1, keepdim=True)
+            alpha = torch.where(finds[..., None], alpha, 0.0)  # else 0 / 0
+        g = torch.bmm(alpha.flatten(1, 2), retrieved.values).view(*shape, -1)
         if self.standardise is not None:
             counts = None if counts is None else counts[..., None]
-            if filled is not None:
-                counts = filled if counts is None else counts & filled
+            if finds is not None:
+                counts = finds if counts is None else counts & finds
             g = self.standardise(g, mode, counts)
-            if filled is not None:
-                g = torch.where(filled[..., None], g, 0.0)
-        return alpha.view(*shape, -1), g
+            if finds is not None:
+                g = torch.where(finds[..., None], g, 0.0)
+        return alpha, g
+
+
+def _allowed(retrieved: Summaries, exclude: Tensor | None) -> Tensor | None:
+    """(G, B or 1, N) bool, which candidates each state may read; None: all."""
+    real = None if retrieved.mask is None else retrieved.mask[:, None]
+    if exclude is None:
+        return real
+    others = ~exclude.repeat_interleave(retrieved.keys.shape[1] // retrieved.n_traj, dim=-1)
+    return others if real is None else others & real
 
 
 class RetrievalProcess(Reading):
@@ -376,6 +394,7 @@ class RetrievalProcess(Reading):
         carry: bool = True,
         task: Tensor | None = None,
         counts: Tensor | None = None,
+        exclude: Tensor | None = None,
     ) -> RetrievalStep:
         """One step of the retrieval process.
 
@@ -387,7 +406,7 @@ class RetrievalProcess(Reading):
           mode: what the pass is for.
           carry: compute m_t too; an agent without recurrence does not need it.
           task: (G, B) int64, for a query that is told it.
-          counts: (G, B) bool, which states the statistics of what is read are of; None: all.
+          counts, exclude: as in `read`.
         """
         # Step 1. Query.
         m_hat, q = self.ask(s_t, m_tm1, task)
@@ -398,7 +417,7 @@ class RetrievalProcess(Reading):
         if retrieved is None:
             alpha, g = None, torch.zeros(*m_hat.shape[:-1], self.d_v, device=s_t.device, dtype=s_t.dtype)
         else:
-            alpha, g = self.read(q, retrieved, mode, counts)
+            alpha, g = self.read(q, retrieved, mode, counts, exclude)
         # Step 4. Information bottleneck.
         z, p, r = self.bottleneck(g, m_tm1, mode is Mode.LEARN)
         # Step 5. Slot update.
@@ -441,12 +460,13 @@ class DirectRetrieval(Reading):
         carry: bool = False,
         task: Tensor | None = None,
         counts: Tensor | None = None,
+        exclude: Tensor | None = None,
     ) -> RetrievalStep:
         """s_t (G, B, d_s), the retrieval batch of each group (None: zeros are read) -> z (G, B, 1, d_v), alpha."""
         if retrieved is None:
             return RetrievalStep(s_t.new_zeros(*s_t.shape[:-1], 1, self.d_v), None, None, None, None)
         q = self.query(s_t)[..., None, :]
-        alpha, g = self.read(q, retrieved, mode, counts)
+        alpha, g = self.read(q, retrieved, mode, counts, exclude)
         return RetrievalStep(g, None, None, None, alpha, q)
 
 

@@ -110,6 +110,7 @@ class ValueNetwork(nn.Module):
         *,
         mode: Mode = Mode.ACT,
         counts: Tensor | None = None,
+        exclude: Tensor | None = None,
     ) -> tuple[Tensor, RetrievalStep | None]:
         """x (G, B, ...), task (G, B) int64 -> Q values (G, B, n_actions), the retrieval step.
 
@@ -120,12 +121,13 @@ class ValueNetwork(nn.Module):
           retrieved: the retrieval batch of each group.
           mode: what the pass is for.
           counts: (G, B) bool, False at padded states; None: there are none.
+          exclude: (G, B, n_traj) bool, trajectories that a state must not read; None: none.
         """
         s = self.encoder(x, task)
         step, z = None, None
         if self.retrieval is not None:
             asking = s if self.retriever_encoder is None else self.retriever_encoder(x, task)
-            step = self.ask(asking, retrieved, mode=mode, task=task, counts=counts)
+            step = self.ask(asking, retrieved, mode=mode, task=task, counts=counts, exclude=exclude)
             z = step.z
         elif self.oracle is not None:
             z = self.oracle(task)[..., None, :]
@@ -139,10 +141,11 @@ class ValueNetwork(nn.Module):
         mode: Mode,
         task: Tensor | None = None,
         counts: Tensor | None = None,
+        exclude: Tensor | None = None,
     ) -> RetrievalStep:
         """The retrieval process for states out of their order: s (G, B, d_s), task (G, B), slots afresh."""
         slots = self.retrieval.initial_slots(mode, *s.shape[:2])
-        return self.retrieval(s, slots, retrieved, mode=mode, carry=False, task=task, counts=counts)
+        return self.retrieval(s, slots, retrieved, mode=mode, carry=False, task=task, counts=counts, exclude=exclude)
 
     def queries(self, x: Tensor, task: Tensor) -> Tensor:
         """What the states ask for: x (G, B, ...), task (G, B) int64 -> (G, B, n_f, d_e), scaled as attention has it."""
@@ -232,6 +235,7 @@ class RecurrentValueNetwork(ValueNetwork):
         *,
         mode: Mode = Mode.ACT,
         counts: Tensor | None = None,
+        exclude: Tensor | None = None,
         keep_attention: bool = False,
         keep_states: bool = False,
     ) -> Unrolled:
@@ -244,6 +248,7 @@ class RecurrentValueNetwork(ValueNetwork):
           retrieved: the retrieval batch of each group.
           mode: what the pass is for.
           counts: (G, B, T) bool, False at padded observations; None: there are none.
+          exclude: (G, B, n_traj) bool, trajectories that a sequence must not read; None: none.
           keep_attention: return alpha and queries.
           keep_states: return the trail.
         """
@@ -256,11 +261,13 @@ class RecurrentValueNetwork(ValueNetwork):
             trail = State(s, None) if keep_states else None
             return Unrolled(self._values(s, None), State(core, None), trail=trail)
         if not self.carries_slots:
-            return self._all_steps_at_once(s, State(core, None), retrieved, mode, counts, keep_attention, keep_states)
+            return self._all_steps_at_once(
+                s, State(core, None), retrieved, mode, counts, exclude, keep_attention, keep_states
+            )
         slots, steps = state.slots, []
         for t in range(length):
             now = None if counts is None else counts[:, :, t]
-            step = self.retrieval(s[:, :, t], slots, retrieved, mode=mode, carry=True, counts=now)
+            step = self.retrieval(s[:, :, t], slots, retrieved, mode=mode, carry=True, counts=now, exclude=exclude)
             slots = step.m_t
             steps.append(step)
         z = torch.stack([step.z for step in steps], 2)
@@ -278,13 +285,15 @@ class RecurrentValueNetwork(ValueNetwork):
         retrieved: Summaries | None,
         mode: Mode,
         counts: Tensor | None,
+        exclude: Tensor | None,
         keep_attention: bool,
         keep_states: bool,
     ) -> Unrolled:
         """A retrieval process without recurrence: no step waits for the one before. s (G, B, T, d_s)."""
         batch, length = s.shape[1:3]
         counts = None if counts is None else counts.flatten(1, 2)
-        step = self.ask(s.flatten(1, 2), retrieved, mode=mode, counts=counts)
+        exclude = None if exclude is None else exclude.repeat_interleave(length, dim=1)
+        step = self.ask(s.flatten(1, 2), retrieved, mode=mode, counts=counts, exclude=exclude)
 
         def over_time(part: Tensor) -> Tensor:
             return part.unflatten(1, (batch, length))

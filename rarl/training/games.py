@@ -82,8 +82,9 @@ def retrieval_batch(
         None if mask.all() else torch.from_numpy(mask)[None],
         torch.zeros(1, n, 1, dtype=torch.int64),
         np.zeros((1, n), dtype=np.int64),
-        windows.ids[None],
+        windows.episodes[None],
         (windows.starts[:, None] + looks)[None],
+        (mask & (looks == windows.mask.sum(1, keepdims=True) - 1))[None],
     )
 
 
@@ -130,7 +131,6 @@ class GameLearner(ValueLearner):
                 priority_exponent=online.priority_exponent,
                 importance_exponent=online.importance_exponent,
                 retrieval=online.retrieve_by,
-                keep_apart=online.keep_apart,
                 compression=online.compression,
             ),
             online.actors,
@@ -213,8 +213,12 @@ class GameLearner(ValueLearner):
 
         with self._precision():
             retrieved = self._summarise(self._batch(draw.retrieve, self.rng)) if retrieves else Retrieved()
+            source = np.zeros((1, len(windows)), dtype=np.int64), windows.episodes[None]
+            retrieved = retrieved.apart_from(*source, s.agent.retrieval.keep_apart)
             seen = torch.cat([learn[..., :1], learn], dim=-1)  # observations that are real: one more than steps
-            values_of = partial(self._values, windows=windows, before=before, lead=lead, x=x, seen=seen)
+            values_of = partial(
+                self._values, windows=windows, before=before, lead=lead, x=x, seen=seen, exclude=retrieved.exclude
+            )
             online = values_of(self.network, retrieved.online, Mode.LEARN)
             with torch.no_grad():
                 target = values_of(self.target, retrieved.target, Mode.TARGET)
@@ -278,15 +282,17 @@ class GameLearner(ValueLearner):
         lead: np.ndarray,
         x: Tensor,
         seen: Tensor,
+        exclude: Tensor | None,
     ) -> Values:
         """Values in the states x (1, B, T + 1, bytes), after a burn-in without gradients where there is one.
 
-        seen: (1, B, T + 1) bool, which of the states are real.
+        seen: (1, B, T + 1) bool, which of the states are real. exclude: (1, B, n_traj) bool, what they must not read.
         """
         groups, batch, length = x.shape[:3]
         if not isinstance(network, RecurrentValueNetwork):
             task = torch.zeros(groups, batch * length, dtype=torch.int64, device=x.device)
-            q, step = network(x.flatten(1, 2), task, retrieved, mode=mode, counts=seen.flatten(1, 2))
+            exclude = None if exclude is None else exclude.repeat_interleave(length, dim=1)
+            q, step = network(x.flatten(1, 2), task, retrieved, mode=mode, counts=seen.flatten(1, 2), exclude=exclude)
 
             def apart(part: Tensor) -> Tensor:
                 part = part.expand(groups, batch * length, *part.shape[2:])
@@ -302,10 +308,10 @@ class GameLearner(ValueLearner):
             real = torch.arange(before.shape[2], device=self.device) < lead[:, None]
             with torch.no_grad():
                 trail = network.unroll(
-                    before, None, state, retrieved, mode=mode, counts=real[None], keep_states=True
+                    before, None, state, retrieved, mode=mode, counts=real[None], exclude=exclude, keep_states=True
                 ).trail
             state = _state_after(state, trail, lead)
-        unrolled = network.unroll(x, None, state, retrieved, mode=mode, counts=seen)
+        unrolled = network.unroll(x, None, state, retrieved, mode=mode, counts=seen, exclude=exclude)
         return Values(unrolled.q, unrolled.z, unrolled.p, unrolled.r)
 
     def _stored_state(self, network: RecurrentValueNetwork, windows: Sequences, mode: Mode) -> State:

@@ -43,12 +43,20 @@ class Losses(NamedTuple):
 class Retrieved(NamedTuple):
     """One retrieval batch of a learner step, as both networks summarise it.
 
-    batch: its trajectories. online: with gradients. target: without. All None for an agent that retrieves nothing.
+    batch: its trajectories. online: with gradients. target: without. exclude: (G, B, n_traj) bool, which trajectories
+    the states to learn from must not read, None: none. All None for an agent that retrieves nothing.
     """
 
     batch: RetrievalBatch | None = None
     online: Summaries | None = None
     target: Summaries | None = None
+    exclude: Tensor | None = None
+
+    def apart_from(self, given: np.ndarray, episodes: np.ndarray, keep_apart: str) -> Retrieved:
+        """The same for states of these datasets and episodes, (G, B) each; see the setting `keep_apart`."""
+        if self.batch is None or keep_apart == "none":
+            return self
+        return self._replace(exclude=self.batch.of_own_episode(given, episodes))
 
 
 class Priced(Protocol):

@@ -51,8 +51,6 @@ class ReplaySettings:
       priority_exponent: windows are drawn in proportion to priority to this power; 0: uniformly.
       importance_exponent: how far weights make up for that; 1: fully.
       retrieval: windows to retrieve from are drawn by "priority" or "uniform", without replacement.
-      keep_apart: windows to retrieve from share no observation with those learned from ("windows"), or no episode
-        ("episodes").
       block_frames: frames that are compressed together.
       compression: zlib's level; 0: none.
 
@@ -70,7 +68,6 @@ class ReplaySettings:
     priority_exponent: float = 0.9
     importance_exponent: float = 0.6
     retrieval: Literal["priority", "uniform"] = "priority"
-    keep_apart: Literal["windows", "episodes"] = "windows"
     block_frames: int = 20
     compression: int = 1
 
@@ -85,7 +82,6 @@ class ReplaySettings:
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._require("priority_exponent", self.priority_exponent >= 0, "at least 0")
         self._require("retrieval", self.retrieval in ("priority", "uniform"), "'priority' or 'uniform'")
-        self._require("keep_apart", self.keep_apart in ("windows", "episodes"), "'windows' or 'episodes'")
 
     def _require(self, name: str, holds: bool, what: str) -> None:
         if not holds:
@@ -150,7 +146,7 @@ class Draw:
     """One draw for a learner step.
 
     learn: n windows. weights: (n,) float32, importance weights, the largest 1. retrieve: m windows that share no
-    observation (or no episode) with any of `learn`, and are all different.
+    observation with any of `learn`, and are all different.
     """
 
     learn: Sequences
@@ -400,7 +396,7 @@ class Replay:
         return self._ids_of(self._tree.sample(size, rng))
 
     def draw_apart(self, size: int, rng: np.random.Generator, ids: np.ndarray | None = None) -> np.ndarray:
-        """(size,) int64, ids of different windows, kept apart from those of `ids` (see `ReplaySettings`).
+        """(size,) int64, ids of different windows that share no observation with those of `ids`.
 
         Drawn by priority or uniformly, one after the other without replacement.
 
@@ -416,8 +412,7 @@ class Replay:
         if len(rows) < size:
             raise RarlError(
                 f"{size} windows to retrieve from cannot be drawn: of {len(self)} in the replay {len(rows)} share no "
-                f"{'episode' if self.settings.keep_apart == 'episodes' else 'observation'} with those learned from; "
-                "let learning start later, or retrieve from fewer"
+                "observation with those learned from; let learning start later, or retrieve from fewer"
             )
         if self.settings.retrieval == "uniform":
             chosen = rows[rng.choice(len(rows), size, replace=False)]
@@ -440,11 +435,9 @@ class Replay:
         return (episode[a] == episode[b]) & (start[a] <= start[b] + length[b]) & (start[b] <= start[a] + length[a])
 
     def _near(self, ids: np.ndarray) -> np.ndarray:
-        """Rows of the windows that are not apart from `ids`."""
+        """Rows of the windows that share an observation with those of `ids`."""
         episodes = self._rows["episode"]
         rows = np.flatnonzero(np.isin(episodes[: len(self)], episodes[self._rows_of(ids)]))
-        if self.settings.keep_apart == "episodes":
-            return rows
         return rows[self.overlap(self._ids_of(rows), ids).any(axis=1)]
 
     def at(self, ids: np.ndarray) -> Sequences:

@@ -42,6 +42,7 @@ class SequenceLearner(ValueLearner):
             extras=["mission"],
             episodes=run.settings.episodes,
         )
+        self._rewarded = self.sequences.rewarded()
 
     def _losses(self) -> Losses:
         """On G tasks with B sequences each; one group of all where the retrieval batch serves all tasks."""
@@ -64,12 +65,13 @@ class SequenceLearner(ValueLearner):
         )
         told = mission[:, :, None]
 
-        retrieved = self._retrieve(tasks)
+        source = (array.reshape(groups) for array in (batch.task_indices, batch.episodes))
+        retrieved = self._retrieve(tasks).apart_from(*source, self.settings.agent.retrieval.keep_apart)
         seen = torch.cat([mask[..., :1], mask], dim=-1)  # observations that are real: one more than steps
 
         def unrolled(network: RecurrentValueNetwork, summaries: Summaries | None, mode: Mode) -> Unrolled:
             state = network.initial_state(*groups, mode)
-            return network.unroll(x, told, state, summaries, mode=mode, counts=seen)
+            return network.unroll(x, told, state, summaries, mode=mode, counts=seen, exclude=retrieved.exclude)
 
         online = unrolled(self.network, retrieved.online, Mode.LEARN)
         with torch.no_grad():
@@ -80,10 +82,13 @@ class SequenceLearner(ValueLearner):
         td = weighted_mean(td_loss(q_t, a_t, targets, learning.huber_delta), learn)
         conservative = weighted_mean(conservative_loss(q_t, a_t), learn) if learning.conservative > 0 else None
         kl = self._kl(online, seen)
-        q_mean = weighted_mean(q_t.detach().mean(-1), learn)
-        return Losses(
-            td, conservative, kl, self._auxiliary(retrieved), {"q_mean": q_mean}, masking=self._masking(tasks)
-        )
+        scalars = {
+            "q_mean": weighted_mean(q_t.detach().mean(-1), learn),
+            # As often learned from as they are in the data, if windows are drawn right.
+            "rewarded_steps": weighted_mean((r_t != 0).float(), learn),
+            "rewarded_steps_of_data": self._rewarded,
+        }
+        return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars, masking=self._masking(tasks))
 
     def evaluate(self) -> list[dict[str, Any]]:
         """Episodes of every level, from starts that are the same at every evaluation of a run and for every agent."""

@@ -63,15 +63,20 @@ class TransitionLearner(ValueLearner):
         task = torch.from_numpy(tasks).to(self.device)[:, None].expand(groups, each)
 
         retrieved, of_pools = self._retrieve_for(x_tm1, tasks)
+        source = (array.reshape(groups, each) for array in (batch.task_indices, batch.episodes))
+        retrieved = retrieved.apart_from(*source, s.agent.retrieval.keep_apart)
+        apart = {"exclude": retrieved.exclude}
         if self.updates_done < self.first_updates:
             self._freeze_retriever(False)
             return self._losses_of_retriever(x_t, task, r_t, retrieved)
         self._freeze_retriever(self.first_updates > 0)
         with torch.no_grad():
-            q_t_online = self.network(x_t, task, retrieved.online, mode=Mode.LEARN)[0] if learning.double else None
-            q_t_target = self.target(x_t, task, retrieved.target, mode=Mode.TARGET)[0]
+            q_t_online = None
+            if learning.double:
+                q_t_online, _ = self.network(x_t, task, retrieved.online, mode=Mode.LEARN, **apart)
+            q_t_target, _ = self.target(x_t, task, retrieved.target, mode=Mode.TARGET, **apart)
             target = q_learning_target(r_t, discount_t, q_t_target, q_t_online)
-        q_tm1, step = self.network(x_tm1, task, retrieved.online, mode=Mode.LEARN)
+        q_tm1, step = self.network(x_tm1, task, retrieved.online, mode=Mode.LEARN, **apart)
         td = td_loss(q_tm1, a_tm1, target, learning.huber_delta).mean()
         conservative = conservative_loss(q_tm1, a_tm1).mean() if learning.conservative > 0 else None
         scalars = {"q_mean": q_tm1.detach().mean(), **of_pools}
@@ -94,7 +99,7 @@ class TransitionLearner(ValueLearner):
         x_t (G, B, ...), task (G, B), r_t (G, B).
         """
         s_t = self.network.encoder_of_retrieved(x_t, task)
-        step = self.network.ask(s_t, retrieved.online, mode=Mode.LEARN, task=task)
+        step = self.network.ask(s_t, retrieved.online, mode=Mode.LEARN, task=task, exclude=retrieved.exclude)
         error = 0.5 * (self.reward_from_reading(s_t, step.z) - r_t).square().mean()
         scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
         return Losses(error, None, self._kl(step), self._auxiliary(retrieved), scalars)

@@ -26,7 +26,7 @@ class TransitionBatch:
     x_tm1, x_t: (B, ...) observations before the action and after the last of the n steps, in the dataset's dtype.
     a_tm1: (B, ...) the action taken at x_tm1. r_t: (B,) float32, sum of gamma^k r over the steps k = 0 ... n - 1.
     discount_t: (B,) float32, gamma^n, the weight of x_t's value; 0 where the episode terminated within the n steps.
-    task_indices: (B,) which dataset each is from.
+    task_indices: (B,) which dataset each is from. episodes: (B,) int64, and which of its episodes.
     """
 
     x_tm1: np.ndarray
@@ -35,6 +35,7 @@ class TransitionBatch:
     discount_t: np.ndarray
     x_t: np.ndarray
     task_indices: np.ndarray
+    episodes: np.ndarray
 
 
 class TransitionSampler:
@@ -95,6 +96,7 @@ class TransitionSampler:
         a_tm1 = np.empty((size, *some.actions.shape[1:]), dtype=some.actions.dtype)
         r_t = np.empty(size, dtype=np.float32)
         discount_t = np.empty(size, dtype=np.float32)
+        episodes = np.empty(size, dtype=np.int64)
         # Rows sorted by dataset: one slice of `order` per dataset instead of a comparison with all rows for each.
         order = np.argsort(task_indices, kind="stable")
         bounds = np.searchsorted(task_indices[order], np.arange(len(self.datasets) + 1))
@@ -109,6 +111,7 @@ class TransitionSampler:
                 episode = np.searchsorted(dataset.offsets, start, side="right") - 1
                 left = dataset.offsets[episode + 1] - start  # steps until the episode's end, this one included
             span = np.minimum(left, self.n_step)
+            episodes[rows] = episode
             x_tm1[rows] = dataset.observations[start + episode]
             x_t[rows] = dataset.observations[start + span + episode]
             a_tm1[rows] = dataset.actions[start]
@@ -119,7 +122,7 @@ class TransitionSampler:
                 discount = np.where((span == left) & terminated[episode], 0.0, discount)
             discount_t[rows] = discount
         self._limit.count(4 * size)
-        return TransitionBatch(x_tm1, a_tm1, r_t, discount_t, x_t, task_indices)
+        return TransitionBatch(x_tm1, a_tm1, r_t, discount_t, x_t, task_indices, episodes)
 
     def _n_step_rewards(self, dataset: TrajectoryDataset, start: np.ndarray, span: np.ndarray) -> np.ndarray:
         if self.n_step == 1:
@@ -153,7 +156,7 @@ class Looks:
 
     observations: (n, l, ...) in the dataset's dtype. actions: (n, l, ...). rewards: (n, l) float32. values: (n, l)
     float32, discounted rewards from the step to the trajectory's end, all its steps counted. mask: (n, l) bool, True on
-    real steps. steps: (n, l) int64, which steps of the trajectory.
+    real steps. steps: (n, l) int64, which steps of the trajectory. last: (n, l) bool, its last ones.
     """
 
     observations: np.ndarray
@@ -162,6 +165,7 @@ class Looks:
     values: np.ndarray
     mask: np.ndarray
     steps: np.ndarray
+    last: np.ndarray
 
 
 class Span(NamedTuple):
@@ -294,6 +298,7 @@ class RetrievalSampler:
                 all_rewards @ powers_to_go(self._length, discount)[:, steps],
                 np.ones(shape, dtype=bool),
                 np.broadcast_to(steps, shape),
+                np.broadcast_to(steps == self._length - 1, shape),
             )
         positions, inside = self._positions(episodes)
         lengths, longest = inside.sum(axis=1), inside.shape[1]
@@ -307,6 +312,7 @@ class RetrievalSampler:
             np.take_along_axis(all_rewards @ powers_to_go(longest, discount), steps, axis=1),
             mask,
             steps,
+            mask & (steps == lengths[:, None] - 1),
         )
         for array in (looks.observations, looks.actions, looks.rewards, looks.values):
             array[~mask] = 0
@@ -365,11 +371,13 @@ class SequenceBatch:
 
 
 class SequenceSampler:
-    """Draws windows of episodes, so that all steps of a dataset are met about equally often.
+    """Draws windows of episodes, so that every step of a dataset is learned from equally often.
 
-    An episode is drawn with probability proportional to its length, its window uniformly among those that fit (a
-    shorter episode is its own window). A window that does not begin at its episode's start begins with a recurrent
-    state that never saw what came before: its first `burn_in` steps are for the state alone.
+    What is learned from in a window is its trace, `steps - burn_in` steps. Traces begin anywhere from one step less
+    than their length before an episode to its last step, all equally likely, and are cut to the episode: so each step,
+    the last one too, is in as many of them as any other. (Traces that must fit would hold the last step once, where an
+    inner one is in all of them, and nearly all rewards are at the last.) A trace that does not begin at its episode's
+    start is preceded by up to `burn_in` steps for the recurrent state alone.
 
     Args:
       datasets: one per task; observations and actions of the same shape and dtype.
@@ -393,43 +401,44 @@ class SequenceSampler:
         if not 0 <= burn_in < steps:
             raise RarlError(f"burn_in={burn_in}: must be at least 0 and less than the {steps} steps of a sequence")
         self.datasets, self.steps, self.discount, self.burn_in = _alike(datasets), steps, discount, burn_in
+        self.trace = steps - burn_in
         for dataset in self.datasets:
             for name in extras:
                 if name not in dataset.extras:
                     raise RarlError(f"{dataset.folder}: has no array {name!r}; generate the dataset again")
         self.extras = tuple(extras)
         self._ends = [dataset.offsets[: _first(dataset, episodes) + 1] for dataset in self.datasets]
+        # An episode of L steps has L + trace - 1 traces.
+        self._traces = [ends + (self.trace - 1) * np.arange(len(ends)) for ends in self._ends]
         self._terminated = [dataset.terminated for dataset in self.datasets]
         self._limit = _watching(self.datasets, limit)
 
     def sample(self, task_indices: np.ndarray, rng: np.random.Generator) -> SequenceBatch:
         """One window for each of `task_indices` (B,)."""
         task_indices = np.asarray(task_indices)
-        total = np.array([ends[-1] for ends in self._ends])[task_indices]
-        step = (rng.random(len(task_indices)) * total).astype(np.int64)
-        episodes = np.array(
-            [np.searchsorted(self._ends[i], at, side="right") - 1 for i, at in zip(task_indices, step, strict=True)]
-        )
-        lengths = np.array(
-            [self._ends[i][e + 1] - self._ends[i][e] for i, e in zip(task_indices, episodes, strict=True)]
-        )
-        starts = (rng.random(len(task_indices)) * (np.maximum(lengths - self.steps, 0) + 1)).astype(np.int64)
-        return self.at(task_indices, episodes, starts)
+        drawn = rng.integers(np.array([traces[-1] for traces in self._traces])[task_indices])
+        episodes, firsts = np.empty_like(drawn), np.empty_like(drawn)
+        for row, (i, number) in enumerate(zip(task_indices, drawn, strict=True)):
+            episodes[row] = np.searchsorted(self._traces[i], number, side="right") - 1
+            firsts[row] = number - self._traces[i][episodes[row]] - (self.trace - 1)
+        return self.at(task_indices, episodes, firsts)
 
-    def at(self, task_indices: np.ndarray, episodes: np.ndarray, starts: np.ndarray) -> SequenceBatch:
-        """The windows of the given episodes that begin at the given steps; all (B,)."""
+    def at(self, task_indices: np.ndarray, episodes: np.ndarray, firsts: np.ndarray) -> SequenceBatch:
+        """The windows of the given episodes whose traces begin at the given steps, cut to the episode; all (B,)."""
         size, steps, first = len(task_indices), self.steps, self.datasets[0]
         observations = np.zeros((size, steps + 1, *first.observations.shape[1:]), first.observations.dtype)
         actions = np.zeros((size, steps, *first.actions.shape[1:]), first.actions.dtype)
         r_t = np.zeros((size, steps), np.float32)
         discount_t = np.full((size, steps), self.discount, np.float32)
         t = np.arange(steps)
-        real = np.empty(size, np.int64)
+        real, lead, starts = (np.empty(size, np.int64) for _ in range(3))
         extras: dict[str, list[np.ndarray]] = {name: [] for name in self.extras}
-        for row, (i, episode, start) in enumerate(zip(task_indices, episodes, starts, strict=True)):
+        for row, (i, episode, begins) in enumerate(zip(task_indices, episodes, firsts, strict=True)):
             dataset, ends = self.datasets[i], self._ends[i]
+            start = starts[row] = max(begins - self.burn_in, 0)
+            lead[row] = max(begins, 0) - start
             begin, end = int(ends[episode] + start), int(ends[episode + 1])
-            n = real[row] = min(steps, end - begin)
+            n = real[row] = min(begins + self.trace - start, end - begin)
             observations[row, : n + 1] = dataset.observations[begin + episode : begin + episode + n + 1]
             actions[row, :n] = dataset.actions[begin : begin + n]
             r_t[row, :n] = dataset.rewards[begin : begin + n]
@@ -438,7 +447,6 @@ class SequenceSampler:
             for name in self.extras:
                 extras[name].append(dataset.extras[name][episode])
         mask = t < real[:, None]
-        learn = mask & ((t >= self.burn_in) | (np.asarray(starts) == 0)[:, None])
         self._limit.count(3 * size)
         return SequenceBatch(
             observations,
@@ -446,12 +454,20 @@ class SequenceSampler:
             r_t,
             discount_t,
             mask,
-            learn,
+            mask & (t >= lead[:, None]),
             {name: np.stack(rows) for name, rows in extras.items()},
             task_indices,
             np.asarray(episodes),
-            np.asarray(starts),
+            starts,
         )
+
+    def rewarded(self) -> float:
+        """The share of steps with a reward, of the steps that are drawn from: the mean over tasks."""
+        shares = [
+            np.count_nonzero(dataset.rewards[: ends[-1]]) / ends[-1]
+            for dataset, ends in zip(self.datasets, self._ends, strict=True)
+        ]
+        return float(np.mean(shares))
 
 
 def _alike(datasets: Sequence[TrajectoryDataset]) -> list[TrajectoryDataset]:

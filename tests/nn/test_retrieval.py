@@ -714,6 +714,49 @@ def test_padded_states_are_in_no_statistic():
         torch.testing.assert_close(value, other.state_dict()[name])
 
 
+# --------------------------------------------------------------------------------------------------- own episodes apart
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["full", "masked"])
+@pytest.mark.parametrize("k_traj", [2, None])
+def test_what_a_state_must_not_read_is_as_if_it_were_not_there(masked, k_traj):
+    """Each state is compared with one that asks a batch without the trajectories that it must not read."""
+    process = process_of(0, k_traj=k_traj)
+    s, a, r, mask = batch_of(0, masked)
+    s_t, m_tm1 = asking_of(0, process)
+    exclude = torch.zeros(GROUPS, ASKING, N_TRAJ, dtype=torch.bool)
+    exclude[0, 0, 1] = exclude[0, 1, [0, 3]] = exclude[1, 2, [1, 2, 4]] = True
+    step = process(s_t, m_tm1, process.summarise(s, a, r, mask), mode=Mode.ACT, exclude=exclude)
+    alpha = step.alpha.unflatten(-1, (N_TRAJ, LENGTH))
+    for g in range(GROUPS):
+        for b in range(ASKING):
+            keep = ~exclude[g, b]
+            rest = (part[g : g + 1, keep] for part in (s, a, r))
+            made = process.summarise(*rest, None if mask is None else mask[g : g + 1, keep])
+            alone = process(s_t[g : g + 1, b : b + 1], m_tm1[g : g + 1, b : b + 1], made, mode=Mode.ACT)
+            torch.testing.assert_close(step.z[g, b], alone.z[0, 0])
+            torch.testing.assert_close(alpha[g, b][:, keep].flatten(1), alone.alpha[0, 0])
+            assert (alpha[g, b][:, ~keep] == 0).all()
+
+
+def test_a_state_that_must_read_nothing_reads_zeros_and_harms_no_other():
+    process, other = process_of(0, standardise=True), process_of(0, standardise=True)
+    s, a, r, _ = batch_of(0)
+    s_t, m_tm1 = asking_of(0, process)
+    s_t.requires_grad_()
+    exclude = torch.zeros(GROUPS, ASKING, N_TRAJ, dtype=torch.bool)
+    exclude[0, 1] = True
+    step = process(s_t, m_tm1, process.summarise(s, a, r), mode=Mode.TARGET, exclude=exclude)
+    torch.testing.assert_close(step.z[0, 1], process(s_t, m_tm1, None, mode=Mode.TARGET).z[0, 1])
+    step.z.square().sum().backward()
+    assert torch.isfinite(s_t.grad).all()
+    # It counts in no statistic.
+    process(s_t, m_tm1, process.summarise(s, a, r), mode=Mode.LEARN, exclude=exclude)
+    other(s_t, m_tm1, other.summarise(s, a, r), mode=Mode.LEARN, counts=~exclude[..., 0])
+    for name, value in process.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name])
+
+
 def test_summaries_know_how_many_trajectories_there_are():
     process = process_of(0)
     s, a, r, mask = batch_of(0, mask=True)

@@ -427,7 +427,7 @@ def test_retrieval_batches_hold_what_was_played(tiny_atari_root, monkeypatch, va
         if in_a_row is None:
             assert batch.a.shape == (1, 4, 3)
         assert batch.told.shape == (1, 4, 1)
-        assert (batch.episodes[0] == windows.ids).all()
+        assert (batch.episodes[0] == windows.episodes).all()
         for i in range(4):
             actor, times = episodes[windows.episodes[i]]
             length = int(windows.mask[i].sum())
@@ -451,7 +451,7 @@ def test_retrieval_batches_hold_what_was_played(tiny_atari_root, monkeypatch, va
                 assert batch.value[0, i, j].item() == pytest.approx(h(value), abs=1e-4)
     assert shorter > 3
     assert all(0 <= start <= free for free, start in begun)
-    assert len({start for _, start in begun}) == (1 if in_a_row is None else 4)
+    assert (len({start for _, start in begun}) > 1) == (in_a_row is not None)
 
 
 @pytest.mark.usefixtures("fake")
@@ -510,9 +510,7 @@ def test_auxiliary_losses_train_encoder_and_summariser_alone(tiny_atari_root):
 @pytest.mark.usefixtures("fake")
 def test_the_td_loss_trains_everything_that_acts(tiny_atari_root):
     found = gradients(tiny_atari_root, bottleneck=0.0, auxiliary=0.0)
-    still = {name for name, g in found.items() if g is None or not (g != 0).any()}
-    # Without the bottleneck slots are not drawn, and there is no prior to pay for.
-    assert still == {"retrieval.slot_log_std", "retrieval.bottleneck.prior.weight", "retrieval.bottleneck.prior.bias"}
+    assert not {name for name, g in found.items() if g is None or not (g != 0).any()}
 
 
 # -------------------------------------------------------------------------------------------------- rounds and settings

@@ -18,6 +18,7 @@ from rarl.agents import masking as masking_module
 from rarl.errors import RarlError
 from rarl.evaluation import games as evaluation
 from rarl.nn.masking import masked_steps
+from rarl.nn.retrieval import Mode
 from rarl.training import games
 from rarl.training.learner import ValueLearner
 
@@ -124,7 +125,7 @@ def test_the_loss_by_hand(learner_of):
     vq_vae = masking.vq_vae
     vq_vae(batch.x[real])  # the codes are there now
     codes = vq_vae.quantiser.codebook.clone()
-    z = vq_vae.standardise(vq_vae.encoder(vq_vae.read(batch.x[real]))).detach()  # statistics are the batch's
+    z = vq_vae.standardise(vq_vae.encoder(vq_vae.read(batch.x[real])), Mode.TARGET).detach()
     seen = {}
     for part in (masking.predictor, vq_vae):
 
@@ -197,6 +198,7 @@ def test_without_weight_nothing_is_built_and_nothing_drawn(learner_of, monkeypat
 def test_parameters_are_counted(learner_of):
     learner = learner_of(True)
     parts = (learner.masking.predictor, learner.masking.vq_vae)
+    step(learner)
     assert learner.parameter_counts()["masking"] == sum(p.numel() for part in parts for p in part.parameters())
 
 
@@ -246,7 +248,7 @@ def test_atari_masks_windows_that_are_learned_from(tiny_atari_root, monkeypatch)
     learner._masking_loss = lambda batch: batches.append(batch) or loss(batch)
     step(learner)
     (draw,), (batch,) = draws, batches
-    assert (batch.episodes[0] == draw.learn.ids[:2]).all()
+    assert (batch.episodes[0] == draw.learn.episodes[:2]).all()
     assert batch.x.shape[:3] == (1, 2, 3)
 
 

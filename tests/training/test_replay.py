@@ -420,10 +420,9 @@ def test_priorities_of_windows_that_are_gone_are_passed_over():
 
 
 @pytest.mark.parametrize("retrieval", ["priority", "uniform"])
-@pytest.mark.parametrize("keep_apart", ["windows", "episodes"])
-def test_what_is_retrieved_from_never_overlaps_with_what_is_learned_from(retrieval, keep_apart):
-    s = replace(SMALL, retrieval=retrieval, keep_apart=keep_apart, burn_in_steps=1, capacity_sequences=60)
-    replay, _ = filled(s, actors=3, calls=600, mean_steps=30.0 if keep_apart == "windows" else 6.0)
+def test_what_is_retrieved_from_never_overlaps_with_what_is_learned_from(retrieval):
+    s = replace(SMALL, retrieval=retrieval, burn_in_steps=1, capacity_sequences=60)
+    replay, _ = filled(s, actors=3, calls=600, mean_steps=30.0)
     assert len(replay) == 60
     rng = np.random.default_rng(1)
     shared = 0
@@ -444,20 +443,18 @@ def test_what_is_retrieved_from_never_overlaps_with_what_is_learned_from(retriev
                 assert not (same and observations[0] & observations[1])
                 assert not overlap[i, j]
                 shared += same
-    # Kept apart by windows, the same episode is met; by episodes, never.
-    assert (shared > 0) == (keep_apart == "windows")
+    assert shared > 0  # the same episode is met
     everything = replay.overlap(replay.ids, replay.ids)
     assert everything.diagonal().all()
     assert (everything == everything.T).all()
 
 
 @given(
-    replay_settings(), st.sampled_from(["priority", "uniform"]), st.sampled_from(["windows", "episodes"]),
-    st.integers(1, 4), st.integers(0, 2**32),
+    replay_settings(), st.sampled_from(["priority", "uniform"]), st.integers(1, 4), st.integers(0, 2**32),
 )  # fmt: skip
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
-def test_draws_against_a_slow_reference(s, retrieval, keep_apart, size, seed):
-    s = replace(s, retrieval=retrieval, keep_apart=keep_apart)
+def test_draws_against_a_slow_reference(s, retrieval, size, seed):
+    s = replace(s, retrieval=retrieval)
     replay, _ = filled(s, calls=80, seed=seed, mean_steps=6.0)
     if not len(replay):
         return
@@ -466,7 +463,7 @@ def test_draws_against_a_slow_reference(s, retrieval, keep_apart, size, seed):
     replay.update_priorities(replay.ids, priorities)
     everything = replay.at(replay.ids)
     seen = {
-        int(i): {(episode, t) for t in range(start, start + n + 1)} if keep_apart == "windows" else {(episode, 0)}
+        int(i): {(episode, t) for t in range(start, start + n + 1)}
         for i, episode, start, n in zip(
             replay.ids, everything.episodes, everything.starts, everything.mask.sum(1), strict=True
         )
@@ -553,7 +550,6 @@ def test_what_does_not_fit_is_refused():
         "eta": 1.5,
         "compression": 10,
         "retrieval": "best",
-        "keep_apart": "tasks",
         "priority_exponent": -0.1,
     }.items():
         with pytest.raises(RarlError, match=f"{name}="):

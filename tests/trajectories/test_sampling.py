@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import defaultdict
 
 import numpy as np
 import pytest
+import tiny_babyai
 
 from rarl.errors import RarlError
 from rarl.trajectories.sampling import (
@@ -280,17 +282,20 @@ def test_windows_against_the_episodes(tmp_path, burn_in):
         make(tmp_path / "b", lengths[::-1], "termination", seed=2, name=names + 10),
     ]
     sampler, rng = SequenceSampler(datasets, steps, 0.9, burn_in, ["name"]), np.random.default_rng(0)
-    met = set()
-    for _ in range(60):
+    trace, traces = steps - burn_in, defaultdict(list)
+    for _ in range(300):
         batch = sampler.sample(np.array([0, 1, 0, 1]), rng)
         for row in range(4):
             i, e, start = batch.task_indices[row], int(batch.episodes[row]), int(batch.starts[row])
             episode, dataset = datasets[i].episode(e), datasets[i]
-            n = min(steps, len(episode) - start)
-            assert n == min(steps, len(episode))  # a window is never cut short by choice
-            met.add((i, e, start))
+            n, learned = int(batch.mask[row].sum()), np.flatnonzero(batch.learn[row])
+            lead = learned[0]
             assert batch.mask[row].tolist() == [True] * n + [False] * (steps - n)
-            assert batch.learn[row].tolist() == [t < n and (start == 0 or t >= burn_in) for t in range(steps)]
+            assert learned.tolist() == list(range(lead, n))
+            assert lead == min(burn_in, start + lead)  # the whole burn-in, or all that there is before
+            # Cut short only by an end of the episode.
+            assert n - lead == trace or start + n == len(episode) or start + lead == 0
+            traces[i, e].append((start + lead, start + n))
             np.testing.assert_array_equal(batch.observations[row, : n + 1], episode.observations[start : start + n + 1])
             np.testing.assert_array_equal(batch.actions[row, :n], episode.actions[start : start + n])
             np.testing.assert_array_equal(batch.r_t[row, :n], episode.rewards[start : start + n])
@@ -301,22 +306,54 @@ def test_windows_against_the_episodes(tmp_path, burn_in):
                 batch.discount_t[row, :n], [np.float32(0.9)] * (n - 1) + [0.0 if ends else np.float32(0.9)]
             )
             assert batch.extras["name"][row] == e + 10 * i
-    assert met == {
-        (i, e, s)
-        for i in (0, 1)
-        for e, n in enumerate((lengths, lengths[::-1])[i])
-        for s in range(max(n - steps, 0) + 1)
-    }
+    for i in (0, 1):
+        for e, n in enumerate((lengths, lengths[::-1])[i]):
+            possible = {(max(first, 0), min(first + trace, n)) for first in range(1 - trace, n)}
+            assert set(traces[i, e]) == possible
 
 
-def test_windows_meet_episodes_in_proportion_to_their_lengths(tmp_path):
-    lengths = [2, 8, 30]
-    sampler, rng = SequenceSampler([make(tmp_path / "a", lengths)], 4, 0.9), np.random.default_rng(0)
-    counts = np.zeros(3)
-    for _ in range(200):
-        counts += np.bincount(sampler.sample(np.zeros(40, int), rng).episodes, minlength=3)
-    expected = 8000 * np.array(lengths) / 40
-    assert (abs(counts - expected) < 5 * np.sqrt(expected)).all()
+def learned_steps(sampler, dataset, batch):
+    """How often each step of the dataset is learned from in a batch."""
+    counts = np.zeros(dataset.steps, int)
+    rows, t = np.nonzero(batch.learn)
+    np.add.at(counts, dataset.offsets[batch.episodes[rows]] + batch.starts[rows] + t, 1)
+    return counts
+
+
+@pytest.mark.parametrize(("steps", "burn_in"), [(4, 0), (7, 3), (1, 0), (12, 0), (12, 8)])
+def test_every_step_is_in_equally_many_windows(tmp_path, steps, burn_in):
+    """Also the last one, and those of episodes that are shorter than a window."""
+    dataset = make(tmp_path / "a", [1, 2, 9, 30])
+    sampler = SequenceSampler([dataset], steps, 0.9, burn_in)
+    trace = steps - burn_in
+    every = [(e, first) for e, n in enumerate(dataset.lengths) for first in range(1 - trace, n)]
+    episodes, firsts = map(np.array, zip(*every, strict=True))
+    batch = sampler.at(np.zeros(len(every), int), episodes, firsts)
+    assert (learned_steps(sampler, dataset, batch) == trace).all()
+    # And all windows are equally likely.
+    assert sampler._traces[0][-1] == len(every)
+    drawn, rng = np.zeros(dataset.steps), np.random.default_rng(0)
+    for _ in range(100):
+        drawn += learned_steps(sampler, dataset, sampler.sample(np.zeros(60, int), rng))
+    assert np.abs(drawn / drawn.mean() - 1).max() < 6 * (trace / drawn.mean()) ** 0.5
+
+
+@pytest.mark.parametrize("burn_in", [0, 4])
+def test_rewarded_steps_are_learned_from_as_often_as_the_data_have_them(tiny_babyai_root, burn_in):
+    """On BabyAI, whose only reward is at an episode's last step."""
+    datasets = tiny_babyai.datasets_of(tiny_babyai_root)
+    sampler, rng = SequenceSampler(datasets, 12, 0.9, burn_in), np.random.default_rng(0)
+    for i, dataset in enumerate(datasets):
+        rewarded = np.count_nonzero(dataset.rewards) / dataset.steps
+        assert rewarded > 0
+        learned = total = 0
+        for _ in range(400):
+            batch = sampler.sample(np.full(64, i), rng)
+            learned += np.count_nonzero(batch.r_t[batch.learn])
+            total += batch.learn.sum()
+        assert learned / total == pytest.approx(rewarded, rel=0.05)
+    shares = [np.count_nonzero(dataset.rewards) / dataset.steps for dataset in datasets]
+    assert sampler.rewarded() == pytest.approx(np.mean(shares))
 
 
 def test_only_the_first_episodes_are_used_where_asked(tmp_path):
