@@ -103,7 +103,9 @@ def test_on_sequences(tiny_babyai_root, variant, changes):
 def test_online(tiny_atari_root, monkeypatch, variant, changes):
     for module in (games, evaluation):
         monkeypatch.setattr(module, "environments", FakeGames.of())
-    learner = tiny_atari.learner_of(tiny_atari_root, variant, changes | {"online": {"capacity_sequences": 300}})
+    learner = tiny_atari.learner_of(
+        tiny_atari_root, variant, changes | {"updates": 100, "online": {"capacity_sequences": 300}}
+    )
     learner.actors.play(60).add_to(learner.replay)
     mass, found = attention_on_own_episode(learner, updates=30)
     assert found > 3
