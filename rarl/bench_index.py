@@ -142,7 +142,18 @@ def encoding_seconds(run: Run) -> tuple[float, int]:
     zeros = torch.zeros(shape)
     where = np.zeros(shape[:2], dtype=np.int64)
     told = torch.zeros(*shape[:2], 1, dtype=torch.int64)
-    batch = RetrievalBatch(x, zeros.long(), zeros, zeros, None, told, where, where, np.zeros(shape, dtype=np.int64))
+    batch = RetrievalBatch(
+        x,
+        zeros.long(),
+        zeros,
+        zeros,
+        None,
+        told,
+        where,
+        where,
+        np.zeros(shape, dtype=np.int64),
+        np.zeros(shape, dtype=bool),
+    )
     with torch.no_grad():
         return _timed(lambda: batch.summarise(network))[0], int(np.prod(shape))
 

@@ -61,6 +61,24 @@ class RetrievalBatch:
 
         return RetrievalBatch(*(join(getattr(self, field.name)) for field in fields(self)))
 
+    @classmethod
+    def joined(cls, batches: Sequence[RetrievalBatch]) -> RetrievalBatch:
+        """The groups of several batches, one after the other; shorter trajectories are padded."""
+        longest = max(batch.a.shape[2] for batch in batches)
+        masked = len({batch.a.shape[2] for batch in batches}) > 1 or any(batch.mask is not None for batch in batches)
+
+        def whole(name: str) -> Tensor | np.ndarray | None:
+            parts = [getattr(batch, name) for batch in batches]
+            if name == "mask":
+                if not masked:
+                    return None
+                parts = [torch.ones(b.a.shape, dtype=torch.bool) if b.mask is None else b.mask for b in batches]
+            if name in ("x", "a", "r", "value", "mask", "steps", "last"):
+                parts = [_padded(part, longest) for part in parts]
+            return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)
+
+        return cls(*(whole(field.name) for field in fields(cls)))
+
     def of_own_episode(self, given: np.ndarray, episodes: np.ndarray) -> Tensor:
         """Which trajectories are the asking states' own episodes: (G, B, n_traj) bool, where the batch is.
 
@@ -208,6 +226,16 @@ class Memory:
             joined("steps"),
             joined("last"),
         )
+
+
+def _padded(part: Tensor | np.ndarray, length: int) -> Tensor | np.ndarray:
+    """(G, n_traj, l, ...) with zeros up to a longer l."""
+    missing = length - part.shape[2]
+    if not missing:
+        return part
+    if isinstance(part, np.ndarray):
+        return np.concatenate([part, np.zeros((*part.shape[:2], missing, *part.shape[3:]), part.dtype)], axis=2)
+    return torch.cat([part, part.new_zeros(*part.shape[:2], missing, *part.shape[3:])], dim=2)
 
 
 def _joined(parts: Sequence[np.ndarray], places: Sequence[tuple], shape: tuple[int, ...]) -> np.ndarray:

@@ -14,6 +14,11 @@ from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
 
 
+def _in_groups(state: State, groups: int) -> State:
+    """The state of the same actors in order, as so many groups."""
+    return State(*(None if part is None else part.flatten(0, 1).unflatten(0, (groups, -1)) for part in state))
+
+
 class Policy:
     """epsilon-greedy play of n actors by one network, each with a recurrent state of its own.
 
@@ -42,7 +47,7 @@ class Policy:
 
     @property
     def retrieved(self) -> Summaries | None:
-        """What all actors retrieve from, one group; None: nothing.
+        """What the actors retrieve from: R retrieval batches, each for n / R actors in a row; None: nothing.
 
         Set it, if need be to what it was, when the network has changed: on a GPU the next call then waits for that.
         """
@@ -75,14 +80,17 @@ class Policy:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """x (n, bytes) uint8 -> actions (n,) int64."""
         with self._apart():
-            inputs = torch.from_numpy(x).to(self.device)[None]
+            groups = 1 if self.retrieved is None else len(self.retrieved.keys)
+            inputs = torch.from_numpy(x).to(self.device).unflatten(0, (groups, -1))
             if self._state is None:
-                task = torch.zeros(1, len(x), dtype=torch.int64, device=self.device)
-                q = self.network(inputs, task, self.retrieved)[0][0]
+                task = torch.zeros(inputs.shape[:2], dtype=torch.int64, device=self.device)
+                q = self.network(inputs, task, self.retrieved)[0]
             else:
-                unrolled = self.network.unroll(inputs[:, :, None], None, self._state, self.retrieved)
-                self._state, q = unrolled.state, unrolled.q[0, :, 0]
-            self.q = q.float().cpu().numpy()
+                unrolled = self.network.unroll(
+                    inputs[:, :, None], None, _in_groups(self._state, groups), self.retrieved
+                )
+                self._state, q = _in_groups(unrolled.state, 1), unrolled.q[:, :, 0]
+            self.q = q.flatten(0, 1).float().cpu().numpy()
         return explore(self.q.argmax(1), self.q.shape[1], self.epsilons, self.rng)
 
     @contextlib.contextmanager

@@ -24,6 +24,7 @@ from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
 from rarl.envs.gridroboman.vector import Boards, VectorGridroboman, random_boards
 from rarl.errors import RarlError
 from rarl.evaluation.rollouts import Episodes, roll_out
+from rarl.evaluation.rows import retrieval_blocks
 from rarl.evaluation.trained import Candidate, DatasetProbe, shuffled
 
 EPISODES = 20  # per task and intervention
@@ -81,7 +82,7 @@ class BoardProbe(DatasetProbe):
         self, tasks: np.ndarray, interventions: Mapping[str, Mapping[str, int] | None]
     ) -> list[dict[str, Any]]:
         """Rows of the tasks (n,), all on the same boards; by intervention: how batches are drawn, None: no batch."""
-        blocks = 4
+        blocks = retrieval_blocks(EPISODES, self.run.settings.evaluation.retrieval_batches)
         groups = np.repeat(tasks, blocks)
         rows = []
         boards = random_boards(len(tasks) * EPISODES, self.rng)

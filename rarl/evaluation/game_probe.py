@@ -48,10 +48,11 @@ RULE = (
 class Moment:
     """A step on its way into the gallery.
 
-    frame: (84, 84) uint8. candidates, weights: what was attended to, by index in the batch. action: None where it was
-    the episode's last and is not known.
+    group: whose retrieval batch was read. frame: (84, 84) uint8. candidates, weights: what was attended to, by index in
+    the batch. action: None where it was the episode's last and is not known.
     """
 
+    group: int
     t: int
     frame: np.ndarray
     candidates: np.ndarray
@@ -106,7 +107,8 @@ class GameProbe(Probe):
     """Measurements on one run, of an agent that retrieves or not; on a GPU if there is one.
 
     Attributes:
-      batch: what the agent retrieved from in its last evaluation, on the CPU; None: nothing.
+      batch: what the agent retrieved from in its last evaluation, on the CPU, one group for every so many environments
+        in a row; None: nothing.
     """
 
     def __init__(self, scale: Scale, run: Run):
@@ -181,7 +183,7 @@ class GameProbe(Probe):
         if retrieved and self.batch is not None:
             alpha = np.zeros(self.batch.a.shape[1] * self.batch.a.shape[2])
             alpha[moment.candidates] = moment.weights
-            found = self.retrieved(0, alpha, self.batch)
+            found = self.retrieved(moment.group, alpha, self.batch)
         return {
             "t": moment.t,
             "frame": picture(moment.frame),
@@ -207,10 +209,10 @@ class _Looking:
         self._n = 0
         self.batch = batch
         if batch is not None:
-            shape = batch.a[0].shape
-            mask = np.ones(shape, dtype=bool) if batch.mask is None else batch.mask[0].numpy()
-            self._real, self._rewarded = mask.ravel(), batch.r[0].numpy().ravel() > 0
-            self._places = batch.steps[0].ravel()
+            # By group: (R, N).
+            mask = np.ones(batch.a.shape, dtype=bool) if batch.mask is None else batch.mask.numpy()
+            self._real, self._rewarded = (part.reshape(len(mask), -1) for part in (mask, batch.r.numpy() > 0))
+            self._places = batch.steps.reshape(len(mask), -1)
 
     @contextmanager
     def at(self, retrieval: torch.nn.Module | None) -> Iterator[None]:
@@ -236,25 +238,27 @@ class _Looking:
                 continue
             self._playing[i] = _Window()
             self.windows.append(self._playing[i])
-        alpha = None
+        alpha, group = None, np.zeros(len(playing), dtype=np.int64)
         if self.batch is not None:
-            alpha = self._step.alpha[0].mean(1).double().cpu().numpy()[rows]
-            self._count(alpha, np.array([self._playing[i].steps for i in rows]), self._step.kl[0].cpu().numpy()[rows])
+            group = np.arange(len(playing)) * len(self.batch.a) // len(playing)
+            alpha = self._step.alpha.flatten(0, 1).mean(1).double().cpu().numpy()[rows]
+            kl = self._step.kl.flatten().cpu().numpy()[rows]
+            self._count(group[rows], alpha, np.array([self._playing[i].steps for i in rows]), kl)
         for row, i in enumerate(rows):
             weights = np.zeros(0) if alpha is None else alpha[row]
             at = np.flatnonzero(weights)
             frame = newest_frame(x[i]).copy()
-            self._playing[i].begin(Moment(self._playing[i].steps, frame, at, weights[at]))
+            self._playing[i].begin(Moment(int(group[i]), self._playing[i].steps, frame, at, weights[at]))
 
-    def _count(self, alpha: np.ndarray, places: np.ndarray, kl: np.ndarray) -> None:
-        """alpha (n, N), slots averaged; places (n,) of the steps in their episodes; kl (n,)."""
+    def _count(self, group: np.ndarray, alpha: np.ndarray, places: np.ndarray, kl: np.ndarray) -> None:
+        """group (n,), whose batch is read; alpha (n, N), slots averaged; places (n,) of the steps; kl (n,)."""
         entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1)
-        distance = np.abs(self._places - places[:, None])
+        distance, real = np.abs(self._places[group] - places[:, None]), self._real[group]
         found = {
             "effective_states": np.exp(entropy),
-            "rewarded_share": alpha[:, self._rewarded].sum(-1),
+            "rewarded_share": (alpha * self._rewarded[group]).sum(-1),
             "place_distance": (alpha * distance).sum(-1),
-            "place_candidates": distance[:, self._real].mean(-1),
+            "place_candidates": (distance * real).sum(-1) / real.sum(-1),
             "kl": kl,
         }
         for name, values in found.items():

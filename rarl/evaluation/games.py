@@ -10,6 +10,7 @@ from rarl.agents.policy import Policy
 from rarl.config import OnlineSettings, RunSettings
 from rarl.envs.atari.episodes import Act, Episodes, play_episodes
 from rarl.envs.atari.vector import VectorAtari
+from rarl.evaluation.rows import retrieval_blocks
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
 
@@ -31,6 +32,16 @@ def environments(game: str, n: int, online: OnlineSettings, seed: int = 0) -> Ve
     )
 
 
+def evaluation_environments(settings: RunSettings) -> int:
+    """How many environments an evaluation plays side by side."""
+    return min(settings.online.actors, settings.evaluation.episodes_per_task)
+
+
+def evaluation_blocks(settings: RunSettings) -> int:
+    """Over how many retrieval batches the environments of an evaluation are spread."""
+    return retrieval_blocks(evaluation_environments(settings), settings.evaluation.retrieval_batches)
+
+
 def evaluation_episodes(settings: RunSettings, agent: Callable[[int, np.random.Generator], Act]) -> Episodes:
     """The episodes of a run's evaluation, which begin alike for every agent.
 
@@ -39,7 +50,7 @@ def evaluation_episodes(settings: RunSettings, agent: Callable[[int, np.random.G
     s, online = settings.evaluation, settings.online
     of_starts, of_exploration = (np.random.default_rng([settings.seed, s.board_seed, 10 + k]) for k in range(2))
     seeds = of_starts.integers(2**31, size=s.episodes_per_task)
-    envs = environments(settings.tasks[0], min(online.actors, s.episodes_per_task), online)
+    envs = environments(settings.tasks[0], evaluation_environments(settings), online)
     return play_episodes(envs, agent(envs.num_envs, of_exploration), seeds, settings.agent.stack)
 
 

@@ -7,6 +7,7 @@ trajectories of other levels; for an agent that retrieves from all levels, its o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.missions import share_a_thing, things, words
 from rarl.envs.babyai.vector import ACTIONS
 from rarl.envs.babyai.view import CELLS
-from rarl.evaluation.levels import LevelEpisodes, Watch, evaluation_seeds, roll_out_levels
+from rarl.evaluation.levels import LevelEpisodes, Watch, evaluation_seeds, play_levels, roll_out_levels
+from rarl.evaluation.rows import retrieval_blocks
 from rarl.evaluation.trained import Candidate, DatasetProbe, shuffled
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import Unrolled
@@ -49,17 +51,25 @@ class LevelProbe(DatasetProbe):
         retrieved = None if batch is None else batch.summarise(self.network)
         return self._play_with(retrieved, watch)
 
+    def _play_spread(self, change: Callable[[RetrievalBatch], RetrievalBatch] | None = None) -> LevelEpisodes:
+        """As in the run's own evaluations: each level's episodes are spread over several retrieval batches."""
+        s = self.run.settings.evaluation
+        blocks = retrieval_blocks(EPISODES, s.retrieval_batches)
+        return play_levels(
+            self.network, self.levels, self.seeds, self.memory, self.rng, blocks, self.rng, s.epsilon, change
+        )
+
     def _play_with(self, retrieved: Summaries | None, watch: Watch | None = None) -> LevelEpisodes:
         epsilon = self.run.settings.evaluation.epsilon
         return roll_out_levels(self.network, self.levels, self.seeds, retrieved, self.rng, epsilon, watch)
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv; the same start states for all."""
-        rows = self._rows("own", self._play(self._batch()))
+        rows = self._rows("own", self._play_spread())
         if self.memory is None:
             return rows
         rows += self._rows("removed", self._play_with(None))
-        rows += self._rows("shuffled", self._play(shuffled(self._batch(), self.rng)))
+        rows += self._rows("shuffled", self._play_spread(lambda batch: shuffled(batch, self.rng)))
         if len(self.levels) > 1:
             rows += self._rows("others", self._play_with(self._of_others()))
         return rows

@@ -21,3 +21,8 @@ def evaluation_rows(tasks: Sequence[str], returns: np.ndarray, successes: np.nda
         }
         for i, task in enumerate(tasks)
     ]
+
+
+def retrieval_blocks(episodes: int, most: int) -> int:
+    """Over how many retrieval batches so many episodes are spread evenly: at most the setting `retrieval_batches`."""
+    return max(n for n in range(1, most + 1) if episodes % n == 0)

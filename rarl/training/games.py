@@ -28,7 +28,7 @@ from rarl.agents.value_rescaling import rescale
 from rarl.config import Run
 from rarl.envs.atari.observation import pack
 from rarl.envs.atari.scores import reaches_human
-from rarl.evaluation.games import environments, evaluate_game
+from rarl.evaluation.games import environments, evaluate_game, evaluation_blocks
 from rarl.nn.auxiliary import Supports
 from rarl.nn.bottleneck import Gaussian
 from rarl.nn.retrieval import Mode, Summaries
@@ -172,20 +172,21 @@ class GameLearner(ValueLearner):
         self.acting.load_state_dict(self.network.state_dict())
         self.actors.policy.retrieved = self._retrieved_to_play(self.acting, self._memory_rng)
 
-    def _retrieved_to_play(self, network: ValueNetwork, rng: np.random.Generator) -> Summaries | None:
-        """A retrieval batch from the whole replay as a network summarises it; None as long as there are too few."""
-        batch = self.sample_batch(rng)
+    def _retrieved_to_play(self, network: ValueNetwork, rng: np.random.Generator, groups: int = 1) -> Summaries | None:
+        """Retrieval batches from the whole replay as a network summarises them; None as long as there are too few."""
+        batch = self.sample_batch(rng, groups)
         if batch is None:
             return None
         with torch.no_grad():
             return batch.to(self.device).summarise(network)
 
-    def sample_batch(self, rng: np.random.Generator) -> RetrievalBatch | None:
-        """A retrieval batch from the whole replay; None if the agent has no use for one or the replay too little."""
+    def sample_batch(self, rng: np.random.Generator, groups: int = 1) -> RetrievalBatch | None:
+        """Retrieval batches from the whole replay; None if the agent has no use for one or the replay too little."""
         n_traj = self.settings.agent.retrieval.n_traj
         if not self.settings.agent.retrieves or len(self.replay) < n_traj:
             return None
-        return self._batch(self.replay.at(self.replay.draw_apart(n_traj, rng)), rng)
+        drawn = (self.replay.at(self.replay.draw_apart(n_traj, rng)) for _ in range(groups))
+        return RetrievalBatch.joined([self._batch(windows, rng) for windows in drawn])
 
     def _batch(self, windows: Sequences, rng: np.random.Generator) -> RetrievalBatch:
         retrieval = self.settings.agent.retrieval
@@ -330,7 +331,7 @@ class GameLearner(ValueLearner):
 
         Returns are scores: not clipped, not discounted. A success is an episode that reaches the human's score.
         """
-        retrieved = self._retrieved_to_play(self.network, self._evaluation_rng())
+        retrieved = self._retrieved_to_play(self.network, self._evaluation_rng(), evaluation_blocks(self.settings))
         episodes = evaluate_game(self.settings, self.network, retrieved)
         success = reaches_human(self.game, episodes.returns)
         return self._evaluation_rows([self.game], episodes.returns[None], success[None])
@@ -367,8 +368,8 @@ class GameLearner(ValueLearner):
         self.replay.load_state_dict(state["replay"])
 
     def final_state_dict(self) -> dict[str, Any]:
-        """The network and, if it retrieves, one retrieval batch: what its last evaluation was played with."""
-        batch = self.sample_batch(self._evaluation_rng())
+        """The network and, if it retrieves, the retrieval batches that its last evaluation was played with."""
+        batch = self.sample_batch(self._evaluation_rng(), evaluation_blocks(self.settings))
         return {"network": self.network.state_dict(), "memory": {} if batch is None else dict(vars(batch))}
 
 

@@ -12,7 +12,8 @@ from rarl.agents.memory import Memory
 from rarl.config import Run
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.vector import ACTIONS
-from rarl.evaluation.levels import evaluation_seeds, roll_out_levels
+from rarl.evaluation.levels import evaluation_seeds, play_levels
+from rarl.evaluation.rows import retrieval_blocks
 from rarl.nn.auxiliary import Supports
 from rarl.nn.retrieval import Mode, Summaries
 from rarl.nn.value_network import RecurrentValueNetwork, Unrolled
@@ -95,10 +96,8 @@ class SequenceLearner(ValueLearner):
         s = self.settings.evaluation
         of_exploration, of_memory = (np.random.default_rng([self.settings.seed, s.board_seed, i]) for i in (1, 2))
         seeds = evaluation_seeds(self.levels, s.episodes_per_task, self.settings.seed, s.board_seed)
-        retrieved = None
-        if self.memory is not None:
-            with torch.no_grad():
-                batch = self.memory.sample(np.arange(len(self.levels)), of_memory).to(self.device)
-                retrieved = batch.summarise(self.network)
-        episodes = roll_out_levels(self.network, self.levels, seeds, retrieved, of_exploration, s.epsilon)
+        blocks = retrieval_blocks(s.episodes_per_task, s.retrieval_batches)
+        episodes = play_levels(
+            self.network, self.levels, seeds, self.memory, of_memory, blocks, of_exploration, s.epsilon
+        )
         return self._evaluation_rows([level.name for level in self.levels], episodes.returns, episodes.success)

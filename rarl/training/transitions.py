@@ -16,6 +16,7 @@ from rarl.config import Run
 from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, Boards, random_boards
 from rarl.evaluation.rollouts import evaluation_generators, roll_out
+from rarl.evaluation.rows import retrieval_blocks
 from rarl.nn.auxiliary import Supports
 from rarl.nn.retrieval import Mode, RetrievalStep
 from rarl.nn.reward_from_reading import RewardFromReading
@@ -130,8 +131,7 @@ class TransitionLearner(ValueLearner):
         boards = random_boards(len(self.tasks) * s.episodes_per_task, of_boards)
         blocks = 1
         if self.memory is not None:
-            divisors = (n for n in range(1, s.retrieval_batches + 1) if s.episodes_per_task % n == 0)
-            blocks = max(divisors)
+            blocks = retrieval_blocks(s.episodes_per_task, s.retrieval_batches)
         task_ids = np.repeat(np.arange(len(self.tasks)), blocks)
         retrieved = None
         with torch.no_grad():

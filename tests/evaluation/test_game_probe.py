@@ -174,7 +174,7 @@ def test_shuffling_exchanges_real_states_only():
     numbers = torch.tensor([[[1, 2, 3], [4, 0, 0], [5, 6, 0]]])
     none = np.zeros((1, 3, 3), dtype=np.int64)
     batch = RetrievalBatch(
-        numbers[..., None], numbers, numbers.float(), numbers.float(), mask, numbers, none[0], none[0], none
+        numbers[..., None], numbers, numbers.float(), numbers.float(), mask, numbers, none[0], none[0], none, none > 0
     )
     seen = set()
     for seed in range(100):
@@ -254,7 +254,7 @@ def test_the_window_is_around_the_first_reward(rewarded, length, first, last):
     for t in range(length):
         if t:
             window.end(float(t - 1 == rewarded) - 2.0 * (t - 1 == 1), 7)  # losing a point is no reward
-        window.begin(Moment(t, nothing, nothing, nothing))
+        window.begin(Moment(0, t, nothing, nothing, nothing))
     window.end(float(length - 1 == rewarded))
     assert [moment.t for moment in window.shown] == list(range(first, last + 1))
     assert [moment.t for moment in window.shown if moment.reward > 0] == ([] if rewarded is None else [rewarded])
@@ -267,9 +267,11 @@ def test_quantities_of_attention_by_hand():
     a, r = torch.zeros(1, 2, 2, dtype=torch.int64), torch.tensor([[[0.0, 0.5], [-1.0, 0.0]]])
     mask, steps = torch.tensor([[[True, True], [True, False]]]), np.array([[[10, 14], [50, 0]]])
     two = np.zeros((1, 2), dtype=np.int64)
-    looking = module._Looking(RetrievalBatch(x, a, r, r, mask, a[..., :1], two, two, steps))
-    looking._count(np.array([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]), np.array([10, 20]), np.array([1.0, 3.0]))
-    looking._count(np.array([[0.25, 0.75, 0.0, 0.0]]), np.array([30]), np.array([2.0]))
+    looking = module._Looking(RetrievalBatch(x, a, r, r, mask, a[..., :1], two, two, steps, steps > 1000))
+    first, both = np.zeros(1, dtype=np.int64), np.zeros(2, dtype=np.int64)
+    alpha = np.array([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    looking._count(both, alpha, np.array([10, 20]), np.array([1.0, 3.0]))
+    looking._count(first, np.array([[0.25, 0.75, 0.0, 0.0]]), np.array([30]), np.array([2.0]))
     found = looking.quantities()
     assert found["kl"] == pytest.approx(2.0)
     entropy = -0.25 * np.log(0.25) - 0.75 * np.log(0.75)

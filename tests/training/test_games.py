@@ -295,7 +295,13 @@ def literal_loss(learner, spy):
 @pytest.mark.usefixtures("fake")
 def test_the_loss_and_its_gradients_are_those_of_each_row_alone(tiny_atari_root, monkeypatch, variant):
     """No gradient comes from the burn-in; near an episode's start the right steps are learned from."""
-    retrieval = {"bottleneck": 0.0, "draw_z": False, "draw_slots": False, "standardise": False}
+    retrieval = {
+        "bottleneck": 0.0,
+        "draw_z": False,
+        "draw_slots": False,
+        "standardise": False,
+        "keep_apart": "none",
+    }
     changes = {
         "agent": {"retrieval": retrieval},
         "learning": {"sequence_steps": 9, "batch_sequences": 20, "burn_in": 0 if "dqn" in variant else 4},
