@@ -246,6 +246,7 @@ class _Loader:
         who = {key: row[key] for key in IDENTITY} | {"environment": environment}
         self._keep("evaluations", evaluations, who)
         self._optional("training", here / "training.csv", [], who)
+        self._optional("retrieval", here / "retrieval.csv", [], who)
         probes = folder / "probes" / run
         self._optional("interventions", probes / "interventions.csv", INTERVENTION_COLUMNS, who)
         self._optional("attention", probes / "attention.csv", ATTENTION_COLUMNS, who)

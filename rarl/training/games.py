@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rarl.agents.build import copy_network
+from rarl.agents.diagnosis import Asking
 from rarl.agents.losses import td_loss, weighted_mean
 from rarl.agents.memory import RetrievalBatch
 from rarl.agents.policy import Policy
@@ -34,8 +35,9 @@ from rarl.nn.bottleneck import Gaussian
 from rarl.nn.retrieval import Mode, Summaries
 from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
 from rarl.training.actors import Actors
-from rarl.training.learner import Losses, Retrieved, ValueLearner
+from rarl.training.learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.training.loop import RunFailedError
+from rarl.training.playing import Playing
 from rarl.training.replay import Replay, ReplaySettings, Sequences
 from rarl.trajectories.sampling import Span, looked_at, random_span
 
@@ -137,6 +139,7 @@ class GameLearner(ValueLearner):
             state_shapes={name: part.shape[1:] for name, part in policy.state.items()},
         )
         self.rounds = 0  # of playing; learner steps are fewer
+        self._random_play: np.ndarray | None = None
         self._pool = ThreadPoolExecutor(1) if online.overlap else None
 
     # --- one round ----------------------------------------------------------------------------------------------------
@@ -335,6 +338,29 @@ class GameLearner(ValueLearner):
         episodes = evaluate_game(self.settings, self.network, retrieved)
         success = reaches_human(self.game, episodes.returns)
         return self._evaluation_rows([self.game], episodes.returns[None], success[None])
+
+    def _asking(self, rng: np.random.Generator) -> Asking:
+        """Sequences of random play, since those of the replay change with the agent."""
+        if self._random_play is None:
+            self._random_play = self._play_at_random(rng)
+        x = torch.from_numpy(self._random_play).to(self.device)[None]
+        if isinstance(self.network, RecurrentValueNetwork):
+            return Asking(x, None)
+        x = x.flatten(1, 2)
+        return Asking(x, torch.zeros(x.shape[:2], dtype=torch.int64, device=self.device))
+
+    def _play_at_random(self, rng: np.random.Generator) -> np.ndarray:
+        """(sequences, T, bytes): sequences in a row of the first episodes of two environments."""
+        envs = environments(self.game, 2, self.settings.online)
+        playing, seen = Playing(envs, self.settings.agent.stack), []
+        length = self.settings.learning.sequence_steps
+        for _ in range(ASKING // 2 * length):
+            seen.append(playing.x.copy())
+            playing.step(rng.integers(envs.num_actions, size=2))
+        return np.stack(seen, 1).reshape(ASKING, length, -1)
+
+    def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:
+        return self.sample_batch(rng)
 
     def _evaluation_rng(self) -> np.random.Generator:
         """Chooses what evaluations retrieve from: the same in all of a run, as far as the replay is."""

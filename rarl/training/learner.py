@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rarl.agents.build import build_network, copy_network, count_reached, parameter_counts
+from rarl.agents.diagnosis import Asking, diagnose
 from rarl.agents.losses import weighted_mean
 from rarl.agents.masking import Masking, MaskingLoss
 from rarl.agents.memory import Memory, RetrievalBatch
@@ -20,6 +21,9 @@ from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.retrieval import Summaries
 from rarl.trajectories.store import TrajectoryDataset
+
+_DIAGNOSIS = 20  # stream of random numbers
+ASKING = 16  # states (or sequences) of each task on which retrieval is diagnosed
 
 
 class Losses(NamedTuple):
@@ -262,6 +266,28 @@ class ValueLearner(ABC):
         """One row per task: task, episodes, return_mean, return_std, success_rate."""
 
     _evaluation_rows = staticmethod(evaluation_rows)
+
+    def diagnose(self) -> dict[str, float]:
+        """What is retrieved and whether it is used, on states that are the same in all of a run; see `diagnose`.
+
+        Empty for an agent that retrieves nothing, or has nothing to retrieve from yet.
+        """
+        if not self.settings.agent.retrieves:
+            return {}
+        seed = self.settings.seed, self.settings.evaluation.board_seed
+        of_states, of_batches = (np.random.default_rng([*seed, _DIAGNOSIS + stream]) for stream in range(2))
+        batches = [self._batch_to_diagnose(of_batches) for _ in range(2)]
+        if batches[0] is None:
+            return {}
+        return diagnose(self.network, self._asking(of_states), *(batch.to(self.device) for batch in batches))
+
+    @abstractmethod
+    def _asking(self, rng: np.random.Generator) -> Asking:
+        """The states on which retrieval is diagnosed: of every task, or of all where one batch serves all."""
+
+    def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:
+        """A retrieval batch for each group of the states; None if there is nothing to retrieve from yet."""
+        return self.memory.sample(np.arange(self.n_tasks), rng)
 
     # --- state --------------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from rarl.training.progress import Progress, duration
 from rarl.training.run_folder import MetricsLog, RunFolder, RunPaths, TensorBoard
 
 FORMAT = 1
+_LOGS = ("evaluations", "training", "retrieval")  # each a CSV file
 EVALUATION_COLUMNS = ("update", "task", "episodes", "return_mean", "return_std", "success_rate")
 _STARTS = "starts.json"
 
@@ -43,7 +44,8 @@ class Learner(Protocol):
 
     The state must be complete: after `load_state_dict(state_dict())` in a new process every later update is the same.
     It may hold what `rarl.training.checkpoints.encode` accepts. A learner may also have `final_state_dict()`, which is
-    then what the published checkpoint holds (the networks without replay and optimiser).
+    then what the published checkpoint holds (the networks without replay and optimiser), and `diagnose()`, named
+    numbers that are recorded at every evaluation (empty: none now).
     """
 
     def update(self) -> Mapping[str, float | torch.Tensor]:
@@ -67,7 +69,7 @@ class Learner(Protocol):
         ...
 
     def parameter_counts(self) -> dict[str, int]:
-        """Trainable parameters per module, without the total."""
+        """Trained parameters per module, without the total."""
         ...
 
 
@@ -139,9 +141,9 @@ def train(
 ) -> dict[str, Any]:
     """Train to the end of the budget, or from where an earlier process stopped; publish; return the run's record.
 
-    Products: `evaluations.csv`, `training.csv` and, last of all, `run.json` in `paths.record`; `checkpoint.pt` with its
-    `.sha256` in `paths.checkpoint`, holding {"update", "learner"}. Then the scratch folder is removed. Where `run.json`
-    is, the other files are complete and belong to it.
+    Products: `evaluations.csv`, `training.csv`, `retrieval.csv` (a row per evaluation of an agent that retrieves) and,
+    last, `run.json` in `paths.record`; `checkpoint.pt` with its `.sha256` in `paths.checkpoint`, holding {"update",
+    "learner"}. Then the scratch folder is removed. Where `run.json` is, the other files are complete and belong to it.
 
     A run that is already finished with the same configuration, code and data does nothing. SIGTERM and SIGINT finish
     the step, save and raise `Interrupted`; the same call continues. Further signals are ignored until then; the third
@@ -228,7 +230,7 @@ def finished_record(paths: RunPaths, record: Mapping[str, Any]) -> dict[str, Any
     if found["status"] != "finished":
         return None
     checkpoints.compare(_header_of(found), _header_of(record), path)
-    products = [paths.record / "evaluations.csv", paths.record / "training.csv", paths.checkpoint / checkpoints.NAME]
+    products = [*(paths.record / f"{name}.csv" for name in _LOGS), paths.checkpoint / checkpoints.NAME]
     for product in products:
         if not product.exists():
             raise RarlError(f"{path}: the run is finished, but {product} is missing; `dvc checkout` it, or use --force")
@@ -279,6 +281,7 @@ class _Run:
         self.starts: list[str] = []
         self.evaluations: MetricsLog | None = None
         self.training: MetricsLog | None = None
+        self.retrieval: MetricsLog | None = None
         self.tensorboard: TensorBoard | None = None
         self.mark = self.saved = time.monotonic()
 
@@ -292,6 +295,7 @@ class _Run:
         write_json(starts, self.starts)
         self.evaluations = MetricsLog(self.folder.path / "evaluations.csv", EVALUATION_COLUMNS)
         self.training = MetricsLog(self.folder.path / "training.csv")
+        self.retrieval = MetricsLog(self.folder.path / "retrieval.csv")
         self.learner = self.build()
         if loaded:
             self._restore(loaded)
@@ -322,8 +326,8 @@ class _Run:
         checkpoints.restore(self.learner, state["learner"], loaded.path)
         self.update = state["update"]
         self.interval.load_state_dict(state["interval"])
-        self.evaluations.load_state_dict(state["evaluations"])
-        self.training.load_state_dict(state["training"])
+        for name in _LOGS:
+            getattr(self, name).load_state_dict(state[name])
         self.seconds = dict(state["seconds"])
         self.peak_memory_mb = state["peak_memory_mb"]
         _set_random_state(state["random"])  # last: building and loading may have drawn numbers
@@ -364,13 +368,20 @@ class _Run:
         """Append an evaluation of every task; what it draws from the global generators does not reach training."""
         state = _random_state()
         rows = [dict(row) for row in self.learner.evaluate()]
+        diagnosis = getattr(self.learner, "diagnose", dict)()
         _set_random_state(state)
         for row in rows:
             for name in ("return_mean", "return_std", "success_rate"):
                 if not math.isfinite(row[name]):
                     what = f"{name} of task {row.get('task')!r} is {row[name]}"
                     raise RunFailedError(f"update {self.update}: evaluation: {what}")
+        for name, value in diagnosis.items():
+            if not math.isfinite(value):
+                raise RunFailedError(f"update {self.update}: diagnosis of retrieval: {name} is {value}")
         self.evaluations.append([{"update": self.update, **row} for row in rows])
+        if diagnosis:
+            self.retrieval.append({"update": self.update, **diagnosis})
+            self.tensorboard.scalars(self.update, "retrieval", diagnosis)
         mean = math.fsum(row["return_mean"] for row in rows) / len(rows) if rows else 0.0
         self._lap("evaluation")
         self.tensorboard.scalars(self.update, "evaluation", {"return": mean})
@@ -391,8 +402,7 @@ class _Run:
             "learner": learned,
             "random": _random_state(),
             "interval": self.interval.state_dict(),
-            "evaluations": self.evaluations.state_dict(),
-            "training": self.training.state_dict(),
+            **{name: getattr(self, name).state_dict() for name in _LOGS},
             "seconds": dict(self.seconds),
             "peak_memory_mb": self.peak_memory_mb,
         }
@@ -450,6 +460,7 @@ class _Run:
             )
             write_text(self.paths.record / "evaluations.csv", _text_of(self.evaluations, EVALUATION_COLUMNS))
             write_text(self.paths.record / "training.csv", _text_of(self.training, ("update", "seconds")))
+            write_text(self.paths.record / "retrieval.csv", _text_of(self.retrieval, ("update",)))
             write_json(self.paths.record / "run.json", result)
         if not reason:
             log.info("run %s finished: %d updates, %s", self.record["run"], self.update, duration(total))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from rarl.agents.candidates import candidates_of, cannot_select
 from rarl.config import EPISODIC, WITHOUT_EFFECT, Run, Scale
 from rarl.errors import RarlError
 from rarl.jobs import code_of, job_of
@@ -43,6 +47,22 @@ def learner_of(run: Run, datasets: list[TrajectoryDataset], device: str) -> Lear
     return GameLearner(run, device)
 
 
+def retrieval_warnings(run: Run, datasets: Sequence[TrajectoryDataset]) -> list[str]:
+    """Why the retrieval of a run's agent has nothing to choose from; empty where it has, or retrieves nothing.
+
+    datasets: what it retrieves from; none: windows of its own replay.
+    """
+    s = run.settings
+    if not run.retrieves:
+        return []
+    if s.online is not None:
+        lengths = [np.array([s.learning.sequence_steps - s.learning.burn_in])]
+        return cannot_select(s.agent.retrieval, candidates_of(s.agent.retrieval, lengths))
+    used = datasets[: len(run.tasks)]
+    lengths, returns = ([getattr(d, name)[: s.episodes] for d in used] for name in ("lengths", "returns"))
+    return cannot_select(s.agent.retrieval, candidates_of(s.agent.retrieval, lengths, returns))
+
+
 def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
     """The run's datasets, then those of its held-out tasks, every byte checked against its manifest."""
     folders = [scale.root / "data" / scale.name / name for name in scale.datasets_of(run)]
@@ -68,6 +88,9 @@ def train_run(
     """Train one run of a scale to its end and publish its record; see `rarl.training.loop.train`."""
     s = run.settings
     datasets = open_datasets(scale, run)
+    warnings = retrieval_warnings(run, datasets)
+    for warning in warnings:
+        log.warning("%s: %s", run.id, warning)
     chosen = choose_device(device)
     record = {
         "run": run.id,
@@ -80,6 +103,7 @@ def train_run(
         "config_digest": run.digest,
         "code_digest": code_of(job_of("train", run)),
         "data": {str(d.folder.relative_to(scale.root) / "manifest.json"): d.manifest_sha256 for d in datasets},
+        "warnings": warnings,
         "expert_returns": {d.task: d.manifest["expert_return"] for d in datasets},
     }
     return train(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rarl.agents.diagnosis import Asking
 from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, td_loss, weighted_mean
 from rarl.agents.memory import Memory
 from rarl.config import Run
@@ -17,7 +18,7 @@ from rarl.evaluation.rows import retrieval_blocks
 from rarl.nn.auxiliary import Supports
 from rarl.nn.retrieval import Mode, Summaries
 from rarl.nn.value_network import RecurrentValueNetwork, Unrolled
-from rarl.training.learner import Losses, ValueLearner
+from rarl.training.learner import ASKING, Losses, ValueLearner
 from rarl.trajectories.sampling import SequenceSampler
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -90,6 +91,16 @@ class SequenceLearner(ValueLearner):
             "rewarded_steps_of_data": self._rewarded,
         }
         return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars, masking=self._masking(tasks))
+
+    def _asking(self, rng: np.random.Generator) -> Asking:
+        n, each = len(self.levels), ASKING // 2
+        batch = self.sequences.sample(np.repeat(np.arange(n), each), rng)
+        groups = (1, n * each) if self.memory.pooled else (n, each)
+        x, mission, mask = (
+            torch.from_numpy(array).to(self.device).unflatten(0, groups)
+            for array in (batch.observations, batch.extras["mission"].astype(np.int64), batch.mask)
+        )
+        return Asking(x, mission[:, :, None], torch.cat([mask[..., :1], mask], dim=-1))
 
     def evaluate(self) -> list[dict[str, Any]]:
         """Episodes of every level, from starts that are the same at every evaluation of a run and for every agent."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rarl.agents.diagnosis import Asking
 from rarl.agents.losses import conservative_loss, q_learning_target, relevance_loss, td_loss
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
@@ -20,7 +21,7 @@ from rarl.evaluation.rows import retrieval_blocks
 from rarl.nn.auxiliary import Supports
 from rarl.nn.retrieval import Mode, RetrievalStep
 from rarl.nn.reward_from_reading import RewardFromReading
-from rarl.training.learner import Losses, Retrieved, ValueLearner
+from rarl.training.learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.trajectories.sampling import TransitionSampler
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -161,6 +162,12 @@ class TransitionLearner(ValueLearner):
             queries = self.memory.queries(self.network, starts, task_ids)
             proposed = self._index.propose(task_ids, shares, queries, self.memory.settings.n_traj)
         return self.memory.sample(task_ids, rng, shares=shares, proposed=proposed)
+
+    def _asking(self, rng: np.random.Generator) -> Asking:
+        tasks = np.arange(len(self.tasks))
+        x = self.transitions.sample(np.repeat(tasks, ASKING), rng).x_tm1.reshape(len(tasks), ASKING, -1)
+        told = torch.from_numpy(tasks)[:, None].expand(len(tasks), ASKING)
+        return Asking(torch.from_numpy(x).to(self.device), told.to(self.device))
 
     # --- state --------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from fake_games import FakeGames
 
 from rarl.agents.memory import RetrievalBatch
 from rarl.agents.policy import Policy
+from rarl.envs.atari.observation import EXTRA_BYTES
 from rarl.evaluation import games as evaluation
 from rarl.evaluation.levels import evaluation_seeds, play_levels, roll_out_levels
 from rarl.evaluation.rows import retrieval_blocks
@@ -109,7 +110,7 @@ def test_actors_with_batches_of_their_own_act_as_if_they_were_alone(tiny_atari_r
     for g, policy in enumerate(alone):
         policy.retrieved = Summaries(*(None if part is None else part[g : g + 1] for part in both))
     observations = np.random.default_rng(1).integers(0, 256, (5, *learner.actors._playing.x.shape), dtype=np.uint8)
-    observations[..., -8:] = learner.actors._playing.x[..., -8:]  # what is no picture stays as it was
+    observations[..., -EXTRA_BYTES:] = learner.actors._playing.x[..., -EXTRA_BYTES:]
     for t, x in enumerate(observations):
         first = np.array([t == 0, t == 3, t == 0, t == 2])
         together.begin(first)

@@ -69,14 +69,14 @@ def wait_for_update(root: Path, run: str, process: subprocess.Popen, update: int
 
 
 def products(root: Path, run: str) -> tuple[Any, bytes, list[dict[str, str]], dict[str, Any]]:
-    """The published state, the evaluations, the rows of the training log without their seconds, and run.json."""
+    """The published state, the evaluations (with what was retrieved), the rows of the training log without their seconds, and run.json."""
     record = root / "results" / "tiny" / "runs" / run
     checkpoint = checkpoints.load(root / "results" / "tiny" / "checkpoints" / run / "checkpoint.pt")
     with open(record / "training.csv", encoding="utf-8") as file:
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     return (
         checkpoint.state,
-        (record / "evaluations.csv").read_bytes(),
+        (record / "evaluations.csv").read_bytes() + (record / "retrieval.csv").read_bytes(),
         rows,
         json.loads((record / "run.json").read_text()),
     )

@@ -34,6 +34,7 @@ def products(root) -> dict:
         training = [{key: cell for key, cell in row.items() if key != "seconds"} for row in csv.DictReader(file)]
     return {
         "evaluations": (where.record / "evaluations.csv").read_bytes(),
+        "retrieval": (where.record / "retrieval.csv").read_bytes(),
         "training": training,
         "checkpoint": (where.checkpoint / "checkpoint.pt").read_bytes(),
     }

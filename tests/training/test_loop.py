@@ -50,7 +50,8 @@ def finished(tmp_path_factory):
 def test_products(finished):
     root, record = finished
     where = paths(root)
-    assert sorted(file.name for file in where.record.iterdir()) == ["evaluations.csv", "run.json", "training.csv"]
+    files = ["evaluations.csv", "retrieval.csv", "run.json", "training.csv"]
+    assert sorted(file.name for file in where.record.iterdir()) == files
     assert sorted(file.name for file in where.checkpoint.iterdir()) == ["checkpoint.pt", "checkpoint.pt.sha256"]
     assert not where.scratch.exists()
     assert json.loads((where.record / "run.json").read_text()) == record
@@ -81,6 +82,18 @@ def test_evaluations(finished):
     assert [(row["update"], row["task"]) for row in found] == [
         (update, task) for update in ("0", "20", "40", "60") for task in ("lift-red", "touch, blue")
     ]
+
+
+def test_retrieval_is_diagnosed_at_every_evaluation_that_has_something_to_say(finished):
+    found = rows(paths(finished[0]).record / "retrieval.csv")
+    assert list(found[0]) == ["update", "attended"]
+    assert [int(row["update"]) for row in found] == [20, 40, 60]
+    assert all(0 <= float(row["attended"]) - int(row["update"]) < 1 for row in found)
+
+
+def test_a_diagnosis_that_is_not_finite_ends_the_run(tmp_path):
+    with pytest.raises(RunFailedError, match="update 40: diagnosis of retrieval: attended is nan"):
+        train_toy(tmp_path, fault={"diagnosis_nan_at": 40})
 
 
 def test_training_rows_are_means_over_their_interval(finished):

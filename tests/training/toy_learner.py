@@ -84,6 +84,12 @@ class ToyLearner:
             for index, task in enumerate(("lift-red", "touch, blue"))
         ]
 
+    def diagnose(self) -> dict[str, float]:
+        if not self.updates:
+            return {}
+        fault = self.config.get("fault", {}).get("diagnosis_nan_at") == self.updates
+        return {"attended": float("nan") if fault else self.updates + torch.rand(()).item()}
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "net": self.net.state_dict(),

@@ -9,6 +9,7 @@ rule train_run:
         record=f"results/{S}/runs/{{run}}/run.json",
         evaluations=f"results/{S}/runs/{{run}}/evaluations.csv",
         training=f"results/{S}/runs/{{run}}/training.csv",
+        retrieval=f"results/{S}/runs/{{run}}/retrieval.csv",
         checkpoint=f"results/{S}/checkpoints/{{run}}/checkpoint.pt",
         checksum=f"results/{S}/checkpoints/{{run}}/checkpoint.pt.sha256",
     log:
