@@ -69,7 +69,7 @@ def wait_for_update(root: Path, run: str, process: subprocess.Popen, update: int
 
 
 def products(root: Path, run: str) -> tuple[Any, bytes, list[dict[str, str]], dict[str, Any]]:
-    """The published state, the evaluations (with what was retrieved), the rows of the training log without their seconds, and run.json."""
+    """The published state, evaluations and diagnoses, rows of the training log without their seconds, and run.json."""
     record = root / "results" / "tiny" / "runs" / run
     checkpoint = checkpoints.load(root / "results" / "tiny" / "checkpoints" / run / "checkpoint.pt")
     with open(record / "training.csv", encoding="utf-8") as file:
