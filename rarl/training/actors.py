@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from rarl.agents.policy import Policy
-from rarl.agents.value_rescaling import rescale, unrescale
 from rarl.envs.atari.vector import VectorAtari
 from rarl.training.playing import Playing
 from rarl.training.replay import Replay
@@ -33,7 +31,7 @@ class Stepped(NamedTuple):
     frames: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
-    td_errors: np.ndarray
+    values: np.ndarray
 
 
 @dataclass
@@ -54,21 +52,20 @@ class Experience:
 
 
 class Actors:
-    """Play without end, with a TD error for each step: that of the actor's own network, as R2D2's actors compute it.
+    """Play without end, with the values that the actor's own network has: those of the state in which a step is taken
+    and of the one after it, (n, 2 actions) in all, from which the replay computes first priorities.
 
-    A step is handed out one step later than it is taken, when the value of the state after it is known; steps at which
-    an episode was cut off have no such value, and a TD error of NaN.
+    A step is handed out one step later than it is taken, when the values of the state after it are known. A step at
+    which an episode was cut off has none: NaN. Infinite ones count as not known; they are for the learner to report.
 
     Args:
       envs: n environments.
       policy: of n actors.
       stack: frames in an x.
-      discount: gamma.
-      rescale_epsilon: of the value rescaling, None without.
     """
 
-    def __init__(self, envs: VectorAtari, policy: Policy, stack: int, discount: float, rescale_epsilon: float | None):
-        self.envs, self.policy, self.discount, self.rescale_epsilon = envs, policy, discount, rescale_epsilon
+    def __init__(self, envs: VectorAtari, policy: Policy, stack: int):
+        self.envs, self.policy = envs, policy
         self._all = np.arange(envs.num_envs)
         self._playing = Playing(envs, stack)
         self._pending: dict[str, Any] | None = None
@@ -96,7 +93,7 @@ class Actors:
                 "frames": step.observations,
                 "terminated": step.terminated,
                 "truncated": step.truncated,
-                "q": q[self._all, actions],
+                "q": q.copy(),
             }
             gained.returns += played.returns
             gained.lengths += played.lengths
@@ -104,14 +101,10 @@ class Actors:
 
     def _completed(self, step: Mapping[str, Any], q: np.ndarray) -> Stepped:
         """The step before, now that the values q (n, n_actions) of what came after are known."""
-        best = unrescale(torch.from_numpy(q).amax(1).double(), self.rescale_epsilon).numpy()
-        goes_on = np.where(step["terminated"], 0.0, self.discount)
-        target = rescale(torch.from_numpy(step["rewards"] + goes_on * best), self.rescale_epsilon).numpy()
-        errors = target - step["q"]
-        known = ~step["truncated"] & np.isfinite(errors)  # infinite values are for the learner to report
-        errors = np.where(known, errors, np.nan)
+        values = np.concatenate([step["q"], q], axis=1).astype(np.float64)
+        known = ~step["truncated"] & np.isfinite(values).all(1)
         parts = {name: part for name, part in step.items() if name != "q"}
-        return Stepped(self._all, **parts, td_errors=errors)
+        return Stepped(self._all, **parts, values=np.where(known[:, None], values, np.nan))
 
     def state_dict(self) -> dict[str, Any]:
         return {"playing": self._playing.state_dict(), "policy": self.policy.state_dict(), "pending": self._pending}

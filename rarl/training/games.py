@@ -39,6 +39,7 @@ from rarl.training.learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.training.loop import RunFailedError
 from rarl.training.playing import Playing
 from rarl.training.replay import Replay, ReplaySettings, Sequences
+from rarl.training.windows import Window
 from rarl.trajectories.sampling import Span, looked_at, random_span
 
 # On the scale of rescaled values: h^-1(90) is 8,000 points.
@@ -120,7 +121,7 @@ class GameLearner(ValueLearner):
         self.acting = copy_network(self.network, s.agent, envs.num_actions, 1)
         epsilons = actor_epsilons(online.actors, online.epsilon_base, online.epsilon_alpha)
         policy = Policy(self.acting, epsilons, actor_rng)
-        self.actors = Actors(envs, policy, s.agent.stack, learning.discount, learning.rescale_epsilon)
+        self.actors = Actors(envs, policy, s.agent.stack)
         self.replay = Replay(
             ReplaySettings(
                 capacity_sequences=online.capacity_sequences,
@@ -129,7 +130,6 @@ class GameLearner(ValueLearner):
                 burn_in_steps=learning.burn_in,
                 stack=s.agent.stack,
                 discount=learning.discount,
-                eta=online.eta,
                 priority_exponent=online.priority_exponent,
                 importance_exponent=online.importance_exponent,
                 retrieval=online.retrieve_by,
@@ -137,6 +137,7 @@ class GameLearner(ValueLearner):
             ),
             online.actors,
             state_shapes={name: part.shape[1:] for name, part in policy.state.items()},
+            first_priority=self._first_priority,
         )
         self.rounds = 0  # of playing; learner steps are fewer
         self._random_play: np.ndarray | None = None
@@ -228,29 +229,54 @@ class GameLearner(ValueLearner):
                 target = values_of(self.target, retrieved.target, Mode.TARGET)
             masking = self._masking_loss(self._to_mask(windows)) if self.masking is not None else None
         q = online.q.float()
-        targets = sequence_targets(
-            r_t,
-            discount_t,
-            a_t,
-            learn,
-            target.q.float(),
-            q.detach() if learning.double else None,
-            method=learning.targets,
-            n_step=learning.n_step,
-            lambda_=learning.trace_lambda,
-            epsilon=learning.rescale_epsilon,
-        )
+        targets = self._targets(r_t, discount_t, a_t, learn, target.q.float(), q.detach())
         q_t = q[:, :, :-1]
         weights = torch.from_numpy(draw.weights).to(self.device)[None, :, None]
         td = weighted_mean(td_loss(q_t, a_t, targets, learning.huber_delta) * weights, learn)
-        chosen = q_t.detach().gather(-1, a_t[..., None]).squeeze(-1)
-        priorities = sequence_priorities(chosen - targets, learn, s.online.eta)[0].cpu()
+        priorities = self._priorities(q_t.detach(), a_t, targets, learn)[0].cpu()
         if not priorities.isfinite().all():
             raise RunFailedError(f"update {self.rounds + 1}: the TD errors are not finite")
         self.replay.update_priorities(windows.ids, priorities.numpy())
         kl = self._kl(online, seen)
         scalars = {"q_mean": weighted_mean(q_t.detach().mean(-1), learn), "priority": priorities.mean()}
         return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
+
+    def _targets(
+        self, r_t: Tensor, discount_t: Tensor, a_t: Tensor, learn: Tensor, q_target: Tensor, q_online: Tensor
+    ) -> Tensor:
+        """What the values of the steps taken should be; arguments as in `sequence_targets`."""
+        learning = self.settings.learning
+        return sequence_targets(
+            r_t,
+            discount_t,
+            a_t,
+            learn,
+            q_target,
+            q_online if learning.double else None,
+            method=learning.targets,
+            n_step=learning.n_step,
+            lambda_=learning.trace_lambda,
+            epsilon=learning.rescale_epsilon,
+        )
+
+    def _priorities(self, q_t: Tensor, a_t: Tensor, targets: Tensor, learn: Tensor) -> Tensor:
+        """(...), of sequences: q_t (..., T, n_actions), a_t, targets and learn (..., T)."""
+        chosen = q_t.gather(-1, a_t[..., None]).squeeze(-1)
+        return sequence_priorities(chosen - targets, learn, self.settings.online.eta)
+
+    def _first_priority(self, window: Window) -> float:
+        """That of a new window, from the actor's values as a learner step computes it from the networks'."""
+        steps = slice(window.burn_in, None)
+        values = torch.from_numpy(window.values[steps].astype(np.float32))
+        now, after = values.chunk(2, dim=-1)
+        q = torch.cat([now, after[-1:]])
+        a_t, r_t = torch.tensor(window.actions[steps]), torch.tensor(window.rewards[steps], dtype=torch.float32)
+        discount_t = torch.full_like(r_t, self.settings.learning.discount)
+        if window.terminated:
+            discount_t[-1] = 0.0
+        learn = torch.ones_like(a_t, dtype=torch.bool)
+        targets = self._targets(r_t, discount_t, a_t, learn, q, q)
+        return float(self._priorities(now, a_t, targets, learn))
 
     def _to_mask(self, windows: Sequences) -> RetrievalBatch:
         """Trajectories for the masking loss: of those that are learned from, which have been read anyway, the first."""

@@ -18,19 +18,18 @@ A draw of 512 windows takes 0.36 s of one core, nearly all of it decompression (
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from rarl.agents.priorities import sequence_priorities
 from rarl.errors import RarlError
 from rarl.training.checkpoints import differences
 from rarl.training.frames import FrameStore
 from rarl.training.sum_tree import SumTree
-from rarl.training.windows import Window, WindowCutter
+from rarl.training.windows import NOTHING_KNOWN, Window, WindowCutter
 
 LEAST_PRIORITY = 1e-6  # so that a window without an error can still be drawn
 FIRST_PRIORITY = 1.0  # of new windows, before any other is known
@@ -47,7 +46,6 @@ class ReplaySettings:
       burn_in_steps: steps before those to learn from, for the recurrent state alone, as far as the episode has them.
       stack: frames that one observation consists of; those before an episode's first are black.
       discount: gamma, in (0, 1].
-      eta: weight of the largest TD error of a window in its priority; the mean has the rest.
       priority_exponent: windows are drawn in proportion to priority to this power; 0: uniformly.
       importance_exponent: how far weights make up for that; 1: fully.
       retrieval: windows to retrieve from are drawn by "priority" or "uniform", without replacement.
@@ -64,7 +62,6 @@ class ReplaySettings:
     burn_in_steps: int = 0
     stack: int = 1
     discount: float = 0.997
-    eta: float = 0.9
     priority_exponent: float = 0.9
     importance_exponent: float = 0.6
     retrieval: Literal["priority", "uniform"] = "priority"
@@ -78,8 +75,7 @@ class ReplaySettings:
         self._require("burn_in_steps", self.burn_in_steps >= 0, "at least 0")
         self._require("discount", 0 < self.discount <= 1, "in (0, 1]")
         self._require("compression", 0 <= self.compression <= 9, "between 0 and 9")
-        for name in ("eta", "importance_exponent"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        self._require("importance_exponent", 0 <= self.importance_exponent <= 1, "between 0 and 1")
         self._require("priority_exponent", self.priority_exponent >= 0, "at least 0")
         self._require("retrieval", self.retrieval in ("priority", "uniform"), "'priority' or 'uniform'")
 
@@ -165,6 +161,8 @@ class Replay:
       actors: N.
       frame_shape: of one frame, uint8.
       state_shapes: shapes of the recurrent state of one actor by name, kept as float32: {"core": (512,)}.
+      first_priority: of a new window whose values (past its burn-in) are all known; None: new windows get the largest
+        priority there is.
     """
 
     def __init__(
@@ -173,6 +171,7 @@ class Replay:
         actors: int,
         frame_shape: Sequence[int] = (84, 84),
         state_shapes: Mapping[str, Sequence[int]] | None = None,
+        first_priority: Callable[[Window], float] | None = None,
     ):
         if actors < 1:
             raise RarlError(f"actors={actors}: must be at least 1")
@@ -202,7 +201,8 @@ class Replay:
         self._tree = SumTree(n)
         self._next_id = 0  # window `id` is in row id % capacity
         self._next_episode = 0
-        self.max_priority = FIRST_PRIORITY  # the largest so far
+        self._priorities = np.zeros(n, dtype=np.float64)  # before the exponent
+        self._first_priority = first_priority
 
     def __len__(self) -> int:
         """Number of windows that can be drawn."""
@@ -212,6 +212,11 @@ class Replay:
     def ids(self) -> np.ndarray:
         """(len,) int64, the windows that can be drawn, the oldest first."""
         return np.arange(self._next_id - len(self), self._next_id)
+
+    @property
+    def max_priority(self) -> float:
+        """The largest priority of the windows that can be drawn; it falls as they become less surprising."""
+        return float(self._priorities[: len(self)].max()) if len(self) else FIRST_PRIORITY
 
     @property
     def nbytes(self) -> int:
@@ -247,7 +252,7 @@ class Replay:
         frames: np.ndarray,
         terminated: np.ndarray,
         truncated: np.ndarray,
-        td_errors: np.ndarray | None = None,
+        values: np.ndarray | None = None,
     ) -> np.ndarray:
         """One step of each of M actors.
 
@@ -259,15 +264,15 @@ class Replay:
           frames: (M, height, width) uint8, the newest frame of each observation after the step: where the episode ends,
             its last, not the first of the next.
           terminated, truncated: (M,) bool.
-          td_errors: (M,), of these steps, on the network's scale, NaN where not known. A window of which all are known
-            gets its priority from them; others the largest priority so far.
+          values: (M, K), what `first_priority` needs to know of each step, NaN where it is not known; None: nothing is.
+            A window of which all is known gets its priority from them, others the largest that there is.
 
         Returns:
           (K,) int64, ids of the windows that have become complete.
 
         Raises:
-          RarlError: an actor has no episode; frames, states or another argument of another shape; a TD error is
-            infinite. Nothing has been added then.
+          RarlError: an actor has no episode; frames, states or another argument of another shape; a value is infinite.
+            Nothing has been added then.
         """
         actors = self._actors(actors, frames)
         if states.keys() != self._states.keys():
@@ -279,17 +284,17 @@ class Replay:
             if self._cutters[actor].episode is None:
                 raise RarlError(f"actor {actor}: a step outside of an episode; `begin` one")
         first = self._next_id
-        errors = [math.nan] * len(actors) if td_errors is None else np.asarray(td_errors).tolist()
-        if any(map(math.isinf, errors)):
-            raise RarlError("a TD error is infinite")
+        said = [NOTHING_KNOWN] * len(actors) if values is None else list(np.array(values, dtype=np.float64))
+        if any(np.isinf(row).any() for row in said):
+            raise RarlError("a value is infinite")
         columns = [np.asarray(column).tolist() for column in (actions, rewards, terminated, truncated)]
-        if any(len(column) != len(actors) for column in (*columns, errors)):
-            raise RarlError(f"a step of {len(actors)} actors needs as many actions, rewards, flags and TD errors")
-        for row, (actor, action, reward, has_terminated, was_truncated, error) in enumerate(
-            zip(actors, *columns, errors, strict=True)
+        if any(len(column) != len(actors) for column in (*columns, said)):
+            raise RarlError(f"a step of {len(actors)} actors needs as many actions, rewards, flags and values")
+        for row, (actor, action, reward, has_terminated, was_truncated, value) in enumerate(
+            zip(actors, *columns, said, strict=True)
         ):
             window = self._cutters[actor].step(
-                states, row, action, reward, frames[row], has_terminated, was_truncated, error
+                states, row, action, reward, frames[row], has_terminated, was_truncated, value
             )
             if window is not None:
                 self._insert(window)
@@ -337,11 +342,9 @@ class Replay:
             rows[name][row] = getattr(window, name)
         for name, array in window.state.items():
             self._states[name][row] = array
-        errors = window.td_errors[window.burn_in :]
         priority = self.max_priority
-        if not any(map(math.isnan, errors)):
-            errors = torch.tensor(errors, dtype=torch.float64)
-            priority = sequence_priorities(errors, torch.ones_like(errors, dtype=torch.bool), self.settings.eta).item()
+        if self._first_priority is not None and not np.isnan(window.values[window.burn_in :]).any():
+            priority = self._first_priority(window)
         self._next_id += 1
         self._set_priorities(np.array([row]), np.array([priority]))
 
@@ -364,7 +367,7 @@ class Replay:
         wrong = priorities[~(np.isfinite(priorities) & (priorities >= 0))]
         if len(wrong):
             raise RarlError(f"priorities must be finite and at least 0, but one is {wrong[0]}")
-        self.max_priority = max(self.max_priority, float(priorities.max(initial=0.0)))
+        self._priorities[rows] = priorities
         self._tree.set(rows, np.maximum(priorities, LEAST_PRIORITY) ** self.settings.priority_exponent)
 
     # --- what goes out ------------------------------------------------------------------------------------------------
@@ -503,8 +506,7 @@ class Replay:
             "settings": asdict(self.settings),
             "rows": {name: torch.from_numpy(array[:n].copy()) for name, array in self._rows.items()},
             "states": {name: torch.from_numpy(array[:n].copy()) for name, array in self._states.items()},
-            "weights": self._tree.weights[:n].copy(),
-            "max_priority": self.max_priority,
+            "priorities": self._priorities[:n].copy(),
             "next_id": self._next_id,
             "next_episode": self._next_episode,
             "steps_added": self.steps_added,
@@ -529,13 +531,13 @@ class Replay:
         if differing:
             raise RarlError(f"the replay was made with other settings: {'; '.join(differing)}")
         self._next_id, self._next_episode = state["next_id"], state["next_episode"]
-        self.steps_added, self.max_priority = state["steps_added"], state["max_priority"]
+        self.steps_added = state["steps_added"]
         n = len(self)
         for arrays, saved in ((self._rows, state["rows"]), (self._states, state["states"])):
             for name, array in arrays.items():
                 array[:n] = saved[name].numpy()
         self._tree = SumTree(self.settings.capacity_sequences)
-        self._tree.set(np.arange(n), state["weights"])
+        self._set_priorities(np.arange(n), state["priorities"])
         self._store.load_state_dict(state["store"])
         for cutter, saved in zip(self._cutters, state["cutters"], strict=True):
             cutter.load_state_dict(saved)

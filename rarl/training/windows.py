@@ -16,6 +16,7 @@ import numpy as np
 
 from rarl.training.frames import FrameStore
 
+NOTHING_KNOWN = np.full(1, np.nan)
 NO_ACTION, NO_REWARD = 0, 0.0  # what the encoder is told, at an episode's first step, about the step before
 
 
@@ -28,7 +29,8 @@ class Window:
       start: which of the episode's steps is the first.
       burn_in: how many of the steps are for the recurrent state alone.
       terminated: whether the episode terminated with the last step.
-      actions, rewards, td_errors: n each; a TD error that is not known is NaN.
+      actions, rewards: n each. values: (n, K) float64, what the actor's network said at each step, for the first
+        priority; NaN where that is not known.
       last_action, last_reward: of the step before the first, or NO_ACTION and NO_REWARD.
       state: the recurrent state at the first step, before its observation is seen; arrays by name.
       blocks: that hold its frames, one holder of each being this window.
@@ -43,7 +45,7 @@ class Window:
     terminated: bool
     actions: list[int]
     rewards: list[float]
-    td_errors: list[float]
+    values: np.ndarray
     last_action: int
     last_reward: float
     state: Mapping[str, np.ndarray]
@@ -79,7 +81,7 @@ class WindowCutter:
         self._first_step = 0  # the first step that the lists hold
         self._actions: list[int] = []
         self._rewards: list[float] = []
-        self._td_errors: list[float] = []
+        self._values: list[np.ndarray] = []
         self._first_block = 0
         self._blocks: list[int] = []
 
@@ -103,7 +105,7 @@ class WindowCutter:
         frame: np.ndarray,
         terminated: bool,
         truncated: bool,
-        td_error: float = float("nan"),
+        values: np.ndarray = NOTHING_KNOWN,
     ) -> Window | None:
         """One step of the episode; the window that it completes, if it does.
 
@@ -111,13 +113,13 @@ class WindowCutter:
           states: name -> (M, ...), the recurrent states in which the step was begun; a copy of `row` is kept if needed.
           action, reward, frame: what was done, what it gave, and the observation after it.
           terminated, truncated: whether the episode ended with it.
-          td_error: of this step, if known.
+          values: (K,) numbers for the window's first priority, NaN where not known; K is the same in all steps.
         """
         while self._start(self._window + len(self._states)) == self.steps:
             self._states.append({name: array[row].copy() for name, array in states.items()})
         self._actions.append(action)
         self._rewards.append(reward)
-        self._td_errors.append(td_error)
+        self._values.append(values)
         self.steps += 1
         if self.steps % self.store.block == 0:
             self._blocks.append(self.store.open())
@@ -156,7 +158,7 @@ class WindowCutter:
             terminated=terminated,
             actions=self._actions[first:],
             rewards=self._rewards[first:],
-            td_errors=self._td_errors[first:],
+            values=np.array(self._values[first:], dtype=np.float64),
             last_action=self._actions[first - 1] if start else NO_ACTION,
             last_reward=self._rewards[first - 1] if start else NO_REWARD,
             state=self._states.pop(0),
@@ -173,7 +175,7 @@ class WindowCutter:
         start = self._start(self._window)
         superfluous = max(0, start - 1) - self._first_step
         if superfluous > 0:
-            del self._actions[:superfluous], self._rewards[:superfluous], self._td_errors[:superfluous]
+            del self._actions[:superfluous], self._rewards[:superfluous], self._values[:superfluous]
             self._first_step += superfluous
         superfluous = max(0, start - self.earlier) // self.store.block - self._first_block
         if superfluous > 0:
@@ -184,9 +186,9 @@ class WindowCutter:
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the frames. Finite: TD errors that are not known are 0 here, and False in `td_known`."""
-        td_errors = np.array(self._td_errors, dtype=np.float64)
-        td_known = ~np.isnan(td_errors)
+        """Everything but the frames. Finite: values that are not known are 0 here, and False in `values_known`."""
+        values = np.array(self._values, dtype=np.float64)
+        known = ~np.isnan(values)
         return {
             "episode": self.episode,
             "steps": self.steps,
@@ -196,8 +198,8 @@ class WindowCutter:
             "first_step": self._first_step,
             "actions": np.array(self._actions, dtype=np.int64),
             "rewards": np.array(self._rewards, dtype=np.float64),
-            "td_errors": np.where(td_known, td_errors, 0.0),
-            "td_known": td_known,
+            "values": np.where(known, values, 0.0),
+            "values_known": known,
             "first_block": self._first_block,
             "blocks": np.array(self._blocks, dtype=np.int64),
         }
@@ -209,4 +211,4 @@ class WindowCutter:
         self._states = [dict(arrays) for arrays in state["states"]]
         self._first_step, self._first_block = state["first_step"], state["first_block"]
         self._actions, self._rewards, self._blocks = (state[name].tolist() for name in ("actions", "rewards", "blocks"))
-        self._td_errors = np.where(state["td_known"], state["td_errors"], np.nan).tolist()
+        self._values = list(np.where(state["values_known"], state["values"], np.nan))

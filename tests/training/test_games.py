@@ -391,6 +391,30 @@ def test_priorities_are_those_of_the_td_errors(tiny_atari_root, monkeypatch, var
     np.testing.assert_allclose(learner.replay._tree.weights[rows], priorities**0.9, rtol=1e-5)
 
 
+@pytest.mark.parametrize("burn_in", [0, 2])
+@pytest.mark.parametrize(
+    "learning", [{"targets": "peng"}, {"targets": "n-step", "n_step": 3, "double": True}, {"targets": "watkins"}]
+)
+def test_first_priorities_are_those_of_a_learner_step_with_the_actors_values(
+    tiny_atari_root, monkeypatch, learning, burn_in
+):
+    """As long as actors, online and target network are the same, a new window's priority is what learning gives it."""
+    play_instead(monkeypatch, cut=0.0)  # where an episode is cut off, the values after it are not known
+    changes = {
+        "learning": {**learning, "burn_in": burn_in, "sequence_steps": 8, "batch_sequences": 60},
+        "online": {"capacity_sequences": 300, "period_steps": 3},
+    }
+    learner = tiny_atari.learner_of(tiny_atari_root, "r2d2", changes)
+    learner.actors.play(60).add_to(learner.replay)
+    replay = learner.replay
+    first = replay._priorities[: len(replay)].copy()
+    set_anew, update = [], replay.update_priorities
+    replay.update_priorities = lambda ids, priorities: set_anew.extend(ids) or update(ids, priorities)
+    learner._losses()
+    np.testing.assert_allclose(replay._priorities[: len(replay)], first, rtol=2e-4, atol=1e-6)
+    assert len(set(set_anew)) > 20
+
+
 # ------------------------------------------------------------------------------------------------------------ retrieval
 
 

@@ -34,7 +34,7 @@ class Episode:
     states: list = field(default_factory=list)
     actions: list = field(default_factory=list)
     rewards: list = field(default_factory=list)
-    td_errors: list = field(default_factory=list)
+    values: list = field(default_factory=list)
     terminated: bool = False
     ended: bool = False
 
@@ -69,7 +69,7 @@ class Players:
     def __init__(self, replay, actors, seed, mean_steps=9.0, least_steps=1, unknown=0.1):
         self.replay, self.rng = replay, np.random.default_rng(seed)
         self.mean_steps, self.least_steps = mean_steps, least_steps
-        self.unknown = unknown  # share of the steps whose TD error is
+        self.unknown = unknown  # share of the steps whose values are
         self.now = [None] * actors
         self.left = [0] * actors
         self.episodes = []
@@ -99,21 +99,21 @@ class Players:
         m = len(actors)
         states = {name: self.rng.random((m, *shape), dtype=np.float32) for name, shape in STATES.items()}
         actions, rewards = self.rng.integers(18, size=m), self.rng.normal(size=m).astype(np.float32)
-        td_errors = self.rng.normal(size=m) * 3
-        td_errors[self.rng.random(m) < self.unknown] = np.nan
+        values = self.rng.normal(size=(m, 2)) * 3
+        values[self.rng.random(m) < self.unknown] = np.nan
         frames = np.array([self.frame() for _ in actors], dtype=np.uint8).reshape(-1, *SHAPE)
         terminated, truncated = np.zeros((2, m), dtype=bool)
         for row, actor in enumerate(actors):
             self.left[actor] -= 1
             if self.left[actor] == 0:
                 (terminated if self.rng.random() < 0.5 else truncated)[row] = True
-        self.ids.append(self.replay.add(actors, states, actions, rewards, frames, terminated, truncated, td_errors))
+        self.ids.append(self.replay.add(actors, states, actions, rewards, frames, terminated, truncated, values))
         for row, actor in enumerate(actors):
             episode = self.now[actor]
             episode.states.append({name: array[row].copy() for name, array in states.items()})
             episode.actions.append(actions[row])
             episode.rewards.append(rewards[row])
-            episode.td_errors.append(td_errors[row])
+            episode.values.append(values[row])
             episode.frames.append(frames[row].copy())
             episode.terminated, episode.ended = terminated[row], terminated[row] or truncated[row]
             if episode.ended:
@@ -167,18 +167,19 @@ def check_all_windows(replay, players):
 
 def check_first_priorities(replay, players):
     """Of windows that have kept the priorities they came with; none may have been dropped."""
-    s, largest = replay.settings, 1.0
+    s, kept = replay.settings, []
     assert replay.ids[:1].tolist() in ([], [0])
     batch, weights = replay.at(replay.ids), replay._tree.weights
     ends = {(e.number, start): end for e in players.episodes for start, end in e.cut(s)}
     for row in range(len(batch)):
         start = int(batch.starts[row] + batch.learn[row].argmax())
         episode = players.episodes[batch.episodes[row]]
-        errors = np.abs(episode.td_errors[start : ends[episode.number, start]])
-        priority = largest if np.isnan(errors).any() else s.eta * errors.max() + (1 - s.eta) * errors.mean()
+        values = np.array(episode.values[start : ends[episode.number, start]])
+        largest = max(kept, default=1.0)
+        priority = largest if np.isnan(values).any() else np.abs(values[:, 0]).max() + np.abs(values[-1, 1])
         np.testing.assert_allclose(weights[row], max(priority, LEAST_PRIORITY) ** s.priority_exponent, rtol=1e-12)
-        largest = max(largest, priority)
-    np.testing.assert_allclose(replay.max_priority, largest, rtol=1e-12)
+        kept.append(priority)
+    np.testing.assert_allclose(replay.max_priority, max(kept, default=1.0), rtol=1e-12)
 
 
 def check_frames_held(replay):
@@ -215,7 +216,7 @@ def replay_settings(draw):
 @given(replay_settings(), st.integers(1, 3), st.integers(0, 2**32), st.sampled_from([1.5, 9.0, 40.0]))
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_windows_against_a_slow_reference(s, actors, seed, mean_steps):
-    replay = Replay(s, actors, SHAPE, STATES)
+    replay = Replay(s, actors, SHAPE, STATES, by_values)
     players = Players(replay, actors, seed, mean_steps, least_steps=0)
     for _ in range(4):
         players.play(40)
@@ -236,7 +237,13 @@ def test_windows_against_a_slow_reference(s, actors, seed, mean_steps):
         assert covered == set(range(episode.steps))
 
 
-def one_episode(replay, steps, actor=0, terminated=True, td_errors=None, ends=True):
+def by_values(window):
+    """Some function of what is known of a window past its burn-in."""
+    values = window.values[window.burn_in :]
+    return float(np.abs(values[:, 0]).max() + np.abs(values[-1, 1]))
+
+
+def one_episode(replay, steps, actor=0, terminated=True, values=None, ends=True):
     """Frame t is all t + 1, action t, reward 10 t, state t."""
     replay.begin(np.array([actor]), np.ones((1, *SHAPE), np.uint8))
     for t in range(steps):
@@ -249,7 +256,7 @@ def one_episode(replay, steps, actor=0, terminated=True, td_errors=None, ends=Tr
             np.full((1, *SHAPE), t + 2, np.uint8),
             np.array([last and terminated]),
             np.array([last and not terminated]),
-            None if td_errors is None else np.array([td_errors[t]]),
+            None if values is None else np.array([[values[t], 0.0]]),
         )
 
 
@@ -363,7 +370,7 @@ def test_compression_keeps_every_byte():
 
 
 def filled(s=SMALL, actors=2, calls=300, seed=0, **options):
-    replay = Replay(s, actors, SHAPE, STATES)
+    replay = Replay(s, actors, SHAPE, STATES, by_values)
     players = Players(replay, actors, seed, **options)
     players.play(calls)
     return replay, players
@@ -388,19 +395,22 @@ def test_draws_follow_priorities_and_weights_make_up_for_them():
     assert (uniform.weights(uniform.ids) == 1).all()
 
 
-def test_new_windows_get_the_largest_priority_so_far_or_their_own():
-    replay = Replay(replace(SMALL, priority_exponent=1.0, burn_in_steps=2), 1, SHAPE, STATES)
+def test_new_windows_get_the_largest_priority_that_there_is_or_their_own():
+    replay = Replay(replace(SMALL, priority_exponent=1.0, burn_in_steps=2), 1, SHAPE, STATES, by_values)
     one_episode(replay, 4)
     assert replay._tree.weights[0] == 1.0
     replay.update_priorities(np.array([0]), np.array([3.0]))
     replay.update_priorities(np.array([0]), np.array([0.25]))
+    assert replay.max_priority == 0.25  # it falls
     one_episode(replay, 4)
-    assert replay._tree.weights[:2].tolist() == [0.25, 3.0]
-    # Windows of steps 0-3 and (0, 1) 2-5: the burn-in's errors do not count.
-    one_episode(replay, 6, td_errors=[-8.0, 0.0, 1.0, -1.0, 2.0, 0.0])
-    np.testing.assert_allclose(replay._tree.weights[2:4], [0.9 * 8 + 0.1 * 2.5, 0.9 * 2 + 0.1 * 1.0])
-    one_episode(replay, 3, td_errors=[1.0, float("nan"), 1.0])
-    assert replay._tree.weights[4] == replay.max_priority == pytest.approx(7.45)
+    assert replay._tree.weights[:2].tolist() == [0.25, 0.25]
+    # Windows of steps 0-3 and (0, 1) 2-5: what is known of the burn-in does not count.
+    one_episode(replay, 6, values=[-8.0, 0.0, 1.0, -1.0, 2.0, 0.0])
+    assert replay._tree.weights[2:4].tolist() == [8.0, 2.0]
+    one_episode(replay, 3, values=[1.0, float("nan"), 1.0])
+    assert replay._tree.weights[4] == replay.max_priority == 8.0
+    replay.update_priorities(np.array([2, 4]), np.array([0.5, 1.0]))
+    assert replay.max_priority == 2.0
 
 
 def test_priorities_of_windows_that_are_gone_are_passed_over():
@@ -547,7 +557,6 @@ def test_what_does_not_fit_is_refused():
         "stack": 0,
         "burn_in_steps": -1,
         "discount": 0.0,
-        "eta": 1.5,
         "compression": 10,
         "retrieval": "best",
         "priority_exponent": -0.1,
@@ -571,10 +580,10 @@ def test_a_restored_replay_goes_on_as_the_one_that_was_saved(tmp_path, calls, co
     bad = checkpoints.first_not_finite(state)
     assert bad is None
     checkpoints.save(tmp_path / checkpoints.NAME, state, checkpoints.Header("test"))
-    restored = Replay(s, 3, SHAPE, STATES)
+    restored = Replay(s, 3, SHAPE, STATES, by_values)
     restored.load_state_dict(checkpoints.load_latest(tmp_path).state)
     for one, other in zip(replay._cutters, restored._cutters, strict=True):
-        np.testing.assert_array_equal(other._td_errors, one._td_errors)  # unknown ones included
+        np.testing.assert_array_equal(other._values, one._values)  # unknown ones included
     others = Players(restored, 3, 0, unknown=players.unknown)
     others.rng.bit_generator.state = players.rng.bit_generator.state
     others.now = [e and Episode(e.number) for e in players.now]
@@ -604,12 +613,12 @@ def test_a_state_is_a_copy():
     replay, players = filled(calls=100)
     state = replay.state_dict()
     tensors = {**state["rows"], **state["states"], "frames": state["store"]["data"]}
-    before, weights = {name: tensor.clone() for name, tensor in tensors.items()}, state["weights"].copy()
+    before, priorities = {name: tensor.clone() for name, tensor in tensors.items()}, state["priorities"].copy()
     players.play(300)
     replay.update_priorities(replay.ids, np.full(len(replay), 9.0))
     for name, tensor in before.items():
         assert torch.equal(tensors[name], tensor), name
-    np.testing.assert_array_equal(state["weights"], weights)
+    np.testing.assert_array_equal(state["priorities"], priorities)
     # And the only one: what is large goes into a checkpoint as it is.
     encoded = checkpoints.encode(state)
     assert encoded["store"]["data"].data_ptr() == tensors["frames"].data_ptr()
