@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rarl.agents.diagnosis import Asking
+from rarl.agents.index import KeyIndex
 from rarl.agents.losses import conservative_loss, q_learning_target, relevance_loss, td_loss
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
@@ -125,7 +126,7 @@ class TransitionLearner(ValueLearner):
         """Greedy episodes of every task on boards that are the same at every evaluation of this run.
 
         Where few trajectories are relevant, a task's retrieval batches are of the trained shares in turn; an index
-        proposes them from the episodes' start states, by the keys that it has.
+        proposes them from the episodes' start states, by the keys of the network as it is.
         """
         s = self.settings.evaluation
         of_boards, of_exploration, of_memory = evaluation_generators(self.settings)
@@ -156,11 +157,12 @@ class TransitionLearner(ValueLearner):
         shares = np.tile(self.memory.shares_in_turn(blocks), len(self.tasks))
         proposed = None
         if self._index is not None:
-            if self._index.keys is None:
-                self.memory.refresh(self.network, self.updates_done)
+            # Keys of the network as it is now, in an index of its own: training goes on with the keys that it has.
+            index = KeyIndex(self.memory.pools, self._index.settings)
+            index.refresh(self.memory.keys(self.network), self.updates_done)
             starts = torch.from_numpy(boards.observe()).to(self.device).view(len(task_ids), -1, OBSERVATION_SIZE)
             queries = self.memory.queries(self.network, starts, task_ids)
-            proposed = self._index.propose(task_ids, shares, queries, self.memory.settings.n_traj)
+            proposed = index.propose(task_ids, shares, queries, self.memory.settings.n_traj)
         return self.memory.sample(task_ids, rng, shares=shares, proposed=proposed)
 
     def _asking(self, rng: np.random.Generator) -> Asking:

@@ -9,6 +9,7 @@ import torch
 from run_processes import assert_same
 from tiny_relevance import SHARES, changes
 
+from rarl.agents.index import KeyIndex
 from rarl.agents.losses import relevance_loss
 from rarl.agents.pools import relevant
 from rarl.training import checkpoints, transitions
@@ -119,23 +120,32 @@ def test_evaluations_take_the_shares_in_turn(tiny_root, monkeypatch, kind):
         assert proposed is None
         return
     # By the states that the group's episodes start in, and the whole batch.
-    index, starts = learner.memory.index, torch.from_numpy(boards[0].observe()).view(30, 2, 11)
-    queries = learner.memory.queries(learner.network, starts, tasks)
+    index, starts = KeyIndex(learner.memory.pools, learner.memory.index.settings), boards[0].observe()
+    index.refresh(learner.memory.keys(learner.network), 0)
+    queries = learner.memory.queries(learner.network, torch.from_numpy(starts).view(30, 2, 11), tasks)
     expected = index.propose(tasks, shares, queries, 6)
     assert [p.tolist() for p in proposed] == [e.tolist() for e in expected] == chosen.tolist()
 
 
-def test_an_evaluation_leaves_the_keys_as_old_as_they_are(tiny_root):
+def test_an_evaluation_has_fresh_keys_and_leaves_training_those_that_it_has(tiny_root, monkeypatch):
     learner = learner_of(tiny_root, "exact")
     for _ in range(3):
         learner.update()
     keys = learner.memory.index.keys.clone()
+    used, propose = [], KeyIndex.propose
+    monkeypatch.setattr(
+        KeyIndex, "propose", lambda self, *a: used.append((self.made_at, self.keys)) or propose(self, *a)
+    )
     learner.evaluate()
+    ((made_at, fresh),) = used
+    assert made_at == 3
+    assert torch.equal(fresh, learner.memory.keys(learner.network))
+    assert not torch.allclose(fresh, keys)
     assert torch.equal(learner.memory.index.keys, keys)
     assert learner.memory.index.made_at == 0
     early = learner_of(tiny_root, "exact")
     early.evaluate()
-    assert early.memory.index.made_at == 0
+    assert early.memory.index.made_at is None
 
 
 def test_the_task_reaches_the_query_and_nothing_else(tiny_root):
