@@ -11,12 +11,14 @@ import math
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 
 from rarl.config import EPISODIC, ONLINE, Dataset, IndexCostSettings, Run, RunSettings, Scale
+from rarl.workflow import torch_knows_gpus
 
 # The processes by which Snakemake starts a job on a node, and one of ours with its libraries; before it learns.
-_SNAKEMAKE_MB, _PROCESS_MB, _CUDA_MB = 500, 450, 3000
+_SNAKEMAKE_MB, _PROCESS_MB, _CUDA_MB = 400, 450, 3000
 _DATASETS_MB = 512  # resident pages of memory maps: rarl.trajectories.sampling.ResidentLimit
 _STEP_BYTES = {"gridroboman": 16, "babyai": 56}  # of a step in a dataset
 _EPISODE_STEPS = {"gridroboman": 50, "babyai": 64}  # on BabyAI as many as a long one has: their lengths differ
@@ -166,7 +168,7 @@ def _episodic_mb(s: RunSettings) -> float:
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
-GPU_PARTITION = "RARL_GPU_PARTITION"
+_ON_CLUSTER, GPU_PARTITION = "RARL_ON_CLUSTER", "RARL_GPU_PARTITION"
 
 
 def uses_gpu(job: str, run: Run) -> bool:
@@ -176,15 +178,31 @@ def uses_gpu(job: str, run: Run) -> bool:
     return job == "train" or run.settings.environment in ONLINE  # to look into other agents is a matter of seconds
 
 
+def is_on_cluster(sends_jobs: bool) -> bool:
+    """Whether this process sends its jobs to other machines, or is a part of such a job, which the environment says."""
+    if sends_jobs:
+        os.environ[_ON_CLUSTER] = "1"
+    return _ON_CLUSTER in os.environ
+
+
 def gpu_partition(wanted: str | None = None) -> str:
     """The partition of a Slurm cluster to which jobs go that want a GPU; "" if there is none.
 
     It is the one that jobs go to anyway (`wanted`, or else the cluster's default) if that has GPUs, and otherwise the
-    first that has. The environment variable RARL_GPU_PARTITION says otherwise: a name, or nothing for no GPU. What was
-    found is put there, so that a job, which reads the workflow again on its node, finds the same.
+    first that has; none where torch could do nothing with a GPU. The environment variable RARL_GPU_PARTITION says
+    otherwise: a name, or nothing for no GPU. What was found is put there, so that a job, which reads the workflow again
+    on its node, finds the same.
     """
     if GPU_PARTITION not in os.environ:
-        os.environ[GPU_PARTITION] = _with_gpus(_partitions(), wanted)
+        found = _with_gpus(_partitions(), wanted)
+        if found and not torch_knows_gpus():
+            print(
+                f"Partition {found} has GPUs, but the torch installed here is a build for CPUs: no job asks for one. "
+                "See profiles/slurm/profile.yaml",
+                file=sys.stderr,
+            )
+            found = ""
+        os.environ[GPU_PARTITION] = found
     return os.environ[GPU_PARTITION]
 
 

@@ -68,10 +68,15 @@ def kinds_of_agents(name: str) -> list[Run]:
     return list(found.values())
 
 
-def experiments() -> list[tuple[str, str]]:
+def experiments() -> list[Any]:
     """(scale, experiment), read from the files alone: settings are not validated while tests are collected."""
     files = {name: yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()) for name in SCALES}
-    return [(name, experiment) for name, file in files.items() for experiment in file["experiments"]]
+    slow = {name: [pytest.mark.slow] for name in ("workstation", "paper")}
+    return [
+        pytest.param(name, experiment, marks=slow.get(name, ()))
+        for name, file in files.items()
+        for experiment in file["experiments"]
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,6 @@ def try_out(run: Run, datasets: list[TrajectoryDataset]) -> None:
 def test_every_agent_is_built_learns_and_acts(
     scale: str, experiment: str, datasets: Callable[[Run], list[TrajectoryDataset]]
 ) -> None:
-    runs = [run for run in kinds_of_agents(scale) if run.settings.experiment == experiment]
-    for run in runs:
-        try_out(run, datasets(run))
+    for run in kinds_of_agents(scale):
+        if run.settings.experiment == experiment:
+            try_out(run, datasets(run))

@@ -3,17 +3,22 @@
 import functools
 import json
 import math
-import os
 import re
 import socket
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
 from rarl.errors import RarlError
 from rarl.jobs import ENTRY_MODULES, code_of, job_of
-from rarl.resources import gpu_partition, memory_of_costs, memory_of_index_cost, memory_of_run, uses_gpu
+from rarl.resources import (
+    gpu_partition,
+    is_on_cluster,
+    memory_of_costs,
+    memory_of_index_cost,
+    memory_of_run,
+    uses_gpu,
+)
 from rarl.workflow import (
     DATASET_FILES,
     cost_digest,
@@ -24,7 +29,6 @@ from rarl.workflow import (
     prepare_environment,
     preview_runs,
     scale_of,
-    torch_knows_gpus,
 )
 
 prepare_environment()
@@ -120,10 +124,8 @@ def threads_of_run(wildcards):
 
 
 def on_cluster():
-    """Whether jobs are sent elsewhere, or this is such a job; what tells the latter is in the environment."""
-    if not workflow.local_exec:
-        os.environ["RARL_ON_CLUSTER"] = "1"
-    return "RARL_ON_CLUSTER" in os.environ
+    """Whether jobs are sent to other machines, or this is such a job."""
+    return is_on_cluster(not workflow.local_exec)
 
 
 @functools.cache
@@ -140,13 +142,7 @@ def gpu_there():
         return 0
     if not on_cluster():
         return min(gpus(), 1)
-    partition = gpu_partition(usual_partition())
-    if partition and not torch_knows_gpus():
-        logger.warning(
-            f"Partition {partition} has GPUs, but the torch installed here is a build for CPUs: none is used."
-        )
-        return 0
-    return int(bool(partition))
+    return int(gpu_partition(usual_partition()) != "")
 
 
 def partition_of(gpu):

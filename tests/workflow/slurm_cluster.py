@@ -1,12 +1,12 @@
 """A throwaway Slurm cluster of this machine alone, from Debian's packages: no systemd, no cgroups, no GPU needed.
 
     apt-get install --no-install-recommends slurm-wlm slurmdbd munge mariadb-server
-    python tests/slurm/cluster.py [--gpus N] COMMAND ...
+    python tests/workflow/slurm_cluster.py [--gpu] COMMAND ...
 
 starts munged, mariadbd, slurmdbd, slurmctld and slurmd in a temporary folder, with keys, configuration, database and
 ports of their own, runs the command in the cluster's environment, and takes everything down again. Needs root, since
-slurmd starts jobs as their users. Two partitions hold the one node: `main`, the default, and `gpu` if there are GPUs,
-which are made up: Slurm counts them, and no device stands behind them.
+slurmd starts jobs as their users. The default partition `main` has one node without a GPU; with `--gpu` there is a
+second one, in a partition `gpu`. It is this machine again, and its GPU is made up: Slurm counts it, nothing is there.
 """
 
 from __future__ import annotations
@@ -59,10 +59,13 @@ class Cluster:
       folder: of all its files. environment: for commands that use it.
     """
 
-    def __init__(self, folder: Path, gpus: int = 0):
-        self.folder, self.gpus = folder, gpus
+    def __init__(self, folder: Path, gpu: bool = False):
+        self.folder = folder
+        self.nodes = ["main", "gpu"] if gpu else ["main"]  # named as their partitions
         self.host = socket.gethostname().partition(".")[0]
-        self.ports = dict(zip(("database", "slurmdbd", "slurmctld", "slurmd"), _free_ports(4), strict=True))
+        self.ports = dict(
+            zip(("database", "slurmdbd", "slurmctld", *self.nodes), _free_ports(3 + len(self.nodes)), strict=True)
+        )
         path = os.pathsep.join([str(folder / "bin"), PATH])
         self.environment = os.environ | {"PATH": path, "SLURM_CONF": str(folder / "slurm.conf")}
         self._daemons: list[tuple[str, subprocess.Popen]] = []
@@ -83,8 +86,10 @@ class Cluster:
         self._daemon("slurmctld", "-D", "-i")
         self._wait("slurmctld", lambda: self._answers("scontrol", "ping"))
         self._wait("slurmctld's registration", lambda: "rarl" in self.run("sacctmgr", "-n", "list", "cluster"))
-        self._daemon("slurmd", "-D")
-        self._wait("slurmd", lambda: self.run("sinfo", "--noheader", "--format=%T").split()[:1] == ["idle"])
+        for node in self.nodes:
+            self._daemon("slurmd", "-D", "-N", node)
+            state = ("sinfo", "--noheader", "--format=%T", f"--nodes={node}")
+            self._wait(f"slurmd of {node}", lambda state=state: self.run(*state).split() == ["idle"])
 
     def stop(self) -> None:
         """End what jobs are left, and the daemons, the last one first."""
@@ -112,7 +117,7 @@ class Cluster:
 
     def _write_configuration(self) -> None:
         self.folder.chmod(0o755)
-        for name in ("state", "spool", "database", "bin"):
+        for name in ("state", "database", "bin", *(f"spool-{node}" for node in self.nodes)):
             (self.folder / name).mkdir()
         # Snakemake's plugin takes all of Slurm's variables away from the srun of a job, where this one is needed.
         srun = self.folder / "bin" / "srun"
@@ -145,20 +150,18 @@ StorageLoc=slurm_acct_db
 """)
         accounting.chmod(0o600)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-        gres = f" Gres=gpu:{self.gpus}" if self.gpus else ""
         (self.folder / "slurm.conf").write_text(f"""{munge}
 ClusterName=rarl
 SlurmctldHost={self.host}(127.0.0.1)
 SlurmctldPort={self.ports["slurmctld"]}
-SlurmdPort={self.ports["slurmd"]}
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={self.folder}/state
-SlurmdSpoolDir={self.folder}/spool
+SlurmdSpoolDir={self.folder}/spool-%n
 SlurmctldPidFile={self.folder}/slurmctld.pid
-SlurmdPidFile={self.folder}/slurmd.pid
+SlurmdPidFile={self.folder}/slurmd-%n.pid
 SlurmctldLogFile={self.folder}/slurmctld.log
-SlurmdLogFile={self.folder}/slurmd.log
+SlurmdLogFile={self.folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -174,13 +177,19 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={self.ports["slurmdbd"]}
 AccountingStoragePass={self.folder}/munge.socket
 AccountingStorageTRES=gres/gpu
-{"GresTypes=gpu" if self.gpus else ""}
-NodeName={self.host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory}{gres} State=UNKNOWN
-PartitionName=main Nodes={self.host} Default=YES MaxTime=INFINITE State=UP
-{f"PartitionName=gpu Nodes={self.host} MaxTime=INFINITE State=UP" if self.gpus else ""}
+AccountingStoreFlags=job_comment
+GresTypes=gpu
 """)
-        if self.gpus:
-            (self.folder / "gres.conf").write_text(f"NodeName={self.host} Name=gpu Count={self.gpus}\n")
+        with (self.folder / "slurm.conf").open("a") as file:
+            for node in self.nodes:
+                gres, default = ("Gres=gpu:1", "NO") if node == "gpu" else ("", "YES")
+                file.write(
+                    f"NodeName={node} NodeHostname={self.host} NodeAddr=127.0.0.1 Port={self.ports[node]} {gres}"
+                    f" CPUs={os.cpu_count()} RealMemory={memory} State=UNKNOWN\n"
+                    f"PartitionName={node} Nodes={node} Default={default} MaxTime=INFINITE State=UP\n"
+                )
+        if "gpu" in self.nodes:
+            (self.folder / "gres.conf").write_text("NodeName=gpu Name=gpu File=/dev/null\n")
 
     def _start_database(self) -> None:
         data = self.folder / "database"
@@ -197,7 +206,7 @@ PartitionName=main Nodes={self.host} Default=YES MaxTime=INFINITE State=UP
         self._wait("mariadbd", lambda: _listens(self.ports["database"]))
 
     def _daemon(self, program: str, *arguments: str) -> None:
-        with (self.folder / f"{program}.output").open("w") as output:
+        with (self.folder / f"{program}.output").open("a") as output:
             process = subprocess.Popen(
                 [program, *arguments],
                 executable=shutil.which(program, path=PATH),
@@ -228,8 +237,8 @@ PartitionName=main Nodes={self.host} Default=YES MaxTime=INFINITE State=UP
 
     def _said(self, program: str) -> str:
         """The end of what a daemon wrote."""
-        files = [self.folder / f"{program}.{kind}" for kind in ("output", "log")]
-        return "\n".join(file.read_text()[-2000:] for file in files if file.is_file())
+        files = [*self.folder.glob(f"{program}*.output"), *self.folder.glob(f"{program}*.log")]
+        return "\n".join(file.read_text()[-2000:] for file in files)
 
 
 def _free_ports(n: int) -> list[int]:
@@ -246,11 +255,11 @@ def _listens(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def cluster(gpus: int = 0) -> Iterator[Cluster]:
+def cluster(gpu: bool = False) -> Iterator[Cluster]:
     """A cluster that is up inside the `with`."""
     # Paths of sockets may have 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
-        one = Cluster(Path(folder), gpus)
+        one = Cluster(Path(folder), gpu)
         try:
             one.start()
             yield one
@@ -260,14 +269,15 @@ def cluster(gpus: int = 0) -> Iterator[Cluster]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--gpus", type=int, default=0, help="made-up GPUs of the node")
+    parser.add_argument("--gpu", action="store_true", help="a second node, with a GPU that is made up")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     lacking = why_not()
     if lacking:
         print(lacking, file=sys.stderr)
         return 2
-    with cluster(arguments.gpus) as one:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken down
+    with cluster(arguments.gpu) as one:
         return subprocess.run(arguments.command or ["sinfo"], env=one.environment, check=False).returncode
 
 
