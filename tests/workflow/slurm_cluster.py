@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import importlib.util
 import os
 import secrets
@@ -215,6 +216,7 @@ GresTypes=gpu
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         self._daemons.append((program, process))
 
@@ -239,6 +241,11 @@ GresTypes=gpu
         """The end of what a daemon wrote."""
         files = [*self.folder.glob(f"{program}*.output"), *self.folder.glob(f"{program}*.log")]
         return "\n".join(file.read_text()[-2000:] for file in files)
+
+
+def _end_with_parent() -> None:
+    """Have this process ended when the one that started it is gone, even if that was killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _free_ports(n: int) -> list[int]:

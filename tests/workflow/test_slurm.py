@@ -38,6 +38,7 @@ def submit(project: Project, cluster: Cluster, *arguments: str, expect: int = 0,
     output = project.store / "output.txt"
     process = project.start(
         *("snakemake", "--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"),
+        *("--seconds-between-status-checks", "3"),
         *arguments,
         output=output,
         **{name: cluster.environment[name] for name in ("PATH", "SLURM_CONF")} | environment,
@@ -53,7 +54,7 @@ def submit(project: Project, cluster: Cluster, *arguments: str, expect: int = 0,
 
 def jobs_of(cluster: Cluster, begun_after: int = 0) -> list[dict[str, str]]:
     """Rule, partition, what was asked for, and how it ended, of each job of the cluster later than one."""
-    found = cluster.accounting("JobID", "Comment", "Partition", "State", "ReqTRES", "Timelimit")
+    found = cluster.accounting("JobID", "Comment", "Partition", "State", "ReqTRES")
     return [
         job | {"rule": job["Comment"].removeprefix("rule_").partition("_wildcards_")[0]}
         for job in found
@@ -112,12 +113,11 @@ def test_a_gpu_is_asked_for_where_there_is_one_and_the_scale_wants_it(
     untouched: Project, with_gpus: Cluster, tmp_path: Path
 ) -> None:
     project, cluster = untouched, with_gpus
-    train = ("train", "--set-resources", "train_run:runtime=5")
 
     def trained(*arguments: str, **environment: str) -> set[tuple[str, bool]]:
         """Where the runs were trained, each anew."""
         last = max((int(job["JobID"]) for job in jobs_of(cluster)), default=0)
-        submit(project, cluster, *train, "--forcerun", "train_run", *arguments, **environment)
+        submit(project, cluster, "train", "--forcerun", "train_run", *arguments, **environment)
         jobs = jobs_of(cluster, last)
         assert {job["State"] for job in jobs} == {"COMPLETED"}
         found = gpus_by_rule(jobs)
