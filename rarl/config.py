@@ -621,6 +621,17 @@ class CostSettings(Settings):
     experiments: list[str] | None = Field(None, description="whose variants are measured; null: those of all")
 
 
+class ResourceSettings(Settings):
+    """What jobs of a scale ask for; their memory follows from their settings (`rarl.resources`)."""
+
+    gpu: bool = Field(
+        False, description="whether networks are trained on a GPU where there is one; small ones gain nothing there"
+    )
+    hours: float = Field(
+        1.0, gt=0, description="time limit of a job on a cluster; a run that was stopped by it goes on where it was"
+    )
+
+
 class ScaleSettings(Settings):
     """config/{scale}.yaml."""
 
@@ -629,6 +640,7 @@ class ScaleSettings(Settings):
     about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
     seeds: Seeds
     costs: CostSettings = CostSettings()
+    resources: ResourceSettings = ResourceSettings()
     datasets: dict[Literal["gridroboman", "babyai"], list[DatasetSettings]]
     experiments: dict[str, ScaleExperimentSettings]
 

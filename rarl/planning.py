@@ -46,7 +46,7 @@ def describe_plan(scale: Scale) -> str:
     runs = scale.runs.values()
     done = [run for run in runs if _is_finished(scale, run)]
     made = [d for d in scale.datasets if (root / "data" / scale.name / d / "manifest.json").is_file()]
-    cores, n_gpus = os.cpu_count() or 1, gpus()
+    cores, n_gpus = os.cpu_count() or 1, gpus() if scale.settings.resources.gpu else 0
     slowness = _reference_work() / _REFERENCE_SECONDS
     left = scale.settings.about_core_minutes * (1 - len(done) / max(len(runs), 1))
     seconds = 60 * left * slowness / cores

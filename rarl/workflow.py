@@ -68,8 +68,8 @@ def plan_digest(scale: Scale) -> str:
     """A digest of what the report of a scale describes: its settings and all planned runs, 12 hex digits."""
     runs = {run.id: run.digest for run in scale.runs.values()}
     titles = {name: experiment.title for name, experiment in scale.experiments.items()}
-    # How costs are measured is known by their own digest.
-    settings = scale.settings.model_dump(mode="json", exclude={"costs"})
+    # How costs are measured is known by their own digest, and what jobs ask for changes no result.
+    settings = scale.settings.model_dump(mode="json", exclude={"costs", "resources"})
     return digest({"settings": settings, "runs": runs, "titles": titles})
 
 
@@ -111,12 +111,17 @@ def index_cost_digest(scale: Scale) -> str:
     return digest(None if plan is None else {"settings": plan[0].model_dump(), "run": plan[1].digest})
 
 
+def torch_knows_gpus() -> bool:
+    """Whether torch is installed, and not a build for CPUs alone."""
+    try:
+        return not importlib.metadata.version("torch").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
 def gpus(devices: str | Path = "/dev") -> int:
     """How many NVIDIA GPUs jobs can use: none with a CPU build of torch, or if CUDA_VISIBLE_DEVICES hides them."""
-    try:
-        if importlib.metadata.version("torch").endswith("+cpu"):
-            return 0
-    except importlib.metadata.PackageNotFoundError:
+    if not torch_knows_gpus():
         return 0
     present = sum(path.name.removeprefix("nvidia").isdecimal() for path in Path(devices).glob("nvidia*"))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

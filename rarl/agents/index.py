@@ -106,7 +106,7 @@ def approximate_scores(index: Approximate, queries: np.ndarray, candidates: int,
 
     queries (Q, d_e) float32 -> (n,) float64; 0 for trajectories of which no state was found.
     """
-    candidates = min(candidates, n * length)
+    candidates = int(min(candidates, n * length))  # of a layout these are integers of NumPy, which faiss refuses
     with _one_thread():
         logits, found = index.search(queries, candidates)
     logits = np.where(found < 0, -np.inf, logits).astype(np.float64)

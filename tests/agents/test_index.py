@@ -137,6 +137,14 @@ def test_an_approximate_index_proposes_much_the_same(kind):
     np.testing.assert_allclose(approximate.scores(0, 1.0, queries[0], "exact"), exact.scores(0, 1.0, queries[0]))
 
 
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_there_may_be_fewer_states_than_candidates(kind):
+    keys, queries = clustered(), asking()
+    exact, approximate = index_of("exact", keys), index_of(kind, keys, candidates=10_000)
+    found = approximate.scores(2, 0.1, queries)
+    np.testing.assert_allclose(found, exact.scores(2, 0.1, queries), atol=0.05 * len(queries))
+
+
 @pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
 def test_a_saved_index_proposes_the_same(kind):
     keys, queries = clustered(), torch.stack([asking(seed=seed) for seed in range(4)])

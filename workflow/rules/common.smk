@@ -1,6 +1,8 @@
 # The scale and the names that all rules share. What can be plain Python is in rarl/workflow.py.
 
+import functools
 import json
+import math
 import re
 import socket
 from pathlib import Path
@@ -9,11 +11,20 @@ from snakemake.exceptions import WorkflowError
 
 from rarl.errors import RarlError
 from rarl.jobs import ENTRY_MODULES, code_of, job_of
+from rarl.resources import (
+    gpu_partition,
+    is_on_cluster,
+    memory_of_costs,
+    memory_of_index_cost,
+    memory_of_run,
+    uses_gpu,
+)
 from rarl.workflow import (
     DATASET_FILES,
     cost_digest,
     gpus,
     index_cost_digest,
+    index_cost_plan,
     plan_digest,
     prepare_environment,
     preview_runs,
@@ -32,7 +43,7 @@ except RarlError as error:
     raise WorkflowError(str(error)) from None
 
 S = SCALE.name
-GPU = min(gpus(), 1)  # a job uses one; on a machine without, 0 lets jobs run side by side
+MINUTES = math.ceil(60 * SCALE.settings.resources.hours)
 FIRST = set(preview_runs(SCALE))
 
 
@@ -71,17 +82,12 @@ def manifests_of_costs():
     return [f"data/{S}/{dataset}/manifest.json" for dataset in datasets]
 
 
-def cores_to_time():
+def cores_to_time(wildcards):
     """All cores of this machine, so that a job that is timed runs alone.
 
     One where other machines do the work, and where times mean nothing as little as results do.
     """
-    if not SCALE.settings.judges:
-        return 1
-    try:
-        return workflow.cores
-    except WorkflowError:
-        return 1
+    return 1 if on_cluster() or not SCALE.settings.judges else workflow.cores
 
 
 def report_inputs(runs):
@@ -112,6 +118,52 @@ def code_of_run(job):
 def threads_of_run(wildcards):
     """The threads that a run computes with."""
     return SCALE.runs[wildcards.run].settings.threads
+
+
+# --- what jobs ask for ------------------------------------------------------------------------------------------------
+
+
+def on_cluster():
+    """Whether jobs are sent to other machines, or this is such a job."""
+    return is_on_cluster(not workflow.local_exec)
+
+
+@functools.cache
+def usual_partition():
+    """The partition that the user names for all jobs; None: the cluster's default."""
+    named = (workflow.resource_settings.default_resources or {}).get("slurm_partition")
+    return getattr(named, "value", named)
+
+
+@functools.cache
+def gpu_there():
+    """Whether jobs that want a GPU get one: 0 or 1; on a machine without, 0 lets them run side by side."""
+    if not SCALE.settings.resources.gpu:
+        return 0
+    if not on_cluster():
+        return min(gpus(), 1)
+    return int(gpu_partition(usual_partition()) != "")
+
+
+def partition_of(gpu):
+    """The partition of a job with so many GPUs; None where Slurm chooses, or does not run it."""
+    return gpu_partition(usual_partition()) if gpu and on_cluster() else usual_partition()
+
+
+def gpu_of(job):
+    """The GPUs of a job ("train", "probe") of a run."""
+    return lambda wildcards: gpu_there() * uses_gpu(job, SCALE.runs[wildcards.run])
+
+
+def memory_of(job):
+    """The memory of a job of a run, in MB; more when it is tried again."""
+
+    def megabytes(wildcards, attempt):
+        run = SCALE.runs[wildcards.run]
+        datasets = [SCALE.datasets[name] for name in SCALE.datasets_of(run)]
+        return memory_of_run(run, datasets, gpu_of(job)(wildcards) > 0, playing=job == "train") * min(attempt, 2)
+
+    return megabytes
 
 
 def first_look(wildcards):

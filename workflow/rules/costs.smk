@@ -13,9 +13,12 @@ rule measure_costs:
     priority: -10 if SCALE.settings.judges else 10  # who waits for all cores shall let nothing wait
     conda:
         "../envs/rarl.yaml"
-    threads: cores_to_time()
+    threads: cores_to_time
     resources:
-        gpu=GPU,
+        gpu=lambda wildcards: gpu_there(),
+        slurm_partition=lambda wildcards: partition_of(gpu_there()),
+        mem_mb=lambda wildcards: memory_of_costs(SCALE, gpu_there() > 0),
+        runtime=MINUTES,
     params:
         scale=S,
         digest=cost_digest(SCALE),
@@ -23,4 +26,5 @@ rule measure_costs:
     message:
         f"what each variant costs: results/{S}/costs.csv"
     shell:
+        "[ {resources.gpu} -gt 0 ] || export CUDA_VISIBLE_DEVICES=; "
         "python -m rarl costs --scale {params.scale} --digest {params.digest} --output {output} > {log} 2>&1"

@@ -11,6 +11,8 @@ rule make_planner_dataset:
     priority: 40
     conda:
         "../envs/rarl.yaml"
+    resources:
+        runtime=MINUTES,
     params:
         scale=S,
         digest=digest_of_dataset("gridroboman/planner"),
@@ -32,6 +34,8 @@ rule make_dqn_dataset:
     priority: 10
     conda:
         "../envs/rarl.yaml"
+    resources:
+        runtime=MINUTES,
     params:
         scale=S,
         digest=digest_of_dataset("gridroboman/dqn"),
@@ -53,6 +57,8 @@ rule make_bot_dataset:
     priority: 40
     conda:
         "../envs/rarl.yaml"
+    resources:
+        runtime=MINUTES,
     params:
         scale=S,
         digest=digest_of_dataset("babyai/bot"),
@@ -74,6 +80,8 @@ rule make_rdqn_dataset:
     priority: 10
     conda:
         "../envs/rarl.yaml"
+    resources:
+        runtime=MINUTES,
     params:
         scale=S,
         digest=digest_of_dataset("babyai/rdqn"),

@@ -11,7 +11,10 @@ rule measure_index_cost:
     priority: -10 if SCALE.settings.judges else 10  # who waits for all cores shall let nothing wait
     conda:
         "../envs/rarl.yaml"
-    threads: cores_to_time()
+    threads: cores_to_time
+    resources:
+        mem_mb=memory_of_index_cost(index_cost_plan(SCALE)),
+        runtime=MINUTES,
     params:
         scale=S,
         digest=INDEX_COST,

@@ -19,7 +19,10 @@ rule probe_run:
         "../envs/rarl.yaml"
     threads: threads_of_run
     resources:
-        gpu=GPU,
+        gpu=gpu_of("probe"),
+        slurm_partition=lambda wildcards: partition_of(gpu_of("probe")(wildcards)),
+        mem_mb=memory_of("probe"),
+        runtime=MINUTES,
     params:
         scale=S,
         digest=digest_of_run,
@@ -27,4 +30,5 @@ rule probe_run:
     message:
         "looking into {wildcards.run}"
     shell:
+        "[ {resources.gpu} -gt 0 ] || export CUDA_VISIBLE_DEVICES=; "
         "python -m rarl probe --scale {params.scale} {wildcards.run} > {log} 2>&1"

@@ -21,7 +21,10 @@ rule train_run:
         "../envs/rarl.yaml"
     threads: threads_of_run
     resources:
-        gpu=GPU,
+        gpu=gpu_of("train"),
+        slurm_partition=lambda wildcards: partition_of(gpu_of("train")(wildcards)),
+        mem_mb=memory_of("train"),
+        runtime=MINUTES,
     params:
         scale=S,
         digest=digest_of_run,
@@ -29,5 +32,6 @@ rule train_run:
     message:
         "training {wildcards.run}"
     shell:
+        "[ {resources.gpu} -gt 0 ] || export CUDA_VISIBLE_DEVICES=; "
         "python -m rarl train --scale {params.scale} --digest {params.digest} --record-failure"
         " {wildcards.run} > {log} 2>&1"
