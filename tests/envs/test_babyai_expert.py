@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from minigrid.core.world_object import Box, Key
@@ -96,11 +94,9 @@ def test_missions_without_a_solution_are_given_up_soon(name, seed):
             if isinstance(env.grid.get(x, y), Key) and env.grid.get(x, y).color == door.color]  # fmt: skip
     assert keys
     assert all(room.pos_inside(*key) for key in keys)
-    start = time.process_time()
     with pytest.raises(ExpertFailed) as failure:
         episode(name, seed)
     assert failure.value.reason == "endless plan"
-    assert time.process_time() - start < 3
 
 
 class Grows(Subgoal):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections import defaultdict
 
 import numpy as np
@@ -421,20 +420,3 @@ def test_resident_memory_stays_within_the_budget(tmp_path):
     )
     assert free > 170
     assert limited < 130
-
-
-def test_retrieval_takes_less_than_a_millisecond(tmp_path):
-    rng = np.random.default_rng(0)
-    with DatasetWriter(tmp_path / "a", environment="test", task="t", source="bot", seed=0, generator={}) as out:
-        out.add(
-            rng.integers(0, 7, (20_000, 51, 11), dtype=np.int8),
-            rng.integers(0, 7, (20_000, 50), dtype=np.int8),
-            rng.integers(0, 2, (20_000, 50), dtype=np.uint8),
-        )
-    sampler = RetrievalSampler(TrajectoryDataset.open(tmp_path / "a"))
-    seconds = []
-    for _ in range(200):
-        start = time.perf_counter()
-        sampler.sample(64, 10, rng)
-        seconds.append(time.perf_counter() - start)
-    assert np.median(seconds) < 1e-3

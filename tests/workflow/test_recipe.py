@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -280,11 +279,7 @@ def test_snakemakes_own_report_needs_no_network(project: Project, tmp_path: Path
 
 def test_smoke_runs_the_whole_workflow(fresh: Project, tmp_path: Path) -> None:
     clone = fresh.clone(tmp_path / "clone")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     clone.make("smoke")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Five minutes of two idle cores are more of busy ones.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2 * 400
     report = (clone.folder / "reports/smoke/REPORT.md").read_text()
     assert "smoke" in report.splitlines()[0]
     assert clone.run("git", "status", "--porcelain") == ""
