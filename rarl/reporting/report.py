@@ -16,6 +16,7 @@ from rarl.errors import RarlError, did_you_mean
 from rarl.files import write_text
 from rarl.reporting import figures, page, provenance, story, tables, wording
 from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
+from rarl.reporting.known_faults import fault_table, read_known_faults
 from rarl.reporting.measured_costs import TITLE as COSTS
 from rarl.reporting.measured_costs import write as write_costs
 from rarl.reporting.results import Results, load_results
@@ -132,6 +133,7 @@ def _context(sheet: Sheet, sections: dict[str, Section], root: Path, preview: bo
         "answer": wording.answer(outcomes, settings, results),
         "mark": mark,
         "warnings": _warnings(results, settings, preview),
+        "known_faults": fault_table(read_known_faults(root / "results" / results.scale)),
         "headlines": wording.headlines(outcomes) if scale.results else [],
         "scope": _scope(outcomes),
         "method": _method(results),
