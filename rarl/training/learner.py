@@ -14,11 +14,11 @@ from rarl.agents.build import build_network, copy_network, parameter_counts
 from rarl.agents.losses import weighted_mean
 from rarl.agents.masking import Masking, MaskingLoss
 from rarl.agents.memory import Memory, RetrievalBatch
-from rarl.config import Run
 from rarl.evaluation.rows import evaluation_rows
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.retrieval import Summaries
+from rarl.planning.scale import Run
 from rarl.trajectories.store import TrajectoryDataset
 
 

@@ -9,11 +9,11 @@ import torch
 
 from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, td_loss, weighted_mean
 from rarl.agents.memory import Memory
-from rarl.config import Run
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.vector import ACTIONS
 from rarl.evaluation.levels import evaluation_seeds, roll_out_levels
 from rarl.nn.auxiliary import Supports
+from rarl.planning.scale import Run
 from rarl.training.learner import Losses, ValueLearner
 from rarl.trajectories.sampling import SequenceSampler
 from rarl.trajectories.store import TrajectoryDataset

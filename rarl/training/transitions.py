@@ -12,13 +12,13 @@ from torch import Tensor
 from rarl.agents.losses import conservative_loss, q_learning_target, relevance_loss, td_loss
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
-from rarl.config import Run
 from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, Boards, random_boards
 from rarl.evaluation.rollouts import evaluation_generators, roll_out
 from rarl.nn.auxiliary import Supports
 from rarl.nn.retrieval import RetrievalStep
 from rarl.nn.reward_from_reading import RewardFromReading
+from rarl.planning.scale import Run
 from rarl.training.learner import Losses, Retrieved, ValueLearner
 from rarl.trajectories.sampling import TransitionSampler
 from rarl.trajectories.store import TrajectoryDataset

@@ -23,4 +23,5 @@ rule measure_costs:
     message:
         f"what each variant costs: results/{S}/costs.csv"
     shell:
-        "python -m rarl costs --scale {params.scale} --digest {params.digest} --output {output} > {log} 2>&1"
+        "python -m rarl costs --scale {params.scale} --digest {params.digest} --code {params.code}"
+        " --output {output} > {log} 2>&1"
