@@ -27,7 +27,6 @@ install: $(STAMP) ## the virtual environment .venv with pinned dependencies
 
 .PHONY: reproduce
 reproduce: $(STAMP) ## datasets, runs, tables, figures and report; stop with Ctrl-C, start again to go on
-	@python -m rarl plan $(if $(SCALE),--scale $(SCALE))
 	@python workflow/unlock.py
 	@$(snakemake) -- all preview
 

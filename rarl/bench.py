@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from rarl.config import Run, RunSettings, Scale, merge
+from rarl.config import RunSettings
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, TASKS
 from rarl.envs.gridroboman.vector import VectorGridroboman
 from rarl.files import write_json
+from rarl.mappings import merge
+from rarl.planning.scale import Run, Scale
 from rarl.provenance import run_record
 from rarl.timing import Work, take_turns
 from rarl.training.device import choose_device

@@ -28,9 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from rarl.config import IndexCostSettings, Run, Scale
+from rarl.config import IndexCostSettings
 from rarl.files import csv_text, write_text
-from rarl.workflow import index_cost_plan
+from rarl.jobs import LoadedCode, index_cost_job
+from rarl.planning.scale import Run, Scale, index_cost_plan
 
 log = logging.getLogger(__name__)
 
@@ -188,13 +189,16 @@ def index_cost(settings: IndexCostSettings, run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def write_index_cost(scale: Scale) -> Path:
+def write_index_cost(scale: Scale, code: LoadedCode | None = None) -> Path:
     """Measure what the scale asks for, on the keys of its first run with an index, and write the table.
 
-    A scale that asks for nothing gets a table without rows.
+    A scale that asks for nothing gets a table without rows. code: what this process computes with, where the caller has
+    looked already.
     """
     path = scale.root / "results" / scale.name / "index-cost.csv"
     plan = index_cost_plan(scale)
+    code = code or LoadedCode(index_cost_job(plan and plan[1]))
     rows = [] if plan is None else index_cost(*plan)
+    code.check()
     write_text(path, csv_text([COLUMNS, *([row[name] for name in COLUMNS] for row in rows)]))
     return path

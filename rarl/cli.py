@@ -1,6 +1,7 @@
 """The `rarl` command: one function per sub-command, no logic of its own.
 
-Heavy imports (torch, pandas, matplotlib) happen inside the functions that need them.
+What computes (and torch, pandas, matplotlib) is imported inside the functions that need it, after its code was held
+against the code that the caller expects.
 """
 
 from __future__ import annotations
@@ -10,13 +11,29 @@ import logging
 import sys
 from pathlib import Path
 
-from rarl.config import Scale, default_scale
 from rarl.errors import RarlError
+from rarl.jobs import (
+    Job,
+    LoadedCode,
+    costs_job,
+    dataset_job,
+    index_cost_job,
+    probe_job,
+    report_job,
+    train_job,
+)
+from rarl.planning.scale import Scale, default_scale, index_cost_plan
 from rarl.quick_start import import_torch
+from rarl.workflow import cost_digest, index_cost_digest, plan_digest
 
 
 def _scale(arguments: argparse.Namespace) -> Scale:
     return Scale(arguments.scale or default_scale())
+
+
+def _loaded(arguments: argparse.Namespace, job: Job) -> LoadedCode:
+    """The code of a job, if it is the one that the caller expects. Call this before importing what computes."""
+    return LoadedCode(job, arguments.code)
 
 
 def _check_digest(arguments: argparse.Namespace, own: str, what: str) -> None:
@@ -28,12 +45,13 @@ def _check_digest(arguments: argparse.Namespace, own: str, what: str) -> None:
 
 
 def datasets_make(arguments: argparse.Namespace) -> None:
-    from rarl.trajectories.make import make_dataset
-
     scale = _scale(arguments)
     dataset = scale.find_dataset(arguments.dataset)
     _check_digest(arguments, dataset.digest, arguments.dataset)
-    make_dataset(scale, dataset)
+    code = _loaded(arguments, dataset_job(dataset))
+    from rarl.trajectories.make import make_dataset
+
+    make_dataset(scale, dataset, code)
 
 
 def datasets_list(arguments: argparse.Namespace) -> None:
@@ -58,12 +76,13 @@ def datasets_export(arguments: argparse.Namespace) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    import_torch()
-    from rarl.training.runs import train_run
-
     scale = _scale(arguments)
     run = scale.find_run(arguments.run)
     _check_digest(arguments, run.digest, arguments.run)
+    import_torch()
+    code = _loaded(arguments, train_job(run))
+    from rarl.training.runs import train_run
+
     train_run(
         scale,
         run,
@@ -71,6 +90,7 @@ def train(arguments: argparse.Namespace) -> None:
         force=arguments.force,
         restart_if_changed=arguments.digest is not None,
         record_failure=arguments.record_failure,
+        code=code,
     )
 
 
@@ -84,23 +104,30 @@ def search(arguments: argparse.Namespace) -> None:
 
 
 def probe(arguments: argparse.Namespace) -> None:
+    scale = _scale(arguments)
+    run = scale.find_run(arguments.run)
+    _check_digest(arguments, run.digest, arguments.run)
     import_torch()
+    code = _loaded(arguments, probe_job(run))
     from rarl.evaluation.probe import probe_run
 
-    scale = _scale(arguments)
-    probe_run(scale, scale.find_run(arguments.run))
+    probe_run(scale, run, code)
 
 
 def report(arguments: argparse.Namespace) -> None:
+    scale = _scale(arguments)
+    _check_digest(arguments, plan_digest(scale), f"report of scale {scale.name}")
+    code = _loaded(arguments, report_job())
     from rarl.reporting.report import build_report
 
-    scale = _scale(arguments)
-    page = build_report(scale.name, planned_runs=list(scale.runs), preview=arguments.preview)
+    page = build_report(
+        scale.name, planned_runs=list(scale.runs), preview=arguments.preview, before_publishing=code.check
+    )
     print(page)
 
 
 def plan(arguments: argparse.Namespace) -> None:
-    from rarl.planning import describe_plan
+    from rarl.planning.plan import describe_plan
 
     print(describe_plan(_scale(arguments)))
 
@@ -112,22 +139,23 @@ def bench(arguments: argparse.Namespace) -> None:
 
 
 def index_cost(arguments: argparse.Namespace) -> None:
-    from rarl.bench_index import write_index_cost
-    from rarl.workflow import index_cost_digest
-
     scale = _scale(arguments)
     _check_digest(arguments, index_cost_digest(scale), f"index-cost of scale {scale.name}")
-    print(write_index_cost(scale))
+    plan = index_cost_plan(scale)
+    code = _loaded(arguments, index_cost_job(plan and plan[1]))
+    from rarl.bench_index import write_index_cost
+
+    print(write_index_cost(scale, code))
 
 
 def costs(arguments: argparse.Namespace) -> None:
-    from rarl.costs import measure_costs
-    from rarl.workflow import cost_digest
-
     scale = _scale(arguments)
     _check_digest(arguments, cost_digest(scale), f"costs of scale {scale.name}")
     output = Path(arguments.output) if arguments.output else None
-    print(measure_costs(scale, output, device=arguments.device))
+    code = _loaded(arguments, costs_job(scale))
+    from rarl.costs import measure_costs
+
+    print(measure_costs(scale, output, arguments.device, code))
 
 
 def _task_set(text: str) -> int | str:
@@ -139,18 +167,20 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="rarl", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(where, name: str, function, text: str, *, scale: bool = True) -> argparse.ArgumentParser:
+    def add(where, name: str, function, text: str, *, scale: bool = True, job: bool = False) -> argparse.ArgumentParser:
         command = where.add_parser(name, help=text, description=text)
         command.set_defaults(function=function)
+        if job:
+            command.add_argument("--digest", help="refuse if the settings of what is made have another digest")
+            command.add_argument("--code", help="refuse if the code of this job has another digest")
         if scale:
             command.add_argument("--scale", help="smoke, laptop, workstation or paper (default: config/config.yaml)")
         return command
 
     datasets = commands.add_parser("datasets", help="make, check and export retrieval datasets")
     of_datasets = datasets.add_subparsers(required=True, metavar="COMMAND")
-    command = add(of_datasets, "make", datasets_make, "generate one dataset")
+    command = add(of_datasets, "make", datasets_make, "generate one dataset", job=True)
     command.add_argument("dataset", help="for example gridroboman/planner/lift-red")
-    command.add_argument("--digest", help="refuse if the dataset's settings have another digest")
     add(of_datasets, "list", datasets_list, "the datasets of a scale")
     command = add(of_datasets, "verify", datasets_verify, "check every byte against the manifest", scale=False)
     command.add_argument("folder", nargs="+")
@@ -159,9 +189,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("minari_id", help="for example rarl/lift-red-v0")
     command.add_argument("--root", help="folder of the Minari datasets (default: Minari's own)")
 
-    command = add(commands, "train", train, "train one run, or go on where it stopped")
+    command = add(commands, "train", train, "train one run, or go on where it stopped", job=True)
     command.add_argument("run", help="for example gridroboman/30-tasks/ra-dqn-hidden/seed-0")
-    command.add_argument("--digest", help="refuse if the run's settings have another digest")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     command.add_argument("--force", action="store_true", help="start from update 0")
     command.add_argument(
@@ -177,15 +206,15 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="for example learning.discount=0.95"
     )
 
-    command = add(commands, "probe", probe, "look into a trained agent: what it retrieves, and what happens without it")
+    text = "look into a trained agent: what it retrieves, and what happens without it"
+    command = add(commands, "probe", probe, text, job=True)
     command.add_argument("run")
-    command = add(commands, "report", report, "tables, figures and pages from the runs that exist")
+    command = add(commands, "report", report, "tables, figures and pages from the runs that exist", job=True)
     command.add_argument("--preview", action="store_true", help="a preliminary page, from whatever exists")
-    command = add(commands, "index-cost", index_cost, "time and memory of an index over keys, against their number")
-    command.add_argument("--digest", help="refuse if what is measured has another digest")
-    command = add(commands, "costs", costs, "time and memory of every variant beside its base, measured in one run")
+    add(commands, "index-cost", index_cost, "time and memory of an index over keys, against their number", job=True)
+    text = "time and memory of every variant beside its base, measured in one run"
+    command = add(commands, "costs", costs, text, job=True)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    command.add_argument("--digest", help="refuse if what is measured has another digest")
     command.add_argument("--output", help="the file to write (default: results/SCALE/costs.csv)")
     add(commands, "plan", plan, "what `snakemake all` will do and about how long it takes here")
     command = add(commands, "bench", bench, "speed of environment, sampling and learner steps, as ratios", scale=False)

@@ -11,18 +11,14 @@ that extends another begins with that one's base and settings at the scale.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rarl.envs.catalogue import TASK_NAMES, tasks_of_set
-from rarl.envs.names import slug
 from rarl.errors import RarlError, did_you_mean
-from rarl.files import digest
+from rarl.nn.decays import DECAYS
 
 SCALES = ("smoke", "laptop", "workstation", "paper")
 TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are reported have seeds below
@@ -31,7 +27,6 @@ WITHOUT_EFFECT = {  # settings of a run that change how it is carried out, and n
     "tensorboard": True,
     "online": {"overlap": True, "emulator_threads": True},
 }
-DECAYS = (0.0, 0.5, 0.8, 1.0)  # of the decay summariser, per looked-at step
 
 
 def _once(values: list[Any]) -> list[Any]:
@@ -89,30 +84,6 @@ class PoolSettings(Settings):
     relevant: Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(_once)] = Field(
         [1.0], min_length=1, description="shares of own trajectories; a retrieval batch is of one of them, by chance"
     )
-
-    def counts(self, n_tasks: int, task: int, share: float) -> list[int]:
-        """How many trajectories of each task are in the retrieval dataset of `task` with this share of own ones.
-
-        At least one is its own, unless the share is 0; the others' are spread evenly over the other tasks.
-        """
-        own = max(round(share * self.trajectories), 1) if share > 0 else 0
-        counts = [0] * n_tasks
-        counts[task] = own
-        others = [(task + i) % n_tasks for i in range(1, n_tasks)]
-        if not others and own < self.trajectories:
-            raise RarlError(f"a share of {share:g} relevant trajectories needs other tasks; there is one task only")
-        for i, other in enumerate(others):
-            counts[other] = (self.trajectories - own + len(others) - 1 - i) // len(others)
-        return counts
-
-    def needs(self, n_tasks: int) -> list[int]:
-        """How many trajectories of each task are in any of the retrieval datasets.
-
-        Those without a relevant one, which probes look into, are among them: they hold more of the others'.
-        """
-        shares = [*self.relevant, 0.0] if n_tasks > 1 else self.relevant
-        of = [self.counts(n_tasks, task, share) for task in range(n_tasks) for share in shares]
-        return [max(column) for column in zip(*of, strict=True)]
 
 
 class IndexSettings(Settings):
@@ -546,12 +517,14 @@ class RunSettings(Settings):
 
     @property
     def least_sequences(self) -> int:
-        """Online agents: sequences in the replay before learning begins.
+        """Online agents: sequences in the replay before learning begins; others: 0.
 
         A retrieval batch must be there that does not overlap with what is learned from: a sequence overlaps with
         sequence_steps // period_steps others on either side at most.
         """
         online, learning, retrieval = self.online, self.learning, self.agent.retrieval
+        if online is None:
+            return 0
         if not self.agent.retrieves:
             return online.start_sequences
         neighbours = 2 * (learning.sequence_steps // online.period_steps) + 1
@@ -697,330 +670,3 @@ def _number_hint(value: Any) -> str:
     except ValueError:
         number = None
     return "" if number is None else f" (YAML reads this as text; write {number:f}".rstrip("0") + ")"
-
-
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `change` in place of its own, mapping by mapping."""
-    merged = dict(base)
-    for key, value in change.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
-def _essence(settings: Settings, neutral: Mapping[str, Any]) -> dict[str, Any]:
-    """What a digest is of: all values that are not their key's default.
-
-    So a new key leaves the digests of what does not set it alone. Who changes what a default means changes results
-    behind the digests' back: give the key a new name instead.
-    """
-    return settings.model_dump(exclude=neutral, exclude_defaults=True)
-
-
-def task_set_name(key: int | str) -> str:
-    """The name of a task set in paths: 30 -> "30-tasks"."""
-    return f"{key}-tasks" if isinstance(key, int) else key
-
-
-class Run:
-    """One planned run: its place and its settings."""
-
-    def __init__(self, scale: str, settings: RunSettings):
-        self.scale, self.settings = scale, settings
-
-    @property
-    def id(self) -> str:
-        """For example "gridroboman/30-tasks/ra-dqn-hidden/seed-0"."""
-        s = self.settings
-        return f"{s.experiment}/{s.task_set}/{s.variant}/seed-{s.seed}"
-
-    @cached_property
-    def digest(self) -> str:
-        """12 hex digits that change with every setting that can change the result."""
-        return digest(_essence(self.settings, WITHOUT_EFFECT))
-
-    @property
-    def retrieves(self) -> bool:
-        """Whether its agent reads a retrieval batch."""
-        return self.settings.agent.retrieves
-
-    @property
-    def tasks(self) -> list[str]:
-        """Names of the tasks that it learns."""
-        return self.settings.tasks
-
-
-class Dataset:
-    """One planned dataset: a task's trajectories from a source."""
-
-    def __init__(self, environment: str, task: str, settings: DatasetSettings):
-        self.environment, self.task, self.settings = environment, task, settings
-
-    @property
-    def id(self) -> str:
-        """For example "gridroboman/planner/lift-red"."""
-        return f"{self.environment}/{self.settings.source}/{slug(self.task)}"
-
-    @cached_property
-    def digest(self) -> str:
-        return digest(_essence(self.settings, {"tasks": True}))
-
-
-class Scale:
-    """A scale with its experiments, read and validated from `root`/config.
-
-    Args:
-      name: one of `SCALES`, or of any file config/{name}.yaml.
-      root: the project's folder.
-    """
-
-    def __init__(self, name: str, root: str | Path = "."):
-        self.name, self.root = name, Path(root)
-        path = self.root / "config" / f"{name}.yaml"
-        if not path.is_file():
-            present = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in ("config", "claims"))
-            raise RarlError(f"{path}: no such scale; {did_you_mean(name, present)}")
-        self.settings: ScaleSettings = _validate(ScaleSettings, _read_yaml(path), str(path))
-        self._path = path
-        self.experiments: dict[str, ExperimentSettings] = {}
-        for experiment in self.settings.experiments:
-            file = self.root / "config" / "experiments" / f"{experiment}.yaml"
-            if not file.is_file():
-                present = sorted(p.stem for p in file.parent.glob("*.yaml"))
-                raise RarlError(
-                    f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
-                )
-            self.experiments[experiment] = _validate(ExperimentSettings, _read_yaml(file), str(file))
-        for name, experiment in self.experiments.items():
-            if experiment.extends is not None:
-                self._check_extends(name, experiment)
-            self._check_base_variant(name, experiment)
-        self.runs: dict[str, Run] = {run.id: run for run in self._runs()}
-        self.datasets: dict[str, Dataset] = {}
-        for dataset in self._datasets():
-            if dataset.id in self.datasets:
-                raise RarlError(f"{path}: datasets.{dataset.environment}: {dataset.id} is made twice")
-            self.datasets[dataset.id] = dataset
-        self._check_datasets()
-
-    def _check_extends(self, name: str, experiment: ExperimentSettings) -> None:
-        """That the experiment that another extends is there, of the same environment, and extends none itself."""
-        where = f"config/experiments/{name}.yaml: extends"
-        other = self.experiments.get(experiment.extends)
-        if other is None:
-            hint = did_you_mean(experiment.extends, [e for e in self.experiments if e != name])
-            raise RarlError(f"{where}: {self._path} has no experiment {experiment.extends!r}; {hint}")
-        if other.extends is not None:
-            raise RarlError(f"{where}: {experiment.extends!r} itself extends {other.extends!r}; name that one")
-        if other.environment != experiment.environment:
-            raise RarlError(f"{where}: {experiment.extends!r} is of {other.environment}, not {experiment.environment}")
-
-    def _check_base_variant(self, name: str, experiment: ExperimentSettings) -> None:
-        """That there is such a variant, here or in the experiment that this one extends."""
-        known = [*experiment.variants, *(self.experiments[experiment.extends].variants if experiment.extends else ())]
-        if not known:
-            raise RarlError(f"config/experiments/{name}.yaml: variants: there is none")
-        wanted = experiment.base_variant
-        if wanted is not None and wanted not in known:
-            where = f"config/experiments/{name}.yaml: base_variant"
-            raise RarlError(f"{where}: unknown variant {wanted!r}; {did_you_mean(wanted, known)}")
-
-    def _base(self, experiment: str) -> dict[str, Any]:
-        """The settings that all runs of an experiment share at this scale."""
-        settings = self.experiments[experiment]
-        base = self._base(settings.extends) if settings.extends is not None else {}
-        return merge(merge(base, settings.base), self.settings.experiments[experiment].settings)
-
-    def _runs(self) -> Iterator[Run]:
-        for name, at_scale in self.settings.experiments.items():
-            experiment = self.experiments[name]
-            for listed in at_scale.variant_settings:
-                if listed not in experiment.variants:
-                    raise RarlError(
-                        f"{self._path}: experiments.{name}.variant_settings: unknown variant {listed!r}; "
-                        f"{did_you_mean(listed, experiment.variants)}"
-                    )
-            for size, chosen in at_scale.task_sets.items():
-                where = f"{self._path}: experiments.{name}.task_sets.{size}"
-                for listed in (*chosen.variants, *chosen.probes):
-                    if listed not in experiment.variants:
-                        raise RarlError(
-                            f"{where}: unknown variant {listed!r}; {did_you_mean(listed, experiment.variants)}"
-                        )
-                for variant in chosen.variants:
-                    for seed in at_scale.seeds or self.settings.seeds:
-                        yield self.run(name, size, variant, seed)
-                for listed in chosen.probes:
-                    if listed not in chosen.variants:
-                        raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
-                    if self.run(name, size, listed, 0).settings.agent.kind in EPISODIC:
-                        raise RarlError(f"{where}: probes: variant {listed!r} is episodic control, which has no probe")
-                    # On BabyAI the episodes of agents without retrieval are looked at, too.
-                    if experiment.environment == "gridroboman" and not self.run(name, size, listed, 0).retrieves:
-                        raise RarlError(f"{where}: probes: variant {listed!r} retrieves nothing to look into")
-
-    def run(
-        self, experiment: str, task_set: int | str, variant: str, seed: int, changes: Mapping[str, Any] | None = None
-    ) -> Run:
-        """The run of these coordinates, planned or not; `changes` go over everything else (used in the search)."""
-        settings, at_scale = self.experiments[experiment], self.settings.experiments[experiment]
-        chosen = at_scale.task_sets.get(task_set)
-        place = f"{self._path}: experiments.{experiment}.task_sets.{task_set}"
-        tasks = chosen.tasks if chosen else None
-        if tasks is None:
-            if not isinstance(task_set, int):
-                raise RarlError(f"{place}: a set that is not named by its size needs the key 'tasks'")
-            tasks = task_set
-        value = merge(self._base(experiment), chosen.settings if chosen else {})
-        value = merge(merge(value, settings.variants[variant]), at_scale.variant_settings.get(variant, {}))
-        value = merge(value, changes or {})
-        value |= {
-            "experiment": experiment,
-            "environment": settings.environment,
-            "task_set": task_set_name(task_set),
-            "tasks": tasks_of_set(settings.environment, tasks, place),
-            "variant": variant,
-            "seed": seed,
-        }
-        where = f"config/experiments/{experiment}.yaml with config/{self.name}.yaml, variant {variant!r}"
-        return Run(self.name, _validate(RunSettings, value, where))
-
-    def _datasets(self) -> Iterator[Dataset]:
-        for environment, kinds in self.settings.datasets.items():
-            known = TASK_NAMES[environment]
-            for i, kind in enumerate(kinds):
-                if kind.source not in SOURCES[environment]:
-                    sources = " or ".join(map(repr, SOURCES[environment]))
-                    raise RarlError(
-                        f"{self._path}: datasets.{environment}.{i}.source: must be {sources}, got {kind.source!r}"
-                    )
-                for task in known if kind.tasks == "all" else kind.tasks:
-                    if task not in known:
-                        raise RarlError(
-                            f"{self._path}: datasets.{environment}: unknown task {task!r}; {did_you_mean(task, known)}"
-                        )
-                    yield Dataset(environment, task, kind)
-
-    def _check_datasets(self) -> None:
-        for run in self.runs.values():
-            pool = run.settings.agent.retrieval.pool if run.retrieves else None
-            needed = max(pool.needs(len(run.tasks))) if pool else 0
-            for dataset in self.datasets_of(run):
-                if dataset not in self.datasets:
-                    raise RarlError(
-                        f"{self._path}: run {run.id} needs dataset {dataset}, which `datasets` does not make"
-                    )
-                made, used = self.datasets[dataset].settings.episodes, run.settings.episodes
-                if made is not None and used is not None and used > made:
-                    raise RarlError(
-                        f"{self._path}: run {run.id} uses {used} episodes of {dataset}, which has {made} episodes"
-                    )
-                there, n_traj = used or made, run.settings.agent.retrieval.n_traj
-                if run.retrieves and there is not None and n_traj > there:
-                    raise RarlError(
-                        f"{self._path}: run {run.id} draws n_traj = {n_traj} trajectories from {dataset}, "
-                        f"which has {there} episodes"
-                    )
-                if there is not None and needed > there:
-                    raise RarlError(
-                        f"{self._path}: run {run.id}: agent.retrieval.pool takes {needed} trajectories of {dataset}, "
-                        f"which has {there} episodes"
-                    )
-
-    def datasets_of(self, run: Run) -> list[str]:
-        """Ids of the datasets that a run learns from, in the order of its tasks; then those of the held-out tasks."""
-        s = run.settings
-        if s.environment in ONLINE:
-            return []
-        return [f"{s.environment}/{s.source}/{slug(task)}" for task in (*run.tasks, *s.held_out)]
-
-    def largest_task_set(self, experiment: str) -> int | str | None:
-        """The last of an experiment's task sets: they are written smallest first. None if it has none."""
-        return next(reversed(self.settings.experiments[experiment].task_sets), None)
-
-    def base_variant(self, experiment: str) -> tuple[str, str]:
-        """(experiment, variant) that the costs of an experiment's variants are compared with.
-
-        It is the experiment's own or, where it has no variant of that name, the one that it extends.
-        """
-        settings = self.experiments[experiment]
-        name = settings.base_variant or next(iter(settings.variants or self.experiments[settings.extends].variants))
-        return (experiment if name in settings.variants else settings.extends), name
-
-    def cost_runs(self) -> dict[str, dict[str, Run]]:
-        """The runs whose costs are measured, on a tuning seed: experiment -> variant -> run.
-
-        They are the variants of each experiment's largest task set. The base variant comes first if it is not among
-        them; that of another experiment has the settings that it has there, on the tasks of this one.
-        """
-        found: dict[str, dict[str, Run]] = {}
-        experiments = self.settings.experiments
-        measured = experiments if self.settings.costs.experiments is None else self.settings.costs.experiments
-        for name in measured:
-            if name not in experiments:
-                raise RarlError(f"{self._path}: costs.experiments: {name!r}; {did_you_mean(name, experiments)}")
-            at_scale = experiments[name]
-            key = self.largest_task_set(name)
-            if key is None or not at_scale.task_sets[key].variants:
-                continue
-            runs = {
-                variant: self.run(name, key, variant, TUNING_SEEDS_FROM) for variant in at_scale.task_sets[key].variants
-            }
-            home, base = self.base_variant(name)
-            if base not in runs:
-                runs = {base: self._base_run(name, key, home, base)} | runs
-            found[name] = runs
-        return found
-
-    def _base_run(self, experiment: str, task_set: int | str, home: str, variant: str) -> Run:
-        """The run of a base variant of experiment `home` on a task set of `experiment`."""
-        if home == experiment:
-            return self.run(home, task_set, variant, TUNING_SEEDS_FROM)
-        there = task_set if task_set in self.settings.experiments[home].task_sets else self.largest_task_set(home)
-        if there is None:
-            raise RarlError(
-                f"{self._path}: experiments.{home}.task_sets: none, but {variant!r} is the base of {experiment}"
-            )
-        run = self.run(home, there, variant, TUNING_SEEDS_FROM)
-        chosen = self.settings.experiments[experiment].task_sets[task_set].variants[0]
-        tasks = self.run(experiment, task_set, chosen, TUNING_SEEDS_FROM).tasks
-        return Run(self.name, run.settings.model_copy(update={"tasks": tasks, "held_out": []}))
-
-    def probes(self) -> list[str]:
-        """Ids of the runs whose checkpoints are looked into."""
-        wanted = {
-            (name, task_set_name(key), variant)
-            for name, at_scale in self.settings.experiments.items()
-            for key, chosen in at_scale.task_sets.items()
-            for variant in chosen.probes
-        }
-        return [
-            run.id
-            for run in self.runs.values()
-            if (run.settings.experiment, run.settings.task_set, run.settings.variant) in wanted
-        ]
-
-    def find_run(self, run_id: str) -> Run:
-        """The planned run of this id; an unknown one is an error with the close ones."""
-        if run_id not in self.runs:
-            raise RarlError(f"scale {self.name!r} has no run {run_id!r}; {did_you_mean(run_id, self.runs)}")
-        return self.runs[run_id]
-
-    def find_dataset(self, dataset_id: str) -> Dataset:
-        """The planned dataset of this id; an unknown one is an error with the close ones."""
-        if dataset_id not in self.datasets:
-            raise RarlError(
-                f"scale {self.name!r} has no dataset {dataset_id!r}; {did_you_mean(dataset_id, self.datasets)}"
-            )
-        return self.datasets[dataset_id]
-
-
-def default_scale(root: str | Path = ".") -> str:
-    """The scale named in config/config.yaml."""
-    path = Path(root) / "config" / "config.yaml"
-    value = _read_yaml(path)
-    if not isinstance(value, Mapping) or set(value) != {"scale"}:
-        raise RarlError(f"{path}: must hold one key, 'scale'")
-    if not isinstance(value["scale"], str):
-        raise RarlError(f"{path}: scale: must be a name such as 'laptop', got {value['scale']!r}")
-    return value["scale"]

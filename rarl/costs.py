@@ -37,10 +37,13 @@ import torch
 from torch import Tensor, nn
 
 from rarl import provenance
-from rarl.config import EPISODIC, Run, RunSettings, Scale, merge
+from rarl.config import RunSettings
 from rarl.errors import RarlError
 from rarl.evaluation.acting import acting, reading
 from rarl.files import csv_text, write_text
+from rarl.jobs import LoadedCode, costs_job
+from rarl.mappings import merge
+from rarl.planning.scale import Run, Scale
 from rarl.timing import Work
 from rarl.training.device import choose_device
 from rarl.training.loop import Settings, torch_settings
@@ -62,12 +65,15 @@ SHORT_EPISODE = 400  # frames
 MOST_WARM_UP = 2000  # updates before the first learner step
 
 
-def measure_costs(scale: Scale, output: Path | None = None, device: str = "auto") -> Path:
+def measure_costs(
+    scale: Scale, output: Path | None = None, device: str = "auto", code: LoadedCode | None = None
+) -> Path:
     """Measure all variants of a scale and write the table.
 
     Args:
       output: the file to write; default results/{scale}/costs.csv.
       device: as `rarl train` takes it.
+      code: what this process computes with, where the caller has looked already.
 
     Returns:
       The file.
@@ -75,6 +81,7 @@ def measure_costs(scale: Scale, output: Path | None = None, device: str = "auto"
     Raises:
       RarlError: a dataset is missing, or a variant cannot be built or trained; it is named.
     """
+    code = code or LoadedCode(costs_job(scale))
     planned, chosen = scale.cost_runs(), choose_device(device)
     opened: dict[tuple[str, ...], list[TrajectoryDataset]] = {}
     rows: list[dict[str, Any]] = []
@@ -99,6 +106,7 @@ def measure_costs(scale: Scale, output: Path | None = None, device: str = "auto"
             }
             rows += [place | {"variant": variant} | row for variant, row in zip(runs, found, strict=True)]
     path = output or scale.root / "results" / scale.name / "costs.csv"
+    code.check()
     write_text(path, csv_text([COLUMNS, *([row[column] for column in COLUMNS] for row in rows)]))
     log.info("%s: %d variants", path, len(rows))
     return path
@@ -160,12 +168,12 @@ def _shortened(settings: RunSettings) -> RunSettings:
 
 
 def _changed(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
-    return RunSettings.model_validate(merge(settings.model_dump(), changes))
+    return type(settings).model_validate(merge(settings.model_dump(), changes))
 
 
 def _period(settings: RunSettings) -> int:
     """Learner steps from one that does what is done now and then to the next; 1: all are alike."""
-    if settings.agent.kind in EPISODIC:
+    if settings.episodic is not None:
         return 1
     if settings.online is not None:
         return settings.online.refresh_updates
@@ -216,7 +224,7 @@ class _Subject:
         """Its learner, after as many updates as it takes until all memory that it will use is there."""
         torch.set_num_threads(self.ready.threads)
         torch.manual_seed(self.ready.seed)
-        learner = learner_of(Run(self.run.scale, self.ready), self.datasets, self.device)
+        learner = learner_of(self.run.with_settings(self.ready), self.datasets, self.device)
         for _ in range(MOST_WARM_UP):
             scalars = learner.update()
             if getattr(learner, "updates_done", 1) and scalars.get("memory_entries", 1):
@@ -303,7 +311,7 @@ class _Stand:
         with subject.named():
             self.learner = subject.learner()
             phases = min(CYCLE, _period(subject.run.settings))
-            run = Run(subject.run.scale, subject.ready)
+            run = subject.run.with_settings(subject.ready)
             calls = {
                 "learner_step": (self.learner.update, phases, 0.7),
                 "acting": (acting(run, self.learner, subject.datasets, ACTING), 1, 0.2),

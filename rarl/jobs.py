@@ -1,108 +1,193 @@
-"""The code that each kind of job depends on: what the workflow and the records of runs call its version.
+"""The code that each job depends on: what the workflow and the records of runs know it by. Imports no torch.
 
-Imports no torch.
+A job runs the generic modules of its kind, and of its environment what the environment's specification names for it:
+the generator of a dataset's source, the learner and the encoder of a run. `rarl.code_digest` follows both.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Literal
+import importlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from rarl.config import EPISODIC, Run
-from rarl.provenance import code_digest
+from rarl.code_digest import PACKAGE, Code, code_of
+from rarl.envs.spec import learner_kind, probe_kind, spec_of
+from rarl.errors import RarlError
 
-# What one environment's jobs never run of another's: dispatch imports by name.
-_BABYAI = (
-    "rarl.trajectories.babyai",
-    "rarl.trajectories.online_rdqn",
-    "rarl.training.sequences",
-    "rarl.evaluation.levels",
-    "rarl.evaluation.level_probe",
-    "rarl.envs.babyai.vector",
-    "rarl.envs.babyai.generation",
-    "rarl.envs.babyai.expert",
-)
-_GRIDROBOMAN = (
-    "rarl.training.transitions",
-    "rarl.agents.index",
-    "rarl.agents.pools",
-    "rarl.evaluation.rollouts",
-    "rarl.evaluation.board_probe",
-    "rarl.evaluation.relevance_probe",
-    "rarl.evaluation.ranking",
-)
-_GRIDROBOMAN_SOURCES = ("rarl.trajectories.generate", "rarl.trajectories.online_dqn")
-_ATARI = (
-    "rarl.envs.atari",
-    "rarl.nn.atari_encoders",
-    "rarl.agents.policy",
-    "rarl.agents.priorities",
-    "rarl.agents.targets",
-    "rarl.agents.value_rescaling",
-    "rarl.training.games",
-    "rarl.training.actors",
-    "rarl.training.replay",
-    "rarl.training.frames",
-    "rarl.training.windows",
-    "rarl.training.sum_tree",
-    "rarl.evaluation.games",
-    "rarl.evaluation.game_probe",
-)
-# What agents of values run alone, and what episodic control does.
-_VALUES = (
-    "rarl.training.learner",
-    "rarl.training.transitions",
-    "rarl.training.sequences",
-    "rarl.training.games",
-    "rarl.training.actors",
-    "rarl.training.replay",
-    "rarl.agents.policy",
-    "rarl.nn.retrieval",
-    "rarl.nn.value_network",
-)
-_EPISODIC = ("rarl.training.episodic_boards", "rarl.training.episodic_games")
-# Per kind of job: the modules it enters by, and modules that these import for other kinds. A change in what a job may
-# run makes it run again; a change of a comment, a docstring or the command line does not.
-ENTRY_MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "planner": (("rarl.trajectories.make",), ("rarl.trajectories.online_dqn", *_BABYAI, *_ATARI)),
-    "dqn": (("rarl.trajectories.make",), ("rarl.trajectories.generate", *_BABYAI, *_ATARI)),
-    "bot": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, "rarl.trajectories.online_rdqn", *_ATARI)),
-    "rdqn": (("rarl.trajectories.make",), (*_GRIDROBOMAN_SOURCES, *_ATARI)),
-    "train-gridroboman": (("rarl.training.transitions", "rarl.training.runs"), (*_BABYAI, *_ATARI, *_EPISODIC)),
-    "train-babyai": (("rarl.training.sequences", "rarl.training.runs"), (*_GRIDROBOMAN, *_ATARI, *_EPISODIC)),
-    "train-atari": (("rarl.training.games", "rarl.training.runs"), (*_GRIDROBOMAN, *_BABYAI, *_EPISODIC)),
-    "train-gridroboman-episodic": (
-        ("rarl.training.episodic_boards", "rarl.training.runs"),
-        (*_VALUES, *_BABYAI, *_ATARI, "rarl.training.episodic_games"),
-    ),
-    "train-atari-episodic": (
-        ("rarl.training.episodic_games", "rarl.training.runs"),
-        (*_VALUES, *_GRIDROBOMAN, *_BABYAI, "rarl.training.episodic_boards"),
-    ),
-    "probe-gridroboman": (("rarl.evaluation.board_probe", "rarl.evaluation.probe"), (*_BABYAI, *_ATARI, *_EPISODIC)),
-    "probe-babyai": (("rarl.evaluation.level_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_ATARI, *_EPISODIC)),
-    "probe-atari": (("rarl.evaluation.game_probe", "rarl.evaluation.probe"), (*_GRIDROBOMAN, *_BABYAI, *_EPISODIC)),
-    "index-cost": (("rarl.bench_index",), ("rarl.workflow", "rarl.trajectories", *_ATARI)),
-    "costs": (("rarl.costs",), ()),
-    "report": (("rarl.reporting.report",), ()),
+if TYPE_CHECKING:
+    from rarl.config import RunSettings
+    from rarl.planning.scale import Dataset, Run, Scale
+
+# What changes no number by its code. The first two hand over settings, the values of which, defaults and derived ones
+# too, are in the digests of settings; so a new setting of one environment leaves the code of the others' jobs alone.
+DATA = {
+    "rarl.config": "reads and checks values, which are in the digests of settings",
+    "rarl.planning": "says which datasets and runs there are, which is in the digests of settings",
+}
+NOT_COMPUTING = {
+    "rarl.jobs": "says what belongs to the digest of a job's code, and so changes that digest itself",
+    "rarl.provenance": "records commit, machine and versions",
+    "rarl.training.progress": "says how far a job is",
 }
 
-# What can change no number: pictures, progress lines, records of the machine. The values that `rarl.config` reads are
-# in the digests of datasets and runs, so that a new setting of one environment leaves the runs of another alone.
-_NEUTRAL = ("rarl.config", "rarl.jobs", "rarl.provenance", "rarl.training.progress")
-_PICTURES = ("rarl.envs.gridroboman.render",)
+
+class Kind(NamedTuple):
+    """A kind of job.
+
+    entries: the modules that run it. leave_out: modules that they import and that change no number of it.
+    """
+
+    entries: tuple[str, ...]
+    leave_out: tuple[str, ...] = (*DATA, *NOT_COMPUTING)
+
+
+KINDS = {
+    "dataset": Kind(("rarl.trajectories.make",)),
+    "train": Kind(("rarl.quick_start", "rarl.training.runs")),
+    "probe": Kind(("rarl.quick_start", "rarl.evaluation.probe")),
+    "index-cost": Kind(("rarl.bench_index",)),
+    # It measures memory by `rarl.provenance`.
+    "costs": Kind(("rarl.costs",), tuple(name for name in (*DATA, *NOT_COMPUTING) if name != "rarl.provenance")),
+    # It shows what settings are by default, how a run was made, and how long things took.
+    "report": Kind(("rarl.reporting.report",), ()),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, as far as its code is concerned.
+
+    Attributes:
+      kind: one of `KINDS`.
+      uses: (environment's field, what it names) of all that it takes from specifications.
+    """
+
+    kind: str
+    uses: tuple[tuple[str, str], ...] = ()
+
+    def code(self, root: str | os.PathLike = PACKAGE) -> Code:
+        """Its code as the files of the package in `root` are now."""
+        entries, leave_out = KINDS[self.kind]
+        named = [name for _, name in self.uses if ":" in name]
+        return code_of((*entries, *named), leave_out=leave_out, uses=dict(self.uses), root=root)
 
 
 @functools.cache
-def code_of(kind: str) -> str:
-    """The digest of all code by which a job of this kind can change its products, 12 hex digits."""
-    modules, others = ENTRY_MODULES[kind]
-    exclude = others if kind == "report" else (*others, *_NEUTRAL, *_PICTURES)
-    return code_digest(modules, exclude=exclude)
+def code_digest_of(job: Job) -> str:
+    """The digest of a job's code, read once in this process: for a workflow that plans many jobs."""
+    return job.code().digest
 
 
-def job_of(job: Literal["train", "probe"], run: Run) -> str:
-    """The kind of job that trains a run, or looks into it."""
+# ------------------------------------------------------------------------------------------------ which job is which
+
+
+def dataset_job(dataset: Dataset) -> Job:
+    """Making a dataset."""
+    return _job("dataset", [_field(dataset.environment, "sources", dataset.settings.source)])
+
+
+def train_job(run: Run) -> Job:
+    """Training a run."""
+    return _job("train", _learning(run.settings))
+
+
+def probe_job(run: Run) -> Job:
+    """Looking into a run."""
     s = run.settings
-    episodic = job == "train" and s.agent.kind in EPISODIC
-    return f"{job}-{s.environment}" + ("-episodic" if episodic else "")
+    return _job("probe", [_field(s.environment, "probes", probe_kind(s)), *_encoding(s)])
+
+
+def costs_job(scale: Scale) -> Job:
+    """Measuring what the variants of a scale cost."""
+    uses = []
+    for runs in scale.cost_runs().values():
+        for run in runs.values():
+            uses += [*_learning(run.settings), _field(run.settings.environment, "acting")]
+    return _job("costs", uses)
+
+
+def index_cost_job(run: Run | None) -> Job:
+    """Measuring what an index costs; run: by whose network, None if nothing is measured."""
+    return _job("index-cost", [] if run is None else _encoding(run.settings))
+
+
+def report_job() -> Job:
+    """Writing the report."""
+    return _job("report", [])
+
+
+def _learning(s: RunSettings) -> list[tuple[str, str]]:
+    tokens = [_field(s.environment, "tokens")] if s.learning.masking.weight > 0 else []
+    return [_field(s.environment, "learners", learner_kind(s)), *_encoding(s), *tokens]
+
+
+def _encoding(s: RunSettings) -> list[tuple[str, str]]:
+    options = " ".join(spec_of(s.environment).encoder_options)
+    return [
+        _field(s.environment, "encoders", s.agent.encoder),
+        (f"{s.environment}.encoder_options", options),
+    ]
+
+
+def _field(environment: str, name: str, key: str | None = None) -> tuple[str, str]:
+    value = getattr(spec_of(environment), name)
+    return (f"{environment}.{name}", value) if key is None else (f"{environment}.{name}.{key}", value[key])
+
+
+def _job(kind: str, uses: Iterable[tuple[str, str]]) -> Job:
+    return Job(kind, tuple(sorted(set(uses))))
+
+
+# --------------------------------------------------------------------------------------- what a process computes with
+
+
+class LoadedCode:
+    """The code that this process computes with, held against what is in the files.
+
+    All its modules are imported between two readings of the files, so that it is the code that was read. Whoever
+    computes calls `check` before anything is published.
+
+    Args:
+      job: what the process does.
+      planned: the digest of the code that the caller expects; None: whatever is there.
+
+    Raises:
+      RarlError: the files hold other code, or change just now.
+    """
+
+    def __init__(self, job: Job, planned: str | None = None):
+        self.job, self.code = job, job.code()
+        if planned is not None and self.code.digest != planned:
+            raise RarlError(
+                f"the code of this job ({job.kind}) has digest {self.code.digest}, the caller expected {planned}; "
+                "a file under rarl/ changed meanwhile: start the workflow again"
+            )
+        for name in self.code.modules:
+            if "/" not in name and (name == "rarl" or name.startswith("rarl.")):
+                importlib.import_module(name)
+        self.check("while it was loaded")
+
+    def check(self, when: str = "while it worked") -> None:
+        """That the files still hold this code."""
+        now = self.job.code()
+        if now.digest == self.code.digest:
+            return
+        changed = changed_parts(self.code.record, now.record)
+        raise RarlError(
+            f"the code of this job ({self.job.kind}) changed {when}: {', '.join(changed)}; "
+            "undo the change or keep it, and start again"
+        )
+
+
+def changed_parts(then: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Modules that differ between two `Code.record`, and packages with both versions."""
+    modules = {*then["modules"].items()} ^ {*now["modules"].items()}
+    lines = sorted({name for name, _ in modules})
+    for name in sorted({*then["packages"], *now["packages"]}):
+        old, new = then["packages"].get(name, "none"), now["packages"].get(name, "none")
+        if old != new:
+            lines.append(f"{name} {old} -> {new}")
+    return lines

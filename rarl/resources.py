@@ -14,7 +14,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 
-from rarl.config import EPISODIC, ONLINE, Dataset, IndexCostSettings, Run, RunSettings, Scale
+from rarl.config import EPISODIC, ONLINE, IndexCostSettings, RunSettings
+from rarl.planning.scale import Dataset, Run, Scale
 from rarl.workflow import torch_knows_gpus
 
 # The processes by which Snakemake starts a job on a node, and one of ours with its libraries; before it learns.

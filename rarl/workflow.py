@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rarl.config import IndexCostSettings, Run, Scale, task_set_name
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
+from rarl.planning.scale import Run, Scale, index_cost_plan, task_set_name, values_of
 
 # Per source of trajectories: the files of a dataset beside its manifest.
 _ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")
@@ -79,36 +79,17 @@ def cost_digest(scale: Scale) -> str:
         name: {
             "base": scale.base_variant(name),
             # Unlike a run's own digest also with what changes its time alone.
-            "runs": {variant: digest(run.settings.model_dump(exclude_defaults=True)) for variant, run in runs.items()},
+            "runs": {variant: digest(values_of(run.settings)) for variant, run in runs.items()},
         }
         for name, runs in scale.cost_runs().items()
     }
-    return digest({"settings": scale.settings.costs.model_dump(), "measured": measured})
-
-
-def index_cost_plan(scale: Scale) -> tuple[IndexCostSettings, Run] | None:
-    """What the cost of an index is measured on, and a run, on the keys of whose network; None if it is not measured.
-
-    Raises:
-        RarlError: two experiments ask for it, or the one that does has no run with an index.
-    """
-    asking = {name: s.index_cost for name, s in scale.settings.experiments.items() if s.index_cost is not None}
-    if not asking:
-        return None
-    where = f"config/{scale.name}.yaml: experiments.{list(asking)[-1]}.index_cost"
-    if len(asking) > 1:
-        raise RarlError(f"{where}: experiment {next(iter(asking))!r} has it already; one table is made")
-    ((name, settings),) = asking.items()
-    for run in scale.runs.values():
-        if run.settings.experiment == name and run.settings.agent.retrieval.index is not None:
-            return settings, run
-    raise RarlError(f"{where}: no run of this experiment has an index")
+    return digest({"settings": values_of(scale.settings.costs), "measured": measured})
 
 
 def index_cost_digest(scale: Scale) -> str:
     """A digest of what the cost of an index is measured on, 12 hex digits."""
     plan = index_cost_plan(scale)
-    return digest(None if plan is None else {"settings": plan[0].model_dump(), "run": plan[1].digest})
+    return digest(None if plan is None else {"settings": values_of(plan[0]), "run": plan[1].digest})
 
 
 def torch_knows_gpus() -> bool:

@@ -10,9 +10,10 @@ import tiny_project
 from tiny_relevance import changes
 
 from rarl import bench_index, cli
-from rarl.config import IndexCostSettings, Scale
+from rarl.config import IndexCostSettings
 from rarl.errors import RarlError
-from rarl.workflow import index_cost_digest, index_cost_plan
+from rarl.planning.scale import Scale, index_cost_plan
+from rarl.workflow import index_cost_digest
 
 EXPERIMENT = {"variants": {"index": {"agent": {"kind": "ra-dqn"}}}}
 

@@ -14,7 +14,7 @@ import tiny_project
 from command_line import fails
 
 from rarl import cli
-from rarl.config import Scale
+from rarl.planning.scale import Scale
 from rarl.trajectories.store import TrajectoryDataset
 
 COMMANDS = [
@@ -127,6 +127,29 @@ def test_errors_are_one_line_and_exit_code_two(at_tiny, capsys, arguments, expec
     assert not (at_tiny / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("dataset", ["datasets", "make", TOUCH_RED]),
+        ("train", ["train", "gridroboman/10-tasks/dqn/seed-0"]),
+        ("probe", ["probe", "gridroboman/10-tasks/ra-dqn/seed-0"]),
+        ("costs", ["costs"]),
+        ("index-cost", ["index-cost"]),
+        ("report", ["report"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_job_that_was_planned_with_other_code_does_nothing(own_root, monkeypatch, capsys, kind, command):
+    monkeypatch.chdir(own_root)
+    before = sorted(own_root.rglob("*"))
+    for option, part in (("--code", f"code of this job ({kind})"), ("--digest", "the configuration on disk")):
+        error = fails(capsys, *command, option, "0" * 12)
+        assert part in error, error
+        assert "expected 000000000000" in error
+        assert "start the workflow again" in error
+    assert sorted(own_root.rglob("*")) == before
+
+
 def test_an_error_of_the_real_command_is_one_line(tiny_root):
     done = python("-m", "rarl", "train", "gridroboman/10-tasks/dqm/seed-0", cwd=tiny_root)
     assert done.returncode == 2
@@ -202,8 +225,9 @@ def test_the_plan_counts_what_is_there(at_own, capsys):
     cli.main(["plan"])
     out = capsys.readouterr().out
     assert out.startswith("Scale tiny: The smallest sizes, for tests.")
-    assert "30 (10 there)" in out
-    assert "7 (0 finished), 1 of them looked into" in out
+    assert "datasets  30 (10 current, 20 not there)" in out
+    assert "runs      7 (7 not there)" in out
+    assert "probes    1 (1 not there)" in out
     assert "reports/tiny/report.html" in out
     assert re.search(r"About .+ on this machine \(\d+ CPU core", out)
 

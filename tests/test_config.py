@@ -13,9 +13,11 @@ import tiny_project
 import tiny_relevance
 import yaml
 
-from rarl.config import EPISODIC, SCALES, RunSettings, Scale, default_scale, merge
+from rarl.config import EPISODIC, SCALES, RunSettings
 from rarl.envs.gridroboman.tasks import EPISODE_STEPS, TASKS
 from rarl.errors import RarlError
+from rarl.mappings import merge
+from rarl.planning.scale import Scale, default_scale
 from rarl.training.search import TUNING_SEEDS_FROM
 
 ROOT = Path(__file__).parents[1]

@@ -17,10 +17,11 @@ from command_line import fails
 from torch import nn
 
 from rarl import costs, workflow
-from rarl.config import Scale, merge
 from rarl.costs import COLUMNS, CYCLE, measure_costs
 from rarl.errors import RarlError
 from rarl.evaluation.acting import acting, reading
+from rarl.mappings import merge
+from rarl.planning.scale import Scale
 
 RELATIVES: dict[str, Any] = {  # an experiment without a base of its own
     "environment": "gridroboman",

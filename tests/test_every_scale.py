@@ -18,9 +18,10 @@ import yaml
 
 from rarl import costs
 from rarl.agents.build import build_network
-from rarl.config import EPISODIC, ONLINE, SCALES, Dataset, DatasetSettings, Run, RunSettings, Scale
+from rarl.config import EPISODIC, ONLINE, SCALES, DatasetSettings, RunSettings
 from rarl.evaluation.acting import acting
 from rarl.files import digest
+from rarl.planning.scale import Dataset, Run, Scale
 from rarl.training.loop import Settings, torch_settings
 from rarl.trajectories.make import make_dataset
 from rarl.trajectories.store import TrajectoryDataset

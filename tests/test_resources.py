@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from rarl import resources
-from rarl.config import SCALES, Run, RunSettings, Scale
+from rarl.config import SCALES, RunSettings
 from rarl.envs.atari.observation import pack
 from rarl.nn.encoders import ENCODERS, encoder_options
+from rarl.planning.scale import Run, Scale
 from rarl.resources import memory_of_costs, memory_of_run, step_mb
 
 ROOT = Path(__file__).resolve().parents[1]

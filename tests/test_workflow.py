@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rarl import jobs, workflow
-from rarl.config import Run, Scale
+from rarl import workflow
 from rarl.errors import RarlError
+from rarl.planning.scale import Run, Scale
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,11 +85,6 @@ def test_the_plan_changes_with_a_run(smoke: Scale) -> None:
     assert workflow.plan_digest(again) == before
     again.runs.popitem()
     assert workflow.plan_digest(again) != before
-
-
-def test_each_kind_of_job_has_its_own_code() -> None:
-    digests = {kind: jobs.code_of(kind) for kind in jobs.ENTRY_MODULES}
-    assert len(set(digests.values())) == len(digests)
 
 
 def make_devices(folder: Path, *names: str) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from rarl.config import Run, Scale, merge
+from rarl.mappings import merge
+from rarl.planning.scale import Run, Scale
 from rarl.trajectories.make import make_dataset
 from rarl.trajectories.store import TrajectoryDataset
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny
 
-from rarl.config import merge
+from rarl.mappings import merge
 
 SCALE: dict[str, Any] = SMALLEST | {
     "datasets": {},

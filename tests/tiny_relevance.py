@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rarl.config import merge
+from rarl.mappings import merge
 
 SHARES = [1.0, 0.5, 0.1]
 POOL = 12  # trajectories in a retrieval dataset

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -32,6 +32,13 @@ class Approximate(Protocol):
 
     def search(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """x (Q, d) -> inner products and numbers of the keys found, (Q, k), best first; -1 where none was found."""
+
+
+class Search(NamedTuple):
+    """How an index is searched; see `rarl.config.IndexSettings`, which has this and more."""
+
+    kind: str
+    candidates: int = 64
 
 
 class Layout(Protocol):
@@ -143,7 +150,7 @@ class KeyIndex:
       made_at: learner steps before the last refresh; None before the first.
     """
 
-    def __init__(self, layout: Layout, settings: IndexSettings, shares: Sequence[float] = ()):
+    def __init__(self, layout: Layout, settings: IndexSettings | Search, shares: Sequence[float] = ()):
         self.layout, self.settings, self.shares = layout, settings, tuple(shares)
         self.keys: Tensor | None = None
         self.made_at: int | None = None

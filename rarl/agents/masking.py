@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rarl.agents.memory import Memory, RetrievalBatch
-from rarl.config import RetrievalSettings, Run
 from rarl.errors import RarlError
 from rarl.nn.masking import MaskedTokens, masked_steps
 from rarl.nn.value_network import ValueNetwork
 from rarl.nn.vq_vae import VQVAE
+from rarl.planning.scale import Run
 from rarl.trajectories.store import TrajectoryDataset
 
 
@@ -58,12 +58,15 @@ class Masking:
                         f"{dataset.folder}: holds {there} episodes, but learning.masking.trajectories = "
                         f"{settings.trajectories} takes {each} of each task"
                     )
-            look = RetrievalSettings(
-                n_traj=each,
-                select_by="none",
-                step_stride=settings.step_stride,
-                trajectory_steps=settings.trajectory_steps,
-            )
+            changes = {
+                "source": "own",
+                "fresh": True,
+                "n_traj": each,
+                "select_by": "none",
+                "step_stride": settings.step_stride,
+                "trajectory_steps": settings.trajectory_steps,
+            }
+            look = s.agent.retrieval.model_copy(update=changes)
             self.memory = Memory(datasets, look, episodes=s.episodes)
         # The summariser of the retrieval process. Where there is none, or one that is told actions and rewards too: one
         # as wide and of its kind.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rarl.agents.index import KeyIndex, overlap
 from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.agents.pool_sizes import counts, needed_of_each
 from rarl.config import PoolSettings, RetrievalSettings
 from rarl.errors import RarlError
 from rarl.nn.value_network import ValueNetwork
@@ -41,7 +42,7 @@ class Pools:
 
     def __init__(self, settings: PoolSettings, episodes: Sequence[int], seed: int, names: Sequence[Any]):
         self.settings, self.n_tasks = settings, len(episodes)
-        needs = settings.needs(self.n_tasks)
+        needs = needed_of_each(settings, self.n_tasks)
         for there, needed, name in zip(episodes, needs, names, strict=True):
             if needed > there:
                 raise RarlError(
@@ -59,8 +60,8 @@ class Pools:
 
     def parts(self, task: int, share: float) -> list[slice]:
         """Where among all rows those of a retrieval dataset are: the first ones of each task."""
-        counts = self.settings.counts(self.n_tasks, task, share)
-        return [slice(first, first + n) for first, n in zip(self._first, counts, strict=True) if n]
+        sizes = counts(self.settings, self.n_tasks, task, share)
+        return [slice(first, first + n) for first, n in zip(self._first, sizes, strict=True) if n]
 
     def rows(self, task: int, share: float) -> np.ndarray:
         """(trajectories,) int64, the rows of a retrieval dataset, increasing."""

@@ -9,24 +9,15 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-from rarl.envs.gridroboman.tasks import EPISODE_STEPS
-
-# Entry points are strings, so that importing this package loads no environment's dependencies.
-_SPECS = (
-    {
-        "id": "rarl/Gridroboman-v0",
-        "entry_point": "rarl.envs.gridroboman.env:Gridroboman",
-        "vector_entry_point": "rarl.envs.gridroboman.env:make_vector",
-        "max_episode_steps": EPISODE_STEPS,
-    },
-)
+from rarl.envs.spec import ENVIRONMENTS, spec_of
 
 
 def register() -> None:
-    """Make the environments known to gymnasium. Calling it again changes nothing."""
-    for spec in _SPECS:
-        if spec["id"] not in gym.registry:
-            gym.register(**spec)
+    """Make the environments known to gymnasium; their dependencies are not loaded. Calling it again changes nothing."""
+    for environment in ENVIRONMENTS:
+        for arguments in spec_of(environment).gymnasium:
+            if arguments["id"] not in gym.registry:
+                gym.register(**arguments)
 
 
 register()

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rarl.envs.atari.games import GAMES
-from rarl.envs.babyai.levels import LEVELS
-from rarl.envs.gridroboman.tasks import TASK_SETS, TASKS
+from rarl.envs.spec import ENVIRONMENTS, spec_of
 from rarl.errors import RarlError, did_you_mean
 
-TASK_NAMES: dict[str, tuple[str, ...]] = {
-    "gridroboman": tuple(task.name for task in TASKS),
-    "babyai": tuple(level.name for level in LEVELS),
-    "atari": GAMES,
-}
+TASK_NAMES: dict[str, tuple[str, ...]] = {name: tuple(spec_of(name).tasks) for name in ENVIRONMENTS}
 
 
 def tasks_of_set(environment: str, tasks: int | str | Sequence[str], where: str) -> list[str]:
@@ -26,11 +20,12 @@ def tasks_of_set(environment: str, tasks: int | str | Sequence[str], where: str)
     """
     known = TASK_NAMES[environment]
     if isinstance(tasks, int):
-        if environment != "gridroboman" or tasks not in TASK_SETS:
-            *some, last = map(str, TASK_SETS)
+        sets = spec_of(environment).task_sets
+        if tasks not in sets:
+            *some, last = map(str, spec_of("gridroboman").task_sets)
             sizes = f"{', '.join(some)} and {last}"
             raise RarlError(f"{where}: Gridroboman has task sets of {sizes} tasks; elsewhere list the tasks by name")
-        return [task.name for task in TASK_SETS[tasks]]
+        return list(sets[tasks])
     if tasks == "all":
         return list(known)
     for name in tasks:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rarl.config import Run
+from rarl.envs.spec import load, spec_of
 from rarl.nn.retrieval import Summaries
+from rarl.planning.scale import Run
 from rarl.trajectories.store import TrajectoryDataset
 
 if TYPE_CHECKING:
@@ -58,25 +59,38 @@ def acting(run: Run, learner: Any, datasets: Sequence[TrajectoryDataset], n: int
     """
     if hasattr(learner, "acting_step"):
         return learner.acting_step(n)
-    s = run.settings
-    x = _in_a_game(run, n) if s.online is not None else _states(datasets[0], n)
-    if hasattr(getattr(learner, "agent", None), "look"):  # episodic control
-        tasks, rng = np.zeros(n, dtype=np.int64), np.random.default_rng(0)
-        return lambda: learner.agent.look(x, tasks, use=False).best(rng)
-    if not hasattr(learner, "network"):
+    if not (hasattr(learner, "network") or is_episodic(learner)):
         return None
-    read = reading(learner)
-    retrieved = None if read is None else read()
-    if s.online is not None:
-        from rarl.agents.policy import Policy
+    return load(spec_of(run.settings.environment).acting)(run, learner, datasets, n)
 
-        policy = Policy(learner.network, np.zeros(n), np.random.default_rng(0))
-        policy.retrieved = retrieved
-        return lambda: policy(x)
-    if s.environment == "babyai":
-        missions = datasets[0].extras["mission"][np.arange(n) % datasets[0].episodes].astype(np.int64)
-        return _unrolled(learner, x, missions, retrieved)
-    return _at_once(learner, x, retrieved)
+
+def on_states(run: Run, learner: Any, datasets: Sequence[TrajectoryDataset], n: int) -> Actions | None:
+    """`acting` of agents that see a state by itself."""
+    x = _states(datasets[0], n)
+    return by_memory(learner, x) if is_episodic(learner) else _at_once(learner, x, retrieved_by(learner))
+
+
+def with_missions(run: Run, learner: Any, datasets: Sequence[TrajectoryDataset], n: int) -> Actions | None:
+    """`acting` of recurrent agents that are told a mission."""
+    missions = datasets[0].extras["mission"][np.arange(n) % datasets[0].episodes].astype(np.int64)
+    return _unrolled(learner, _states(datasets[0], n), missions, retrieved_by(learner))
+
+
+def is_episodic(learner: Any) -> bool:
+    """Whether it acts by what it finds in an episodic memory."""
+    return hasattr(getattr(learner, "agent", None), "look")
+
+
+def by_memory(learner: Any, x: np.ndarray) -> Actions:
+    """Episodic control: x (n, ...)."""
+    tasks, rng = np.zeros(len(x), dtype=np.int64), np.random.default_rng(0)
+    return lambda: learner.agent.look(x, tasks, use=False).best(rng)
+
+
+def retrieved_by(learner: Any) -> Summaries | None:
+    """One retrieval batch, summarised; None for an agent that reads none."""
+    read = reading(learner)
+    return None if read is None else read()
 
 
 def _at_once(learner: ValueLearner, observations: np.ndarray, retrieved: Summaries | None) -> Actions:
@@ -110,13 +124,3 @@ def _unrolled(
 def _states(dataset: TrajectoryDataset, n: int) -> np.ndarray:
     """n observations of a dataset."""
     return np.array(dataset.observations[np.arange(n) % len(dataset.observations)])
-
-
-def _in_a_game(run: Run, n: int) -> np.ndarray:
-    """(n, bytes): what is seen at the start of an episode of a run's game, n times."""
-    from rarl.envs.atari.observation import Observer
-    from rarl.evaluation.games import environments
-
-    observer = Observer(1, run.settings.agent.stack)
-    observer.begin(environments(run.tasks[0], 1, run.settings.online).reset())
-    return np.repeat(observer.x, n, axis=0)

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from rarl.agents.memory import RetrievalBatch
-from rarl.config import Run, Scale
 from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
 from rarl.envs.gridroboman.vector import Boards, VectorGridroboman, random_boards
 from rarl.errors import RarlError
 from rarl.evaluation.rollouts import Episodes, roll_out
 from rarl.evaluation.rows import retrieval_blocks
 from rarl.evaluation.trained import Candidate, DatasetProbe, shuffled
+from rarl.planning.scale import Run, Scale
 
 EPISODES = 20  # per task and intervention
 SWAP_EPISODES = 4  # per pair of tasks

@@ -23,15 +23,15 @@ from PIL import Image
 from rarl.agents.memory import RetrievalBatch
 from rarl.agents.policy import Policy
 from rarl.agents.value_rescaling import unrescale
-from rarl.config import Run, Scale
+from rarl.envs.atari.encoders import unpack
 from rarl.envs.atari.episodes import Episodes
 from rarl.envs.atari.observation import EXTRA_BYTES, FRAME_BYTES, newest_frame
 from rarl.envs.atari.scores import reaches_human
 from rarl.evaluation.games import Watch, environments, evaluate_game
 from rarl.evaluation.moments import chosen_steps
 from rarl.evaluation.trained import Candidate, Probe, shuffled
-from rarl.nn.atari_encoders import unpack
 from rarl.nn.retrieval import RetrievalStep
+from rarl.planning.scale import Run, Scale
 from rarl.training.device import choose_device
 
 WINDOW = 60  # steps of an episode in the gallery

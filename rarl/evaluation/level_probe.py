@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from rarl.agents.memory import RetrievalBatch
-from rarl.config import Run, Scale
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.missions import share_a_thing, things, words
 from rarl.envs.babyai.vector import ACTIONS
@@ -24,6 +23,7 @@ from rarl.evaluation.rows import retrieval_blocks
 from rarl.evaluation.trained import Candidate, DatasetProbe, shuffled
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import Unrolled
+from rarl.planning.scale import Run, Scale
 
 EPISODES = 24  # per level and intervention
 LONGEST_SHOWN = 80  # steps of an episode in the gallery

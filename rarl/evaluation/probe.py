@@ -12,42 +12,34 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rarl.config import Run, Scale
+from rarl.envs.spec import load, probe_kind, spec_of
 from rarl.files import csv_text, write_text
+from rarl.jobs import LoadedCode, probe_job
+from rarl.planning.scale import Run, Scale
 
 log = logging.getLogger(__name__)
-
-
-def _probe_of(scale: Scale, run: Run):
-    if run.settings.agent.retrieval.pool:
-        from rarl.evaluation.relevance_probe import RelevanceProbe
-
-        return RelevanceProbe(scale, run)
-    if run.settings.environment == "gridroboman":
-        from rarl.evaluation.board_probe import BoardProbe
-
-        return BoardProbe(scale, run)
-    if run.settings.environment == "babyai":
-        from rarl.evaluation.level_probe import LevelProbe
-
-        return LevelProbe(scale, run)
-    from rarl.evaluation.game_probe import GameProbe
-
-    return GameProbe(scale, run)
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
     return csv_text([rows[0], *(row.values() for row in rows)])
 
 
-def probe_run(scale: Scale, run: Run) -> Path:
-    """All measurements of a run into results/{scale}/probes/{run}."""
+def probe_run(scale: Scale, run: Run, code: LoadedCode | None = None) -> Path:
+    """All measurements of a run into results/{scale}/probes/{run}.
+
+    code: what this process computes with, where the caller has looked already.
+    """
+    s, code = run.settings, code or LoadedCode(probe_job(run))
     folder = scale.root / "results" / scale.name / "probes" / run.id
-    probe = _probe_of(scale, run)
+    probe = load(spec_of(s.environment).probes[probe_kind(s)])(scale, run)
+    files = {}
     log.info("%s: interventions", run.id)
-    write_text(folder / "interventions.csv", _csv(probe.interventions()))
+    files["interventions.csv"] = _csv(probe.interventions())
     log.info("%s: attention", run.id)
-    write_text(folder / "attention.csv", _csv(probe.attention()))
+    files["attention.csv"] = _csv(probe.attention())
     log.info("%s: gallery", run.id)
-    write_text(folder / "gallery.json", json.dumps(probe.gallery(), separators=(",", ":")) + "\n")
+    files["gallery.json"] = json.dumps(probe.gallery(), separators=(",", ":")) + "\n"
+    code.check()
+    for name, text in files.items():
+        write_text(folder / name, text)
     return folder

@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rarl.agents.index import KeyIndex, best_of, overlap
+from rarl.agents.index import KeyIndex, Search, best_of, overlap
 from rarl.agents.memory import RetrievalBatch
+from rarl.agents.pool_sizes import counts
 from rarl.agents.pools import PoolMemory, relevant
-from rarl.config import IndexSettings, Scale
 from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, Boards, random_boards
 from rarl.evaluation.board_probe import EPISODES, GALLERY_RULE, BoardProbe
 from rarl.evaluation.ranking import recall_at_k, reciprocal_rank
+from rarl.planning.scale import Scale
 from rarl.training.runs import open_datasets
 
 BLOCKS = 4  # retrieval batches per task; its episodes are spread over them
@@ -67,7 +68,7 @@ class RelevanceProbe(BoardProbe):
     def _recall(self, scale: Scale, state: Mapping[str, Any]) -> None:
         retrieval = self.run.settings.agent.retrieval
         self.memory = PoolMemory.of(self.run, open_datasets(scale, self.run))
-        self.index = KeyIndex(self.memory.pools, retrieval.index or IndexSettings())
+        self.index = KeyIndex(self.memory.pools, retrieval.index or Search("exact"))
         self.index.refresh(self.memory.keys(self.network), self.run.settings.updates)
         self.new = never_retrieved(self.memory, self.run.settings.seed)
         if self.new:
@@ -133,7 +134,7 @@ class RelevanceProbe(BoardProbe):
     def _quantities(self, groups: np.ndarray, share: float, way: str, found: Found) -> dict[str, Any]:
         """Name -> one number for each group."""
         given, batch = self.memory.pools.given, found.batch
-        there = self.memory.settings.pool.counts(len(self.tasks), 0, share)[0]
+        there = counts(self.memory.settings.pool, len(self.tasks), 0, share)[0]
         hits = [given[ranking] == task for task, ranking in zip(groups, found.rankings, strict=True)]
         quantities = {f"recall@{k}": [recall_at_k(hit, k, there) for hit in hits] for k in PLACES}
         quantities["mrr"] = [reciprocal_rank(hit) for hit in hits]

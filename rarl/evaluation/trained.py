@@ -12,9 +12,9 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.memory import Memory, RetrievalBatch
-from rarl.config import Run, Scale
 from rarl.errors import RarlError
 from rarl.nn.value_network import ValueNetwork
+from rarl.planning.scale import Run, Scale
 from rarl.training import checkpoints
 from rarl.training.run_folder import RunPaths
 from rarl.training.runs import open_datasets

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rarl.config import DECAYS
+from rarl.nn.decays import DECAYS
 
 
 class GRUSummariser(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
-from rarl.nn.encoders import ENCODERS
+from rarl.nn.encoders import encoder_named
 from rarl.nn.fusion import FUSIONS
 from rarl.nn.retrieval import DirectRetrieval, Mode, RetrievalProcess, RetrievalStep, SlotReadout, Summaries
 
@@ -54,7 +54,7 @@ class ValueNetwork(nn.Module):
     """Encoder, then steps 1 to 6 where the agent retrieves, then the head.
 
     Args:
-      encoder: name in `ENCODERS`.
+      encoder: its name, see `rarl.nn.encoders`.
       d_s: width of the agent's state.
       n_actions: number of actions.
       n_tasks: number of tasks.
@@ -91,7 +91,7 @@ class ValueNetwork(nn.Module):
         uses_z = oracle or (retrieval is not None and not direct)
 
         def new_encoder() -> nn.Module:
-            return ENCODERS[encoder](d_s, n_tasks if task_observed else 0, **(encoder_options or {}))
+            return encoder_named(encoder)(d_s, n_tasks if task_observed else 0, **(encoder_options or {}))
 
         self.encoder = new_encoder()
         self.retrieval = retrieval

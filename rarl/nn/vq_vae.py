@@ -14,13 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rarl.envs.atari.observation import SCREEN, newest_frame
-from rarl.envs.babyai.view import CELLS
-from rarl.envs.gridroboman.tasks import BOARD
-from rarl.envs.gridroboman.vector import N_OBJECTS, OBSERVATION_SIZE
+from rarl.envs.spec import load, spec_of
 from rarl.nn.retrieval import Mode, Standardise
-
-SHRINK = 4  # of Atari's screen, in width and height: 84 x 84 to 21 x 21
 
 
 class Reading(Protocol):
@@ -72,52 +67,11 @@ class Symbols:
         return loss / total, wrong / total
 
 
-class Screen:
-    """The newest frame of a packed x, shrunk to 21 x 21 pixels, less the mean frame, in standard deviations.
-
-    Mean and standard deviation, one for all pixels, are those of the frames that are read together. For most of a
-    screen is always the same, and games differ in the rest by orders of magnitude: without this, hundreds of steps
-    would go into learning what says nothing. Loss and error: mean squared error, which is the share of the frames'
-    variance that is not explained.
-    """
-
-    size = (SCREEN // SHRINK) ** 2
-
-    def __call__(self, x: Tensor) -> Tensor:
-        pixels = F.avg_pool2d(newest_frame(x).to(torch.float32)[:, None] / 255, SHRINK).flatten(1)
-        pixels = pixels - pixels.mean(0)
-        return pixels * torch.rsqrt(pixels.square().mean() + 1e-6)
-
-    def compare(self, decoded: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
-        error = (decoded - read).square().mean()
-        return error, error
-
-
-def _board(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Gridroboman: the coordinates (n, 8), and the objects' statuses (n, 3)."""
-    statuses = torch.zeros(OBSERVATION_SIZE, dtype=torch.bool)
-    statuses[4::3] = True
-    return x[:, ~statuses].long(), x[:, statuses].long() + 1
-
-
-def _view(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """BabyAI: type, colour and state of each cell (see `rarl.envs.babyai.view`), (n, 49) each."""
-    codes = x[:, :CELLS].long()
-    return codes // 18, codes % 18 // 3, codes % 3
-
-
-READINGS: dict[str, Reading] = {
-    "gridroboman": Symbols([(OBSERVATION_SIZE - N_OBJECTS, BOARD), (N_OBJECTS, 3)], _board),
-    "babyai": Symbols([(CELLS, 11), (CELLS, 6), (CELLS, 3)], _view),
-    "atari": Screen(),
-}
-
-
 class Coded(NamedTuple):
     """What a VQ-VAE makes of n observations.
 
     tokens: (n,) int64. loss: scalar, of reconstruction and commitment. error: scalar, of the reconstruction, see
-    `READINGS`. perplexity: scalar, exp of the tokens' entropy: how many codes are in use, as it were.
+    `Reading.compare`. perplexity: scalar, exp of the tokens' entropy: how many codes are in use, as it were.
     """
 
     tokens: Tensor
@@ -135,7 +89,7 @@ class VQVAE(nn.Module):
     the state dict.
 
     Args:
-      environment: name in `READINGS`.
+      environment: whose, see `rarl.envs.spec`.
       tokens: number of codes.
       d_token: width of a code.
       width: of the hidden layers.
@@ -150,7 +104,7 @@ class VQVAE(nn.Module):
         # Imported here, for it takes a second or two and most agents have no use for it.
         from vector_quantize_pytorch import VectorQuantize
 
-        self.read = READINGS[environment]
+        self.read: Reading = load(spec_of(environment).tokens)
         self.encoder = nn.Sequential(nn.Linear(self.read.size, width), nn.ReLU(), nn.Linear(width, d_token))
         self.standardise = Standardise(d_token)
         self.quantiser = VectorQuantize(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from rarl.config import AgentSettings, EvaluationSettings, LearningSettings, OnlineSettings, merge
+from rarl.config import AgentSettings, EvaluationSettings, LearningSettings, OnlineSettings
+from rarl.mappings import leaves, merge
 from rarl.reporting.results import Results
 
 # A record has no key that was added after its run was made; such a key had no other value than its default.
@@ -56,18 +57,10 @@ def first_run(results: Results, experiment: str, task_set: str, variant: str) ->
 
 def differences(results: Results, a: str, b: str) -> list[tuple[str, Any, Any]]:
     """(key, value in a, value in b) of the settings that the two should share and do not."""
-    of_a, of_b = (dict(_leaves(settings_of(results, run))) for run in (a, b))
+    of_a, of_b = (dict(leaves(settings_of(results, run))) for run in (a, b))
     keys = [key for key in dict.fromkeys([*of_a, *of_b]) if _is_shared(key)]
     return [(key, of_a.get(key), of_b.get(key)) for key in keys if of_a.get(key) != of_b.get(key)]
 
 
 def _is_shared(key: str) -> bool:
     return key.split(".")[0] in _SHARED and not any(key == part or key.startswith(f"{part}.") for part in _APART)
-
-
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ def build_report(
     output: str | Path | None = None,
     planned_runs: Iterable[str] | None = None,
     preview: bool = False,
+    before_publishing: Callable[[], None] = lambda: None,
 ) -> Path:
     """Build the report of `scale` from whatever runs there are.
 
@@ -42,6 +43,7 @@ def build_report(
       output: folder to write to; default reports/{scale}, or scratch/{scale}/preview for a preview.
       planned_runs: names of all runs that this scale asks for; those without result are named as missing.
       preview: say "preliminary" wherever it matters; for looking at runs that are still being made.
+      before_publishing: called before the pages are written; if it raises, they stay as they were.
 
     Returns:
       The path of report.html.
@@ -85,6 +87,7 @@ def build_report(
     }
     files += front.files
     markdown = page.render_markdown(context)
+    before_publishing()
     write_text(output / "REPORT.md", markdown)
     title = f"{'[' + context['mark'] + '] ' if context['mark'] else ''}Retrieval-Augmented RL, replicated: {scale}"
     write_text(output / "report.html", page.to_html(markdown, output, title=title, mark=context["mark"]))

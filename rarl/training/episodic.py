@@ -11,7 +11,7 @@ import numpy as np
 
 from rarl.agents.episodic import MFEC, NEC, EpisodicAgent, Looked
 from rarl.agents.exploration import explore, falling_epsilon
-from rarl.config import Run
+from rarl.planning.scale import Run
 from rarl.training.loop import RunFailedError
 from rarl.training.state_replay import Replayed
 

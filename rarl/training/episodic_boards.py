@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rarl.config import Run
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, task_named
 from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, VectorGridroboman, random_boards
 from rarl.evaluation.rollouts import evaluation_generators, play_boards
 from rarl.evaluation.rows import evaluation_rows
+from rarl.planning.scale import Run
 from rarl.training.episodic import EpisodicLearner
 from rarl.training.state_replay import Replayed, StateReplay
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from rarl.agents.episodic_memory import HASH_BYTES
 from rarl.agents.exploration import explore
-from rarl.config import Run
 from rarl.envs.atari.episodes import Act
 from rarl.envs.atari.observation import EXTRA_BYTES, newest_frame, packed_size
 from rarl.envs.atari.scores import reaches_human
 from rarl.evaluation.games import environments, evaluation_episodes
 from rarl.evaluation.rows import evaluation_rows
+from rarl.planning.scale import Run
 from rarl.training.episodic import EpisodicLearner
 from rarl.training.frame_replay import FrameReplay
 from rarl.training.playing import Playing

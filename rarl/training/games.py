@@ -26,7 +26,6 @@ from rarl.agents.policy import Policy
 from rarl.agents.priorities import actor_epsilons, sequence_priorities
 from rarl.agents.targets import sequence_targets
 from rarl.agents.value_rescaling import rescale
-from rarl.config import Run
 from rarl.envs.atari.observation import pack
 from rarl.envs.atari.scores import reaches_human
 from rarl.evaluation.games import environments, evaluate_game, evaluation_blocks
@@ -34,6 +33,7 @@ from rarl.nn.auxiliary import Supports
 from rarl.nn.bottleneck import Gaussian
 from rarl.nn.retrieval import Mode, Summaries
 from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
+from rarl.planning.scale import Run
 from rarl.training.actors import Actors
 from rarl.training.learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.training.loop import RunFailedError

@@ -15,11 +15,11 @@ from rarl.agents.diagnosis import Asking, diagnose
 from rarl.agents.losses import weighted_mean
 from rarl.agents.masking import Masking, MaskingLoss
 from rarl.agents.memory import Memory, RetrievalBatch
-from rarl.config import Run
 from rarl.evaluation.rows import evaluation_rows
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.retrieval import Summaries
+from rarl.planning.scale import Run
 from rarl.trajectories.store import TrajectoryDataset
 
 _DIAGNOSIS = 20  # stream of random numbers

@@ -138,6 +138,7 @@ def train(
     force: bool = False,
     restart_if_changed: bool = False,
     record_failure: bool = False,
+    before_publishing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train to the end of the budget, or from where an earlier process stopped; publish; return the run's record.
 
@@ -163,6 +164,8 @@ def train(
         record_failure: a run that fails (not finite, out of memory) writes its products with status "failed" and
             returns; its checkpoint is the last good one. Otherwise it raises. Either way its scratch folder stays:
             started again, it goes on from the last good checkpoint.
+        before_publishing: called when all is computed; if it raises, nothing is published and the scratch folder
+            stays.
 
     Raises:
         RunFailedError: NaN or infinity, naming update and quantity; or out of memory.
@@ -203,6 +206,7 @@ def train(
                         raise RunFailedError(reason) from error
                 finally:
                     run.close()
+                before_publishing()
                 result = run.publish(reason)
             stop.exit_if_asked()  # the scratch folder still holds the final state, in case the products are thrown away
         if reason is None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from rarl.agents.candidates import candidates_of, cannot_select
-from rarl.config import EPISODIC, WITHOUT_EFFECT, Run, Scale
+from rarl.envs.spec import learner_kind, load, spec_of
 from rarl.errors import RarlError
-from rarl.jobs import code_of, job_of
+from rarl.jobs import LoadedCode, train_job
+from rarl.planning.scale import Run, Scale
 from rarl.training.device import choose_device
 from rarl.training.loop import Budget, Learner, Settings, train
 from rarl.training.run_folder import RunPaths
@@ -25,26 +26,9 @@ def learner_of(run: Run, datasets: list[TrajectoryDataset], device: str) -> Lear
 
     Of `datasets` it gets those of the tasks that it learns, and not those of held-out tasks behind them.
     """
-    if run.settings.agent.kind in EPISODIC:
-        if run.settings.environment == "gridroboman":
-            from rarl.training.episodic_boards import BoardEpisodicLearner
-
-            return BoardEpisodicLearner(run, device)
-        from rarl.training.episodic_games import GameEpisodicLearner
-
-        return GameEpisodicLearner(run, device)
-    datasets = datasets[: len(run.tasks)]
-    if run.settings.environment == "gridroboman":
-        from rarl.training.transitions import TransitionLearner
-
-        return TransitionLearner(run, datasets, device)
-    if run.settings.environment == "babyai":
-        from rarl.training.sequences import SequenceLearner
-
-        return SequenceLearner(run, datasets, device)
-    from rarl.training.games import GameLearner
-
-    return GameLearner(run, device)
+    s = run.settings
+    learner = load(spec_of(s.environment).learners[learner_kind(s)])
+    return learner(run, device) if s.plays else learner(run, datasets[: len(run.tasks)], device)
 
 
 def retrieval_warnings(run: Run, datasets: Sequence[TrajectoryDataset]) -> list[str]:
@@ -84,9 +68,13 @@ def train_run(
     force: bool = False,
     restart_if_changed: bool = False,
     record_failure: bool = False,
+    code: LoadedCode | None = None,
 ) -> dict[str, Any]:
-    """Train one run of a scale to its end and publish its record; see `rarl.training.loop.train`."""
-    s = run.settings
+    """Train one run of a scale to its end and publish its record; see `rarl.training.loop.train`.
+
+    code: what this process computes with, where the caller has looked already.
+    """
+    s, code = run.settings, code or LoadedCode(train_job(run))
     datasets = open_datasets(scale, run)
     warnings = retrieval_warnings(run, datasets)
     for warning in warnings:
@@ -99,9 +87,10 @@ def train_run(
         "task_set": s.task_set,
         "variant": s.variant,
         "seed": s.seed,
-        "config": s.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+        "config": run.recorded(),
         "config_digest": run.digest,
-        "code_digest": code_of(job_of("train", run)),
+        "code_digest": code.code.digest,
+        "code": code.code.record,
         "data": {str(d.folder.relative_to(scale.root) / "manifest.json"): d.manifest_sha256 for d in datasets},
         "warnings": warnings,
         "expert_returns": {d.task: d.manifest["expert_return"] for d in datasets},
@@ -115,4 +104,5 @@ def train_run(
         force=force,
         restart_if_changed=restart_if_changed,
         record_failure=record_failure,
+        before_publishing=code.check,
     )

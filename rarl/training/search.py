@@ -17,15 +17,14 @@ from typing import Any
 import torch
 import yaml
 
-from rarl.config import TUNING_SEEDS_FROM, Scale
+from rarl.config import TUNING_SEEDS_FROM
+from rarl.envs.spec import spec_of
 from rarl.errors import RarlError, did_you_mean
+from rarl.planning.scale import Scale
 from rarl.training.device import choose_device
 from rarl.training.runs import learner_of, open_datasets
 
 log = logging.getLogger(__name__)
-
-# Of an evaluation, what tries are compared by.
-MEASURES = {"gridroboman": "return_mean", "babyai": "success_rate", "atari": "return_mean"}
 
 
 def parse_changes(assignments: Sequence[str]) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def try_settings(
     torch.set_num_threads(s.threads)
     torch.manual_seed(s.seed)
     learner = learner_of(run, open_datasets(scale, run), choose_device("auto"))
-    measure = MEASURES[s.environment]
+    measure = spec_of(s.environment).measure
     curve, training_seconds = [], 0.0
     for update in range(1, s.updates + 1):
         started = time.process_time()

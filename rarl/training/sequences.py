@@ -10,7 +10,6 @@ import torch
 from rarl.agents.diagnosis import Asking
 from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, td_loss, weighted_mean
 from rarl.agents.memory import Memory
-from rarl.config import Run
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.vector import ACTIONS
 from rarl.evaluation.levels import evaluation_seeds, play_levels
@@ -18,6 +17,7 @@ from rarl.evaluation.rows import retrieval_blocks
 from rarl.nn.auxiliary import Supports
 from rarl.nn.retrieval import Mode, Summaries
 from rarl.nn.value_network import RecurrentValueNetwork, Unrolled
+from rarl.planning.scale import Run
 from rarl.training.learner import ASKING, Losses, ValueLearner
 from rarl.trajectories.sampling import SequenceSampler
 from rarl.trajectories.store import TrajectoryDataset

@@ -14,7 +14,6 @@ from rarl.agents.index import KeyIndex
 from rarl.agents.losses import conservative_loss, q_learning_target, relevance_loss, td_loss
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
-from rarl.config import Run
 from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, Boards, random_boards
 from rarl.evaluation.rollouts import evaluation_generators, roll_out
@@ -22,6 +21,7 @@ from rarl.evaluation.rows import retrieval_blocks
 from rarl.nn.auxiliary import Supports
 from rarl.nn.retrieval import Mode, RetrievalStep
 from rarl.nn.reward_from_reading import RewardFromReading
+from rarl.planning.scale import Run
 from rarl.training.learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.trajectories.sampling import TransitionSampler
 from rarl.trajectories.store import TrajectoryDataset

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import logging
-from importlib import import_module
 from pathlib import Path
 
-from rarl.config import SIZE_KEYS, Dataset, Scale
+from rarl.config import SIZE_KEYS
+from rarl.envs.spec import load, spec_of
+from rarl.jobs import LoadedCode, dataset_job
+from rarl.planning.scale import Dataset, Scale
 from rarl.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
-# By name: what makes one source imports nothing of the others. Each takes the task, the size, the seed and the folder.
-GENERATORS = {
-    "planner": "rarl.trajectories.generate:generate_planner",
-    "dqn": "rarl.trajectories.online_dqn:generate_dqn",
-    "bot": "rarl.trajectories.babyai:generate_bot",
-    "rdqn": "rarl.trajectories.online_rdqn:generate_rdqn",
-}
 
+def make_dataset(scale: Scale, dataset: Dataset, code: LoadedCode | None = None) -> Path:
+    """Generate `dataset` into its folder; progress goes to the log.
 
-def make_dataset(scale: Scale, dataset: Dataset) -> Path:
-    """Generate `dataset` into its folder; progress goes to the log."""
+    code: what this process computes with, where the caller has looked already.
+    """
+    code = code or LoadedCode(dataset_job(dataset))
     folder = scale.root / "data" / scale.name / dataset.id
     settings = dataset.settings
-    module, _, name = GENERATORS[settings.source].partition(":")
-    generate = getattr(import_module(module), name)
+    generate = load(spec_of(dataset.environment).sources[settings.source])
     unit = SIZE_KEYS[settings.source]
     more = {"noise_percent": settings.noise_percent} if unit == "episodes" else {}  # those of experts
     log.info("%s: generating", folder)
     with Progress(settings.size, unit=unit.replace("_", " ")) as progress:
+
+        def told(done: int, of: int) -> None:
+            # Some count their progress in episodes, but their size in steps.
+            progress.step(settings.size * done // of)
+            if done == of:  # all is written, but not yet published
+                code.check()
+
         generate(
             dataset.task,
             settings.size,
             settings.seed,
             folder,
             **more,
-            # Some count their progress in episodes, but their size in steps.
-            progress=lambda done, of: progress.step(settings.size * done // of),
+            progress=told,
         )
     log.info("%s: done", folder)
     return folder

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from rarl.agents.losses import q_learning_target, td_loss
+from rarl.envs.gridroboman.encoders import RelationalEncoder
 from rarl.envs.gridroboman.planner import planner_episodes
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, Task, task_named
 from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, VectorGridroboman
 from rarl.errors import RarlError
-from rarl.nn.encoders import RelationalEncoder
 from rarl.trajectories.arguments import check_seed
 from rarl.trajectories.online import STREAM, OnlineSettings, one_thread
 from rarl.trajectories.store import DatasetWriter

@@ -310,7 +310,7 @@ class _Agent:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed)
             self.network = RecurrentValueNetwork(
-                "babyai",
+                "rarl.envs.babyai.encoders:BabyAIEncoder",
                 s.d_s,
                 len(ACTIONS),
                 n_tasks=1,

@@ -9,7 +9,8 @@ import tiny_babyai
 import tiny_project
 
 from rarl.agents.candidates import candidates_of, cannot_select
-from rarl.config import RetrievalSettings, Scale
+from rarl.config import RetrievalSettings
+from rarl.planning.scale import Scale
 from rarl.training.runs import retrieval_warnings, train_run
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarl.agents.memory import Memory
+from rarl.agents.pool_sizes import needed_of_each
 from rarl.agents.pools import PoolMemory, Pools, relevant
 from rarl.config import IndexSettings, PoolSettings, RetrievalSettings
 from rarl.errors import RarlError
@@ -32,7 +33,7 @@ def memory_of(datasets, index=None, seed=0, shares=tiny_relevance.SHARES, **retr
 
 def pools_of(trajectories, shares, n_tasks, seed=0, episodes=None):
     chosen = PoolSettings(trajectories=trajectories, relevant=shares)
-    episodes = episodes or [n + 3 for n in chosen.needs(n_tasks)]
+    episodes = episodes or [n + 3 for n in needed_of_each(chosen, n_tasks)]
     return Pools(chosen, episodes, seed, [f"dataset {i}" for i in range(n_tasks)]), episodes
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from rarl.envs.atari.encoders import unpack
 from rarl.envs.atari.observation import Observer, pack, packed_size
-from rarl.nn.atari_encoders import unpack
 
 
 def random_steps(rng, *shape, stack):

@@ -15,7 +15,6 @@ from fake_games import FakeGames
 from PIL import Image
 
 from rarl.agents.memory import RetrievalBatch
-from rarl.config import Scale
 from rarl.envs.atari.observation import pack
 from rarl.evaluation import game_probe as module
 from rarl.evaluation import games as evaluation
@@ -23,6 +22,7 @@ from rarl.evaluation.game_probe import BEFORE, WINDOW, GameProbe, Moment
 from rarl.evaluation.moments import chosen_steps
 from rarl.evaluation.probe import probe_run
 from rarl.evaluation.trained import final_state, shuffled
+from rarl.planning.scale import Scale
 from rarl.training import games as training
 from rarl.training.run_folder import RunPaths
 from rarl.training.runs import train_run

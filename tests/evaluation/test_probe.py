@@ -11,7 +11,6 @@ import pytest
 import tiny_project
 import torch
 
-from rarl.config import Scale
 from rarl.envs.gridroboman.tasks import ACTIONS
 from rarl.envs.gridroboman.vector import random_boards
 from rarl.errors import RarlError
@@ -20,6 +19,7 @@ from rarl.evaluation.board_probe import BoardProbe
 from rarl.evaluation.probe import probe_run
 from rarl.evaluation.rollouts import roll_out
 from rarl.evaluation.trained import final_state, network_of
+from rarl.planning.scale import Scale
 from rarl.training.runs import train_run
 from rarl.trajectories.make import make_dataset
 from rarl.trajectories.store import TrajectoryDataset

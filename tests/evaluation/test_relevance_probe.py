@@ -13,11 +13,11 @@ import torch
 from tiny_relevance import SHARES, changes
 
 from rarl.agents.index import best_of, exact_scores
-from rarl.config import Scale
 from rarl.envs.gridroboman.vector import random_boards
 from rarl.evaluation.probe import probe_run
 from rarl.evaluation.ranking import recall_at_k, reciprocal_rank
 from rarl.evaluation.relevance_probe import RelevanceProbe
+from rarl.planning.scale import Scale
 from rarl.training.runs import train_run
 
 KINDS = [None, "exact", "hnsw"]

@@ -8,19 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from rarl.envs.atari import encoders
+from rarl.envs.atari.encoders import ResNet47, Tiny
 from rarl.envs.atari.observation import EXTRA_BYTES, pack, packed_size
-from rarl.nn import atari_encoders
-from rarl.nn.atari_encoders import ATARI_ENCODERS, ResNet47, Tiny
-from rarl.nn.encoders import ENCODERS
+from rarl.envs.spec import spec_of
+from rarl.nn.encoders import encoder_named
 from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork
 
 ACTIONS = 18
 STACKS = {"resnet47": 1, "nature": 4, "impala-small": 2, "tiny": 1}
+NAMES = tuple(spec_of("atari").encoders)
 
 
 def encoder_of(name, d_s=16, seed=0, **options):
     torch.manual_seed(seed)
-    return ENCODERS[name](d_s, 0, **({"n_actions": ACTIONS, "stack": STACKS[name]} | options))
+    return encoder_named(name)(d_s, 0, **({"n_actions": ACTIONS, "stack": STACKS[name]} | options))
 
 
 def x_of(*shape, stack, seed=0):
@@ -39,8 +41,7 @@ def weights_and_biases(*layers):
 
 
 def test_they_are_in_the_table():
-    assert set(ATARI_ENCODERS) == {"resnet47", "nature", "impala-small", "tiny"}
-    assert ATARI_ENCODERS.items() <= ENCODERS.items()
+    assert set(NAMES) == {"resnet47", "nature", "impala-small", "tiny"}
 
 
 def test_the_paper_counts_47_layers():
@@ -102,7 +103,7 @@ def test_parameters(name, trunk, total):
     assert (parameters(encoder.trunk), parameters(encoder)) == expected_parameters(name, 512) == (trunk, total)
 
 
-@pytest.mark.parametrize("name", ATARI_ENCODERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_shapes_gradients_and_evaluation(name):
     encoder, stack = encoder_of(name), STACKS[name]
     x = x_of(2, 3, stack=stack)
@@ -141,7 +142,7 @@ def test_all_of_x_counts_and_grey_values_are_divided_by_255():
 
 def test_bottlenecks_start_near_the_identity_and_add_up():
     torch.manual_seed(0)
-    group = nn.Sequential(*(atari_encoders.Bottleneck(64, 16, 6**-0.5) for _ in range(6)))
+    group = nn.Sequential(*(encoders.Bottleneck(64, 16, 6**-0.5) for _ in range(6)))
     x = torch.randn(4, 64, 11, 11)
     ratio = group(x).std() / x.std()
     assert 1 < ratio < 1.5
@@ -165,7 +166,7 @@ def test_recomputing_changes_memory_but_no_gradient(name):
 
 
 def test_many_frames_without_gradients_come_in_parts(monkeypatch):
-    monkeypatch.setattr(atari_encoders, "_AT_ONCE", 4)
+    monkeypatch.setattr(encoders, "_AT_ONCE", 4)
     encoder, sizes = encoder_of("tiny"), []
     x = x_of(2, 5, stack=1)
     expected = encoder(x)

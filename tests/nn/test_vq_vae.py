@@ -11,7 +11,12 @@ import torch
 
 from rarl.envs.atari.observation import pack
 from rarl.envs.babyai.view import CODES, decode
-from rarl.nn.vq_vae import READINGS, VQVAE
+from rarl.envs.spec import load, spec_of
+from rarl.nn.vq_vae import VQVAE, Reading
+
+
+def reading_of(environment) -> Reading:
+    return load(spec_of(environment).tokens)
 
 
 def boards(n, seed=0):
@@ -27,7 +32,7 @@ def boards(n, seed=0):
 
 def test_a_board_is_read_as_coordinates_and_statuses():
     x = torch.tensor([[0, 6, 1, 2, 0, 3, 4, -1, 5, 6, 1]], dtype=torch.int8)
-    read = READINGS["gridroboman"](x)
+    read = reading_of("gridroboman")(x)
     assert read.shape == (1, 8 * 7 + 3 * 3)
     assert read.dtype == torch.float32
     assert read.sum() == 11
@@ -38,7 +43,7 @@ def test_a_board_is_read_as_coordinates_and_statuses():
 def test_a_view_is_read_as_minigrid_gives_it():
     codes = np.random.default_rng(0).integers(CODES, size=(5, 49)).astype(np.uint8)
     x = torch.from_numpy(np.concatenate([codes, np.full((5, 1), 3, np.uint8)], axis=1))  # and the compass
-    read = READINGS["babyai"](x)
+    read = reading_of("babyai")(x)
     assert read.shape == (5, 49 * (11 + 6 + 3))
     assert (read.sum(1) == 3 * 49).all()
     parts = read.split([49 * 11, 49 * 6, 49 * 3], 1)
@@ -50,7 +55,7 @@ def test_a_screen_is_read_as_means_of_its_newest_frame():
     """Of blocks of 4 x 4 pixels, less what they are in all frames on average, in standard deviations."""
     frames = np.random.default_rng(0).integers(256, size=(3, 4, 84, 84), dtype=np.uint8)
     x = torch.from_numpy(pack(frames, np.zeros(3), np.zeros(3)))
-    read = READINGS["atari"](x)
+    read = reading_of("atari")(x)
     assert read.shape == (3, 21 * 21)
     blocks = np.zeros((3, 21, 21))
     for row in range(21):
@@ -59,12 +64,12 @@ def test_a_screen_is_read_as_means_of_its_newest_frame():
     blocks = (blocks - blocks.mean(0)) / 255
     np.testing.assert_allclose(read, (blocks / blocks.std()).reshape(3, -1), atol=1e-3)
     # What never changes is nothing, and no division by zero.
-    assert not READINGS["atari"](x[:1].repeat(4, 1)).any()
+    assert not reading_of("atari")(x[:1].repeat(4, 1)).any()
 
 
 def test_symbols_compared_by_hand():
     """All logits 0 but one: ln 7 for the coordinates and ln 3 for the statuses, of which one is told."""
-    reading, x = READINGS["gridroboman"], boards(2)
+    reading, x = reading_of("gridroboman"), boards(2)
     read = reading(x)
     decoded = torch.zeros_like(read)
     decoded[0, 56:59] = 2 * read[0, 56:59]
@@ -80,9 +85,9 @@ def test_symbols_compared_by_hand():
 
 def test_screens_compared_by_hand():
     """All is unexplained by nothing, and a quarter where half of each deviation is."""
-    read = READINGS["atari"](torch.from_numpy(np.random.default_rng(0).integers(256, size=(9, 7061), dtype=np.uint8)))
+    read = reading_of("atari")(torch.from_numpy(np.random.default_rng(0).integers(256, size=(9, 7061), dtype=np.uint8)))
     for said, expected in ((0 * read, 1.0), (0.5 * read, 0.25), (read, 0.0)):
-        loss, error = READINGS["atari"].compare(said, read)
+        loss, error = reading_of("atari").compare(said, read)
         assert loss.item() == error.item() == pytest.approx(expected, abs=1e-3)
 
 

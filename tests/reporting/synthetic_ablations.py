@@ -16,9 +16,9 @@ import synthetic_atari
 import synthetic_babyai
 import yaml
 
-from rarl.config import merge
 from rarl.envs.gridroboman.tasks import TASKS, Task
 from rarl.files import write_json
+from rarl.mappings import merge
 
 BY_SEED = (-0.02, -0.01, 0.0, 0.01, 0.02)
 SPREAD = 0.0158113883  # their standard deviation

@@ -15,12 +15,12 @@ from fake_games import FakeGames
 from run_processes import assert_same, products, start, wait_for_update
 
 from rarl.agents.episodic_memory import state_hashes
-from rarl.config import Run
 from rarl.envs.atari.observation import EXTRA_BYTES
 from rarl.envs.gridroboman.tasks import task_named
 from rarl.envs.gridroboman.vector import Boards, random_boards
 from rarl.evaluation import games as evaluation
-from rarl.jobs import code_of, job_of
+from rarl.jobs import code_digest_of, train_job
+from rarl.planning.scale import Run
 from rarl.training import checkpoints, episodic_boards, episodic_games, transitions
 from rarl.training.loop import RunFailedError
 
@@ -384,13 +384,13 @@ def test_a_task_is_learned_where_boards_come_again(roots, monkeypatch, variant, 
 
 
 def test_each_kind_of_agent_has_a_code_of_its_own(roots):
-    names = {
-        job_of("train", PROJECTS[environment].run_of(roots[environment], variant))
+    digests = [
+        {code_digest_of(train_job(PROJECTS[environment].run_of(roots[environment], variant))) for variant in variants}
         for environment in PROJECTS
-        for variant in ("dqn", "mfec", "nec")
-    }
-    assert names == {f"train-{environment}{kind}" for environment in PROJECTS for kind in ("", "-episodic")}
-    assert len({code_of(name) for name in names}) == 4
+        for variants in (("dqn",), ("mfec", "nec"))
+    ]
+    assert [len(of_kind) for of_kind in digests] == [1, 1, 1, 1]
+    assert len(set().union(*digests)) == 4
 
 
 @pytest.mark.parametrize("environment", PROJECTS)
@@ -427,6 +427,6 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path, tiny_root, envir
     assert [evaluations, rows] == same
     assert rows[-1]["loss"]
     assert (record["resumed"], other["resumed"]) == (1, 0)
-    assert record["code_digest"] == code_of(f"train-{environment}-episodic")
+    assert record["code_digest"] == code_digest_of(train_job(project.run_of(folders[0], "nec")))
     assert record["parameters"]["total"] > 0
     assert set(state["learner"]) == {"agent"}

@@ -16,9 +16,10 @@ from command_line import fails
 from run_processes import assert_same, products, start, wait_for_update
 
 from rarl import cli
-from rarl.config import Run, Scale, merge
 from rarl.envs.gridroboman.tasks import task_named, task_set
-from rarl.jobs import code_of
+from rarl.jobs import train_job
+from rarl.mappings import merge
+from rarl.planning.scale import Run, Scale
 from rarl.training import checkpoints, transitions
 from rarl.training.transitions import TransitionLearner
 from rarl.trajectories.generate import generate_planner
@@ -468,7 +469,8 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert run["config_digest"] == expected_run["config_digest"]
     assert [line.split(",")[0] for line in evaluations.decode().splitlines()[1::10]] == ["0", "120", "240"]
     scale = Scale("tiny", own_root)
-    assert run["code_digest"] == code_of("train-gridroboman")
+    code = train_job(scale.runs[RA_DQN]).code()
+    assert (run["code_digest"], run["code"]) == (code.digest, code.record)
     assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in scale.datasets_of(scale.runs[RA_DQN])}
     assert run["expert_returns"].keys() == {task.name for task in task_set(10)}
     assert not (own_root / "scratch" / "tiny" / "runs" / RA_DQN).exists()

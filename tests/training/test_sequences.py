@@ -11,9 +11,9 @@ import pytest
 import tiny_babyai
 import torch
 
-from rarl.config import Scale
 from rarl.evaluation.levels import evaluation_seeds
 from rarl.evaluation.probe import probe_run
+from rarl.planning.scale import Scale
 from rarl.training.run_folder import RunPaths
 from rarl.training.runs import train_run
 from rarl.training.sequences import SequenceLearner

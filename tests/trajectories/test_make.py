@@ -13,11 +13,15 @@ import tiny_babyai
 import tiny_project
 import yaml
 
-from rarl.config import SIZE_KEYS, SOURCES, Scale, merge
-from rarl.trajectories.make import GENERATORS, make_dataset
+from rarl.config import SIZE_KEYS, SOURCES
+from rarl.envs.spec import ENVIRONMENTS, spec_of
+from rarl.mappings import merge
+from rarl.planning.scale import Scale
+from rarl.trajectories.make import make_dataset
 from rarl.trajectories.store import TrajectoryDataset
 from rarl.workflow import DATASET_FILES
 
+GENERATED = [source for name in ENVIRONMENTS for source in spec_of(name).sources]
 DATASET = "babyai/bot/put-next-local"
 
 
@@ -60,11 +64,11 @@ def test_a_killed_generation_started_again_gives_the_same_bytes(tmp_path):
 def test_every_source_is_known_everywhere():
     sources = [source for of_environment in SOURCES.values() for source in of_environment]
     assert len(set(sources)) == len(sources)
-    for known in (SIZE_KEYS, GENERATORS, DATASET_FILES):
+    for known in (SIZE_KEYS, GENERATED, DATASET_FILES):
         assert set(known) == set(sources)
 
 
-@pytest.mark.parametrize("source", GENERATORS)
+@pytest.mark.parametrize("source", GENERATED)
 def test_a_dataset_of_every_source(tmp_path, source):
     """The settings reach its generator, and it holds the files that the workflow waits for."""
     environment = next(name for name, sources in SOURCES.items() if source in sources)

@@ -18,6 +18,7 @@ from workflow_project import DQN, RA_DQN, Project, jobs_in
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
 AFTER_A_RUN = {"probe_run": 1, "make_report": 1}
+OF_CODE = ["datasets", "runs", "probes", "index-cost", "costs", "report"]  # DVC starts Snakemake in each of them
 AFTER_OTHER_SETTINGS = {"measure_costs": 1, **AFTER_A_RUN}  # or other code, or other data
 
 
@@ -32,7 +33,10 @@ def test_reproduce_makes_everything(recorded: Project) -> None:
         "make_preview": 1,
         "make_report": 1,
     }
-    assert "Scale tiny: Two short runs." in output.splitlines()[0]
+    before, _, _ = output.partition("Building DAG of jobs")
+    assert "Scale tiny: Two short runs." in before
+    assert "  datasets  10 (10 not there)" in before
+    assert output.count("Scale tiny: ") == 1
     for path in ("reports/tiny/REPORT.md", "reports/tiny/report.html", "scratch/tiny/preview/report.html"):
         assert (recorded.folder / path).stat().st_size > 1000
     record = json.loads(recorded.product("runs", DQN, "run.json").read_text())
@@ -123,22 +127,42 @@ def test_each_kind_of_change_reaches_what_it_concerns(project: Project) -> None:
         (
             lambda: project.append("rarl/training/loop.py", "# a remark\n"),
             {},
-            ["runs", "probes", "costs"],
+            OF_CODE,
         ),
         (
             lambda: project.append("rarl/training/loop.py", "ANOTHER = 1\n"),
             {"train_run": 2, **AFTER_OTHER_SETTINGS},
-            ["runs", "probes", "costs"],
+            OF_CODE,
         ),
         (
             lambda: project.append("rarl/reporting/tables.py", "ANOTHER = 1\n"),
             {"make_report": 1},
-            ["report"],
+            OF_CODE,
         ),
         (
             lambda: project.append("rarl/evaluation/acting.py", "ANOTHER = 1\n"),
             {"measure_costs": 1, "make_report": 1},
-            ["runs", "probes", "costs"],
+            OF_CODE,
+        ),
+        (
+            lambda: project.edit("rarl/nn/decays.py", "0.8", "0.7"),
+            {"train_run": 2, "measure_index_cost": 1, **AFTER_OTHER_SETTINGS},
+            OF_CODE,
+        ),
+        (
+            lambda: project.edit("rarl/config.py", "dueling: bool = Field(False", "dueling: bool = Field(True"),
+            {"train_run": 2, **AFTER_OTHER_SETTINGS},
+            OF_CODE,
+        ),
+        (
+            lambda: project.append("rarl/envs/babyai/vector.py", "ANOTHER = 1\n"),
+            {"make_report": 1},  # which draws its levels
+            OF_CODE,
+        ),
+        (
+            lambda: project.append("rarl/envs/atari/vector.py", "ANOTHER = 1\n"),
+            {},
+            OF_CODE,
         ),
         (
             lambda: project.append("workflow/rules/train.smk", "# a remark\n"),
@@ -160,8 +184,32 @@ def test_a_comment_in_the_code_trains_nothing_in_dvc_either(project: Project) ->
     output = project.run("dvc", "repro")
     assert jobs_in(output) == {}
     assert "Running stage 'runs'" in output
+    assert "Scale tiny: " not in output, "nothing is left to be made"
     assert project.product("runs", DQN, "run.json").read_bytes() == record
     assert project.stages() == []
+
+
+def test_what_is_made_again_is_told_with_the_reason_before_anything_runs(project: Project) -> None:
+    project.append("rarl/training/loop.py", "ANOTHER = 1\n")
+    told = [
+        "Scale tiny: Two short runs.",
+        "  datasets  10 (10 current)",
+        "  runs      2 (2 by other code)",
+        "  probes    1 (1 by other code)",
+        "  costs     2 (1 current, 1 by other code)",
+        "  report    1 (1 to follow)",
+        "  page      reports/tiny/report.html, a preview as soon as the first seed is through",
+        "Changed since, with the number of runs that it concerns: rarl.training.loop (2).",
+    ]
+    for command in (("snakemake", "--cores", "2", "-n", "all"), ("dvc", "repro")):
+        output = project.run(*command)
+        lines = output.splitlines()
+        start = lines.index(told[0])
+        assert lines[start : start + len(told)] == told, command
+        assert lines[start + len(told)].startswith("About "), command
+        assert output.count(told[0]) == 1, "once, though DVC starts Snakemake for every stage"
+    assert jobs_in(output) == {"train_run": 2, **AFTER_OTHER_SETTINGS}
+    assert told[0] not in project.snakemake("-n", "all")
 
 
 def test_lost_files_are_made_again(project: Project) -> None:
@@ -228,6 +276,41 @@ def test_killed_and_stopped_workflows_go_on(project: Project, tmp_path: Path) ->
     project.snakemake("train")
     found = json.loads(record.read_text())
     assert (found["status"], found["updates"], found["resumed"]) == ("finished", 2500, 2)
+    assert project.planned("train") == {}
+
+
+def test_code_that_changes_while_the_workflow_runs_makes_no_result(project: Project, tmp_path: Path) -> None:
+    """Edited while the first run goes on, and taken back after the workflow ended: neither run passes as current."""
+
+    def longer(settings: dict) -> None:
+        at_scale = settings["experiments"]["gridroboman"]
+        at_scale["settings"] |= {"updates": 1500, "log_every": 10}
+        at_scale["settings"]["evaluation"]["every_updates"] = 1500
+
+    project.scale(longer)
+    output = tmp_path / "output.txt"
+    scratch = project.folder / "scratch" / "tiny" / "runs"
+    loop = project.folder / "rarl" / "training" / "loop.py"
+    before = loop.read_text()
+    workflow = project.start("snakemake", "--cores", "1", "train", output=output)
+    until(
+        lambda: any(len(path.read_text().splitlines()) > 5 for path in scratch.rglob("training.csv")), workflow, output
+    )
+    project.append("rarl/training/loop.py", "ANOTHER = 1\n")
+    assert workflow.wait(300) != 0
+    loop.write_text(before)
+    said = output.read_text()
+    assert said.count("the code of this job (train) changed while it worked: rarl.training.loop") == 1
+    assert said.count("the code of this job (train) has digest") == 1
+    assert "Traceback" not in said
+    assert not [run for run in (DQN, RA_DQN) if project.product("runs", run, "run.json").exists()]
+
+    planned = project.planned("train")
+    assert planned == {"train_run": 2}
+    project.snakemake("train")
+    records = [json.loads(project.product("runs", run, "run.json").read_text()) for run in (DQN, RA_DQN)]
+    assert sorted(record["resumed"] for record in records) == [0, 1]
+    assert len({record["code_digest"] for record in records}) == 1
     assert project.planned("train") == {}
 
 

@@ -16,8 +16,6 @@ import jsonschema
 import pytest
 import yaml
 
-from rarl.jobs import ENTRY_MODULES
-from rarl.provenance import imported_modules
 from rarl.schemas import schemas
 
 HERE = Path(__file__).resolve().parents[2]
@@ -103,29 +101,21 @@ def test_the_schemas_find_faults_deep_inside() -> None:
 # --- DVC --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("stage", "kinds"),
-    [
-        ("datasets", ["planner", "dqn", "bot", "rdqn"]),
-        ("runs", ["train-gridroboman", "train-babyai"]),
-        ("probes", ["probe-gridroboman", "probe-babyai"]),
-        ("index-cost", ["index-cost"]),
-        ("costs", ["costs"]),
-        ("report", ["report"]),
-    ],
-)
-def test_dvc_watches_all_code_of_a_stage(stage: str, kinds: list[str]) -> None:
-    watched = yaml.safe_load((HERE / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    modules = {f"rarl.{name}" for name in ("cli", "workflow", "jobs", "config", "provenance", "errors", "files")}
-    for kind in kinds:
-        entries, others = ENTRY_MODULES[kind]
-        # `rarl.jobs` names the modules of all kinds of job and runs none.
-        modules |= set(imported_modules(entries, exclude=(*others, "rarl.jobs")))
-    files = [f"{module.replace('.', '/')}.py" for module in sorted(modules)]
-    files = [file if (HERE / file).is_file() else f"{file.removesuffix('.py')}/__init__.py" for file in files]
-    of_packages = {file for file in files if file.endswith("__init__.py") and (HERE / file).stat().st_size < 200}
-    missing = [file for file in files if not any(file == dep or file.startswith(f"{dep}/") for dep in watched)]
-    assert set(missing) <= of_packages, f"dvc.yaml, stage {stage}: deps"
+def test_every_stage_of_dvc_watches_all_code_and_its_own_rules() -> None:
+    """Which code concerns a job Snakemake finds out, exactly and within seconds; DVC has to start it."""
+    stages = yaml.safe_load((HERE / "dvc.yaml").read_text())["stages"]
+    rules = {
+        "datasets": "datasets",
+        "runs": "train",
+        "probes": "probe",
+        "index-cost": "index_cost",
+        "costs": "costs",
+        "report": "report",
+    }
+    assert set(rules) == set(stages) - {"provenance"}
+    for stage, file in rules.items():
+        deps = stages[stage]["deps"]
+        assert {"rarl", "workflow/rules/common.smk", f"workflow/rules/{file}.smk"} <= set(deps), stage
 
 
 def test_dvc_ignores_the_records_of_what_is_nobodys_result() -> None:

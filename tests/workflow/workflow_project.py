@@ -144,7 +144,7 @@ class Project:
 
     def stages(self) -> list[str]:
         """Stages that `dvc repro` would run now."""
-        return re.findall(r"Running stage '(\w+)'", self.run("dvc", "repro", "--dry"))
+        return re.findall(r"Running stage '([\w-]+)'", self.run("dvc", "repro", "--dry"))
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")

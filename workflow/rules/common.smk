@@ -5,12 +5,23 @@ import json
 import math
 import re
 import socket
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from rarl.errors import RarlError
-from rarl.jobs import ENTRY_MODULES, code_of, job_of
+from rarl.jobs import (
+    code_digest_of,
+    costs_job,
+    dataset_job,
+    index_cost_job,
+    probe_job,
+    report_job,
+    train_job,
+)
+from rarl.planning.plan import plan_to_tell
+from rarl.planning.scale import index_cost_plan
 from rarl.resources import (
     gpu_partition,
     is_on_cluster,
@@ -37,10 +48,18 @@ prepare_environment()
 try:
     SCALE = scale_of(config)
     COST_RUNS = [run for runs in SCALE.cost_runs().values() for run in runs.values()]
-    CODE = {kind: code_of(kind) for kind in ENTRY_MODULES}
-    INDEX_COST = index_cost_digest(SCALE)
+    INDEX_COST, INDEX_COST_PLAN = index_cost_digest(SCALE), index_cost_plan(SCALE)
+    CODE = {
+        "costs": code_digest_of(costs_job(SCALE)),
+        "index-cost": code_digest_of(index_cost_job(INDEX_COST_PLAN and INDEX_COST_PLAN[1])),
+        "report": code_digest_of(report_job()),
+    }
+    PLAN = plan_to_tell(SCALE) if workflow.is_main_process else None
 except RarlError as error:
     raise WorkflowError(str(error)) from None
+
+if PLAN is not None:
+    print(PLAN, file=sys.stderr)
 
 S = SCALE.name
 MINUTES = math.ceil(60 * SCALE.settings.resources.hours)
@@ -105,14 +124,24 @@ def digest_of_dataset(kind):
     return lambda wildcards: SCALE.find_dataset(f"{kind}/{wildcards.task}").digest
 
 
+def code_of_dataset(kind):
+    """The digest of the code that makes a dataset of a kind such as "gridroboman/planner", given its task."""
+    return lambda wildcards: code_digest_of(dataset_job(SCALE.find_dataset(f"{kind}/{wildcards.task}")))
+
+
 def digest_of_run(wildcards):
     """The digest of the settings of a run."""
     return SCALE.runs[wildcards.run].digest
 
 
-def code_of_run(job):
-    """The digest of the code of a job ("train", "probe") of a run."""
-    return lambda wildcards: CODE[job_of(job, SCALE.runs[wildcards.run])]
+def code_of_training(wildcards):
+    """The digest of the code that trains a run."""
+    return code_digest_of(train_job(SCALE.runs[wildcards.run]))
+
+
+def code_of_probe(wildcards):
+    """The digest of the code that looks into a run."""
+    return code_digest_of(probe_job(SCALE.runs[wildcards.run]))
 
 
 def threads_of_run(wildcards):

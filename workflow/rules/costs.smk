@@ -27,4 +27,5 @@ rule measure_costs:
         f"what each variant costs: results/{S}/costs.csv"
     shell:
         "[ {resources.gpu} -gt 0 ] || export CUDA_VISIBLE_DEVICES=; "
-        "python -m rarl costs --scale {params.scale} --digest {params.digest} --output {output} > {log} 2>&1"
+        "python -m rarl costs --scale {params.scale} --digest {params.digest} --code {params.code}"
+        " --output {output} > {log} 2>&1"

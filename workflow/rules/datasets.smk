@@ -16,12 +16,12 @@ rule make_planner_dataset:
     params:
         scale=S,
         digest=digest_of_dataset("gridroboman/planner"),
-        code=CODE["planner"],
+        code=code_of_dataset("gridroboman/planner"),
     message:
         "dataset gridroboman/planner/{wildcards.task}"
     shell:
         "python -m rarl datasets make --scale {params.scale} --digest {params.digest}"
-        " gridroboman/planner/{wildcards.task} > {log} 2>&1"
+        " --code {params.code} gridroboman/planner/{wildcards.task} > {log} 2>&1"
 
 
 rule make_dqn_dataset:
@@ -39,12 +39,12 @@ rule make_dqn_dataset:
     params:
         scale=S,
         digest=digest_of_dataset("gridroboman/dqn"),
-        code=CODE["dqn"],
+        code=code_of_dataset("gridroboman/dqn"),
     message:
         "dataset gridroboman/dqn/{wildcards.task}"
     shell:
         "python -m rarl datasets make --scale {params.scale} --digest {params.digest}"
-        " gridroboman/dqn/{wildcards.task} > {log} 2>&1"
+        " --code {params.code} gridroboman/dqn/{wildcards.task} > {log} 2>&1"
 
 
 rule make_bot_dataset:
@@ -62,12 +62,12 @@ rule make_bot_dataset:
     params:
         scale=S,
         digest=digest_of_dataset("babyai/bot"),
-        code=CODE["bot"],
+        code=code_of_dataset("babyai/bot"),
     message:
         "dataset babyai/bot/{wildcards.task}"
     shell:
         "python -m rarl datasets make --scale {params.scale} --digest {params.digest}"
-        " babyai/bot/{wildcards.task} > {log} 2>&1"
+        " --code {params.code} babyai/bot/{wildcards.task} > {log} 2>&1"
 
 
 rule make_rdqn_dataset:
@@ -85,9 +85,9 @@ rule make_rdqn_dataset:
     params:
         scale=S,
         digest=digest_of_dataset("babyai/rdqn"),
-        code=CODE["rdqn"],
+        code=code_of_dataset("babyai/rdqn"),
     message:
         "dataset babyai/rdqn/{wildcards.task}"
     shell:
         "python -m rarl datasets make --scale {params.scale} --digest {params.digest}"
-        " babyai/rdqn/{wildcards.task} > {log} 2>&1"
+        " --code {params.code} babyai/rdqn/{wildcards.task} > {log} 2>&1"

@@ -22,4 +22,4 @@ rule measure_index_cost:
     message:
         f"what an index costs: results/{S}/index-cost.csv"
     shell:
-        "python -m rarl index-cost --scale {params.scale} --digest {params.digest} > {log} 2>&1"
+        "python -m rarl index-cost --scale {params.scale} --digest {params.digest} --code {params.code} > {log} 2>&1"

@@ -26,9 +26,10 @@ rule probe_run:
     params:
         scale=S,
         digest=digest_of_run,
-        code=code_of_run("probe"),
+        code=code_of_probe,
     message:
         "looking into {wildcards.run}"
     shell:
         "[ {resources.gpu} -gt 0 ] || export CUDA_VISIBLE_DEVICES=; "
-        "python -m rarl probe --scale {params.scale} {wildcards.run} > {log} 2>&1"
+        "python -m rarl probe --scale {params.scale} --digest {params.digest} --code {params.code}"
+        " {wildcards.run} > {log} 2>&1"

@@ -52,7 +52,7 @@ rule make_report:
     message:
         f"the report: reports/{S}/report.html"
     shell:
-        "python -m rarl report --scale {params.scale} > {log} 2>&1"
+        "python -m rarl report --scale {params.scale} --digest {params.plan} --code {params.code} > {log} 2>&1"
 
 
 rule make_preview:
@@ -75,4 +75,5 @@ rule make_preview:
     message:
         f"a preview, from the first runs: scratch/{S}/preview/report.html"
     shell:
-        "python -m rarl report --scale {params.scale} --preview > {log} 2>&1"
+        "python -m rarl report --scale {params.scale} --digest {params.plan} --code {params.code} --preview"
+        " > {log} 2>&1"

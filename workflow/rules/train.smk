@@ -28,10 +28,10 @@ rule train_run:
     params:
         scale=S,
         digest=digest_of_run,
-        code=code_of_run("train"),
+        code=code_of_training,
     message:
         "training {wildcards.run}"
     shell:
         "[ {resources.gpu} -gt 0 ] || export CUDA_VISIBLE_DEVICES=; "
-        "python -m rarl train --scale {params.scale} --digest {params.digest} --record-failure"
-        " {wildcards.run} > {log} 2>&1"
+        "python -m rarl train --scale {params.scale} --digest {params.digest} --code {params.code}"
+        " --record-failure {wildcards.run} > {log} 2>&1"

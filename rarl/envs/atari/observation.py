@@ -7,7 +7,7 @@ layout, for a stack of n frames:
   1 byte              the last action; at an episode's start 0, no-op
   4 bytes             the last reward, unclipped, float32, little-endian; at an episode's start 0
 
-`rarl.nn.atari_encoders.unpack` is the inverse, for tensors.
+`rarl.envs.atari.encoders.unpack` is the inverse, for tensors.
 """
 
 from __future__ import annotations

@@ -183,9 +183,7 @@ class AtariEncoder(nn.Module):
             return self.trunk(frames.to(dtype) / 255).to(dtype).flatten(1)
 
 
-ATARI_ENCODERS = {
-    "resnet47": partial(AtariEncoder, trunk=ResNet47),
-    "nature": partial(AtariEncoder, trunk=Nature),
-    "impala-small": partial(AtariEncoder, trunk=ImpalaSmall),
-    "tiny": partial(AtariEncoder, trunk=Tiny),
-}
+resnet47 = partial(AtariEncoder, trunk=ResNet47)
+nature = partial(AtariEncoder, trunk=Nature)
+impala_small = partial(AtariEncoder, trunk=ImpalaSmall)
+tiny = partial(AtariEncoder, trunk=Tiny)

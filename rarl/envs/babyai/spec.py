@@ -1,0 +1,22 @@
+"""BabyAI, as the rest of the project knows it."""
+
+from __future__ import annotations
+
+from rarl.envs.babyai.levels import LEVELS
+from rarl.envs.spec import EnvSpec
+
+SPEC = EnvSpec(
+    name="babyai",
+    tasks=tuple(level.name for level in LEVELS),
+    sources={
+        "bot": "rarl.trajectories.babyai:generate_bot",
+        "rdqn": "rarl.trajectories.online_rdqn:generate_rdqn",
+    },
+    learners={"value": "rarl.training.sequences:SequenceLearner"},
+    encoders={"babyai": "rarl.envs.babyai.encoders:BabyAIEncoder"},
+    encoder_options=("channels", "blocks", "d_mission"),
+    tokens="rarl.envs.babyai.tokens:READING",
+    probes={"plain": "rarl.evaluation.level_probe:LevelProbe"},
+    acting="rarl.evaluation.acting:with_missions",
+    measure="success_rate",
+)

@@ -1,0 +1,38 @@
+"""Gridroboman, as the rest of the project knows it."""
+
+from __future__ import annotations
+
+from rarl.envs.gridroboman.tasks import EPISODE_STEPS, TASK_SETS, TASKS
+from rarl.envs.spec import EnvSpec
+
+SPEC = EnvSpec(
+    name="gridroboman",
+    tasks=tuple(task.name for task in TASKS),
+    task_sets={size: tuple(task.name for task in tasks) for size, tasks in TASK_SETS.items()},
+    sources={
+        "planner": "rarl.trajectories.generate:generate_planner",
+        "dqn": "rarl.trajectories.online_dqn:generate_dqn",
+    },
+    learners={
+        "value": "rarl.training.transitions:TransitionLearner",
+        "episodic": "rarl.training.episodic_boards:BoardEpisodicLearner",
+    },
+    encoders={
+        "relational": "rarl.envs.gridroboman.encoders:RelationalEncoder",
+        "mlp": "rarl.envs.gridroboman.encoders:MLPEncoder",
+    },
+    tokens="rarl.envs.gridroboman.tokens:READING",
+    probes={
+        "plain": "rarl.evaluation.board_probe:BoardProbe",
+        "pool": "rarl.evaluation.relevance_probe:RelevanceProbe",
+    },
+    acting="rarl.evaluation.acting:on_states",
+    gymnasium=(
+        {
+            "id": "rarl/Gridroboman-v0",
+            "entry_point": "rarl.envs.gridroboman.env:Gridroboman",
+            "vector_entry_point": "rarl.envs.gridroboman.env:make_vector",
+            "max_episode_steps": EPISODE_STEPS,
+        },
+    ),
+)

@@ -1,0 +1,1 @@
+"""What is planned at a scale, and what of it is there already."""
