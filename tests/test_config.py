@@ -616,7 +616,8 @@ def test_no_two_variants_of_a_shipped_scale_are_the_same_agent(name):
         retrieval = s["agent"]["retrieval"]
         if run.retrieves and s["environment"] == "gridroboman" and retrieval["select_by"] != "none":
             looks = -(-min(retrieval["trajectory_steps"] or EPISODE_STEPS, EPISODE_STEPS) // retrieval["step_stride"])
-            retrieval["k_states"] = min(retrieval["k_states"], retrieval["k_traj"] * looks)
+            there = retrieval["k_traj"] * looks
+            retrieval["k_states"] = min(retrieval["k_states"] or there, there)
         other = seen.setdefault(json.dumps(s, sort_keys=True), run.id)
         assert other == run.id
 
