@@ -11,20 +11,24 @@ that extends another begins with that one's base and settings at the scale.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from rarl.envs.catalogue import TASK_NAMES, tasks_of_set
 from rarl.envs.names import slug
 from rarl.errors import RarlError, did_you_mean
-from rarl.files import digest
+from rarl.files import digest, read_yaml
 
+_NO_SCALES = ("config", "claims")  # other files beside those of the scales
 SCALES = ("smoke", "laptop", "workstation", "paper")
+MOST = 2**53  # of an integer setting: beyond it neighbours are the same number in JSON and as float64
 TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are reported have seeds below
 WITHOUT_EFFECT = {  # settings of a run that change how it is carried out, and not what comes out
     "checkpoint_seconds": True,
@@ -41,6 +45,37 @@ def _once(values: list[Any]) -> list[Any]:
     return values
 
 
+_A_NAME = "a name of letters, digits, '_', '-' and '.', not a path"
+
+
+def check_name(name: str, what: str) -> str:
+    """`name`, if it can be a part of a path: letters, digits, "_", "-" and ".", and no dot in front.
+
+    Args:
+      name: of a scale, an experiment, a task set or a variant.
+      what: which of these, for the error.
+
+    Raises:
+      RarlError: it is no name, for example because it is a path.
+    """
+    if not _is_name(name):
+        raise RarlError(f"{what} {name!r}: must be {_A_NAME}")
+    return name
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) is not None
+
+
+def _named(values: Any) -> Any:
+    """The keys of a mapping, the entries of a list, or a text alone are names; whole numbers are left alone."""
+    for name in [values] if isinstance(values, str) else values or ():
+        if not isinstance(name, int):
+            if not _is_name(name):
+                raise PydanticCustomError("name", f"must be {_A_NAME}", {"got": name})
+    return values
+
+
 def _reported(seeds: list[int]) -> list[int]:
     for seed in seeds:
         if not 0 <= seed < TUNING_SEEDS_FROM:
@@ -51,6 +86,7 @@ def _reported(seeds: list[int]) -> list[int]:
 
 
 Variants = Annotated[list[str], AfterValidator(_once)]
+Names = AfterValidator(_named)
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_once), AfterValidator(_reported)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Environment = Literal["gridroboman", "babyai", "atari"]
@@ -74,9 +110,29 @@ SIZE_KEYS = {  # in which setting the size of a source's datasets is given
 
 
 class Settings(BaseModel):
-    """Frozen; unknown keys are errors."""
+    """Frozen; unknown keys are errors, and so are numbers that no setting can mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _sane_numbers(cls, value: Any) -> Any:
+        _check_numbers(value, ())
+        return value
+
+
+def _check_numbers(value: Any, place: tuple[str, ...]) -> None:
+    """Refuse NaN, infinity and integers that a float64 cannot hold exactly, in whatever mappings and lists they are."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_numbers(inner, (*place, str(key)))
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            _check_numbers(inner, (*place, str(i)))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise PydanticCustomError("number", "must be a finite number", {"place": place, "got": value})
+    elif isinstance(value, int) and abs(value) > MOST:
+        raise PydanticCustomError("number", "must be at most 2^53 in size", {"place": place, "got": value})
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------
@@ -550,7 +606,7 @@ class ExperimentSettings(Settings):
 
     environment: Environment
     title: str
-    extends: str | None = Field(
+    extends: Annotated[str | None, Names] = Field(
         None,
         description="the experiment whose base, and whose settings at a scale, come before these; not its variants",
     )
@@ -560,7 +616,7 @@ class ExperimentSettings(Settings):
         "another, one of that; null: the first",
     )
     base: dict[str, Any] = Field(description="run settings that all variants share")
-    variants: dict[str, dict[str, Any]] = Field(description="what each variant changes")
+    variants: Annotated[dict[str, dict[str, Any]], Names] = Field(description="what each variant changes")
 
 
 class TaskSetSettings(Settings):
@@ -589,7 +645,7 @@ class ScaleExperimentSettings(Settings):
     settings: dict[str, Any] = {}
     variant_settings: dict[str, dict[str, Any]] = Field({}, description="by variant, over everything else")
     seeds: Seeds | None = Field(None, description="null: the scale's")
-    task_sets: dict[int | str, TaskSetSettings]
+    task_sets: Annotated[dict[int | str, TaskSetSettings], Names]
     index_cost: IndexCostSettings | None = Field(
         None,
         description="searching keys, against their number; one experiment of a scale may have it",
@@ -614,16 +670,7 @@ class ScaleSettings(Settings):
     seeds: Seeds
     costs: CostSettings = CostSettings()
     datasets: dict[Literal["gridroboman", "babyai"], list[DatasetSettings]]
-    experiments: dict[str, ScaleExperimentSettings]
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RarlError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RarlError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    experiments: Annotated[dict[str, ScaleExperimentSettings], Names]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -643,23 +690,23 @@ def _keys_at(model: type[BaseModel], location: tuple) -> list[str]:
     return [key for m in models for key in m.model_fields]
 
 
-def _validate(model: type[Settings], value: Any, where: str) -> Any:
+def validate(model: type[Settings], value: Any, where: str) -> Any:
     """Build `model` from plain data; the first fault becomes one line that names the key and what would be right."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
+        context = first.get("ctx", {})
+        key = ".".join(map(str, (*first["loc"], *context.get("place", ())))) or "the file"
         if first["type"] == "extra_forbidden":
             known = _keys_at(model, first["loc"])
             raise RarlError(f"{where}: unknown key {key!r}; {did_you_mean(str(first['loc'][-1]), known)}") from None
         if first["type"] == "missing":
             raise RarlError(f"{where}: key {key!r} is missing") from None
         message = first["msg"].removeprefix("Value error, ")
-        hint = _number_hint(first["input"])
-        raise RarlError(
-            f"{where}: {key}: {message[0].lower() + message[1:]}, got {first['input']!r:.80}{hint}"
-        ) from None
+        got = context.get("got", first["input"])
+        hint = _number_hint(got)
+        raise RarlError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {got!r:.80}{hint}") from None
 
 
 def _number_hint(value: Any) -> str:
@@ -747,12 +794,12 @@ class Scale:
     """
 
     def __init__(self, name: str, root: str | Path = "."):
-        self.name, self.root = name, Path(root)
+        self.name, self.root = check_name(name, "scale"), Path(root)
         path = self.root / "config" / f"{name}.yaml"
-        if not path.is_file():
-            present = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in ("config", "claims"))
+        if not path.is_file() or name in _NO_SCALES:
+            present = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in _NO_SCALES)
             raise RarlError(f"{path}: no such scale; {did_you_mean(name, present)}")
-        self.settings: ScaleSettings = _validate(ScaleSettings, _read_yaml(path), str(path))
+        self.settings: ScaleSettings = validate(ScaleSettings, read_yaml(path), str(path))
         self._path = path
         self.experiments: dict[str, ExperimentSettings] = {}
         for experiment in self.settings.experiments:
@@ -762,12 +809,16 @@ class Scale:
                 raise RarlError(
                     f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
                 )
-            self.experiments[experiment] = _validate(ExperimentSettings, _read_yaml(file), str(file))
+            self.experiments[experiment] = validate(ExperimentSettings, read_yaml(file), str(file))
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
                 self._check_extends(name, experiment)
             self._check_base_variant(name, experiment)
-        self.runs: dict[str, Run] = {run.id: run for run in self._runs()}
+        self.runs: dict[str, Run] = {}
+        for run in self._runs():
+            if run.id in self.runs:
+                raise RarlError(f"{path}: experiments.{run.settings.experiment}.task_sets: {run.id} is planned twice")
+            self.runs[run.id] = run
         self.datasets: dict[str, Dataset] = {}
         for dataset in self._datasets():
             if dataset.id in self.datasets:
@@ -855,7 +906,7 @@ class Scale:
             "seed": seed,
         }
         where = f"config/experiments/{experiment}.yaml with config/{self.name}.yaml, variant {variant!r}"
-        return Run(self.name, _validate(RunSettings, value, where))
+        return Run(self.name, validate(RunSettings, value, where))
 
     def _datasets(self) -> Iterator[Dataset]:
         for environment, kinds in self.settings.datasets.items():
@@ -990,7 +1041,7 @@ class Scale:
 def default_scale(root: str | Path = ".") -> str:
     """The scale named in config/config.yaml."""
     path = Path(root) / "config" / "config.yaml"
-    value = _read_yaml(path)
+    value = read_yaml(path)
     if not isinstance(value, Mapping) or set(value) != {"scale"}:
         raise RarlError(f"{path}: must hold one key, 'scale'")
     if not isinstance(value["scale"], str):
