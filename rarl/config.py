@@ -70,9 +70,8 @@ def _is_name(name: str) -> bool:
 def _named(values: Any) -> Any:
     """The keys of a mapping, the entries of a list, or a text alone are names; whole numbers are left alone."""
     for name in [values] if isinstance(values, str) else values or ():
-        if not isinstance(name, int):
-            if not _is_name(name):
-                raise PydanticCustomError("name", f"must be {_A_NAME}", {"got": name})
+        if not isinstance(name, int) and not _is_name(name):
+            raise PydanticCustomError("name", f"must be {_A_NAME}", {"got": name})
     return values
 
 
@@ -402,7 +401,10 @@ class OnlineSettings(Settings):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the encoder's convolutions in a learner step"
     )
-    full_actions: bool = Field(True, description="all 18 actions; false: those that do something in the game")
+    full_actions: bool = Field(
+        True,
+        description="all that the emulator accepts (18, 9 on Skiing); false: those that do something in the game",
+    )
     sticky: float = Field(0.0, ge=0, le=1, description="probability that the emulator repeats the last action")
     noop_max: int = Field(30, ge=0, description="most no-op frames at the start of an episode")
     frame_skip: int = Field(4, ge=1)

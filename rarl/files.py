@@ -150,7 +150,7 @@ def parse_yaml(text: str, where: str) -> Any:
         RarlError: not valid YAML, or a key stands twice in a mapping; the message has the line.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a subclass of SafeLoader)
+        return yaml.load(text, Loader=_StrictLoader)  # a subclass of SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""

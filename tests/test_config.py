@@ -110,7 +110,11 @@ SCALE_FAULTS = [
     ("datasets.babyai", [{"source": "rdqn", "environment_steps": 0}], ["datasets.babyai.0.environment_steps", "1"]),
     ("datasets.gridroboman.0.seed", -1, ["datasets.gridroboman.0.seed", "0"]),
     # numbers that no setting can mean
-    (IN + "settings.learning", {"learning_rate": float("inf")}, ["tiny.yaml", "settings.learning.learning_rate: ", "inf"]),
+    (
+        IN + "settings.learning",
+        {"learning_rate": float("inf")},
+        ["tiny.yaml", "learning.learning_rate", "inf"],
+    ),
     (IN + "settings.learning", {"huber_delta": float("nan")}, ["settings.learning.huber_delta: must be", "finite"]),
     (IN + "settings.updates", 10**23, ["tiny.yaml", "settings.updates: must be at most 2^53", "got 1000000000"]),
     (IN + "settings.evaluation.board_seed", 2**53 + 1, ["settings.evaluation.board_seed", "at most 2^53"]),
@@ -377,7 +381,7 @@ def test_an_unknown_scale_is_told_with_those_there_are(tmp_path):
 @pytest.mark.parametrize("name", ["../config/tiny", "config/tiny", "/etc/passwd", "..", "", ".hidden", "a\nb", "tiny/"])
 def test_a_scale_is_a_name_and_not_a_path(tmp_path, name):
     write(tmp_path)
-    with pytest.raises(RarlError, match="scale '.*': must be a name of letters"):
+    with pytest.raises(RarlError, match=r"scale '.*': must be a name of letters"):
         Scale(name, tmp_path)
     with pytest.raises(RarlError, match="must be a name of letters"):
         scale_of({"scale": name}, tmp_path)

@@ -116,5 +116,5 @@ def test_a_read_only_file_system_is_named():
     proc = Path("/proc/self")  # none can be written in, not even by root
     if not proc.is_dir():
         pytest.skip("no /proc here")
-    with pytest.raises(RarlError, match="/proc/self/a.csv: cannot be written"):
+    with pytest.raises(RarlError, match=r"/proc/self/a\.csv: cannot be written"):
         check_writable(proc / "a.csv")

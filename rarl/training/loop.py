@@ -43,7 +43,8 @@ class Learner(Protocol):
 
     The state must be complete: after `load_state_dict(state_dict())` in a new process every later update is the same.
     It may hold what `rarl.training.checkpoints.encode` accepts. A learner may also have `final_state_dict()`, which is
-    then what the published checkpoint holds (the networks without replay and optimiser).
+    then what the published checkpoint holds (the networks without replay and optimiser), and `facts()`, JSON values by
+    name that the run's record tells beside its settings.
     """
 
     def update(self) -> Mapping[str, float | torch.Tensor]:
@@ -419,7 +420,9 @@ class _Run:
         self._lap("other")
         total = sum(self.seconds.values())
         counts = self.learner.parameter_counts() if self.learner is not None else {}
+        facts = getattr(self.learner, "facts", dict)()
         result = {
+            **facts,
             **self.record,
             **provenance.run_record(threads=torch.get_num_threads(), device=self.settings.device),
             "format": FORMAT,
