@@ -17,7 +17,7 @@ import torch
 from rarl.config import Run, RunSettings, Scale, merge
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, TASKS
 from rarl.envs.gridroboman.vector import VectorGridroboman
-from rarl.files import write_json
+from rarl.files import check_writable, write_json
 from rarl.provenance import run_record
 from rarl.timing import Work, take_turns
 from rarl.training.device import choose_device
@@ -174,6 +174,8 @@ def atari_benchmarks(device: str) -> dict[str, Any]:
 
 def run_benchmarks(output: Path | None = None, device: str = "auto") -> dict[str, Any]:
     """Print the figures; also write them as JSON if asked."""
+    if output:
+        check_writable(output)
     torch.set_num_threads(1)
     device = choose_device(device)
     scale = Scale("laptop")

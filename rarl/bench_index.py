@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from rarl.config import IndexCostSettings, Run, Scale
-from rarl.files import csv_text, write_text
+from rarl.files import check_writable, csv_text, write_text
 from rarl.workflow import index_cost_plan
 
 log = logging.getLogger(__name__)
@@ -183,6 +183,7 @@ def write_index_cost(scale: Scale) -> Path:
     A scale that asks for nothing gets a table without rows.
     """
     path = scale.root / "results" / scale.name / "index-cost.csv"
+    check_writable(path)
     plan = index_cost_plan(scale)
     rows = [] if plan is None else index_cost(*plan)
     write_text(path, csv_text([COLUMNS, *([row[name] for name in COLUMNS] for row in rows)]))

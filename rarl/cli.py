@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rarl.config import Scale, default_scale
 from rarl.errors import RarlError
+from rarl.files import ENVIRONMENTAL
 from rarl.quick_start import import_torch
 
 
@@ -42,12 +43,12 @@ def datasets_list(arguments: argparse.Namespace) -> None:
 
 
 def datasets_verify(arguments: argparse.Namespace) -> None:
-    from rarl.trajectories.store import TrajectoryDataset
+    from rarl.trajectories.verify import verify_folder
 
     for folder in arguments.folder:
-        dataset = TrajectoryDataset.open(folder)
-        dataset.check_valid()
-        print(f"{folder}: {dataset.episodes:,} episodes, {dataset.steps:,} steps, all hashes match")
+        dataset, compared = verify_folder(folder, quick=arguments.quick)
+        found = "in order" if arguments.quick else "all hashes match"
+        print(f"{folder}: {dataset.episodes:,} episodes, {dataset.steps:,} steps, {found}, {compared}")
 
 
 def datasets_export(arguments: argparse.Namespace) -> None:
@@ -95,7 +96,9 @@ def report(arguments: argparse.Namespace) -> None:
     from rarl.reporting.report import build_report
 
     scale = _scale(arguments)
-    page = build_report(scale.name, planned_runs=list(scale.runs), preview=arguments.preview)
+    page = build_report(
+        scale.name, planned_runs=list(scale.runs), planned_datasets=scale.datasets, preview=arguments.preview
+    )
     print(page)
 
 
@@ -152,8 +155,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("dataset", help="for example gridroboman/planner/lift-red")
     command.add_argument("--digest", help="refuse if the dataset's settings have another digest")
     add(of_datasets, "list", datasets_list, "the datasets of a scale")
-    command = add(of_datasets, "verify", datasets_verify, "check every byte against the manifest", scale=False)
+    command = add(
+        of_datasets, "verify", datasets_verify, "check bytes, content, and that it is the planned dataset", scale=False
+    )
     command.add_argument("folder", nargs="+")
+    command.add_argument(
+        "--quick", action="store_true", help="trust files whose size and times are as when they were last verified"
+    )
     command = add(of_datasets, "export", datasets_export, "write a dataset as a Minari dataset", scale=False)
     command.add_argument("folder")
     command.add_argument("minari_id", help="for example rarl/lift-red-v0")
@@ -195,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point: errors meant for people are one line and exit code 2."""
+    """Entry point: errors meant for people, and those of disk and permissions, are one line and exit code 2."""
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells of its own loading
@@ -204,6 +212,11 @@ def main(argv: list[str] | None = None) -> None:
     except RarlError as error:
         print(f"rarl: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in ENVIRONMENTAL or error.filename is None:
+            raise
+        print(f"rarl: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(RarlError.exit_code)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rarl.config import Run, Scale
-from rarl.files import csv_text, write_text
+from rarl.files import check_folder_writable, csv_text, write_text
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def probe_run(scale: Scale, run: Run) -> Path:
     """All measurements of a run into results/{scale}/probes/{run}."""
     folder = scale.root / "results" / scale.name / "probes" / run.id
+    check_folder_writable(folder)
     probe = _probe_of(scale, run)
     log.info("%s: interventions", run.id)
     write_text(folder / "interventions.csv", _csv(probe.interventions()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from rarl.config import Dataset
 from rarl.errors import RarlError, did_you_mean
-from rarl.files import write_text
+from rarl.files import check_folder_writable, write_text
 from rarl.reporting import figures, page, provenance, story, tables, wording
 from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
 from rarl.reporting.measured_costs import TITLE as COSTS
@@ -33,6 +34,7 @@ def build_report(
     output: str | Path | None = None,
     planned_runs: Iterable[str] | None = None,
     preview: bool = False,
+    planned_datasets: Mapping[str, Dataset] | None = None,
 ) -> Path:
     """Build the report of `scale` from whatever runs there are.
 
@@ -40,6 +42,7 @@ def build_report(
       root: the project's folder, with config/claims.yaml, results/ and data/.
       output: folder to write to; default reports/{scale}, or scratch/{scale}/preview for a preview.
       planned_runs: names of all runs that this scale asks for; those without result are named as missing.
+      planned_datasets: the scale's datasets by id; manifests of others in their places are told and not used.
       preview: say "preliminary" wherever it matters; for looking at runs that are still being made.
 
     Returns:
@@ -54,8 +57,9 @@ def build_report(
         if output
         else root / ("scratch" if preview else "reports") / scale / ("preview" if preview else "")
     )
+    check_folder_writable(output)
     settings, claims = load_claims(root / "config" / "claims.yaml")
-    results = load_results(scale, root, planned_runs)
+    results = load_results(scale, root, planned_runs, planned_datasets)
     sections = load_sections()
     outcomes = evaluate_claims(claims, settings, results, sections)
     stamp = "" if settings.scale(scale).results else f"{scale}: not a result"

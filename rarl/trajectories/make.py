@@ -7,7 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 from rarl.config import SIZE_KEYS, Dataset, Scale
+from rarl.files import check_folder_writable
 from rarl.training.progress import Progress
+from rarl.trajectories.verify import folder_of
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +24,8 @@ GENERATORS = {
 
 def make_dataset(scale: Scale, dataset: Dataset) -> Path:
     """Generate `dataset` into its folder; progress goes to the log."""
-    folder = scale.root / "data" / scale.name / dataset.id
+    folder = folder_of(scale, dataset.id)
+    check_folder_writable(folder.parent, folder)
     settings = dataset.settings
     module, _, name = GENERATORS[settings.source].partition(":")
     generate = getattr(import_module(module), name)
