@@ -52,10 +52,11 @@ def datasets_verify(arguments: argparse.Namespace) -> None:
 
 
 def datasets_export(arguments: argparse.Namespace) -> None:
-    from rarl.trajectories.export import export_minari
-    from rarl.trajectories.store import TrajectoryDataset
+    from rarl.trajectories.export import check_id, export_minari
+    from rarl.trajectories.verify import verify_folder
 
-    print(export_minari(TrajectoryDataset.open(arguments.folder), arguments.minari_id, arguments.root))
+    check_id(arguments.minari_id)
+    print(export_minari(verify_folder(arguments.folder)[0], arguments.minari_id, arguments.root))
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -5,10 +5,12 @@ Checked before anything learns from a dataset (`rarl.trajectories.verify`), and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 # By name: what asks for one environment's imports nothing of the others.
@@ -48,6 +50,32 @@ class Values:
         return None if not bad.any() else tuple(int(i) for i in np.argwhere(bad)[0])
 
 
+def _as_stored(observations: np.ndarray, extras: Mapping[str, np.ndarray]) -> np.ndarray:
+    return observations
+
+
+def _attributes_as_stored(extras: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return dict(extras)
+
+
+@dataclass(frozen=True)
+class Public:
+    """How trajectories are handed to others, in gymnasium's terms, without our codes and vocabularies.
+
+    Attributes:
+      observation_space, action_space: of the exported episodes.
+      environment: task -> gymnasium's specification of the environment; None where it has none.
+      observations: one episode's observations (T + 1, ...) and its extras -> the same as observation_space has them.
+      attributes: one episode's extras -> what is told about the episode.
+    """
+
+    observation_space: gym.Space
+    action_space: gym.Space
+    environment: Callable[[str], gym.envs.registration.EnvSpec | None]
+    observations: Callable[[np.ndarray, Mapping[str, np.ndarray]], Any] = _as_stored
+    attributes: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = _attributes_as_stored
+
+
 @dataclass(frozen=True)
 class Content:
     """The trajectories of an environment.
@@ -58,17 +86,17 @@ class Content:
       steps: of every episode; None: they differ.
       extras: the optional arrays that there may be, with one row per episode.
       required: those of them that an agent needs.
-      words: names of optional arrays of tokens -> "module:function" that gives the text of one row.
+      public: how they are exported.
     """
 
     observations: Values
     actions: Values
     rewards: Values
     ends: str
+    public: Public = field(repr=False)
     steps: int | None = None
     extras: Mapping[str, Values] = field(default_factory=dict)
     required: tuple[str, ...] = ()
-    words: Mapping[str, str] = field(default_factory=dict)
 
     def arrays(self) -> dict[str, Values]:
         """The values of every array by its name."""
