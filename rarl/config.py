@@ -682,8 +682,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in get_args(annotation) for model in _models(argument)]
 
 
-def _keys_at(model: type[BaseModel], location: tuple) -> list[str]:
-    """The keys that are allowed where an unknown one was found."""
+def keys_of(model: type[BaseModel], location: tuple) -> list[str]:
+    """The keys that are allowed in the place of the last part of `location`, such as ("learning", "discount")."""
     models = [model]
     for part in location[:-1]:
         named = [m.model_fields[part].annotation for m in models if part in m.model_fields]
@@ -701,14 +701,22 @@ def validate(model: type[Settings], value: Any, where: str) -> Any:
         context = first.get("ctx", {})
         key = ".".join(map(str, (*first["loc"], *context.get("place", ())))) or "the file"
         if first["type"] == "extra_forbidden":
-            known = _keys_at(model, first["loc"])
+            known = keys_of(model, first["loc"])
             raise RarlError(f"{where}: unknown key {key!r}; {did_you_mean(str(first['loc'][-1]), known)}") from None
         if first["type"] == "missing":
             raise RarlError(f"{where}: key {key!r} is missing") from None
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "literal_error" and isinstance(first["input"], str):
+            message += _meant(first["input"], context["expected"])
         got = context.get("got", first["input"])
         hint = _number_hint(got)
         raise RarlError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {got!r:.80}{hint}") from None
+
+
+def _meant(name: str, expected: str) -> str:
+    """The close ones of the names that pydantic expects, as it writes them: "'a', 'b' or 'c'"."""
+    hint = did_you_mean(name, re.findall(r"'([^']*)'", expected))
+    return f" ({hint})" if hint.startswith("did you mean") else ""
 
 
 def _number_hint(value: Any) -> str:

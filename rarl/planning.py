@@ -8,6 +8,7 @@ import time
 from rarl.config import Run, Scale
 from rarl.files import read_json
 from rarl.jobs import code_of, job_of
+from rarl.reporting.texts import check_texts
 from rarl.training.progress import duration
 from rarl.training.run_folder import RunPaths
 from rarl.workflow import gpus
@@ -41,7 +42,12 @@ def _is_finished(scale: Scale, run: Run) -> bool:
 
 
 def describe_plan(scale: Scale) -> str:
-    """A few lines for a person: products, what is there already, time."""
+    """A few lines for a person: products, what is there already, time.
+
+    Raises:
+        RarlError: a fault in the texts of the report, which would be told at the very end.
+    """
+    check_texts(scale.root)
     root = scale.root
     runs = scale.runs.values()
     done = [run for run in runs if _is_finished(scale, run)]
