@@ -16,7 +16,7 @@ import pandas as pd
 from rarl.config import Dataset
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file
-from rarl.trajectories.verify import unlike_plan
+from rarl.trajectories.plan import unlike_plan
 
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
 RUN_COLUMNS = [

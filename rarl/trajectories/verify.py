@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from rarl.config import SIZE_KEYS, Dataset, Scale
+from rarl.config import Dataset, Scale
 from rarl.envs.content import Content, Values, content_of
 from rarl.envs.names import slug
 from rarl.errors import RarlError
 from rarl.files import digest, read_json, sha256_file, write_json
+from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset, read_manifest, repair
 
 _CHUNK_BYTES = 64_000_000  # looked at together
@@ -87,29 +88,6 @@ def verify_folder(folder: str | os.PathLike, *, quick: bool = False) -> tuple[Tr
             raise RarlError(f"{folder / MANIFEST}: is that of {found}, not of {dataset_id}; {repair(folder)}")
         return _open(folder, None, quick), f"not planned by scale {name}"
     return _open(folder, (scale, scale.datasets[dataset_id]), quick), f"as planned by scale {name}"
-
-
-def unlike_plan(manifest: Mapping[str, Any], dataset: Dataset) -> list[str]:
-    """What in a manifest is not as planned, such as "task 'touch red' (planned: 'lift red')"."""
-    s = dataset.settings
-    planned: dict[str, Any] = {
-        "environment": dataset.environment,
-        "task": dataset.task,
-        "source": s.source,
-        "seed": s.seed,
-    }
-    if SIZE_KEYS[s.source] == "episodes":  # of experts
-        planned |= {"episodes": s.episodes, "generator.noise_percentages": list(s.noise_percent)}
-    else:
-        planned["generator.environment_steps"] = s.environment_steps
-    faults = []
-    for key, value in planned.items():
-        found: Any = manifest
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        if found != value or isinstance(found, bool):
-            faults.append(f"{key} {found!r:.60} (planned: {value!r})")
-    return faults
 
 
 def check_content(dataset: TrajectoryDataset) -> None:

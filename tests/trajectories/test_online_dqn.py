@@ -12,8 +12,9 @@ from rarl.envs.gridroboman.tasks import task_named
 from rarl.envs.gridroboman.vector import VectorGridroboman
 from rarl.errors import RarlError
 from rarl.trajectories.online_dqn import OnlineDQNSettings, _Agent, generate_dqn
+from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import TrajectoryDataset
-from rarl.trajectories.verify import check_content, unlike_plan
+from rarl.trajectories.verify import check_content
 
 SMALL = OnlineDQNSettings(
     hidden_units=16,

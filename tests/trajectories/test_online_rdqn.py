@@ -22,8 +22,9 @@ from rarl.trajectories import online_rdqn
 from rarl.trajectories.babyai import generate_bot
 from rarl.trajectories.online import STREAM
 from rarl.trajectories.online_rdqn import OnlineRDQNSettings, _Agent, _Episode, _Replay, generate_rdqn
+from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import TrajectoryDataset
-from rarl.trajectories.verify import check_content, unlike_plan
+from rarl.trajectories.verify import check_content
 
 LEVEL = "GoToRedBallGrey"
 TINY = {

@@ -17,8 +17,9 @@ from rarl.errors import RarlError
 from rarl.files import sha256_file, write_json
 from rarl.reporting.results import load_results
 from rarl.trajectories import verify
+from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import DatasetWriter, describe_returns
-from rarl.trajectories.verify import open_planned, unlike_plan, verify_folder
+from rarl.trajectories.verify import open_planned, verify_folder
 
 LIFT_RED, TOUCH_RED = "gridroboman/planner/lift-red", "gridroboman/planner/touch-red"
 RUN = "gridroboman/10-tasks/dqn/seed-0"
