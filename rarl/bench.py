@@ -17,7 +17,7 @@ import torch
 from rarl.config import RunSettings
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, TASKS
 from rarl.envs.gridroboman.vector import VectorGridroboman
-from rarl.files import write_json
+from rarl.files import check_writable, write_json
 from rarl.mappings import merge
 from rarl.planning.scale import Run, Scale
 from rarl.provenance import run_record
@@ -176,6 +176,8 @@ def atari_benchmarks(device: str) -> dict[str, Any]:
 
 def run_benchmarks(output: Path | None = None, device: str = "auto") -> dict[str, Any]:
     """Print the figures; also write them as JSON if asked."""
+    if output:
+        check_writable(output)
     torch.set_num_threads(1)
     device = choose_device(device)
     scale = Scale("laptop")

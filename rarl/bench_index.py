@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from rarl.config import IndexCostSettings
-from rarl.files import csv_text, write_text
+from rarl.files import check_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, index_cost_job
 from rarl.planning.scale import Run, Scale, index_cost_plan
 
@@ -196,6 +196,7 @@ def write_index_cost(scale: Scale, code: LoadedCode | None = None) -> Path:
     looked already.
     """
     path = scale.root / "results" / scale.name / "index-cost.csv"
+    check_writable(path)
     plan = index_cost_plan(scale)
     code = code or LoadedCode(index_cost_job(plan and plan[1]))
     rows = [] if plan is None else index_cost(*plan)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from rarl.errors import RarlError
+from rarl.files import ENVIRONMENTAL
 from rarl.jobs import (
     Job,
     LoadedCode,
@@ -60,19 +61,20 @@ def datasets_list(arguments: argparse.Namespace) -> None:
 
 
 def datasets_verify(arguments: argparse.Namespace) -> None:
-    from rarl.trajectories.store import TrajectoryDataset
+    from rarl.trajectories.verify import verify_folder
 
     for folder in arguments.folder:
-        dataset = TrajectoryDataset.open(folder)
-        dataset.check_valid()
-        print(f"{folder}: {dataset.episodes:,} episodes, {dataset.steps:,} steps, all hashes match")
+        dataset, compared = verify_folder(folder, quick=arguments.quick)
+        found = "in order" if arguments.quick else "all hashes match"
+        print(f"{folder}: {dataset.episodes:,} episodes, {dataset.steps:,} steps, {found}, {compared}")
 
 
 def datasets_export(arguments: argparse.Namespace) -> None:
-    from rarl.trajectories.export import export_minari
-    from rarl.trajectories.store import TrajectoryDataset
+    from rarl.trajectories.export import check_id, export_minari
+    from rarl.trajectories.verify import verify_folder
 
-    print(export_minari(TrajectoryDataset.open(arguments.folder), arguments.minari_id, arguments.root))
+    check_id(arguments.minari_id)
+    print(export_minari(verify_folder(arguments.folder)[0], arguments.minari_id, arguments.root))
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -121,7 +123,11 @@ def report(arguments: argparse.Namespace) -> None:
     from rarl.reporting.report import build_report
 
     page = build_report(
-        scale.name, planned_runs=list(scale.runs), preview=arguments.preview, before_publishing=code.check
+        scale.name,
+        planned_runs=list(scale.runs),
+        planned_datasets=scale.datasets,
+        preview=arguments.preview,
+        before_publishing=code.check,
     )
     print(page)
 
@@ -182,8 +188,13 @@ def parser() -> argparse.ArgumentParser:
     command = add(of_datasets, "make", datasets_make, "generate one dataset", job=True)
     command.add_argument("dataset", help="for example gridroboman/planner/lift-red")
     add(of_datasets, "list", datasets_list, "the datasets of a scale")
-    command = add(of_datasets, "verify", datasets_verify, "check every byte against the manifest", scale=False)
+    command = add(
+        of_datasets, "verify", datasets_verify, "check bytes, content, and that it is the planned dataset", scale=False
+    )
     command.add_argument("folder", nargs="+")
+    command.add_argument(
+        "--quick", action="store_true", help="trust files whose size and times are as when they were last verified"
+    )
     command = add(of_datasets, "export", datasets_export, "write a dataset as a Minari dataset", scale=False)
     command.add_argument("folder")
     command.add_argument("minari_id", help="for example rarl/lift-red-v0")
@@ -224,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point: errors meant for people are one line and exit code 2."""
+    """Entry point: errors meant for people, and those of disk and permissions, are one line and exit code 2."""
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells of its own loading
@@ -233,6 +244,11 @@ def main(argv: list[str] | None = None) -> None:
     except RarlError as error:
         print(f"rarl: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in ENVIRONMENTAL or error.filename is None:
+            raise
+        print(f"rarl: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(RarlError.exit_code)
 
 
 if __name__ == "__main__":

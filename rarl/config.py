@@ -11,16 +11,20 @@ that extends another begins with that one's base and settings at the scale.
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from rarl.errors import RarlError, did_you_mean
 from rarl.nn.decays import DECAYS
 
+NOT_SCALES = ("config", "claims")  # other files beside those of the scales
 SCALES = ("smoke", "laptop", "workstation", "paper")
+MOST = 2**53  # of an integer setting: beyond it neighbours are the same number in JSON and as float64
 TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are reported have seeds below
 WITHOUT_EFFECT = {  # settings of a run that change how it is carried out, and not what comes out
     "checkpoint_seconds": True,
@@ -36,6 +40,36 @@ def _once(values: list[Any]) -> list[Any]:
     return values
 
 
+_A_NAME = "a name of letters, digits, '_', '-' and '.', not a path"
+
+
+def check_name(name: str, what: str) -> str:
+    """`name`, if it can be a part of a path: letters, digits, "_", "-" and ".", and no dot in front.
+
+    Args:
+      name: of a scale, an experiment, a task set or a variant.
+      what: which of these, for the error.
+
+    Raises:
+      RarlError: it is no name, for example because it is a path.
+    """
+    if not _is_name(name):
+        raise RarlError(f"{what} {name!r}: must be {_A_NAME}")
+    return name
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) is not None
+
+
+def _named(values: Any) -> Any:
+    """The keys of a mapping, the entries of a list, or a text alone are names; whole numbers are left alone."""
+    for name in [values] if isinstance(values, str) else values or ():
+        if not isinstance(name, int) and not _is_name(name):
+            raise PydanticCustomError("name", f"must be {_A_NAME}", {"got": name})
+    return values
+
+
 def _reported(seeds: list[int]) -> list[int]:
     for seed in seeds:
         if not 0 <= seed < TUNING_SEEDS_FROM:
@@ -46,6 +80,7 @@ def _reported(seeds: list[int]) -> list[int]:
 
 
 Variants = Annotated[list[str], AfterValidator(_once)]
+Names = AfterValidator(_named)
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_once), AfterValidator(_reported)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Environment = Literal["gridroboman", "babyai", "atari"]
@@ -69,9 +104,29 @@ SIZE_KEYS = {  # in which setting the size of a source's datasets is given
 
 
 class Settings(BaseModel):
-    """Frozen; unknown keys are errors."""
+    """Frozen; unknown keys are errors, and so are numbers that no setting can mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _sane_numbers(cls, value: Any) -> Any:
+        _check_numbers(value, ())
+        return value
+
+
+def _check_numbers(value: Any, place: tuple[str, ...]) -> None:
+    """Refuse NaN, infinity and integers that a float64 cannot hold exactly, in whatever mappings and lists they are."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_numbers(inner, (*place, str(key)))
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            _check_numbers(inner, (*place, str(i)))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise PydanticCustomError("number", "must be a finite number", {"place": place, "got": value})
+    elif isinstance(value, int) and abs(value) > MOST:
+        raise PydanticCustomError("number", "must be at most 2^53 in size", {"place": place, "got": value})
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------
@@ -333,7 +388,10 @@ class OnlineSettings(Settings):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the encoder's convolutions in a learner step"
     )
-    full_actions: bool = Field(True, description="all 18 actions; false: those that do something in the game")
+    full_actions: bool = Field(
+        True,
+        description="all that the emulator accepts (18, 9 on Skiing); false: those that do something in the game",
+    )
     sticky: float = Field(0.0, ge=0, le=1, description="probability that the emulator repeats the last action")
     noop_max: int = Field(30, ge=0, description="most no-op frames at the start of an episode")
     frame_skip: int = Field(4, ge=1)
@@ -539,7 +597,7 @@ class ExperimentSettings(Settings):
 
     environment: Environment
     title: str
-    extends: str | None = Field(
+    extends: Annotated[str | None, Names] = Field(
         None,
         description="the experiment whose base, and whose settings at a scale, come before these; not its variants",
     )
@@ -549,7 +607,7 @@ class ExperimentSettings(Settings):
         "another, one of that; null: the first",
     )
     base: dict[str, Any] = Field(description="run settings that all variants share")
-    variants: dict[str, dict[str, Any]] = Field(description="what each variant changes")
+    variants: Annotated[dict[str, dict[str, Any]], Names] = Field(description="what each variant changes")
 
 
 class TaskSetSettings(Settings):
@@ -578,7 +636,7 @@ class ScaleExperimentSettings(Settings):
     settings: dict[str, Any] = {}
     variant_settings: dict[str, dict[str, Any]] = Field({}, description="by variant, over everything else")
     seeds: Seeds | None = Field(None, description="null: the scale's")
-    task_sets: dict[int | str, TaskSetSettings]
+    task_sets: Annotated[dict[int | str, TaskSetSettings], Names]
     index_cost: IndexCostSettings | None = Field(
         None,
         description="searching keys, against their number; one experiment of a scale may have it",
@@ -615,16 +673,7 @@ class ScaleSettings(Settings):
     costs: CostSettings = CostSettings()
     resources: ResourceSettings = ResourceSettings()
     datasets: dict[Literal["gridroboman", "babyai"], list[DatasetSettings]]
-    experiments: dict[str, ScaleExperimentSettings]
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RarlError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RarlError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    experiments: Annotated[dict[str, ScaleExperimentSettings], Names]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -634,8 +683,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in get_args(annotation) for model in _models(argument)]
 
 
-def _keys_at(model: type[BaseModel], location: tuple) -> list[str]:
-    """The keys that are allowed where an unknown one was found."""
+def keys_of(model: type[BaseModel], location: tuple) -> list[str]:
+    """The keys that are allowed in the place of the last part of `location`, such as ("learning", "discount")."""
     models = [model]
     for part in location[:-1]:
         named = [m.model_fields[part].annotation for m in models if part in m.model_fields]
@@ -644,23 +693,31 @@ def _keys_at(model: type[BaseModel], location: tuple) -> list[str]:
     return [key for m in models for key in m.model_fields]
 
 
-def _validate(model: type[Settings], value: Any, where: str) -> Any:
+def validate(model: type[Settings], value: Any, where: str) -> Any:
     """Build `model` from plain data; the first fault becomes one line that names the key and what would be right."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
+        context = first.get("ctx", {})
+        key = ".".join(map(str, (*first["loc"], *context.get("place", ())))) or "the file"
         if first["type"] == "extra_forbidden":
-            known = _keys_at(model, first["loc"])
+            known = keys_of(model, first["loc"])
             raise RarlError(f"{where}: unknown key {key!r}; {did_you_mean(str(first['loc'][-1]), known)}") from None
         if first["type"] == "missing":
             raise RarlError(f"{where}: key {key!r} is missing") from None
         message = first["msg"].removeprefix("Value error, ")
-        hint = _number_hint(first["input"])
-        raise RarlError(
-            f"{where}: {key}: {message[0].lower() + message[1:]}, got {first['input']!r:.80}{hint}"
-        ) from None
+        if first["type"] == "literal_error" and isinstance(first["input"], str):
+            message += _meant(first["input"], context["expected"])
+        got = context.get("got", first["input"])
+        hint = _number_hint(got)
+        raise RarlError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {got!r:.80}{hint}") from None
+
+
+def _meant(name: str, expected: str) -> str:
+    """The close ones of the names that pydantic expects, as it writes them: "'a', 'b' or 'c'"."""
+    hint = did_you_mean(name, re.findall(r"'([^']*)'", expected))
+    return f" ({hint})" if hint.startswith("did you mean") else ""
 
 
 def _number_hint(value: Any) -> str:

@@ -40,7 +40,7 @@ from rarl import provenance
 from rarl.config import RunSettings
 from rarl.errors import RarlError
 from rarl.evaluation.acting import acting, reading
-from rarl.files import csv_text, write_text
+from rarl.files import check_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, costs_job
 from rarl.mappings import merge
 from rarl.planning.scale import Run, Scale
@@ -79,10 +79,12 @@ def measure_costs(
       The file.
 
     Raises:
-      RarlError: a dataset is missing, or a variant cannot be built or trained; it is named.
+      RarlError: the table cannot be written, a dataset is missing, or a variant cannot be built or trained (named).
     """
     code = code or LoadedCode(costs_job(scale))
     planned, chosen = scale.cost_runs(), choose_device(device)
+    path = output or scale.root / "results" / scale.name / "costs.csv"
+    check_writable(path)
     opened: dict[tuple[str, ...], list[TrajectoryDataset]] = {}
     rows: list[dict[str, Any]] = []
     # Of each variant: its memory, its learner, its times.
@@ -105,7 +107,6 @@ def measure_costs(
                 "base": scale.base_variant(experiment)[1],
             }
             rows += [place | {"variant": variant} | row for variant, row in zip(runs, found, strict=True)]
-    path = output or scale.root / "results" / scale.name / "costs.csv"
     code.check()
     write_text(path, csv_text([COLUMNS, *([row[column] for column in COLUMNS] for row in rows)]))
     log.info("%s: %d variants", path, len(rows))

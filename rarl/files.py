@@ -1,19 +1,37 @@
-"""Files that are never half-written, and fingerprints of what they hold."""
+"""Files that are never half-written, reading that names what is wrong, and fingerprints of what files hold."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from rarl.errors import RarlError
+
+# What the machine or its user has to mend, in contrast to a fault of the program.
+ENVIRONMENTAL = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
 
 
 @contextlib.contextmanager
@@ -87,6 +105,108 @@ def read_json(path: str | os.PathLike) -> Any:
         raise RarlError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RarlError(f"{path}: not valid JSON ({error})") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, in which a key that stands twice in one mapping is an error.
+
+    YAML forbids it, but PyYAML silently takes the last one. A key beside `<<` may replace one that is merged in.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._checked: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Replace `<<` by what it merges in; called for every mapping, and again where it is merged elsewhere."""
+        if id(node) not in self._checked:  # afterwards keys that replace merged ones stand there beside them
+            self._checked.add(id(node))
+            self._refuse_twice(node)
+        super().flatten_mapping(node)
+
+    def _refuse_twice(self, node: yaml.MappingNode) -> None:
+        first_lines: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            merges = key_node.tag == "tag:yaml.org,2002:merge"
+            key = "<<" if merges else self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):  # told by PyYAML
+                continue
+            if key in first_lines:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"key {key!r} stands there twice, first in line {first_lines[key]}",
+                    problem_mark=key_node.start_mark,
+                )
+            first_lines[key] = key_node.start_mark.line + 1
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text.
+
+    Args:
+        text: the text.
+        where: where it is from, for errors.
+
+    Raises:
+        RarlError: not valid YAML, or a key stands twice in a mapping; the message has the line.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # a subclass of SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise RarlError(f"{where}{line}: not valid YAML: {' '.join(str(error.problem or error).split())}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
+        raise RarlError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise RarlError(f"{where}: not valid YAML: nested too deeply") from None
+
+
+def read_yaml(path: str | os.PathLike) -> Any:
+    """Read YAML; a missing, unreadable or invalid file, or a key that stands twice, is an error that names the file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RarlError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise RarlError(f"{path}: not valid YAML: not UTF-8 text ({error.reason})") from None
+    except OSError as error:
+        raise RarlError(f"{path}: cannot be read ({error.strerror})") from None
+    return parse_yaml(text, str(path))
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Check that a file can be written at `path`, before the work that it is to hold; leaves nothing behind.
+
+    Raises:
+        RarlError: something is in the way, or the folder that exists already, or would have to be made, is read-only.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise RarlError(f"{path}: cannot be written: it is a folder")
+    check_folder_writable(path.parent, path)
+
+
+def check_folder_writable(folder: str | os.PathLike, what: str | os.PathLike | None = None) -> None:
+    """Check that files can be written in `folder`, which need not exist yet; leaves nothing behind.
+
+    Args:
+        folder: the folder.
+        what: what the error names; default `folder`.
+
+    Raises:
+        RarlError: a file is in the way, or the folder, or the one in which it would have to be made, is read-only.
+    """
+    folder = Path(folder)
+    what = folder if what is None else what
+    there = Path(os.path.abspath(folder))
+    try:
+        while not os.path.lexists(there):
+            there = there.parent
+        descriptor, temporary = tempfile.mkstemp(prefix=".rarl.", suffix=".tmp", dir=there)
+        os.close(descriptor)
+        os.unlink(temporary)
+    except OSError as error:
+        raise RarlError(f"{what}: cannot be written ({there}: {error.strerror})") from None
 
 
 def sha256_file(path: str | os.PathLike) -> str:

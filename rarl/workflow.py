@@ -12,6 +12,7 @@ from typing import Any
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
 from rarl.planning.scale import Run, Scale, index_cost_plan, task_set_name, values_of
+from rarl.reporting.texts import check_texts
 
 # Per source of trajectories: the files of a dataset beside its manifest.
 _ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")
@@ -30,7 +31,7 @@ def scale_of(config: Mapping[str, Any], root: str | Path = ".") -> Scale:
     """The validated scale that a Snakemake `config` asks for.
 
     Raises:
-        RarlError: a key other than "scale", or a fault in the files of that scale.
+        RarlError: a key other than "scale", or a fault in the files of that scale or in the report's texts.
     """
     for key in config:
         if key != "scale":
@@ -40,7 +41,9 @@ def scale_of(config: Mapping[str, Any], root: str | Path = ".") -> Scale:
             )
     if "scale" not in config:
         raise RarlError("config/config.yaml: must hold one key, 'scale'")
-    return Scale(str(config["scale"]), root)
+    scale = Scale(str(config["scale"]), root)
+    check_texts(root)
+    return scale
 
 
 def prepare_environment() -> None:

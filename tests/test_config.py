@@ -19,6 +19,7 @@ from rarl.errors import RarlError
 from rarl.mappings import merge
 from rarl.planning.scale import Scale, default_scale
 from rarl.training.search import TUNING_SEEDS_FROM
+from rarl.workflow import scale_of
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [name for name in SCALES if (ROOT / "config" / f"{name}.yaml").is_file()]
@@ -110,6 +111,30 @@ SCALE_FAULTS = [
     ("datasets.babyai", [{"source": "rdqn", "episodes": 100}], ["'rdqn' needs 'environment_steps'"]),
     ("datasets.babyai", [{"source": "rdqn", "environment_steps": 0}], ["datasets.babyai.0.environment_steps", "1"]),
     ("datasets.gridroboman.0.seed", -1, ["datasets.gridroboman.0.seed", "0"]),
+    # numbers that no setting can mean
+    (
+        IN + "settings.learning",
+        {"learning_rate": float("inf")},
+        ["tiny.yaml", "learning.learning_rate", "inf"],
+    ),
+    (IN + "settings.learning", {"huber_delta": float("nan")}, ["settings.learning.huber_delta: must be", "finite"]),
+    (IN + "settings.updates", 10**23, ["tiny.yaml", "settings.updates: must be at most 2^53", "got 1000000000"]),
+    (IN + "settings.evaluation.board_seed", 2**53 + 1, ["settings.evaluation.board_seed", "at most 2^53"]),
+    (IN + "settings.updates", -(10**23), ["settings.updates", "2^53"]),
+    ("about_core_minutes", float("inf"), ["tiny.yaml: about_core_minutes", "finite", "got inf"]),
+    ("costs", {"seconds_per_variant": float("nan")}, ["costs.seconds_per_variant", "finite", "got nan"]),
+    ("datasets.gridroboman.0.episodes", 10**20, ["datasets.gridroboman.0.episodes", "at most 2^53"]),
+    ("seeds", [10**30], ["tiny.yaml", "seeds.0", "at most 2^53"]),
+    # names that are paths
+    ("experiments", {"../gridroboman": {"task_sets": {}}}, ["tiny.yaml: experiments", "not a path, got '../gridr"]),
+    (IN + "task_sets", {"../../x": {"tasks": 10, "variants": ["dqn"]}}, ["task_sets", "not a path", "got '../../x'"]),
+    (IN + "task_sets", {"a b": {"tasks": 10, "variants": ["dqn"]}}, ["task_sets", "a name of letters", "'a b'"]),
+    # one name for two
+    (
+        IN + "task_sets",
+        {10: {"variants": ["dqn"]}, "10-tasks": {"tasks": 10, "variants": ["dqn"]}},
+        ["tiny.yaml", "gridroboman/10-tasks/dqn/seed-0 is planned twice"],
+    ),
     # unknown names
     (IN + "task_sets.15", {"variants": ["dqn"]}, ["tiny.yaml", "task_sets.15", "10, 20 and 30"]),
     (IN + "task_sets.10.variants", ["dqm"], ["tiny.yaml", "unknown variant 'dqm'", "'dqn'"]),
@@ -219,6 +244,10 @@ def test_values_that_cannot_work_are_refused_before_anything_is_computed(tmp_pat
         ("variants.oracle", {"agent": {"kind": "orakle"}}, ["variant 'oracle'", "agent.kind", "'oracle'", "'orakle'"]),
         ("variants.random", {"agent": {"retrival": {}}}, ["variant 'random'", "agent.retrival", "'retrieval'"]),
         ("base.agent.retrieval.k_state", 3, ["agent.retrieval.k_state", "'k_states'"]),
+        ("base.agent.d_s", 2**60, ["gridroboman.yaml: base.agent.d_s: must be at most 2^53"]),
+        ("variants.dqn", {"learning": {"discount": float("-inf")}}, ["variants.dqn.learning.discount", "got -inf"]),
+        ("variants", {"a/b": {}}, ["gridroboman.yaml: variants: must be a name", "got 'a/b'"]),
+        ("extends", "../smoke", ["gridroboman.yaml: extends: must be a name", "got '../smoke'"]),
     ],
 )
 def test_a_fault_in_an_experiment_file_is_one_line_that_helps(tmp_path, path, value, expected):
@@ -349,6 +378,34 @@ def test_an_unknown_scale_is_told_with_those_there_are(tmp_path):
         Scale("tinny", tmp_path)
     with pytest.raises(RarlError, match="no such scale; known: 'tiny'"):
         Scale("laptop", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../config/tiny", "config/tiny", "/etc/passwd", "..", "", ".hidden", "a\nb", "tiny/"])
+def test_a_scale_is_a_name_and_not_a_path(tmp_path, name):
+    write(tmp_path)
+    with pytest.raises(RarlError, match=r"scale '.*': must be a name of letters"):
+        Scale(name, tmp_path)
+    with pytest.raises(RarlError, match="must be a name of letters"):
+        scale_of({"scale": name}, tmp_path)
+
+
+def test_other_files_of_the_folder_are_no_scales(tmp_path):
+    write(tmp_path)
+    for name in ("config", "claims"):
+        (tmp_path / "config" / f"{name}.yaml").write_text("scale: tiny\n")
+        with pytest.raises(RarlError, match=f"{name}.yaml: no such scale; known: 'tiny'"):
+            Scale(name, tmp_path)
+
+
+def test_a_key_that_stands_twice_is_told_with_its_line(tmp_path):
+    text = yaml.safe_dump(tiny_project.SCALE, sort_keys=False)
+    assert "tiny.yaml, line" in error_of(tmp_path, scale=text + "judges: true\n")
+    text = yaml.safe_dump(tiny_project.EXPERIMENT, sort_keys=False)
+    assert "key 'title' stands there twice, first in line 2" in error_of(tmp_path, experiment=text + "title: x\n")
+    write(tmp_path)
+    (tmp_path / "config" / "config.yaml").write_text("scale: tiny\nscale: smoke\n")
+    with pytest.raises(RarlError, match=r"config\.yaml, line 2: .*'scale' stands there twice"):
+        default_scale(tmp_path)
 
 
 def test_unknown_runs_and_datasets_are_told_with_close_ones(tiny_root):

@@ -82,6 +82,7 @@ class Tiny:
         """The files under root/config, with `scale` and `experiment` over the project's own values."""
         files = {
             "config": {"scale": name},
+            "claims": {"claims": []},
             name: merge(self.scale, scale or {}),
             f"experiments/{self.experiment['environment']}": merge(self.experiment, experiment or {}),
         }

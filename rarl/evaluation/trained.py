@@ -12,28 +12,27 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.memory import Memory, RetrievalBatch
-from rarl.errors import RarlError
 from rarl.nn.value_network import ValueNetwork
 from rarl.planning.scale import Run, Scale
 from rarl.training import checkpoints
-from rarl.training.run_folder import RunPaths
-from rarl.training.runs import open_datasets
+from rarl.training.runs import load_published, open_datasets
 
 SHOWN = 6  # retrieved states per step in a gallery
 
 
 def final_state(scale: Scale, run: Run) -> Mapping[str, Any]:
     """What the run's learner published at its end, on the CPU: network, and what else it needs."""
-    path = RunPaths.of(run.id, scale.name, scale.root).checkpoint / checkpoints.NAME
-    if not path.is_file():
-        raise RarlError(f"{path}: no checkpoint; train the run first (`rarl train --scale {scale.name} {run.id}`)")
-    return checkpoints.load(path).state["learner"]
+    return load_published(scale, run).state["learner"]
 
 
 def network_of(run: Run, state: Mapping[str, Any], n_actions: int) -> ValueNetwork:
-    """The network of a published state, on the CPU, without gradients."""
+    """The network of a published state, on the CPU, without gradients.
+
+    Raises:
+      RarlError: it is not the network of this run; what does not fit is named.
+    """
     network = build_network(run.settings.agent, n_actions, len(run.tasks))
-    network.load_state_dict(state["network"])
+    checkpoints.restore(network, state.get("network", {}), f"the checkpoint of {run.id}")
     return network.requires_grad_(False)
 
 

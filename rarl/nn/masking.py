@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rarl.nn.arguments import chosen
 from rarl.nn.summarisers import SUMMARISERS
 
 
@@ -49,7 +50,7 @@ class MaskedTokens(nn.Module):
     def __init__(self, d_s: int, d_h: int, tokens: int, summariser: str | None):
         super().__init__()
         self.mask = nn.Parameter(torch.randn(d_s))  # what stands in the place of a masked step
-        self.summariser = None if summariser is None else SUMMARISERS[summariser](d_s, d_h)
+        self.summariser = None if summariser is None else chosen("summariser", summariser, SUMMARISERS)(d_s, d_h)
         self.past, self.future = nn.Linear(d_h, d_h), nn.Linear(d_h, d_h, bias=False)
         self.out = nn.Linear(d_h, tokens)
 

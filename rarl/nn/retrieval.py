@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rarl.nn.arguments import chosen, require_multiple, require_positive, require_prefix
 from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.summarisers import SUMMARISERS
 
@@ -93,6 +94,7 @@ def select(logits: Tensor, n_traj: int, k_traj: int | None, k_states: int | None
     Returns:
       (..., N) bool, True where selected.
     """
+    require_positive(n_traj=n_traj, k_traj=k_traj, k_states=k_states)
     if k_traj is not None and k_traj < n_traj:
         by_trajectory = logits.unflatten(-1, (n_traj, -1))
         best = by_trajectory.logsumexp(-1).topk(k_traj, dim=-1, sorted=False).indices
@@ -130,6 +132,7 @@ class SlotAttention(nn.Module):
 
     def __init__(self, d_m: int, heads: int):
         super().__init__()
+        require_multiple("d_m", d_m, "heads", heads)
         self.heads = heads
         self.query_key_value = nn.Linear(d_m, 3 * d_m)
         self.out = nn.Linear(d_m, d_m)
@@ -222,8 +225,9 @@ class Reading(nn.Module):
         standardise: bool,
     ) -> None:
         """The layers by which a batch is made ready and read; arguments as in `RetrievalProcess`."""
+        require_positive(d_s=d_s, d_e=d_e, d_h=d_h, d_v=d_v, k_traj=k_traj, k_states=k_states)
         self.d_e, self.d_v, self.k_traj, self.k_states = d_e, d_v, k_traj, k_states
-        self.summariser = SUMMARISERS[summariser](d_s, d_h)
+        self.summariser = chosen("summariser", summariser, SUMMARISERS)(d_s, d_h)
         # One column per action, the last for the reward.
         self.action_and_reward = nn.Linear(n_actions + 1, d_s, bias=False) if n_actions else None
         self.state_in_key = nn.Linear(d_s, d_h, bias=False)
@@ -237,9 +241,14 @@ class Reading(nn.Module):
         Args:
           s: (G, n_traj, l, d_s), the encoded states of the batch.
           a, r: (G, n_traj, l), actions (int64) and rewards, used only where the summariser is to see them.
-          mask: (G, n_traj, l) bool, True on real steps.
+          mask: (G, n_traj, l) bool, True on real steps, which come first.
+
+        Raises:
+          ValueError: the mask is of another shape or dtype or (looked at on a CPU only) a real step follows padding.
         """
         g, n_traj, length, _ = s.shape
+        if mask is not None:
+            require_prefix(mask, (g, n_traj, length))
         inputs = s
         if self.action_and_reward is not None:
             told = torch.zeros(g * n_traj * length, self.action_and_reward.in_features, device=s.device, dtype=s.dtype)
@@ -327,6 +336,9 @@ class RetrievalProcess(Reading):
       n_tasks: number of tasks if the query is told which one it asks for (ours), 0 if it is not.
       retrieves: False is ablation A-2, of an agent that never has a retrieval batch: steps 2 to 4 do not occur, and
         what step 6 attends over are the slots themselves (z = m_t).
+
+    Raises:
+      ValueError: it names the argument that is out of its range.
     """
 
     def __init__(
@@ -351,6 +363,8 @@ class RetrievalProcess(Reading):
         retrieves: bool = True,
     ):
         super().__init__()
+        require_positive(n_f=n_f, d_m=d_m)
+        require_multiple("d_m", d_m, "slot_heads", slot_heads)
         self.n_f, self.d_m, self.retrieves = n_f, d_m, retrieves
         self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
         self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0)) if draw_slots else None

@@ -57,7 +57,7 @@ class DecaySummariser(nn.Module):
     def __init__(self, d_in: int, d_h: int, decays: tuple[float, ...] = DECAYS):
         super().__init__()
         if d_h % len(decays):
-            raise ValueError(f"d_h = {d_h} is not a multiple of the {len(decays)} decays")
+            raise ValueError(f"d_h={d_h}: must be a multiple of the {len(decays)} decays")
         self.decays = decays
         self.inputs = nn.Linear(d_in, 2 * d_h)
         # Layer norm of each direction (mean and variance over its d_h channels).

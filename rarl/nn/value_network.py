@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rarl.nn.arguments import chosen
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.encoders import encoder_named
 from rarl.nn.fusion import FUSIONS
@@ -97,7 +98,8 @@ class ValueNetwork(nn.Module):
         self.retrieval = retrieval
         self.oracle = nn.Embedding(n_tasks, d_m) if oracle else None
         self.readout = SlotReadout(d_s, d_m, d_e) if uses_z else None
-        self.fusion = FUSIONS[fusion](d_s, retrieval.d_v if direct else d_m) if uses_z or direct else None
+        join = chosen("fusion", fusion, FUSIONS)
+        self.fusion = join(d_s, retrieval.d_v if direct else d_m) if uses_z or direct else None
         self.head = QHead(d_s, n_actions, d_m if uses_z else 0, d_e, dueling)
         self.carries_slots = carry and retrieval is not None and not direct
         self.retriever_encoder = new_encoder() if own_retriever else None

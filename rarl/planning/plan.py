@@ -27,6 +27,7 @@ from rarl.jobs import (
 )
 from rarl.mappings import leaves
 from rarl.planning.scale import Run, Scale, index_cost_plan
+from rarl.reporting.texts import check_texts
 from rarl.training.progress import duration
 from rarl.training.run_folder import RunPaths
 from rarl.workflow import cost_digest, gpus, index_cost_digest, plan_digest
@@ -167,7 +168,12 @@ def _recorded_params(root: Path, path: str) -> list[str] | None:
 
 
 def describe_plan(scale: Scale, found: Standing | None = None) -> str:
-    """A few lines for a person: products, what is there already, what is to be made again and why, time."""
+    """A few lines for a person: products, what is there already, what is to be made again and why, time.
+
+    Raises:
+      RarlError: a fault in the texts of the report, which would be told at the very end.
+    """
+    check_texts(scale.root)
     found = found or standing(scale)
     lines = [f"Scale {scale.name}: {scale.settings.description}"]
     lines += [f"  {name:9s} {_counted(counter)}" for name, counter in found.states.items()]

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from rarl.agents.pool_sizes import needed_of_each
 from rarl.config import (
     EPISODIC,
+    NOT_SCALES,
     ONLINE,
     SOURCES,
     TUNING_SEEDS_FROM,
@@ -21,13 +22,13 @@ from rarl.config import (
     IndexCostSettings,
     RunSettings,
     ScaleSettings,
-    _read_yaml,
-    _validate,
+    check_name,
+    validate,
 )
 from rarl.envs.catalogue import TASK_NAMES, tasks_of_set
 from rarl.envs.names import slug
 from rarl.errors import RarlError, did_you_mean
-from rarl.files import digest
+from rarl.files import digest, read_yaml
 from rarl.mappings import merge
 
 
@@ -141,12 +142,12 @@ class Scale:
     """
 
     def __init__(self, name: str, root: str | Path = "."):
-        self.name, self.root = name, Path(root)
+        self.name, self.root = check_name(name, "scale"), Path(root)
         path = self.root / "config" / f"{name}.yaml"
-        if not path.is_file():
-            present = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in ("config", "claims"))
+        if not path.is_file() or name in NOT_SCALES:
+            present = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in NOT_SCALES)
             raise RarlError(f"{path}: no such scale; {did_you_mean(name, present)}")
-        self.settings: ScaleSettings = _validate(ScaleSettings, _read_yaml(path), str(path))
+        self.settings: ScaleSettings = validate(ScaleSettings, read_yaml(path), str(path))
         self._path = path
         self.experiments: dict[str, ExperimentSettings] = {}
         for experiment in self.settings.experiments:
@@ -156,12 +157,16 @@ class Scale:
                 raise RarlError(
                     f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
                 )
-            self.experiments[experiment] = _validate(ExperimentSettings, _read_yaml(file), str(file))
+            self.experiments[experiment] = validate(ExperimentSettings, read_yaml(file), str(file))
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
                 self._check_extends(name, experiment)
             self._check_base_variant(name, experiment)
-        self.runs: dict[str, Run] = {run.id: run for run in self._runs()}
+        self.runs: dict[str, Run] = {}
+        for run in self._runs():
+            if run.id in self.runs:
+                raise RarlError(f"{path}: experiments.{run.settings.experiment}.task_sets: {run.id} is planned twice")
+            self.runs[run.id] = run
         self.datasets: dict[str, Dataset] = {}
         for dataset in self._datasets():
             if dataset.id in self.datasets:
@@ -249,7 +254,7 @@ class Scale:
             "seed": seed,
         }
         where = f"config/experiments/{experiment}.yaml with config/{self.name}.yaml, variant {variant!r}"
-        return Run(self.name, _validate(RunSettings, value, where))
+        return Run(self.name, validate(RunSettings, value, where))
 
     def _datasets(self) -> Iterator[Dataset]:
         for environment, kinds in self.settings.datasets.items():
@@ -400,7 +405,7 @@ def index_cost_plan(scale: Scale) -> tuple[IndexCostSettings, Run] | None:
 def default_scale(root: str | Path = ".") -> str:
     """The scale named in config/config.yaml."""
     path = Path(root) / "config" / "config.yaml"
-    value = _read_yaml(path)
+    value = read_yaml(path)
     if not isinstance(value, Mapping) or set(value) != {"scale"}:
         raise RarlError(f"{path}: must hold one key, 'scale'")
     if not isinstance(value["scale"], str):

@@ -1,7 +1,7 @@
 """The paper's claims and our own questions: read from config/claims.yaml, answered by the runs, never by hand.
 
 A claim names a `measure`; the section of its experiment (see `sections`) knows how to compute it. Everything
-else here is the same for all environments.
+else here is the same for all environments. What a claim is, and how the file is read, is in `texts`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import yaml
 
 from rarl.errors import RarlError, did_you_mean
 from rarl.reporting.results import Results
 from rarl.reporting.statistics import (
-    KINDS,
-    LEVEL,
-    WITH_MARGIN,
     Interval,
     Verdict,
     paired_interval,
@@ -28,81 +23,25 @@ from rarl.reporting.statistics import (
     verdict,
     welch_interval,
 )
+from rarl.reporting.texts import EVERY, Claim, Settings, load_claims
 
 if TYPE_CHECKING:
     from rarl.reporting.sections import Section
 
+__all__ = [
+    "DESIGNS",
+    "EVERY",
+    "Claim",
+    "Outcome",
+    "Samples",
+    "Settings",
+    "counts",
+    "evaluate_claims",
+    "load_claims",
+    "shared_task_set",
+]
+
 DESIGNS = ("independent", "paired", "single")
-EVERY = "every"  # in place of a task set's name: the claim is about all of an experiment's
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One scale: what its report says in the first line, and whether its numbers may be read as results."""
-
-    name: str
-    banner: str
-    results: bool = True
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Rules of judgement, fixed before the runs.
-
-    solved: share of the expert's return from which on a task counts as solved by a run.
-    margins: environment -> half-width of what counts as no difference there, in the unit of its scores.
-    """
-
-    level: float = LEVEL
-    min_seeds: int = 5
-    solved: float = 0.5
-    repetitions: int = 10_000
-    bootstrap_seed: int = 0
-    margins: Mapping[str, float] = field(default_factory=dict)
-    scales: Mapping[str, Scale] = field(default_factory=dict)
-
-    def scale(self, name: str) -> Scale:
-        """The scale of this name; an unknown one is not taken for results."""
-        return self.scales.get(name, Scale(name, "a scale that config/claims.yaml does not describe", results=False))
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper, or a question of our own (`own`).
-
-    scales: where it can be judged. test: {"measure", "experiment", "task_set", "a", "b", ...}, or empty where no
-    run of ours can answer it; its task_set is a name or a rule of the section, such as "larger"; its a and b are
-    variants of its experiment, or "experiment/variant" of another one. paper_scale: quantity -> the paper's number, to
-    set ours against. digits: decimals of our number. elsewhere: the paper made it of another environment.
-    """
-
-    id: str
-    text: str
-    place: str = ""
-    number: str = ""
-    n: str = ""
-    kind: str = "superiority"
-    margin: float = 0.0
-    unit: str = ""
-    scales: tuple[str, ...] = ()
-    test: Mapping[str, Any] = field(default_factory=dict)
-    paper_scale: Mapping[str, float] = field(default_factory=dict)
-    own: bool = False
-    elsewhere: bool = False
-    headline: bool = False
-    digits: int = 3
-
-    @property
-    def experiment(self) -> str:
-        return str(self.test.get("experiment", ""))
-
-    def side(self, which: str) -> tuple[str, str] | None:
-        """(experiment, variant) of side "a" or "b", None without one; the variant may be a pattern, such as "a6-*"."""
-        named = self.test.get(which)
-        if named is None:
-            return None
-        experiment, _, variant = str(named).rpartition("/")
-        return experiment or self.experiment, variant
 
 
 @dataclass(frozen=True)
@@ -143,91 +82,6 @@ class Outcome:
     samples: Samples | None = None
     ours_scale: Mapping[str, float] = field(default_factory=dict)
     preliminary: bool = False
-
-
-_CLAIM_KEYS = {
-    "id",
-    "text",
-    "place",
-    "paper",
-    "kind",
-    "margin",
-    "unit",
-    "scales",
-    "test",
-    "elsewhere",
-    "headline",
-    "digits",
-}
-
-
-def load_claims(path: str | Path) -> tuple[Settings, list[Claim]]:
-    """Read and check claims.yaml; every mistake is named with the claim's id."""
-    path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RarlError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise RarlError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(raw, dict) or not isinstance(raw.get("claims"), list):
-        raise RarlError(f"{path}: needs the keys settings, claims and questions")
-    settings = _settings(raw.get("settings") or {}, path)
-    claims = [_claim(entry, path, own=False) for entry in raw["claims"]]
-    claims += [_claim(entry, path, own=True) for entry in raw.get("questions") or []]
-    for claim in claims:
-        if sum(other.id == claim.id for other in claims) > 1:
-            raise RarlError(f"{path}: the id {claim.id!r} is there twice")
-        for name in claim.scales:
-            if name not in settings.scales:
-                raise RarlError(f"{path}: claim {claim.id}: scale {name!r}: {did_you_mean(name, settings.scales)}")
-    return settings, claims
-
-
-def _settings(raw: dict[str, Any], path: Path) -> Settings:
-    raw = dict(raw)
-    scales = {name: Scale(name, **entry) for name, entry in (raw.pop("scales", None) or {}).items()}
-    known = {"level", "min_seeds", "solved", "repetitions", "bootstrap_seed", "margins"}
-    for key in raw:
-        if key not in known:
-            raise RarlError(f"{path}: settings: unknown key {key!r}: {did_you_mean(key, known)}")
-    return Settings(**raw, scales=scales)
-
-
-def _claim(entry: dict[str, Any], path: Path, *, own: bool) -> Claim:
-    name = entry.get("id") if isinstance(entry, dict) else None
-    if not name or not entry.get("text"):
-        raise RarlError(f"{path}: a claim needs an id and a text: {entry!r}")
-    for key in entry:
-        if key not in _CLAIM_KEYS:
-            raise RarlError(f"{path}: claim {name}: unknown key {key!r}: {did_you_mean(key, _CLAIM_KEYS)}")
-    kind = entry.get("kind", "superiority")
-    if kind not in KINDS:
-        raise RarlError(f"{path}: claim {name}: kind {kind!r}: {did_you_mean(kind, KINDS)}")
-    margin = float(entry.get("margin", 0.0))
-    if kind in WITH_MARGIN and not margin > 0:
-        raise RarlError(f"{path}: claim {name}: {kind} needs a margin above 0")
-    test = entry.get("test") or {}
-    if test and not {"measure", "experiment", "task_set", "a"} <= set(test):
-        raise RarlError(f"{path}: claim {name}: test needs measure, experiment, task_set and a")
-    paper = entry.get("paper") or {}
-    return Claim(
-        id=str(name),
-        text=" ".join(str(entry["text"]).split()),
-        place=str(entry.get("place", "")),
-        number=str(paper.get("number", "")),
-        n=str(paper.get("n", "")),
-        kind=kind,
-        margin=margin,
-        unit=str(entry.get("unit", "")),
-        scales=tuple(entry.get("scales") or ()),
-        test=test,
-        paper_scale=paper.get("scale") or {},
-        own=own,
-        elsewhere=bool(entry.get("elsewhere", False)),
-        headline=bool(entry.get("headline", False)),
-        digits=int(entry.get("digits", 3)),
-    )
 
 
 def evaluate_claims(

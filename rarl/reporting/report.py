@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
-from rarl.errors import RarlError, did_you_mean
-from rarl.files import write_text
+from rarl.files import check_folder_writable, write_text
+from rarl.planning.scale import Dataset
 from rarl.reporting import figures, page, provenance, story, tables, wording
 from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
 from rarl.reporting.known_faults import fault_table, read_known_faults
 from rarl.reporting.measured_costs import TITLE as COSTS
 from rarl.reporting.measured_costs import write as write_costs
 from rarl.reporting.results import Results, load_results
-from rarl.reporting.sections import MODULES, Section, load_sections
+from rarl.reporting.sections import Section, load_sections
 from rarl.reporting.sheet import Sheet
+from rarl.reporting.texts import experiments_of, read_texts
 
 MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
 MOST_NAMES = 12  # of a configured list
@@ -34,6 +34,7 @@ def build_report(
     output: str | Path | None = None,
     planned_runs: Iterable[str] | None = None,
     preview: bool = False,
+    planned_datasets: Mapping[str, Dataset] | None = None,
     before_publishing: Callable[[], None] = lambda: None,
 ) -> Path:
     """Build the report of `scale` from whatever runs there are.
@@ -42,6 +43,7 @@ def build_report(
       root: the project's folder, with config/claims.yaml, results/ and data/.
       output: folder to write to; default reports/{scale}, or scratch/{scale}/preview for a preview.
       planned_runs: names of all runs that this scale asks for; those without result are named as missing.
+      planned_datasets: the scale's datasets by id; manifests of others in their places are told and not used.
       preview: say "preliminary" wherever it matters; for looking at runs that are still being made.
       before_publishing: called before the pages are written; if it raises, they stay as they were.
 
@@ -57,8 +59,10 @@ def build_report(
         if output
         else root / ("scratch" if preview else "reports") / scale / ("preview" if preview else "")
     )
+    check_folder_writable(output)
     settings, claims = load_claims(root / "config" / "claims.yaml")
-    results = load_results(scale, root, planned_runs)
+    texts = read_texts()
+    results = load_results(scale, root, planned_runs, planned_datasets)
     sections = load_sections()
     outcomes = evaluate_claims(claims, settings, results, sections)
     stamp = "" if settings.scale(scale).results else f"{scale}: not a result"
@@ -80,7 +84,7 @@ def build_report(
     shown.append({"title": COSTS, "markdown": costs.markdown()})
 
     front = Sheet(output, results, settings, outcomes)
-    context = _context(front, sections, root, preview) | {
+    context = _context(front, sections, root, preview, texts) | {
         "sections": shown,
         "story": told.markdown(),
         "story_title": story.TITLE,
@@ -121,10 +125,11 @@ def _remove_stale(output: Path, files: list[Path]) -> None:
                 path.unlink()
 
 
-def _context(sheet: Sheet, sections: dict[str, Section], root: Path, preview: bool) -> dict[str, Any]:
+def _context(
+    sheet: Sheet, sections: dict[str, Section], root: Path, preview: bool, texts: dict[str, Any]
+) -> dict[str, Any]:
     results, settings, outcomes = sheet.results, sheet.settings, sheet.outcomes
     scale = settings.scale(results.scale)
-    texts = read_texts()
     mark = (scale.name if not scale.results else "") or ("preliminary" if preview else "")
     scores = {run: score for section in sections.values() for run, score in section.aggregate(results).items()}
     search = read_search(results)
@@ -220,29 +225,6 @@ def _method(results: Results) -> str:
     return f"{agents} on {sets}, up to {tables.plural(most, 'seed')} each."
 
 
-def read_texts(path: Path | None = None) -> dict[str, Any]:
-    """choices.yaml: choices, limitations, easy, difficult, questions; a missing part is empty."""
-    path = path or Path(__file__).parent / "choices.yaml"
-    raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    texts = {key: raw.get(key) or [] for key in ("choices", "limitations", "easy", "difficult", "questions")}
-    for entry in texts["choices"]:
-        missing = {"what", "kind", "paper", "here", "why", "effect"} - set(entry)
-        if missing or entry["kind"] not in ("deviation", "open"):
-            raise RarlError(
-                f"{path}: choice {entry.get('what')!r}: needs what, kind (deviation or open), paper, here, why, effect"
-            )
-        for name in _experiments(entry):
-            if name not in MODULES:
-                raise RarlError(f"{path}: choice {entry['what']!r}: experiment {name!r}: {did_you_mean(name, MODULES)}")
-    return texts | {"contact": raw.get("contact", "")}
-
-
-def _experiments(choice: dict[str, Any]) -> list[str]:
-    """Those that a choice is about; none where it is about all."""
-    named = choice.get("experiment") or []
-    return [named] if isinstance(named, str) else list(named)
-
-
 SEARCH_KEYS = ("variant", "task_set", "seed", "changed", "return_by_update", "core_seconds")
 
 
@@ -281,7 +263,7 @@ def _choices(choices: list[dict[str, Any]], kind: str, results: Results, section
     general = [name for name in present if not sections[name].extends] or present
     rows = []
     for entry in choices:
-        named = _experiments(entry)
+        named = experiments_of(entry)
         concerned = [name for name in present if name in named] if named else general
         if entry["kind"] != kind or not concerned:
             continue

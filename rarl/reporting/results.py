@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ import pandas as pd
 
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file
+from rarl.planning.scale import Dataset
+from rarl.trajectories.plan import unlike_plan
 
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
 RUN_COLUMNS = [
@@ -112,18 +114,25 @@ class Results:
         return runs if experiment is None else runs[runs["experiment"] == experiment]
 
 
-def load_results(scale: str, root: str | Path = ".", planned_runs: Iterable[str] | None = None) -> Results:
+def load_results(
+    scale: str,
+    root: str | Path = ".",
+    planned_runs: Iterable[str] | None = None,
+    planned_datasets: Mapping[str, Dataset] | None = None,
+) -> Results:
     """Read results/{scale} under `root`.
 
     Args:
       planned_runs: names like "gridroboman/30-tasks/dqn-hidden/seed-0". Planned runs without a folder are
         "missing", found runs that were not planned are "not planned" and take no part. None: what is found was planned.
+      planned_datasets: the scale's datasets by id. A manifest in the place of one of them that is not its own is a
+        problem, and is not used.
     """
     root = Path(root)
     folder = root / "results" / scale
     found = _found_runs(folder / "runs")
     planned = list(found) if planned_runs is None else list(dict.fromkeys(planned_runs))
-    loader = _Loader(scale, root)
+    loader = _Loader(scale, root, planned_datasets or {})
     for run in sorted(set(found) | set(planned), key=_run_key):
         loader.add(run, folder, planned=run in planned, present=run in found)
     return loader.finish()
@@ -154,8 +163,8 @@ class _Damaged(Exception):
 
 
 class _Loader:
-    def __init__(self, scale: str, root: Path):
-        self.scale, self.root = scale, root
+    def __init__(self, scale: str, root: Path, datasets: Mapping[str, Dataset]):
+        self.scale, self.root, self.datasets = scale, root, datasets
         self.rows: list[dict[str, Any]] = []
         self.frames: dict[str, list[pd.DataFrame]] = {
             k: [] for k in ("evaluations", "training", "interventions", "attention")
@@ -175,6 +184,11 @@ class _Loader:
             try:
                 manifest = read_json(path)
                 value = manifest.get("expert_return")
+                planned = self.datasets.get("/".join(path.parts[-4:-1]))
+                faults = unlike_plan(manifest, planned) if planned else []
+                if faults:
+                    self.problems.append((name, f"not the planned dataset: {', '.join(faults)}"))
+                    continue
                 key = (str(manifest.get("environment", path.parts[-4])), spelled(manifest.get("task", path.parts[-2])))
                 manifests[name] = manifest
                 if _positive(value):

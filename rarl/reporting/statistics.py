@@ -16,10 +16,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from rarl.errors import RarlError, did_you_mean
-
-LEVEL = 0.95
-KINDS = ("superiority", "equivalence", "no gain", "estimate", "count")
-WITH_MARGIN = ("equivalence", "no gain")
+from rarl.reporting.texts import KINDS, LEVEL, WITH_MARGIN
 
 
 @dataclass(frozen=True)

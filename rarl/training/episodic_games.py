@@ -77,6 +77,10 @@ class GameEpisodicLearner(EpisodicLearner):
         if s.agent.kind == "nec":
             self.replay = FrameReplay(s.episodic.replay, online.actors, s.agent.stack, online.compression)
 
+    def facts(self) -> dict[str, Any]:
+        """For the record of a run: the actions that the emulator accepts, in the order of their numbers."""
+        return {"actions": list(self.playing.envs.actions)}
+
     def update(self) -> Mapping[str, float]:
         """Play, and store what has ended."""
         returns: list[float] = []

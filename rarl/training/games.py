@@ -143,6 +143,10 @@ class GameLearner(ValueLearner):
         self._random_play: np.ndarray | None = None
         self._pool = ThreadPoolExecutor(1) if online.overlap else None
 
+    def facts(self) -> dict[str, Any]:
+        """For the record of a run: the actions that the emulator accepts, in the order of their numbers."""
+        return {"actions": list(self.actors.envs.actions)}
+
     # --- one round ----------------------------------------------------------------------------------------------------
 
     def update(self) -> Mapping[str, float | Tensor]:

@@ -26,7 +26,7 @@ import torch
 
 from rarl import provenance
 from rarl.errors import RarlError
-from rarl.files import digest, read_json, remove_leftovers, write_json, write_text
+from rarl.files import check_folder_writable, digest, read_json, remove_leftovers, write_json, write_text
 from rarl.training import checkpoints
 from rarl.training.progress import Progress, duration
 from rarl.training.run_folder import MetricsLog, RunFolder, RunPaths, TensorBoard
@@ -44,8 +44,9 @@ class Learner(Protocol):
 
     The state must be complete: after `load_state_dict(state_dict())` in a new process every later update is the same.
     It may hold what `rarl.training.checkpoints.encode` accepts. A learner may also have `final_state_dict()`, which is
-    then what the published checkpoint holds (the networks without replay and optimiser), and `diagnose()`, named
-    numbers that are recorded at every evaluation (empty: none now).
+    then what the published checkpoint holds (the networks without replay and optimiser); `diagnose()`, named numbers
+    that are recorded at every evaluation (empty: none now); and `facts()`, JSON values by name that the run's record
+    tells beside its settings.
     """
 
     def update(self) -> Mapping[str, float | torch.Tensor]:
@@ -157,7 +158,8 @@ def train(
         record: goes into run.json; must hold "run" (its name), "seed" and "config" (resolved, JSON values); should hold
             "code_digest" and "data" ({manifest path: SHA-256}). Everything else is passed through.
         settings: how.
-        force: forget scratch state and earlier products, and start from update 0.
+        force: forget scratch state and earlier products, and start from update 0; not before all that can be checked
+            is, and the learner is built.
         restart_if_changed: start from update 0, with a warning that lists the differing keys, where state or products
             were made with another configuration, code or data; otherwise that is refused. For a workflow manager, which
             knows that the new one is wanted.
@@ -170,28 +172,29 @@ def train(
     Raises:
         RunFailedError: NaN or infinity, naming update and quantity; or out of memory.
         RarlError: another process writes the run; made with another configuration (keys listed); damaged checkpoints;
-            disk full.
+            disk full; products cannot be written where they belong.
     """
     record = _checked(record, budget)
     with RunFolder(paths.scratch, record["run"]) as folder:
-        if force:
-            _forget(paths, folder)
-        else:
+        anew = "--force" if force else None  # why it starts from update 0, whatever there is
+        if not force:
             finished = None
             try:
                 finished = finished_record(paths, record)
             except checkpoints.ChangedError as changed:
                 if not restart_if_changed:
                     raise
-                log.warning("starting from update 0: %s", changed)
-                _forget(paths, folder)
+                anew = str(changed)
             if finished is not None:
                 log.info("run %s is finished; nothing to do (--force trains it again)", record["run"])
                 folder.remove()
                 return finished
-        folder.start_log_file()
+        for place in (paths.record, paths.checkpoint):
+            check_folder_writable(place)
+        if anew is None:  # else what the log file has of the run before stays until its record goes
+            folder.start_log_file()
         with _StopSignals() as stop, torch_settings(settings, record["seed"]):
-            run = _Run(build, budget, paths, folder, record, settings, stop, restart_if_changed)
+            run = _Run(build, budget, paths, folder, record, settings, stop, restart_if_changed, anew)
             reason = None
             with _full_disk_told(run):
                 try:
@@ -214,9 +217,13 @@ def train(
     return result
 
 
-def _forget(paths: RunPaths, folder: RunFolder) -> None:
+def _forget(paths: RunPaths, folder: RunFolder, why: str) -> None:
+    """The run of before is over: its record goes, and all that it left in the scratch folder."""
     (paths.record / "run.json").unlink(missing_ok=True)  # first: from now on the old products are not a result
+    folder.stop_log_file()
     folder.clear()
+    folder.start_log_file()
+    (log.info if why == "--force" else log.warning)("starting from update 0: %s", why)
 
 
 def finished_record(paths: RunPaths, record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -274,7 +281,9 @@ class _Run:
         settings: Settings,
         stop: _StopSignals,
         restart_if_changed: bool,
+        anew: str | None,
     ) -> None:
+        self.anew = anew
         self.build, self.budget, self.paths, self.folder = build, budget, paths, folder
         self.record, self.settings, self.stop, self.restart_if_changed = record, settings, stop, restart_if_changed
         self.learner: Learner | None = None
@@ -292,15 +301,21 @@ class _Run:
     # -- beginning
 
     def start(self) -> None:
-        """Build the learner, and go to where the last process stopped or evaluate and save update 0."""
-        loaded = self._load()
+        """Build the learner, and go to where the last process stopped or evaluate and save update 0.
+
+        What was made before with something else is forgotten when the learner is there: if it cannot be built (its
+        datasets do not fit, its memory does not suffice), nothing is lost.
+        """
+        loaded = self._load() if self.anew is None else None
+        self.learner = self.build()
+        if self.anew is not None:
+            _forget(self.paths, self.folder, self.anew)
         starts = self.folder.path / _STARTS
         self.starts = [*(_read_starts(starts) if loaded else []), datetime.now(UTC).isoformat(timespec="seconds")]
         write_json(starts, self.starts)
         self.evaluations = MetricsLog(self.folder.path / "evaluations.csv", EVALUATION_COLUMNS)
         self.training = MetricsLog(self.folder.path / "training.csv")
         self.retrieval = MetricsLog(self.folder.path / "retrieval.csv")
-        self.learner = self.build()
         if loaded:
             self._restore(loaded)
             log.info("run %s goes on from update %d/%d", self.record["run"], self.update, self.budget.updates)
@@ -319,10 +334,7 @@ class _Run:
         except checkpoints.ChangedError as changed:
             if not self.restart_if_changed:
                 raise
-            self.folder.stop_log_file()
-            self.folder.clear()
-            self.folder.start_log_file()
-            log.warning("starting from update 0: %s", changed)
+            self.anew = str(changed)
             return None
 
     def _restore(self, loaded: checkpoints.Checkpoint) -> None:
@@ -433,7 +445,9 @@ class _Run:
         self._lap("other")
         total = sum(self.seconds.values())
         counts = self.learner.parameter_counts() if self.learner is not None else {}
+        facts = getattr(self.learner, "facts", dict)()
         result = {
+            **facts,
             **self.record,
             **provenance.run_record(threads=torch.get_num_threads(), device=self.settings.device),
             "format": FORMAT,

@@ -11,12 +11,15 @@ import numpy as np
 from rarl.agents.candidates import candidates_of, cannot_select
 from rarl.envs.spec import learner_kind, load, spec_of
 from rarl.errors import RarlError
-from rarl.jobs import LoadedCode, train_job
+from rarl.files import sha256_file
+from rarl.jobs import LoadedCode, code_digest_of, train_job
 from rarl.planning.scale import Run, Scale
+from rarl.training import checkpoints
 from rarl.training.device import choose_device
 from rarl.training.loop import Budget, Learner, Settings, train
 from rarl.training.run_folder import RunPaths
-from rarl.trajectories.store import TrajectoryDataset
+from rarl.trajectories.store import MANIFEST, TrajectoryDataset
+from rarl.trajectories.verify import folder_of, open_planned
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +51,49 @@ def retrieval_warnings(run: Run, datasets: Sequence[TrajectoryDataset]) -> list[
 
 
 def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
-    """The run's datasets, then those of its held-out tasks, every byte checked against its manifest."""
-    folders = [scale.root / "data" / scale.name / name for name in scale.datasets_of(run)]
-    missing = [folder for folder in folders if not (folder / "manifest.json").is_file()]
+    """The run's datasets, then those of its held-out tasks: each is the planned one, and every byte and value checked.
+
+    Raises:
+      RarlError: one is missing, damaged, another one, or holds what its environment cannot give.
+    """
+    names = scale.datasets_of(run)
+    missing = [name for name in names if not (folder_of(scale, name) / MANIFEST).is_file()]
     if missing:
-        name = scale.datasets_of(run)[folders.index(missing[0])]
         raise RarlError(
-            f"{missing[0]}: no dataset ({len(missing)} of {len(folders)} are missing); `dvc checkout` or `dvc pull` "
-            f"brings recorded ones, `rarl datasets make --scale {scale.name} {name}` makes it"
+            f"{folder_of(scale, missing[0])}: no dataset ({len(missing)} of {len(names)} are missing); `dvc checkout` "
+            f"or `dvc pull` brings recorded ones, `rarl datasets make --scale {scale.name} {missing[0]}` makes it"
         )
-    return [TrajectoryDataset.open(folder) for folder in folders]
+    return [open_planned(scale, scale.find_dataset(name)) for name in names]
+
+
+def data_of(scale: Scale, run: Run) -> dict[str, str | None]:
+    """SHA-256 of the manifests of a run's datasets by their paths, as records and checkpoints have them.
+
+    None for one that is not there.
+    """
+    paths = [folder_of(scale, name) / MANIFEST for name in scale.datasets_of(run)]
+    return {str(path.relative_to(scale.root)): sha256_file(path) if path.is_file() else None for path in paths}
+
+
+def load_published(scale: Scale, run: Run) -> checkpoints.Checkpoint:
+    """The checkpoint that a run published at its end.
+
+    Raises:
+      RarlError: it is missing or damaged, belongs to another run, or was made with other settings, code or data than
+        the run would be now.
+    """
+    path = RunPaths.of(run.id, scale.name, scale.root).checkpoint / checkpoints.NAME
+    train = f"`rarl train --scale {scale.name} {run.id}`"
+    if not path.is_file():
+        raise RarlError(f"{path}: no checkpoint; train the run first ({train})")
+    loaded = checkpoints.load(path)
+    # Agents that retrieve nothing can be looked into without their datasets.
+    data = {name: found or loaded.header.data.get(name) for name, found in data_of(scale, run).items()}
+    expected = checkpoints.Header(run.id, run.recorded(), code_digest=code_digest_of(train_job(run)), data=data)
+    checkpoints.compare(loaded.header, expected, path)
+    if not isinstance(loaded.state, dict) or not loaded.state.get("learner"):
+        raise RarlError(f"{path}: holds no network: the run failed before its first update; train it again ({train})")
+    return loaded
 
 
 def train_run(
@@ -91,7 +127,7 @@ def train_run(
         "config_digest": run.digest,
         "code_digest": code.code.digest,
         "code": code.code.record,
-        "data": {str(d.folder.relative_to(scale.root) / "manifest.json"): d.manifest_sha256 for d in datasets},
+        "data": data_of(scale, run),
         "warnings": warnings,
         "expert_returns": {d.task: d.manifest["expert_return"] for d in datasets},
     }

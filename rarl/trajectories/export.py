@@ -7,6 +7,7 @@ Minari's default (JPEG) changes them.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,13 +16,15 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
-import rarl.envs  # noqa: F401 (registers the environments)
+from rarl.envs.content import Public, content_of
 from rarl.errors import RarlError
+from rarl.files import check_folder_writable
 from rarl.trajectories.store import TrajectoryDataset
+from rarl.trajectories.verify import check_content
 
 _ROOT = "MINARI_DATASETS_PATH"
-_ENVIRONMENT_IDS = {"gridroboman": "rarl/Gridroboman-v0"}
 
 
 def export_minari(
@@ -39,8 +42,9 @@ def export_minari(
 ) -> Path:
     """Write `dataset` as the Minari dataset `dataset_id`; about 4 ms and 17 KB an episode of 50 small steps.
 
-    Every optional per-episode array becomes an attribute of the episodes. Where the environment is known, it can be
-    recovered from the result (`recover_environment`).
+    Every optional per-episode array becomes an attribute of the episodes. Environments of this package are exported in
+    terms that others know: BabyAI's observations are minigrid's, with missions as text. Where gymnasium has the
+    environment, it can be recovered from the result (`recover_environment`).
 
     Args:
       dataset: what to export.
@@ -48,14 +52,15 @@ def export_minari(
       root: Minari's folder of datasets; by default $MINARI_DATASETS_PATH or ~/.minari/datasets.
       episodes: export only the first so many.
       author, author_email, code_permalink: metadata that Minari recommends.
-      observation_space, action_space: needed for environments that are not registered with gymnasium.
+      observation_space, action_space: needed for environments that are not of this package, and only there.
       progress: called with (episodes done, episodes) now and then.
 
     Returns:
       the folder of the new dataset.
 
     Raises:
-      RarlError: Minari is not installed, the name is taken or malformed, or spaces are missing or do not fit.
+      RarlError: Minari is not installed, the name is taken or malformed, the dataset holds what its environment cannot
+        give, or spaces are missing or do not fit.
     """
     try:
         import minari
@@ -63,10 +68,12 @@ def export_minari(
         from minari.storage import get_dataset_path
     except ImportError as error:
         raise RarlError(f"export needs Minari with HDF5 ({error}): pip install 'minari[hdf5]'") from None
+    check_id(dataset_id)
     total = dataset.episodes if episodes is None else episodes
     if not 1 <= total <= dataset.episodes:
         raise RarlError(f"episodes={total}: {dataset.folder} holds {dataset.episodes}")
-    env, observation_space, action_space = _environment(dataset, observation_space, action_space)
+    check_content(dataset)
+    public, env = _public(dataset, observation_space, action_space)
     terminated = dataset.terminated
 
     def buffers() -> Iterator[EpisodeBuffer]:
@@ -75,8 +82,8 @@ def export_minari(
             last = np.arange(len(episode)) == len(episode) - 1
             yield EpisodeBuffer(
                 id=i,
-                observations=np.asarray(episode.observations, dtype=observation_space.dtype),
-                actions=np.asarray(episode.actions, dtype=action_space.dtype),
+                observations=public.observations(episode.observations, episode.extras),
+                actions=np.asarray(episode.actions, dtype=public.action_space.dtype),
                 rewards=np.asarray(episode.rewards, dtype=np.float32),
                 terminations=last & terminated[i],
                 truncations=last & ~terminated[i],
@@ -86,6 +93,8 @@ def export_minari(
 
     manifest = dataset.manifest
     with _minari_root(root):
+        # Minari makes its folder as soon as it is asked for one of a dataset.
+        check_folder_writable(Path(os.environ.get(_ROOT) or Path.home() / ".minari" / "datasets", dataset_id))
         folder = Path(get_dataset_path(dataset_id))
         if folder.exists():
             raise RarlError(f"{folder}: exists already; remove it or give the export another name or version")
@@ -96,8 +105,8 @@ def export_minari(
                     dataset_id,
                     buffers(),
                     env=env,
-                    observation_space=observation_space,
-                    action_space=action_space,
+                    observation_space=public.observation_space,
+                    action_space=public.action_space,
                     algorithm_name=manifest["source"],
                     author=author,
                     author_email=author_email,
@@ -108,35 +117,73 @@ def export_minari(
                 )
             if dataset.extras:
                 result.storage.update_episode_metadata(
-                    {name: array[i] for name, array in dataset.extras.items()} for i in range(total)
+                    public.attributes(dataset.episode(i).extras) for i in range(total)
                 )
-        except BaseException as error:
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)  # an unfinished export must not look like a dataset
-            if isinstance(error, ValueError):
-                raise RarlError(f"Minari refuses {dataset_id!r}: {str(error).splitlines()[0]}") from None
             raise
     return folder
 
 
-def _environment(
+def check_id(dataset_id: str) -> None:
+    """Check Minari's name for a dataset.
+
+    Raises:
+      RarlError: it is not of the form "namespace/environment/name-v0"; the message has one that is.
+    """
+    *folders, name = dataset_id.split("/")
+    if re.fullmatch(_PART + r"-v\d+", name) and all(re.fullmatch(_PART, folder) for folder in folders):
+        return
+    meant = re.sub(r"[^\w/-]+", "-", dataset_id).strip("/-")
+    example = f"{meant or 'rarl/lift-red'}-v0" if not re.search(r"-v\d+$", meant) else meant
+    raise RarlError(
+        f"Minari's id {dataset_id!r}: must be names of letters, digits, '_' and '-' joined by '/', the last with its "
+        f"version at the end, for example {example!r}"
+    )
+
+
+_PART = r"[A-Za-z0-9_](?:[\w-]*[A-Za-z0-9_])?"
+
+
+def _public(
     dataset: TrajectoryDataset, observation_space: gym.Space | None, action_space: gym.Space | None
-) -> tuple[gym.Env | None, gym.Space, gym.Space]:
+) -> tuple[Public, EnvSpec | None]:
+    """How the dataset is exported, by its environment or the spaces that are given; the environment, if it is known."""
     name = dataset.manifest["environment"]
-    env = gym.make(_ENVIRONMENT_IDS[name], task=dataset.task) if name in _ENVIRONMENT_IDS else None
-    if env is not None:
-        observation_space = observation_space or env.observation_space
-        action_space = action_space or env.action_space
+    content = content_of(name)
+    if content is not None and observation_space is None and action_space is None:
+        return content.public, content.public.environment(dataset.task)
+    if content is not None:
+        raise RarlError(
+            f"{dataset.folder}: observation_space and action_space are those of {name}, which are known; leave them out"
+        )
     if observation_space is None or action_space is None:
         raise RarlError(f"{dataset.folder}: export of environment {name!r} needs observation_space and action_space")
-    for kind, space, rows in (
-        ("observation", observation_space, dataset.observations),
-        ("action", action_space, dataset.actions),
-    ):
-        if space.dtype is None or space.shape != rows.shape[1:]:
-            raise RarlError(
-                f"{dataset.folder}: {kind}s of shape {rows.shape[1:]} are not from the {kind}_space {space}"
-            )
-    return env, observation_space, action_space
+    _check_space(dataset, "observations", observation_space, dataset.observations)
+    _check_space(dataset, "actions", action_space, dataset.actions)
+    return Public(observation_space, action_space, lambda task: None), None
+
+
+def _check_space(dataset: TrajectoryDataset, kind: str, space: gym.Space, rows: np.ndarray) -> None:
+    """That all rows are in the space, in shape, dtype and value."""
+    refused = f"{dataset.folder}/{kind}.npy: not from the {kind[:-1]}_space {space}:"
+    if space.dtype is None or space.shape != rows.shape[1:]:
+        raise RarlError(f"{refused} rows have shape {rows.shape[1:]}")
+    if (kind == "observations" and rows.dtype != space.dtype) or not np.can_cast(rows.dtype, space.dtype):
+        raise RarlError(f"{refused} they are {rows.dtype}, not {space.dtype}")
+    if isinstance(space, gym.spaces.Discrete):
+        low, high = int(space.start), int(space.start + space.n - 1)
+    elif isinstance(space, gym.spaces.Box):
+        low, high = space.low, space.high
+    elif isinstance(space, gym.spaces.MultiDiscrete):
+        low, high = space.start, space.start + space.nvec - 1
+    elif isinstance(space, gym.spaces.MultiBinary):
+        low, high = 0, 1
+    else:
+        raise RarlError(f"{refused} only Box, Discrete, MultiDiscrete and MultiBinary are understood")
+    bad = np.argwhere((rows < low) | (rows > high) | (rows != rows))
+    if bad.size:
+        raise RarlError(f"{refused} row {bad[0][0]} holds {rows[tuple(bad[0])]!s}")
 
 
 def _description(dataset: TrajectoryDataset) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from rarl.config import SIZE_KEYS
 from rarl.envs.spec import load, spec_of
+from rarl.files import check_folder_writable
 from rarl.jobs import LoadedCode, dataset_job
 from rarl.planning.scale import Dataset, Scale
 from rarl.training.progress import Progress
+from rarl.trajectories.verify import folder_of
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +22,8 @@ def make_dataset(scale: Scale, dataset: Dataset, code: LoadedCode | None = None)
     code: what this process computes with, where the caller has looked already.
     """
     code = code or LoadedCode(dataset_job(dataset))
-    folder = scale.root / "data" / scale.name / dataset.id
+    folder = folder_of(scale, dataset.id)
+    check_folder_writable(folder.parent, folder)
     settings = dataset.settings
     generate = load(spec_of(dataset.environment).sources[settings.source])
     unit = SIZE_KEYS[settings.source]

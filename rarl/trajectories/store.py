@@ -98,11 +98,11 @@ class TrajectoryDataset:
           RarlError: a file is missing, damaged, of a wrong shape or type, or foreign; the message names it.
         """
         folder = Path(folder)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         described = manifest["arrays"]
         for file in sorted(folder.glob("*.npy")):
             if file.name not in {entry["file"] for entry in described.values()}:
-                raise RarlError(f"{file}: not in {MANIFEST}: remove it, or {_repair(folder)}")
+                raise RarlError(f"{file}: not in {MANIFEST}: remove it, or {repair(folder)}")
         arrays, maps = {}, []
         for name, entry in described.items():
             arrays[name], mapped = _map_array(folder / entry["file"], entry, verify)
@@ -178,17 +178,17 @@ class TrajectoryDataset:
             rewards = np.asarray(self.rewards[offsets[0] : offsets[-1]], dtype=np.float64)
             totals = np.add.reduceat(rewards, offsets[:-1] - offsets[0]).astype(np.float32)
             if not np.isfinite(totals).all():
-                raise RarlError(f"{self.folder}/rewards.npy: holds values that are not finite; {_repair(self.folder)}")
+                raise RarlError(f"{self.folder}/rewards.npy: holds values that are not finite; {repair(self.folder)}")
             wrong = np.flatnonzero(totals != self.returns[first:last])
             if wrong.size:
                 i = int(wrong[0])
                 raise RarlError(
                     f"{self.folder}/returns.npy: episode {first + i} has {self.returns[first + i]}, "
-                    f"but its rewards add up to {totals[i]}; {_repair(self.folder)}"
+                    f"but its rewards add up to {totals[i]}; {repair(self.folder)}"
                 )
             self.release()
         if self.manifest["returns"] != describe_returns(self.returns):
-            raise RarlError(f"{self.folder}/{MANIFEST}: 'returns' disagrees with returns.npy; {_repair(self.folder)}")
+            raise RarlError(f"{self.folder}/{MANIFEST}: 'returns' disagrees with returns.npy; {repair(self.folder)}")
 
     def release(self) -> None:
         """Take the pages read so far out of this process's resident memory.
@@ -211,58 +211,64 @@ def describe_returns(returns: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _repair(folder: Path) -> str:
+def repair(folder: Path) -> str:
+    """What to do about a damaged dataset, as the end of an error message."""
     return f"restore it with `dvc checkout {folder}` or generate the dataset again"
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The checked manifest of the dataset in `folder`; its arrays are not looked at.
+
+    Raises:
+      RarlError: there is none, or it is damaged.
+    """
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise RarlError(f"{folder}: no such dataset folder; {_repair(folder)}")
+        raise RarlError(f"{folder}: no such dataset folder; {repair(folder)}")
     if not path.is_file():
-        raise RarlError(f"{path}: missing, so the folder holds no complete dataset; {_repair(folder)}")
+        raise RarlError(f"{path}: missing, so the folder holds no complete dataset; {repair(folder)}")
     try:
         manifest = read_json(path)
     except RarlError as error:
-        raise RarlError(f"{error}; {_repair(folder)}") from None
+        raise RarlError(f"{error}; {repair(folder)}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise RarlError(f"{path}: format {found!r}, this version reads format {FORMAT}; generate the dataset again")
     for key in (*_SOURCE_KEYS, "ends", "episodes", "steps", "returns", "arrays"):
         if key not in manifest:
-            raise RarlError(f"{path}: key {key!r} is missing; {_repair(folder)}")
+            raise RarlError(f"{path}: key {key!r} is missing; {repair(folder)}")
     if manifest["ends"] not in ENDS:
         raise RarlError(f"{path}: 'ends' is {manifest['ends']!r}, known: {', '.join(ENDS)}")
     arrays = manifest["arrays"]
     if not isinstance(arrays, dict):
-        raise RarlError(f"{path}: 'arrays' must map names to descriptions; {_repair(folder)}")
+        raise RarlError(f"{path}: 'arrays' must map names to descriptions; {repair(folder)}")
     for name, entry in arrays.items():
         if not isinstance(entry, dict) or not {"file", "dtype", "shape", "sha256"} <= entry.keys():
-            raise RarlError(f"{path}: array {name!r} needs file, dtype, shape and sha256; {_repair(folder)}")
+            raise RarlError(f"{path}: array {name!r} needs file, dtype, shape and sha256; {repair(folder)}")
         if entry["file"] != f"{name}.npy" or Path(entry["file"]).name != entry["file"]:
             raise RarlError(f"{path}: array {name!r} has file {entry['file']!r}, which must be '{name}.npy'")
     needed = (*REQUIRED_ARRAYS, "terminated") if manifest["ends"] == "per-episode" else REQUIRED_ARRAYS
     for name in needed:
         if name not in arrays:
-            raise RarlError(f"{path}: array {name!r} is missing; {_repair(folder)}")
+            raise RarlError(f"{path}: array {name!r} is missing; {repair(folder)}")
     return manifest
 
 
 def _map_array(path: Path, entry: Mapping[str, Any], verify: bool) -> tuple[np.ndarray, mmap.mmap]:
     if not path.is_file():
-        raise RarlError(f"{path}: missing; {_repair(path.parent)}")
+        raise RarlError(f"{path}: missing; {repair(path.parent)}")
     if verify and sha256_file(path) != entry["sha256"]:
-        raise RarlError(f"{path}: damaged (its SHA-256 is not the manifest's); {_repair(path.parent)}")
+        raise RarlError(f"{path}: damaged (its SHA-256 is not the manifest's); {repair(path.parent)}")
     try:
         mapped = np.lib.format.open_memmap(path, mode="r")  # reads .npy only, and never unpickles
     except (ValueError, EOFError, OSError, SyntaxError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RarlError(f"{path}: not a readable array ({reason}); {_repair(path.parent)}") from None
+        raise RarlError(f"{path}: not a readable array ({reason}); {repair(path.parent)}") from None
     if str(mapped.dtype) != entry["dtype"]:
-        raise RarlError(f"{path}: dtype {mapped.dtype}, the manifest says {entry['dtype']}; {_repair(path.parent)}")
+        raise RarlError(f"{path}: dtype {mapped.dtype}, the manifest says {entry['dtype']}; {repair(path.parent)}")
     if list(mapped.shape) != entry["shape"]:
         raise RarlError(
-            f"{path}: shape {list(mapped.shape)}, the manifest says {entry['shape']}; {_repair(path.parent)}"
+            f"{path}: shape {list(mapped.shape)}, the manifest says {entry['shape']}; {repair(path.parent)}"
         )
     # A plain array over the same map: indexing np.memmap costs several microseconds more per call.
     return np.asarray(mapped), mapped._mmap
@@ -270,7 +276,7 @@ def _map_array(path: Path, entry: Mapping[str, Any], verify: bool) -> tuple[np.n
 
 def _check_shapes(folder: Path, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     def refuse(name: str, what: str) -> None:
-        raise RarlError(f"{folder}/{name}: {what}; {_repair(folder)}")
+        raise RarlError(f"{folder}/{name}: {what}; {repair(folder)}")
 
     for name, dtype in _FIXED_DTYPES.items():
         if str(arrays[name].dtype) != dtype or arrays[name].ndim != 1:

@@ -258,8 +258,11 @@ def test_states_that_do_not_fit_are_refused():
 def test_wrong_games_and_actions():
     with pytest.raises(RarlError, match="unknown Atari game 'Pong'; did you mean 'pong'"):
         VectorAtari(["Pong"])
-    with pytest.raises(RarlError, match="different minimal action sets"):
+    told = "need the same actions: pong has 6, freeway has 3; full_actions may help"
+    with pytest.raises(RarlError, match=told):
         VectorAtari(["pong", "freeway"], full_actions=False)
+    with pytest.raises(RarlError, match=r"pong has 18, skiing has 9$"):
+        VectorAtari(["pong", "skiing"])
     envs = VectorAtari(["pong"], full_actions=False)
     assert envs.actions == ("noop", "fire", "right", "left", "rightfire", "leftfire")
     envs.reset()

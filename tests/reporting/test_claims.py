@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import synthetic
+import tiny_project
+import yaml
+from command_line import fails
 
 from rarl.errors import RarlError
+from rarl.reporting import texts
 from rarl.reporting.claims import Samples, Settings, counts, evaluate_claims, load_claims
+from rarl.reporting.registry import MEASURES
 from rarl.reporting.results import load_results
 from rarl.reporting.sections import load_sections
 from rarl.reporting.sections.gridroboman_measures import seed_scores, solved
+from rarl.workflow import scale_of
 
 CLAIMS = synthetic.PROJECT / "config" / "claims.yaml"
 
@@ -52,26 +60,97 @@ def test_the_projects_claims_are_sound():
             "claims: [{id: A, text: t, scales: [laptp]}]\nsettings: {scales: {laptop: {banner: b}}}",
             "did you mean 'laptop'",
         ),
-        ("claims: [{id: A, text: t, test: {measure: m}}]", "test needs measure"),
+        ("claims: [{id: A, text: t, test: {measure: m}}]", "claim A: key 'test.experiment' is missing"),
+        ("claims: [{id: A, text: t, margin: wide}]", "claim A: margin: .*number, got 'wide'"),
+        ("claims: [{id: A, text: t, margin: .inf}]", "claims.0.margin: must be a finite number, got inf"),
+        ("claims: [{id: A, text: t, scales: laptop}]", "claim A: scales: .*list, got 'laptop'"),
+        ("claims: [{id: A, text: t, headline: maybe}]", "claim A: headline: .*boolean, got 'maybe'"),
+        ("claims: [{id: A, text: t, paper: {nr: 3}}]", "claim A: unknown key 'paper.nr'"),
+        ("claims: [{id: A, text: t}]\nquestion: []", "unknown key 'question'; did you mean 'questions'"),
+        ("claims: [{id: A, text: t, text: u}]", "line 1: not valid YAML: key 'text' stands there twice"),
+        ("claims: []\nquestions: [{id: Q, text: t, kind: superb}]", "claim Q: kind: .*did you mean 'superiority'"),
+        ("claims: []\nsettings: {level: 95}", "settings.level: .*less than 1, got 95"),
+        ("claims: []\nsettings: {margins: {doom: 1}}", "settings.margins.doom"),
+        ("claims: []\nsettings: {scales: {mine: {baner: b}}}", "settings.scales.mine"),
+        ("claims: [{id: A, text: t, test: {TEST, experiment: gridrobo, a: dqn}}]", "did you mean 'gridroboman'"),
+        ("claims: [{id: A, text: t, test: {TEST, experiment: gridroboman, a: babyia/x}}]", "did you mean 'babyai'"),
+        (
+            "claims: [{id: A, text: t, test: {measure: normalized_return, experiment: gridroboman, task_set: x, "
+            "a: x}}]",
+            "claim A: test.measure: unknown measure 'normalized_return': did you mean 'normalised_return'",
+        ),
+        ("claims: [{id: A, text: t, test: {TEST, experiment: gridroboman, a: dqn, c: x}}]", "unknown key 'test.c'"),
         ("claims: []\nsettings: {min_seed: 3}", "did you mean 'min_seeds'"),
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path, text, says):
     path = tmp_path / "claims.yaml"
-    path.write_text(text)
+    path.write_text(text.replace("TEST", "measure: normalised_return, task_set: 10-tasks"))
+    with pytest.raises(RarlError, match=rf"claims\.yaml.*{says}") as caught:
+        load_claims(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"a": "ra-dqm"}, "claim A: test.a: unknown variant 'ra-dqm': did you mean 'ra-dqn'"),
+        ({"b": "gridroboman/dqm"}, "claim A: test.b: unknown variant 'dqm': did you mean 'dqn'"),
+        ({"b": "ra-x*"}, "claim A: test.b: unknown variant 'ra-x\\*'"),
+        ({"task_set": "10-task"}, "claim A: test.task_set: no scale of tiny plans '10-task': did you mean '10-tasks'"),
+    ],
+)
+def test_claims_speak_of_what_is_configured(tmp_path, change, says):
+    tiny_project.write_config(tmp_path)
+    path = tmp_path / "config" / "claims.yaml"
+    test = {
+        "measure": "normalised_return",
+        "experiment": "gridroboman",
+        "task_set": "10-tasks",
+        "a": "ra-*",
+        "b": "dqn",
+    }
+    claim = {"id": "A", "text": "t", "scales": ["tiny"], "test": test}
+    file = {"settings": {"scales": {"tiny": {"banner": "b"}}}, "claims": [claim]}
+    path.write_text(yaml.safe_dump(file))
+    assert load_claims(path)[1][0].side("a") == ("gridroboman", "ra-*")
+    claim["test"] = test | change
+    path.write_text(yaml.safe_dump(file))
     with pytest.raises(RarlError, match=says):
         load_claims(path)
 
 
-def test_unknown_measure_is_named(tmp_path):
-    path = tmp_path / "claims.yaml"
-    path.write_text(
-        "settings: {scales: {laptop: {banner: b}}}\nclaims:\n- {id: A, text: t, scales: [laptop], "
-        "test: {measure: normalized_return, experiment: gridroboman, task_set: 10-tasks, a: x, b: y}}"
+def test_faults_in_the_texts_are_told_before_anything_runs(tmp_path, monkeypatch, capsys):
+    tiny_project.write_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    scale_of({"scale": "tiny"}, tmp_path)
+    path = tmp_path / "config" / "claims.yaml"
+    path.write_text("claims: [{id: A, text: t, kind: superb}]")
+    with pytest.raises(RarlError, match=r"config/claims\.yaml: claim A: kind"):
+        scale_of({"scale": "tiny"}, tmp_path)
+    for command in (["plan"], ["report"], ["report", "--preview"]):
+        assert "config/claims.yaml: claim A: kind" in fails(capsys, *command)
+    path.unlink()
+    for command in (["plan"], ["report"]):
+        assert "config/claims.yaml: no such file" in fails(capsys, *command)
+    path.write_text("claims: []")
+    monkeypatch.setattr(texts, "read_texts", lambda: texts._check_setting("learning.n_stp", "choices.yaml: choice 'x'"))
+    assert "choices.yaml: choice 'x': config: unknown key" in fails(capsys, "plan")
+    assert not (tmp_path / "reports").exists()
+
+
+def test_checking_texts_imports_nothing_heavy():
+    code = (
+        "import sys; from rarl.workflow import scale_of; scale_of({'scale': 'smoke'}, sys.argv[1]); "
+        "print([name for name in ('torch', 'pandas', 'matplotlib', 'scipy') if name in sys.modules])"
     )
-    settings, claims = load_claims(path)
-    with pytest.raises(RarlError, match="did you mean 'normalised_return'"):
-        evaluate_claims(claims, settings, load_results("laptop", tmp_path), load_sections())
+    done = subprocess.run([sys.executable, "-c", code, synthetic.PROJECT], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_names_that_are_registered_are_those_of_the_sections():
+    sections = load_sections()
+    assert {name: tuple(section.measures) for name, section in sections.items()} == MEASURES
 
 
 def test_verdicts_of_runs_with_known_answers(full_project):

@@ -9,11 +9,12 @@ import pytest
 import synthetic
 
 from rarl.reporting import figures, story
-from rarl.reporting.claims import Samples, Scale, Settings
+from rarl.reporting.claims import Samples, Settings
 from rarl.reporting.effects import OTHERS, REMOVED, RETRIEVAL, Change, Effect, effect, present, read
 from rarl.reporting.results import load_results
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import Interval
+from rarl.reporting.texts import Scale
 
 SETTINGS = Settings(margins={"gridroboman": 0.05, "babyai": 5}, scales={"laptop": Scale("laptop", "small")})
 PART = Change("part", "Without slots", "no slots")

@@ -151,7 +151,7 @@ def test_choices_belong_to_experiments(both):
         {"what": "D", "config": "learning.n_step", "paper_values": [5]},
         {"what": "E", "config": "learning.n_step", "paper_values": [4]},
         {"what": "G", "config": "learning.discount", "paper_values": [0.97]},
-        {"what": "F", "config": "learning.no_such_key", "paper_values": [4]},
+        {"what": "F", "config": "online.eta", "paper_values": [4]},
     )
     assert "| BabyAI: A | p | here (0.97) |" in text
     assert "| Gridroboman: B | p | here (pairs) |" in text
@@ -173,6 +173,29 @@ def test_choices_of_unknown_experiments_are_named(tmp_path, named):
     entry = f"{{what: x, kind: open, paper: p, here: h, why: w, effect: e, experiment: {named}}}"
     path.write_text(f"choices:\n- {entry}\n")
     with pytest.raises(RarlError, match="did you mean 'babyai'"):
+        report.read_texts(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("choices: [{what: x}]", "choice 'x': key 'kind' is missing"),
+        ("choices: [{WHAT, kind: devation}]", "choice 'x': kind: .*did you mean 'deviation'"),
+        ("choices: [{WHAT, kind: open, papers: p}]", "choice 'x': unknown key 'papers'; did you mean 'paper'"),
+        ("choices: [{WHAT, kind: open, config: learning.n_stp}]", "config: unknown key 'learning.n_stp'; did you mean"),
+        ("choices: [{WHAT, kind: open, config: n_step}]", "config: unknown key 'n_step'"),
+        ("choices: [{WHAT, kind: open, paper_values: [3]}]", "paper_values belong to the values of 'config'"),
+        ("choices: [3]", "choices.0: .*dictionary"),
+        ("choices: {a: 1}", "choices: .*list"),
+        ("limitation: [a]", "unknown key 'limitation'; did you mean 'limitations'"),
+        ("limitations: [3]", "limitations.0: .*string, got 3"),
+        ("easy: [a]\neasy: [b]", "line 2: not valid YAML: key 'easy' stands there twice"),
+    ],
+)
+def test_mistakes_in_the_texts_are_named(tmp_path, text, expected):
+    path = tmp_path / "choices.yaml"
+    path.write_text(text.replace("WHAT", "what: x, paper: p, here: h, why: w, effect: e"))
+    with pytest.raises(RarlError, match=rf"choices\.yaml.*{expected}"):
         report.read_texts(path)
 
 

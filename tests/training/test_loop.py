@@ -196,6 +196,17 @@ def test_what_a_learner_publishes_can_be_less_than_its_state(tmp_path):
     assert set(checkpoints.load(paths(tmp_path).checkpoint / "checkpoint.pt").state["learner"]) == {"net"}
 
 
+def test_the_record_tells_what_a_learner_knows_of_itself(tmp_path):
+    class Talking(ToyLearner):
+        def facts(self):
+            return {"actions": ["noop", "up"], "run": "not the learner's to tell"}
+
+    record = run(Talking, tmp_path)
+    assert record["actions"] == ["noop", "up"]
+    assert record["run"] == RUN
+    assert json.loads((paths(tmp_path).record / "run.json").read_text())["actions"] == ["noop", "up"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,11 +8,20 @@ import gymnasium as gym
 import minari
 import numpy as np
 import pytest
+import tiny_babyai
+from command_line import fails
 
+from rarl import cli
+from rarl.config import SOURCES
+from rarl.envs.babyai.missions import words
+from rarl.envs.babyai.view import decode
+from rarl.envs.content import CONTENTS, content_of
+from rarl.envs.names import slug
 from rarl.errors import RarlError
 from rarl.trajectories.export import export_minari
 from rarl.trajectories.generate import generate_planner
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
+from rarl.trajectories.verify import verify_folder
 
 
 @pytest.fixture
@@ -64,8 +73,26 @@ def test_images_of_any_environment_stay_as_they_are(tmp_path, monkeypatch):
     with pytest.raises(RarlError, match="environment 'maze' needs observation_space and action_space"):
         export_minari(dataset, "maze-v0", tmp_path / "minari")
     spaces = {"observation_space": gym.spaces.Box(0, 255, (40, 40, 3), np.uint8)}
-    with pytest.raises(RarlError, match=r"actions of shape \(\) are not from"):
-        export_minari(dataset, "maze-v0", tmp_path / "minari", action_space=gym.spaces.Box(0, 1, (2,)), **spaces)
+    for space, expected in (
+        (gym.spaces.Box(0, 1, (2,)), r"rows have shape \(\)"),
+        (gym.spaces.Discrete(2), "Discrete.2.: row .* holds 2"),
+        (gym.spaces.Discrete(3, start=1), "row .* holds 0"),
+        (gym.spaces.Box(0, 2, (), np.int8), "they are int64, not int8"),
+        (gym.spaces.Box(0, 1, (), np.int64), "row .* holds 2"),
+        (gym.spaces.Text(3), "rows have shape"),
+    ):
+        with pytest.raises(RarlError, match=rf"actions\.npy: not from the action_space .*{expected}"):
+            export_minari(dataset, "maze-v0", tmp_path / "minari", action_space=space, **spaces)
+    for space, expected in (
+        (gym.spaces.Box(0, 250, (40, 40, 3), np.uint8), "row .* holds 25"),
+        (gym.spaces.Box(0, 255, (40, 40, 3), np.float32), "they are uint8, not float32"),
+        (gym.spaces.Box(0, 255, (40, 3, 40), np.uint8), "rows have shape"),
+    ):
+        with pytest.raises(RarlError, match=rf"observations\.npy: not from the observation_space .*{expected}"):
+            export_minari(
+                dataset, "maze-v0", tmp_path / "minari", observation_space=space, action_space=gym.spaces.Discrete(3)
+            )
+    assert not (tmp_path / "minari").exists()
     export_minari(dataset, "maze-v0", tmp_path / "minari", action_space=gym.spaces.Discrete(3), **spaces)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     for i, episode in enumerate(minari.load_dataset("maze-v0").iterate_episodes()):
@@ -87,5 +114,108 @@ def test_nothing_half_done_and_nothing_overwritten(planner, tmp_path):
     assert (tmp_path / "minari" / "a-v0").exists()
     with pytest.raises(RarlError, match=r"episodes=31: .* holds 30"):
         export_minari(planner, "b-v0", tmp_path / "minari", episodes=31)
-    with pytest.raises(RarlError, match="Minari refuses"):
-        export_minari(planner, "not a name!", tmp_path / "minari")
+    with pytest.raises(RarlError, match="observation_space and action_space are those of gridroboman"):
+        export_minari(planner, "b-v0", tmp_path / "minari", action_space=gym.spaces.Discrete(3))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RarlError, match=r"file/b-v0: cannot be written"):
+        export_minari(planner, "b-v0", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lift-red", "lift-red-v0"),
+        ("not a name!", "not-a-name-v0"),
+        ("../../a-v0", "a-v0"),
+        ("/abs/a-v0", "abs/a-v0"),
+        ("a//b-v0", "a//b-v0"),
+        ("a/../b-v0", ""),
+        ("", "rarl/lift-red-v0"),
+        ("a-v0/", "a-v0"),
+        ("a-vx", "a-vx-v0"),
+        ("-v0", ""),
+        ("a\nb-v0", "a-b-v0"),
+    ],
+)
+def test_a_malformed_id_is_one_line(planner, tmp_path, capsys, monkeypatch, name, meant):
+    with pytest.raises(RarlError) as caught:
+        export_minari(planner, name, tmp_path / "minari")
+    assert str(caught.value).startswith(f"Minari's id {name!r}: must be names")
+    assert meant in str(caught.value)
+    monkeypatch.chdir(tmp_path)
+    if not name.startswith("-"):
+        assert "Minari's id" in fails(capsys, "datasets", "export", str(planner.folder), name, "--root", "minari")
+    assert not (tmp_path / "minari").exists()
+
+
+def exported(root, folder, name, monkeypatch):
+    """What Minari itself reads of a dataset that the command has exported."""
+    cli.main(["datasets", "export", str(folder), name, "--root", str(root)])
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
+    return minari.load_dataset(name)
+
+
+@pytest.mark.parametrize("level", tiny_babyai.LEVELS)
+def test_babyai_is_exported_as_minigrid_shows_it(tiny_babyai_root, tmp_path, monkeypatch, level):
+    folder = tiny_babyai_root / "data" / "tiny" / "babyai" / "bot" / slug(level)
+    ours, theirs = (
+        TrajectoryDataset.open(folder),
+        exported(tmp_path, folder, f"rarl/babyai/{slug(level)}-v0", monkeypatch),
+    )
+    assert (theirs.total_episodes, theirs.total_steps) == (ours.episodes, ours.steps)
+    env = theirs.recover_environment()
+    assert env.spec.id == f"BabyAI-{level}-v0"
+    told = list(theirs.storage.get_episode_metadata(range(ours.episodes)))
+    for i, (there, here) in enumerate(zip(theirs.iterate_episodes(), ours, strict=True)):
+        assert there.observations["mission"] == [words(here.extras["mission"])] * (len(here) + 1)
+        np.testing.assert_array_equal(there.observations["image"], decode(here.observations[:, :49]))
+        np.testing.assert_array_equal(there.observations["direction"], here.observations[:, 49])
+        np.testing.assert_array_equal(there.actions, here.actions)
+        np.testing.assert_array_equal(there.rewards, here.rewards)
+        assert there.terminations.tolist() == [False] * (len(here) - 1) + [bool(here.extras["terminated"])]
+        assert there.truncations.tolist() == [False] * (len(here) - 1) + [not here.extras["terminated"]]
+        assert told[i]["mission"] == words(here.extras["mission"])
+        assert told[i]["noise"] == here.extras["noise"]
+        for t in range(len(here) + 1):
+            step = {name: values[t] for name, values in there.observations.items()}
+            assert theirs.observation_space.contains(step | {"direction": int(step["direction"])})
+    space = env.observation_space
+    assert (space["image"], space["direction"]) == (
+        theirs.observation_space["image"],
+        theirs.observation_space["direction"],
+    )
+    assert env.action_space == theirs.action_space
+
+
+@pytest.mark.parametrize("environment", CONTENTS)
+def test_every_environment_with_datasets_is_exported_by_one_command(
+    tiny_root, tiny_babyai_root, tmp_path, monkeypatch, environment
+):
+    root = {"gridroboman": tiny_root, "babyai": tiny_babyai_root}[environment]
+    folder = next((root / "data" / "tiny" / environment).glob("*/*/"))
+    theirs = exported(tmp_path, folder, "all-v0", monkeypatch)
+    assert theirs.total_steps == TrajectoryDataset.open(folder).steps
+    for values in next(iter(theirs.iterate_episodes([0]))).actions:
+        assert theirs.action_space.contains(values)
+
+
+def test_a_level_that_minigrid_lacks_has_no_environment_to_recover():
+    public = content_of("babyai").public
+    assert public.environment("PutNext") is None
+    assert public.environment("GoTo").id == "BabyAI-GoTo-v0"
+
+
+def test_datasets_are_of_environments_whose_content_is_known():
+    assert set(CONTENTS) == set(SOURCES)
+
+
+def test_what_no_environment_gives_is_not_exported(planner, tmp_path):
+    path = planner.folder / "actions.npy"
+    actions = np.load(path)
+    actions[7] = 99
+    np.save(path, actions)
+    with pytest.raises(RarlError, match=r"actions\.npy: episode 0, step 7 holds 99"):
+        export_minari(TrajectoryDataset.open(planner.folder, verify=False), "a-v0", tmp_path / "minari")
+    with pytest.raises(RarlError, match="damaged"):
+        export_minari(verify_folder(planner.folder)[0], "a-v0", tmp_path / "minari")
+    assert not (tmp_path / "minari").exists()

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from rarl.config import DatasetSettings
 from rarl.envs.gridroboman.env import Gridroboman
 from rarl.envs.gridroboman.tasks import task_named
 from rarl.envs.gridroboman.vector import VectorGridroboman
 from rarl.errors import RarlError
+from rarl.planning.scale import Dataset
 from rarl.trajectories.online_dqn import OnlineDQNSettings, _Agent, generate_dqn
+from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import TrajectoryDataset
+from rarl.trajectories.verify import check_content
 
 SMALL = OnlineDQNSettings(
     hidden_units=16,
@@ -38,10 +42,16 @@ def test_it_learns(tmp_path):
     )
     generate_dqn("touch red", 40_000, 0, tmp_path / "a", settings)
     dataset = TrajectoryDataset.open(tmp_path / "a")
-    dataset.check_valid()
+    check_content(dataset)
     assert dataset.episodes == 800
     assert dataset.returns[:100].mean() < 10  # random play
     assert dataset.returns[-50:].mean() > 30  # of 47 that the expert gets
+    planned = Dataset("gridroboman", "touch red", DatasetSettings(source="dqn", environment_steps=40_000))
+    assert unlike_plan(dataset.manifest, planned) == []
+    planned = Dataset("gridroboman", "touch red", DatasetSettings(source="dqn", environment_steps=50_000, seed=1))
+    assert unlike_plan(dataset.manifest, planned) == [
+        "seed 0 (planned: 1)", "generator.environment_steps 40000 (planned: 50000)"
+    ]  # fmt: skip
     assert 45 < dataset.manifest["expert_return"] < 50
 
 

@@ -14,14 +14,18 @@ import pytest
 import torch
 
 from rarl.agents.losses import greedy_value
+from rarl.config import DatasetSettings
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.vector import ACTIONS, VectorBabyAI
 from rarl.errors import RarlError
+from rarl.planning.scale import Dataset
 from rarl.trajectories import online_rdqn
 from rarl.trajectories.babyai import generate_bot
 from rarl.trajectories.online import STREAM
 from rarl.trajectories.online_rdqn import OnlineRDQNSettings, _Agent, _Episode, _Replay, generate_rdqn
+from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import TrajectoryDataset
+from rarl.trajectories.verify import check_content
 
 LEVEL = "GoToRedBallGrey"
 TINY = {
@@ -89,7 +93,9 @@ def test_episodes_happened_and_say_what_they_are(tmp_path, monkeypatch):
     assert len(done) > 2
     assert done[-1] == (1000, 1000)
     dataset = TrajectoryDataset.open(tmp_path / "a")
-    dataset.check_valid()
+    check_content(dataset)
+    planned = Dataset("babyai", LEVEL, DatasetSettings(source="rdqn", environment_steps=1000, seed=3))
+    assert unlike_plan(dataset.manifest, planned) == []
     manifest, extras = dataset.manifest, dataset.extras
     assert (manifest["environment"], manifest["task"], manifest["source"]) == ("babyai", LEVEL, "rdqn")
     assert (manifest["seed"], manifest["ends"]) == (3, "per-episode")

@@ -64,7 +64,8 @@ GAMES = (
     "zaxxon",
 )
 
-# The full action set, in the emulator's order; the games' own (minimal) sets are parts of it.
+# The full action set, in the emulator's order. The games' own (minimal) sets are parts of it, and so is the full set of
+# Skiing, whose emulator accepts no button.
 ACTIONS = (
     "noop",
     "fire",

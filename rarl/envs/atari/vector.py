@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rarl.envs.atari.games import ACTIONS, check_game
+from rarl.envs.atari.games import check_game
 from rarl.envs.atari.observation import SCREEN
 from rarl.errors import RarlError
 
@@ -56,9 +56,10 @@ class VectorAtari:
     ends nothing.
 
     Args:
-      games: one per environment, e.g. ["pong"] * 8. Different games share one action set only if `full_actions`.
+      games: one per environment, e.g. ["pong"] * 8. Different games need to have the same actions.
       seed: of all episodes that are not given a seed of their own; each environment has its own stream.
-      full_actions: all 18 actions, whatever the game; else the game's minimal set.
+      full_actions: all actions that the emulator accepts in the game: the 18 of `ACTIONS`, but on Skiing, which has no
+        button, 9 of them. Else the game's minimal set.
       sticky: probability with which the emulator repeats the last action instead, drawn anew for every frame.
       noop_max: an episode begins with 0 to so many frames of no-op, uniformly.
       frame_skip: frames for which an action is repeated.
@@ -103,9 +104,11 @@ class VectorAtari:
             for game, stream in zip(self.games, np.random.SeedSequence(seed).spawn(self.num_envs), strict=True)
         ]
         if len({emulator.actions for emulator in self._emulators}) > 1:
-            raise RarlError("these games have different minimal action sets; use full_actions")
+            sets = {game: emulator.actions for game, emulator in zip(self.games, self._emulators, strict=True)}
+            told = ", ".join(f"{game} has {len(actions)}" for game, actions in sets.items())
+            hint = "" if full_actions else "; full_actions may help"
+            raise RarlError(f"games that are played together need the same actions: {told}{hint}")
         self.actions = self._emulators[0].actions
-        assert not full_actions or self.actions == ACTIONS
         self.active = np.zeros(self.num_envs, dtype=bool)
         # The emulator lets go of Python's lock while it works.
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None

@@ -1,6 +1,6 @@
 """The parts of the report that know an environment. Each is one module with a `SECTION`.
 
-To add one: write `sections/NAME.py` with a `SECTION` and name it in `MODULES`.
+To add one: write `sections/NAME.py` with a `SECTION` and name it, with its measures, in `rarl.reporting.registry`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,11 @@ from importlib import import_module
 from rarl.reporting import figures
 from rarl.reporting.claims import Claim, Samples, Settings
 from rarl.reporting.effects import Effect
+from rarl.reporting.registry import MODULES
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import Sheet
 
 Measure = Callable[[Results, Claim, Settings], Samples | None]
-
-# experiment (the first part of a run's name) -> module, in the order of the page
-MODULES = {
-    "gridroboman": "rarl.reporting.sections.gridroboman",
-    "babyai": "rarl.reporting.sections.babyai",
-    "atari": "rarl.reporting.sections.atari",
-    "ablations": "rarl.reporting.sections.ablations",
-    "ablations-babyai": "rarl.reporting.sections.ablations_babyai",
-    "ablations-atari": "rarl.reporting.sections.ablations_atari",
-    "relevance": "rarl.reporting.sections.relevance",
-    "held-out": "rarl.reporting.sections.held_out",
-    "ancestors": "rarl.reporting.sections.ancestors",
-    "ancestors-atari": "rarl.reporting.sections.ancestors_atari",
-}
 
 
 def no_facts(results: Results, claim: Claim) -> dict[str, float]:

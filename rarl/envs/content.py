@@ -1,0 +1,116 @@
+"""What trajectories of each environment may hold: dtypes, shapes and ranges of values, in one place per environment.
+
+Checked before anything learns from a dataset (`rarl.trajectories.verify`), and told to those to whom one is exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+# By name: what asks for one environment's imports nothing of the others.
+CONTENTS = {
+    "gridroboman": "rarl.envs.gridroboman.content:CONTENT",
+    "babyai": "rarl.envs.babyai.content:CONTENT",
+}
+
+
+@dataclass(frozen=True)
+class Values:
+    """Values of an array.
+
+    Attributes:
+      dtype: NumPy's name.
+      shape: of one row.
+      low, high: least and greatest, for all alike or a tuple with one for each place of a row; None: anything finite.
+    """
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+    low: float | tuple[float, ...] | None = None
+    high: float | tuple[float, ...] | None = None
+
+    def range_text(self, place: tuple[int, ...] = ()) -> str:
+        """What is allowed, for people: "0 to 6", "finite"; at a place of a row if that matters."""
+        low, high = (bound[place[0]] if isinstance(bound, tuple) else bound for bound in (self.low, self.high))
+        return "finite" if low is None else f"{low:g} to {high:g}"
+
+    def first_bad(self, rows: np.ndarray) -> tuple[int, ...] | None:
+        """The index of the first of the values rows (n, *shape) that is not allowed; None if all are."""
+        bad = np.zeros(rows.shape, dtype=bool)
+        if rows.dtype.kind in "fc":
+            bad |= ~np.isfinite(rows)
+        if self.low is not None:
+            bad |= (rows < np.asarray(self.low)) | (rows > np.asarray(self.high))
+        return None if not bad.any() else tuple(int(i) for i in np.argwhere(bad)[0])
+
+
+def _as_stored(observations: np.ndarray, extras: Mapping[str, np.ndarray]) -> np.ndarray:
+    return observations
+
+
+def _attributes_as_stored(extras: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return dict(extras)
+
+
+@dataclass(frozen=True)
+class Public:
+    """How trajectories are handed to others, in gymnasium's terms, without our codes and vocabularies.
+
+    Attributes:
+      observation_space, action_space: of the exported episodes.
+      environment: task -> gymnasium's specification of the environment; None where it has none.
+      observations: one episode's observations (T + 1, ...) and its extras -> the same as observation_space has them.
+      attributes: one episode's extras -> what is told about the episode.
+    """
+
+    observation_space: gym.Space
+    action_space: gym.Space
+    environment: Callable[[str], gym.envs.registration.EnvSpec | None]
+    observations: Callable[[np.ndarray, Mapping[str, np.ndarray]], Any] = _as_stored
+    attributes: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = _attributes_as_stored
+
+
+@dataclass(frozen=True)
+class Content:
+    """The trajectories of an environment.
+
+    Attributes:
+      observations, actions, rewards: their values.
+      ends: what the end of an episode means, as in `rarl.trajectories.store`.
+      steps: of every episode; None: they differ.
+      extras: the optional arrays that there may be, with one row per episode.
+      required: those of them that an agent needs.
+      public: how they are exported.
+    """
+
+    observations: Values
+    actions: Values
+    rewards: Values
+    ends: str
+    public: Public = field(repr=False)
+    steps: int | None = None
+    extras: Mapping[str, Values] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+    def arrays(self) -> dict[str, Values]:
+        """The values of every array by its name."""
+        return {"observations": self.observations, "actions": self.actions, "rewards": self.rewards, **self.extras}
+
+
+def content_of(environment: str) -> Content | None:
+    """What trajectories of an environment may hold; None for one that is not known here."""
+    if environment not in CONTENTS:
+        return None
+    module, _, name = CONTENTS[environment].partition(":")
+    return getattr(import_module(module), name)
+
+
+# How episodes were played, whatever the environment.
+NOISE = Values("int8", low=0, high=100)  # percent
+EPSILON = Values("float32", low=0, high=1)

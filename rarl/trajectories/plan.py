@@ -1,0 +1,32 @@
+"""Whether a manifest is that of the dataset which is planned in its place. Opens no dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rarl.config import SIZE_KEYS
+from rarl.planning.scale import Dataset
+
+
+def unlike_plan(manifest: Mapping[str, Any], dataset: Dataset) -> list[str]:
+    """What in a manifest is not as planned, such as "task 'touch red' (planned: 'lift red')"."""
+    s = dataset.settings
+    planned: dict[str, Any] = {
+        "environment": dataset.environment,
+        "task": dataset.task,
+        "source": s.source,
+        "seed": s.seed,
+    }
+    if SIZE_KEYS[s.source] == "episodes":  # of experts
+        planned |= {"episodes": s.episodes, "generator.noise_percentages": list(s.noise_percent)}
+    else:
+        planned["generator.environment_steps"] = s.environment_steps
+    faults = []
+    for key, value in planned.items():
+        found: Any = manifest
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if found != value or isinstance(found, bool):
+            faults.append(f"{key} {found!r:.60} (planned: {value!r})")
+    return faults

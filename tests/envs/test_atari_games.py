@@ -1,0 +1,64 @@
+"""Each of the 57 games, by the settings with which the agents of the paper's scale play it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plain_atari import PlainAtari
+
+from rarl.envs.atari.games import ACTIONS, GAMES
+from rarl.evaluation.games import environments
+from rarl.planning.scale import Scale
+from rarl.training.checkpoints import decode, encode
+
+ROOT = Path(__file__).parents[2]
+MOVES = tuple(action for action in ACTIONS if "fire" not in action)
+
+
+@pytest.fixture(scope="module")
+def online():
+    """game -> the settings by which it is played."""
+    runs = Scale("paper", ROOT).runs.values()
+    return {run.tasks[0]: run.settings.online for run in runs if run.settings.environment == "atari"}
+
+
+def plays(online, game):
+    envs = environments(game, 2, online[game], seed=4)
+    plain = PlainAtari(game, online[game].full_actions)
+    assert envs.actions == tuple(action.name.lower() for action in plain.actions)
+    assert online[game].full_actions
+    assert envs.actions == (MOVES if game == "skiing" else ACTIONS)
+
+    first = envs.reset()
+    assert (first.shape, first.dtype) == ((2, 84, 84), np.uint8)
+    for action in range(envs.num_actions):  # each is accepted
+        step = envs.step(np.array([action, envs.num_actions - 1 - action]))
+        assert np.isfinite(step.rewards).all()
+        assert not (step.terminated & step.truncated).any()
+        assert step.lives.min() >= 0
+        if not envs.active.all():
+            envs.reset(where=np.flatnonzero(~envs.active))
+    before = envs.observations
+    after = envs.reset(where=np.array([1]))
+    np.testing.assert_array_equal(before[0], after[0])
+
+    state = encode(envs.state_dict())
+    rest = np.random.default_rng(0).integers(envs.num_actions, size=(8, 2))
+    went_on = [envs.step(actions) for actions in rest]
+    again = environments(game, 2, online[game], seed=9)
+    again.load_state_dict(decode(state))
+    for t, (actions, one) in enumerate(zip(rest, went_on, strict=True)):
+        for name, ours, theirs in zip(one._fields, one, again.step(actions), strict=True):
+            np.testing.assert_array_equal(ours, theirs, err_msg=f"{name} of step {t}")
+
+
+def test_skiing_is_played_without_a_button(online):
+    plays(online, "skiing")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("game", GAMES)
+def test_every_game_is_played_and_restored(online, game):
+    plays(online, game)
