@@ -54,6 +54,11 @@ format: $(STAMP) ## put code, rules and schemas into their canonical form
 	@snakefmt --line-length 120 Snakefile workflow
 	@python -m rarl.schemas
 
+.PHONY: lock
+lock: ## write requirements.lock anew from requirements.txt, pins kept where they fit (needs uv)
+	@uv --no-config pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	  --excludes <(echo torch) --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+
 .PHONY: bench
 bench: $(STAMP) ## speed of environment, sampling and learner steps
 	@python -m rarl bench
