@@ -50,8 +50,9 @@ def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
     if missing:
         name = scale.datasets_of(run)[folders.index(missing[0])]
         raise RarlError(
-            f"{missing[0]}: no dataset ({len(missing)} of {len(folders)} are missing); `dvc checkout` or `dvc pull` "
-            f"brings recorded ones, `rarl datasets make --scale {scale.name} {name}` makes it"
+            f"{missing[0]}: no dataset ({len(missing)} of {len(folders)} are missing); "
+            f"`rarl restore {missing[0]}` brings it if it was recorded, "
+            f"`rarl datasets make --scale {scale.name} {name}` makes it"
         )
     return [TrajectoryDataset.open(folder) for folder in folders]
 

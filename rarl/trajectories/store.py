@@ -98,7 +98,7 @@ class TrajectoryDataset:
           RarlError: a file is missing, damaged, of a wrong shape or type, or foreign; the message names it.
         """
         folder = Path(folder)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         described = manifest["arrays"]
         for file in sorted(folder.glob("*.npy")):
             if file.name not in {entry["file"] for entry in described.values()}:
@@ -212,10 +212,15 @@ def describe_returns(returns: np.ndarray) -> dict[str, Any]:
 
 
 def _repair(folder: Path) -> str:
-    return f"restore it with `dvc checkout {folder}` or generate the dataset again"
+    return f"bring it back with `rarl restore {folder}`, or remove it and generate the dataset again"
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the dataset in `folder`.
+
+    Raises:
+      RarlError: it is missing, or not the manifest of a dataset; the message names it.
+    """
     path = folder / MANIFEST
     if not folder.is_dir():
         raise RarlError(f"{folder}: no such dataset folder; {_repair(folder)}")
