@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.metadata
 import json
 import os
@@ -175,12 +174,6 @@ def test_dvc_watches_all_code_of_a_stage(stage: str, kinds: list[str]) -> None:
     assert set(missing) <= of_packages, f"dvc.yaml, stage {stage}: deps"
 
 
-def test_dvc_ignores_the_records_of_what_is_nobodys_result() -> None:
-    patterns = re.findall(r"/\.snakemake/metadata/\*(\w+)\*", (HERE / ".dvcignore").read_text())
-    starts = [base64.b64decode(pattern).decode() for pattern in patterns]
-    assert starts == ["data/smok", "results/smok", "reports/smok", "scratc"]
-
-
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
@@ -209,8 +202,8 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+def make(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "XDG_"))} | more
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -227,6 +220,15 @@ def test_make_alone_lists_the_targets(checkout: Path) -> None:
     for target in ("reproduce", "smoke", "test", "lint", "record", "bench"):
         assert re.search(rf"^  make {target} ", told, re.MULTILINE)
     assert not (checkout / ".venv").exists()
+
+
+def test_a_home_that_is_not_there_is_no_obstacle(checkout: Path) -> None:
+    """Snakemake wants a cache below it."""
+    nowhere = make(checkout, "--print-data-base", HOME="/proc/nowhere").stdout
+    assert re.findall(r"^XDG_CACHE_HOME := (\S+)", nowhere, re.MULTILINE) == [f"{checkout}/.snakemake/cache"]
+    assert "\nXDG_CACHE_HOME" not in make(checkout, "--print-data-base", HOME=str(checkout)).stdout
+    own = make(checkout, "--print-data-base", HOME="/proc/nowhere", XDG_CACHE_HOME="/my/cache").stdout
+    assert re.findall(r"^XDG_CACHE_HOME :?= (\S+)", own, re.MULTILINE) == ["/my/cache"]
 
 
 def test_an_old_python_is_told(checkout: Path) -> None:
