@@ -259,11 +259,12 @@ def test_killed_and_stopped_workflows_go_on(project: Project, tmp_path: Path) ->
     until(lambda: rows() > reached + 20, workflow, output)
     workflow.kill()
     workflow.wait()
-    os.killpg(workflow.pid, 0)  # the job is there
+    os.killpg(workflow.pid, signal.SIGSTOP)  # so that it does not end before it is found
 
     # DVC starts it, and is killed too.
     repro = project.start("dvc", "repro", output=output)
     until(lambda: "stopping the jobs that it left" in output.read_text(), repro, output)
+    os.killpg(workflow.pid, signal.SIGCONT)
     until_gone(workflow.pid)
     reached = rows()
     until(lambda: rows() > reached + 20, repro, output)
