@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import wraps
 from pathlib import Path
@@ -64,15 +65,20 @@ def check_recordable(scale: Scale) -> None:
     products = [f"results/{scale.name}/costs.csv", f"reports/{scale.name}/REPORT.md"]
     try:
         done = subprocess.run(
-            ["git", "check-ignore", *products], cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            ["git", "check-ignore", *products],
+            cwd=root,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
     except OSError as error:
         raise RarlError(f"git cannot be run ({error.strerror}); a record is a commit") from None
     if done.returncode == 128:
-        where = Path(root).resolve()
+        reason = (done.stderr.strip().splitlines() or ["git says no more"])[0].removeprefix("fatal: ")
         raise RarlError(
-            f"{where}: not a git repository, and a record is a commit; work in a clone, or `git init && git add --all "
-            "&& git commit` first"
+            f"{Path(root).resolve()}: {reason}; a record is a commit: work in a clone, or `git init && git add -A && "
+            "git commit` first"
         )
     if done.returncode == 0:
         raise RarlError(
