@@ -132,6 +132,37 @@ def report(arguments: argparse.Namespace) -> None:
     print(page)
 
 
+def verify(arguments: argparse.Namespace) -> None:
+    from rarl.verify import check
+
+    scale = _scale(arguments)
+    check(scale, reread=arguments.full)
+    print(f"scale {scale.name}: every dataset and checkpoint is what its record says")
+
+
+def restore(arguments: argparse.Namespace) -> None:
+    from rarl.restore import restore, scale_of_path
+
+    named = arguments.scale or (scale_of_path(arguments.path[0]) if arguments.path else None)
+    done, left = restore(Scale(named or default_scale()), arguments.path)
+    for path in done:
+        print(f"{path}: restored")
+    if left:
+        raise RarlError("\n".join([*left, "remove what is damaged, and the workflow makes it again"]))
+    if not done:
+        print("nothing is missing or damaged")
+
+
+def record(arguments: argparse.Namespace) -> None:
+    from rarl.workflow_start import check_recordable, record
+
+    scale = _scale(arguments)
+    if arguments.check:
+        check_recordable(scale)
+    else:
+        print(record(scale))
+
+
 def plan(arguments: argparse.Namespace) -> None:
     from rarl.planning.plan import describe_plan
 
@@ -227,6 +258,18 @@ def parser() -> argparse.ArgumentParser:
     command = add(commands, "costs", costs, text, job=True)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     command.add_argument("--output", help="the file to write (default: results/SCALE/costs.csv)")
+    command = add(
+        commands, "verify", verify, "compare datasets and checkpoints with their own records and the settings"
+    )
+    command.add_argument("--full", action="store_true", help="read every byte, also of files that seem unchanged")
+    command = add(
+        commands, "restore", restore, "bring back damaged or missing files that DVC keeps; others stay untouched"
+    )
+    command.add_argument("path", nargs="*", help="files or folders (default: all that is missing or damaged)")
+    command = add(
+        commands, "record", record, "what `make record` and `dvc repro` do before DVC records a finished scale"
+    )
+    command.add_argument("--check", action="store_true", help="only look whether the scale can be recorded here")
     add(commands, "plan", plan, "what `snakemake all` will do and about how long it takes here")
     command = add(commands, "bench", bench, "speed of environment, sampling and learner steps, as ratios", scale=False)
     command.add_argument("--device", default="auto")

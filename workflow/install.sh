@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # Makes or renews the virtual environment that the Makefile works in: workflow/install.sh FOLDER STAMP
+# Without arguments: installs the same into the activated environment, for example one of conda.
 #
 # PYTHON          the interpreter to build it with; default: the first of python3, python3.13 ... that is 3.11 or newer
 # TORCH           the pip requirement for torch, where the choice below is wrong: TORCH='torch==2.13.0+cu126' make ...
 # PIP_*           pip's own variables. Where PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS offers a CPU build of torch, a machine
-#                 without NVIDIA GPU takes that; otherwise it gets the common build, which is larger and works as well.
+#                 without NVIDIA GPU takes that; otherwise it gets the common build, 4 GB larger, which works as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=$1 stamp=$2
-unfinished=$venv/.unfinished
 
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; }
 
@@ -24,6 +23,43 @@ find_python() {
     echo "Python 3.11 or newer is needed; tried:$seen. Set PYTHON=/path/to/python3" >&2
     exit 1
 }
+
+# torch comes first and alone: as a dependency of others, pip would take the build with CUDA everywhere. The rest is
+# complete and installed as it is listed, nothing resolved, every file compared with its hash.
+install_into() {
+    local python=$1 torch have gpu=
+    local pip=("$python" -m pip -qq --disable-pip-version-check --no-input)
+    torch=${TORCH:-$(grep '^torch==' requirements.txt)}
+    have=$("$python" -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' 2> /dev/null || true)
+    if [ "$have" != "$torch" ] && [ "${have%+*}" != "$torch" ]; then
+        if [ -e /proc/driver/nvidia/version ] || nvidia-smi -L > /dev/null 2>&1; then gpu=yes; fi
+        echo "Installing $torch"
+        if [ -n "${TORCH:-}${gpu}" ]; then
+            "${pip[@]}" install -c <(pins) "$torch"
+        elif ! "${pip[@]}" install --no-deps "$torch+cpu" > /dev/null 2>&1; then
+            echo "pip finds no CPU build of $torch here (PIP_EXTRA_INDEX_URL names another place); taking the common one"
+            "${pip[@]}" install -c <(pins) "$torch"
+        fi
+    fi
+    echo "Installing about $(pins | wc -l) pinned packages; the first time takes some minutes"
+    "${pip[@]}" install --no-deps --require-hashes -r requirements.lock
+    "${pip[@]}" install --no-deps --no-build-isolation --editable .
+    "$python" -m pip --disable-pip-version-check check > /dev/null || "$python" -m pip check
+}
+
+# The lock without its hashes, in which torch cannot be.
+pins() { sed -nE 's/^([[:alnum:]][^\\]*).*/\1/p' requirements.lock; }
+
+if [ $# -eq 0 ]; then
+    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || ! is_new_enough python; then
+        echo "Activate an environment with Python 3.11 or newer first, or run make install" >&2
+        exit 1
+    fi
+    install_into python
+    exit 0
+fi
+venv=$1 stamp=$2
+unfinished=$venv/.unfinished
 
 # What the environment depends on. A file that only has a new date (git checkout) changes nothing.
 wanted=$(cat requirements.txt requirements.lock pyproject.toml workflow/install.sh | cksum)
@@ -54,21 +90,6 @@ fi
 
 rm -f "$venv"/.complete-*
 touch "$unfinished"
-pip=("$venv/bin/python" -m pip -qq --disable-pip-version-check --no-input)
-echo "Installing about $(grep -c '^[^#]' requirements.lock) pinned packages; the first time takes some minutes"
-"${pip[@]}" install -r requirements.lock
-
-torch=${TORCH:-$(grep '^torch==' requirements.txt)}
-have=$("$venv/bin/python" -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' 2> /dev/null || true)
-if [ "$have" != "$torch" ] && [ "${have%+*}" != "$torch" ]; then
-    gpu=
-    if [ -e /proc/driver/nvidia/version ] || nvidia-smi -L > /dev/null 2>&1; then gpu=yes; fi
-    echo "Installing $torch"
-    if [ -n "${TORCH:-}${gpu}" ] || ! "${pip[@]}" install --no-deps "$torch+cpu" > /dev/null 2>&1; then
-        "${pip[@]}" install -c requirements.lock "$torch"
-    fi
-fi
-
-"${pip[@]}" install --no-deps --no-build-isolation --editable .
+install_into "$venv/bin/python"
 rm "$unfinished"
 echo "$wanted" > "$stamp"

@@ -57,6 +57,8 @@ def _part(record: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _commit(git: dict[str, Any]) -> str:
     commit = str(git.get("commit") or "unknown")
+    if commit == "unknown":
+        return "unknown: made outside a git repository"
     dirty = git.get("dirty")
     state = (
         "with changes that are not in it" if dirty is True else "" if dirty is False else "state of the tree unknown"

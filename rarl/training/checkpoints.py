@@ -80,10 +80,13 @@ class _DamagedError(Exception):
 # --------------------------------------------------------------------------------------------------------------- saving
 
 
-def save(path: str | os.PathLike, state: Any, header: Header, *, keep_previous: bool = True) -> None:
+def save(path: str | os.PathLike, state: Any, header: Header, *, keep_previous: bool = True) -> str:
     """Write `state` to `path` atomically, with its sidecar; keep what was there as `path.previous`.
 
     Equal states and headers give equal bytes, whatever the file's name.
+
+    Returns:
+        The SHA-256 of the file.
 
     Raises:
         RarlError: the state holds something that cannot be restored safely (named by its dotted path), or the disk is
@@ -123,8 +126,9 @@ def save(path: str | os.PathLike, state: Any, header: Header, *, keep_previous: 
             raise
         raise RarlError(
             f"{path}: the checkpoint of update {header.update} could not be written "
-            f"({cause.strerror or cause}); the one before is intact"
+            f"({cause.strerror or cause}); " + ("there is none before" if old is None else "the one before is intact")
         ) from error
+    return new
 
 
 def _keep(path: Path, checksum: str) -> None:
@@ -190,7 +194,7 @@ def load(path: str | os.PathLike, *, expected: Header | None = None) -> Checkpoi
     try:
         return _load(Path(path), expected)
     except _DamagedError as damage:
-        raise RarlError(f"{damage}; restore it (`dvc checkout`, a backup) or train the run again") from None
+        raise RarlError(f"{damage}; bring it back (`rarl restore {path}`, a backup) or train the run again") from None
 
 
 def load_latest(folder: str | os.PathLike, *, expected: Header | None = None) -> Checkpoint | None:

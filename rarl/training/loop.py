@@ -244,7 +244,9 @@ def finished_record(paths: RunPaths, record: Mapping[str, Any]) -> dict[str, Any
     products = [*(paths.record / f"{name}.csv" for name in _LOGS), paths.checkpoint / checkpoints.NAME]
     for product in products:
         if not product.exists():
-            raise RarlError(f"{path}: the run is finished, but {product} is missing; `dvc checkout` it, or use --force")
+            raise RarlError(
+                f"{path}: the run is finished, but {product} is missing; `rarl restore {product}`, or use --force"
+            )
     return found
 
 
@@ -470,7 +472,7 @@ class _Run:
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_leftovers(folder)
             (self.paths.record / "run.json").unlink(missing_ok=True)  # of an earlier failure: its files change now
-            checkpoints.save(
+            result["checkpoint_sha256"] = checkpoints.save(
                 self.paths.checkpoint / checkpoints.NAME,
                 {"update": update, "learner": learned},
                 _header_of(self.record, update),

@@ -60,8 +60,9 @@ def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
     missing = [name for name in names if not (folder_of(scale, name) / MANIFEST).is_file()]
     if missing:
         raise RarlError(
-            f"{folder_of(scale, missing[0])}: no dataset ({len(missing)} of {len(names)} are missing); `dvc checkout` "
-            f"or `dvc pull` brings recorded ones, `rarl datasets make --scale {scale.name} {missing[0]}` makes it"
+            f"{folder_of(scale, missing[0])}: no dataset ({len(missing)} of {len(names)} are missing); "
+            f"`rarl restore {folder_of(scale, missing[0])}` brings it if it was recorded, "
+            f"`rarl datasets make --scale {scale.name} {missing[0]}` makes it"
         )
     return [open_planned(scale, scale.find_dataset(name)) for name in names]
 

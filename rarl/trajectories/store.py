@@ -213,7 +213,7 @@ def describe_returns(returns: np.ndarray) -> dict[str, Any]:
 
 def repair(folder: Path) -> str:
     """What to do about a damaged dataset, as the end of an error message."""
-    return f"restore it with `dvc checkout {folder}` or generate the dataset again"
+    return f"bring it back with `rarl restore {folder}`, or remove it and generate the dataset again"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def open_planned(scale: Scale, dataset: Dataset, *, quick: bool = False) -> Traj
     folder = folder_of(scale, dataset.id)
     if not (folder / MANIFEST).is_file():
         raise RarlError(
-            f"{folder}: no dataset; `dvc checkout` or `dvc pull` brings recorded ones, {_make(scale, dataset.id)}"
+            f"{folder}: no dataset; `rarl restore {folder}` brings it if it was recorded, {_make(scale, dataset.id)}"
         )
     return _open(folder, (scale, dataset), quick)
 

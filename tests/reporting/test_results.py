@@ -12,6 +12,7 @@ import synthetic
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.errors import RarlError
 from rarl.files import write_json
+from rarl.reporting.provenance import making
 from rarl.reporting.results import identity, load_results
 
 RUN = synthetic.run_name(10, "dqn-hidden", 0)
@@ -216,3 +217,11 @@ def test_names_of_runs():
     for bad in ("a/b/seed-1", "a/b/c/1", "a/b/c/seed-x"):
         with pytest.raises(RarlError, match="experiment/task-set/variant/seed-N"):
             identity(bad)
+
+
+def test_a_run_made_outside_a_repository_says_so_once(project):
+    for seed in (0, 1):
+        path = folder(project, synthetic.run_name(10, "dqn-hidden", seed)) / "run.json"
+        edit_json(path, git={"commit": "unknown", "dirty": "unknown"})
+    rows = dict(making(load_results("laptop", project)))
+    assert rows["Commit"] == "unknown: made outside a git repository"

@@ -264,6 +264,17 @@ def test_full_disk_keeps_the_old_one(two):
     assert not list(two.glob(".*.tmp"))
 
 
+def test_full_disk_at_the_first_checkpoint_promises_nothing(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(RarlError, match=r"\(File too large\); there is none before"):
+            save(tmp_path / NAME, {"big": torch.rand(1_000_000)}, RUN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_space_left_on_the_device(two, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")

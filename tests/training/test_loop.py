@@ -258,7 +258,7 @@ def test_a_finished_run_asked_for_otherwise_is_refused_with_the_keys(finished, c
 def test_a_finished_run_without_its_checkpoint_says_where_to_get_it(tmp_path):
     train_toy(tmp_path, updates=2)
     (paths(tmp_path).checkpoint / "checkpoint.pt").unlink()
-    with pytest.raises(RarlError, match=r"checkpoint\.pt is missing; `dvc checkout` it, or use --force"):
+    with pytest.raises(RarlError, match=r"checkpoint\.pt is missing; `rarl restore .*checkpoint\.pt`, or use --force"):
         train_toy(tmp_path, updates=2)
 
 

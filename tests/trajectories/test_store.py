@@ -168,7 +168,7 @@ def check_fault(folder, says, verify=True):
     message = str(caught.value)
     assert "\n" not in message
     assert str(folder) in message
-    assert "dvc checkout" in message or "generate the dataset again" in message or "known:" in message
+    assert "rarl restore" in message or "generate the dataset again" in message or "known:" in message
 
 
 @pytest.mark.parametrize("name", ["observations", "actions", "rewards", "offsets", "returns", "noise"])

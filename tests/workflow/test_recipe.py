@@ -17,6 +17,7 @@ from workflow_project import DQN, RA_DQN, Project, jobs_in
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
+UPDATES = 4000  # of a run that is long enough to be killed four times
 AFTER_A_RUN = {"probe_run": 1, "make_report": 1}
 OF_CODE = ["datasets", "runs", "probes", "index-cost", "costs", "report"]  # DVC starts Snakemake in each of them
 AFTER_OTHER_SETTINGS = {"measure_costs": 1, **AFTER_A_RUN}  # or other code, or other data
@@ -83,7 +84,17 @@ def test_a_clone_with_pulled_data_has_nothing_to_do(recorded: Project, tmp_path:
 
 def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: Path) -> None:
     clone = recorded.clone(tmp_path / "clone")
-    assert clone.planned() == {"make_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
+    everything = {"make_planner_dataset": 10, "train_run": 2, "measure_index_cost": 1, **AFTER_OTHER_SETTINGS}
+    assert clone.planned() == everything
+    for path in clone.folder.rglob("*"):  # times decide nothing
+        if path.is_file() and ".git" not in path.parts:
+            os.utime(path)
+    assert clone.planned() == everything
+    # Once measured here, the costs of an index stay, until their code changes.
+    clone.snakemake("index_cost")
+    assert clone.planned("index_cost") == {}
+    clone.append("rarl/bench_index.py", "ANOTHER = 1\n")
+    assert clone.planned("index_cost") == {"measure_index_cost": 1}
 
 
 def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) -> None:
@@ -96,7 +107,7 @@ def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) ->
     assert project.planned() == {"train_run": 1, **AFTER_OTHER_SETTINGS}
     output = project.run("dvc", "repro")
     assert jobs_in(output) == {"train_run": 1, **AFTER_OTHER_SETTINGS}
-    assert "Stage 'datasets' didn't change, skipping" in output
+    assert "Stage 'datasets@tiny' didn't change, skipping" in output
     assert project.product("runs", DQN, "run.json").read_bytes() == before
     record = json.loads(project.product("runs", RA_DQN, "run.json").read_text())
     assert record["config"]["agent"]["retrieval"]["bottleneck"] == 0.01
@@ -183,7 +194,7 @@ def test_a_comment_in_the_code_trains_nothing_in_dvc_either(project: Project) ->
     project.append("rarl/agents/losses.py", "# a remark\n")
     output = project.run("dvc", "repro")
     assert jobs_in(output) == {}
-    assert "Running stage 'runs'" in output
+    assert "Running stage 'runs@tiny'" in output
     assert "Scale tiny: " not in output, "nothing is left to be made"
     assert project.product("runs", DQN, "run.json").read_bytes() == record
     assert project.stages() == []
@@ -223,8 +234,26 @@ def test_lost_files_are_made_again(project: Project) -> None:
     project.snakemake("costs")
     shutil.rmtree(project.folder / "results/tiny/checkpoints/gridroboman/10-tasks/ra-dqn-hidden")
     assert project.planned() == {"train_run": 1, **AFTER_A_RUN}
-    (project.folder / "data/tiny/gridroboman/planner/lift-red/rewards.npy").unlink()
-    assert project.planned() == {"make_planner_dataset": 1, "train_run": 2, **AFTER_OTHER_SETTINGS}
+
+
+def test_lost_data_are_made_again_and_nothing_that_learned_from_them(project: Project) -> None:
+    folder = project.folder / "data/tiny/gridroboman/planner/lift-red"
+    before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
+    (folder / "rewards.npy").unlink()
+    assert jobs_in(project.snakemake("all")) == {"make_planner_dataset": 1}
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
+    assert project.planned() == {}
+    assert project.stages() == ["provenance"]  # when it was made
+    # But where the code or the settings of the dataset changed, and so perhaps its content: then all is due.
+    (folder / "rewards.npy").unlink()
+    project.append("rarl/trajectories/generate.py", "ANOTHER = 1\n")
+    assert project.planned() == {"make_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
+    project.run("git", "checkout", "--quiet", "--", ".")
+    # A whole dataset, by the documented command.
+    shutil.rmtree(folder)
+    jobs = jobs_in(project.make("reproduce"))
+    assert jobs == {"make_planner_dataset": 1}
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen, output: Path, seconds: float = 120) -> None:
@@ -238,8 +267,8 @@ def until(condition: Callable[[], bool], process: subprocess.Popen, output: Path
 def test_killed_and_stopped_workflows_go_on(project: Project, tmp_path: Path) -> None:
     def longer(settings: dict) -> None:
         at_scale = settings["experiments"]["gridroboman"]
-        at_scale["settings"] |= {"updates": 2500, "log_every": 10}
-        at_scale["settings"]["evaluation"]["every_updates"] = 2500
+        at_scale["settings"] |= {"updates": UPDATES, "log_every": 10}
+        at_scale["settings"]["evaluation"]["every_updates"] = UPDATES
         at_scale["task_sets"][10] = {"variants": ["dqn-hidden"]}
 
     project.scale(longer)
@@ -249,20 +278,47 @@ def test_killed_and_stopped_workflows_go_on(project: Project, tmp_path: Path) ->
     def rows() -> int:
         return len(progress.read_text().splitlines()) if progress.is_file() else 0
 
-    # The power fails.
-    workflow = project.start("snakemake", "--cores", "1", "all", output=output)
-    until(lambda: rows() > 20, workflow, output)
-    assert "A workflow is running" in project.run("python", "workflow/unlock.py", expect=1)
-    workflow.kill()
-    workflow.wait()
-    assert "goes on where it stopped" in project.run("python", "workflow/unlock.py", expect=1)  # its job still works
+    # Two are started in the same instant: one works.
+    outputs = [tmp_path / name for name in ("one.txt", "two.txt")]
+    both = [project.start("snakemake", "--cores", "1", "all", output=path) for path in outputs]
+    while all(process.poll() is None for process in both):
+        time.sleep(0.05)
+    refused = 0 if both[0].poll() is not None else 1
+    workflow = both[1 - refused]
+    assert both[refused].returncode == 1
+    told = outputs[refused].read_text()
+    assert f"a workflow is running in this folder (process {workflow.pid} on host" in told
+    assert "Traceback" not in told
+    until(lambda: rows() > 20, workflow, outputs[1 - refused])
+    assert "train_run" in project.snakemake("-n", "train")  # a dry run disturbs nobody
+
+    # The power fails: everything is gone in an instant.
     os.killpg(workflow.pid, signal.SIGKILL)
+    workflow.wait()
+    until_gone(workflow.pid)
     assert not record.exists()
     assert not project.product("checkpoints", DQN, "checkpoint.pt").exists()
-    assert "--unlock" in project.snakemake("all", expect=1)
+    assert list((project.folder / ".snakemake/locks").iterdir())
+
+    # The workflow alone is killed, and the job that it started goes on working.
+    reached = rows()
+    workflow = project.start("snakemake", "--cores", "1", "all", output=output)
+    until(lambda: rows() > reached + 20, workflow, output)
+    workflow.kill()
+    workflow.wait()
+    os.killpg(workflow.pid, signal.SIGSTOP)  # so that it does not end before it is found
+
+    # DVC starts it, and is killed too.
+    repro = project.start("dvc", "repro", output=output)
+    until(lambda: "stopping the jobs that it left" in output.read_text(), repro, output)
+    os.killpg(workflow.pid, signal.SIGCONT)
     until_gone(workflow.pid)
-    assert "removing its lock" in project.run("python", "workflow/unlock.py")
-    assert project.run("python", "workflow/unlock.py") == ""
+    reached = rows()
+    until(lambda: rows() > reached + 20, repro, output)
+    assert "unlock" not in output.read_text()
+    os.killpg(repro.pid, signal.SIGKILL)
+    repro.wait()
+    until_gone(repro.pid)
 
     # Ctrl-C.
     reached = rows()
@@ -271,12 +327,13 @@ def test_killed_and_stopped_workflows_go_on(project: Project, tmp_path: Path) ->
     os.killpg(workflow.pid, signal.SIGINT)
     assert workflow.wait(60) != 0
     assert not record.exists()
-    assert project.run("python", "workflow/unlock.py") == ""
 
-    project.snakemake("train")
+    output = project.run("dvc", "repro")
+    assert jobs_in(output)["train_run"] == 1
     found = json.loads(record.read_text())
-    assert (found["status"], found["updates"], found["resumed"]) == ("finished", 2500, 2)
-    assert project.planned("train") == {}
+    assert (found["status"], found["updates"], found["resumed"]) == ("finished", UPDATES, 4)
+    assert project.planned() == {}
+    assert project.stages() == []
 
 
 def test_code_that_changes_while_the_workflow_runs_makes_no_result(project: Project, tmp_path: Path) -> None:

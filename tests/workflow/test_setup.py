@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.metadata
 import json
 import os
@@ -15,17 +14,25 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from rarl.schemas import schemas
 
 HERE = Path(__file__).resolve().parents[2]
 
 
+def requirements(path: str) -> list[Requirement]:
+    """The requirements of a file, each with its continued lines; options of a requirement are left out."""
+    lines = (HERE / path).read_text().replace("\\\n", " ").splitlines()
+    return [Requirement(line.partition(" --")[0]) for line in lines if line and not line.startswith("#")]
+
+
 def pins(path: str) -> dict[str, str]:
-    lines = [line.strip() for line in (HERE / path).read_text().splitlines()]
-    found = [line.partition("==") for line in lines if line and not line.startswith("#")]
-    assert all(version for _, _, version in found), f"{path}: only exact pins"
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, _, version in found}
+    """Normalised name -> version of what `path` requires on this machine."""
+    found = [wanted for wanted in requirements(path) if wanted.marker is None or wanted.marker.evaluate()]
+    assert all(str(wanted.specifier).startswith("==") for wanted in found), f"{path}: only exact pins"
+    return {canonicalize_name(wanted.name): str(wanted.specifier).removeprefix("==") for wanted in found}
 
 
 # --- pins -------------------------------------------------------------------------------------------------------------
@@ -33,11 +40,20 @@ def pins(path: str) -> dict[str, str]:
 
 def test_the_lock_holds_every_direct_dependency_but_torch() -> None:
     direct, lock = pins("requirements.txt"), pins("requirements.lock")
-    torch = direct.pop("torch")
+    direct.pop("torch")
     assert not {name: version for name, version in direct.items() if lock.get(name) != version}
-    assert not {"torch", "rarl", "pip"} & set(lock)
-    environment = yaml.safe_load((HERE / "environment.yml").read_text())
-    assert environment["dependencies"][-1]["pip"] == ["-r requirements.lock", f"torch=={torch}"]
+    assert not {"torch", "rarl", "pip", "triton"} & set(lock)
+    assert not [name for name in lock if name.startswith("nvidia-")]
+
+
+def test_every_file_of_a_pinned_release_is_known_by_its_hash() -> None:
+    text = (HERE / "requirements.lock").read_text().replace("\\\n", " ")
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            assert re.search(r" --hash=sha256:[0-9a-f]{64}( |$)", line), line
+    # Of a release with wheels for each system, several: the lock holds on all of them.
+    (numpy,) = re.findall(r"^numpy==.*$", text, re.MULTILINE)
+    assert numpy.count("--hash=") > 20
 
 
 def test_the_tests_run_with_the_pinned_versions() -> None:
@@ -47,22 +63,52 @@ def test_the_tests_run_with_the_pinned_versions() -> None:
 
 
 def test_the_lock_misses_nothing() -> None:
-    """Every requirement of a pinned package that holds here is pinned too."""
-    lock = pins("requirements.lock") | {"torch": "", "pip": ""}
-    missing = set()
+    """Every requirement of a pinned package that holds here is pinned too, and in a version that it accepts."""
+    lock = pins("requirements.lock") | pins("requirements.txt")
+    wrong = []
     for name in lock:
-        for requirement in importlib.metadata.requires(name) or []:
-            needed, _, marker = requirement.partition(";")
-            needed = re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", needed).group()).lower()
-            if not marker and needed not in lock:
-                missing.add(f"{name} needs {needed}")
-    assert not missing
+        for text in importlib.metadata.requires(name) or []:
+            needed = Requirement(text)
+            if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+                continue
+            version = lock.get(canonicalize_name(needed.name))
+            if version is None or not needed.specifier.contains(version, prereleases=True):
+                wrong.append(f"{name} needs {needed}, pinned is {version}")
+    assert not [line for line in wrong if not line.startswith("torch needs")]
+
+
+def test_every_direct_dependency_is_used() -> None:
+    """By an import, a command of the workflow or of the Makefile, or as a part that another one loads by its name."""
+    sources = [*HERE.glob("rarl/**/*.py"), *HERE.glob("tests/**/*.py"), *HERE.glob("workflow/**/*"), HERE / "Makefile"]
+    text = "\n".join(
+        path.read_text() for path in sources if path.suffix in (".py", ".smk", ".sh", "") and path.is_file()
+    )
+    imported = {
+        "faiss-cpu": "faiss",
+        "pyyaml": "yaml",
+        "pillow": "PIL",
+        "ale-py": "ale_py",
+        "markdown-it-py": "markdown_it",
+    }
+    loaded_by_name = {"dvc-s3", "dvc-ssh", "h5py", "pytest-xdist", "setuptools"}  # by DVC, Minari, pytest and pip
+    unused = []
+    for name in pins("requirements.txt"):
+        module = imported.get(name, name.replace("-", "_"))
+        used = rf"^\s*(import|from) {module}\b|import_module\(\"{module}|^\t@.*\b{name}\b|\"{name}\""
+        if name not in loaded_by_name and not re.search(used, text, re.MULTILINE | re.IGNORECASE):
+            unused.append(name)
+    assert unused == []
 
 
 def test_the_environment_of_the_rules_has_the_same_pins() -> None:
     content = yaml.safe_load((HERE / "workflow/envs/rarl.yaml").read_text())
     listed = dict(pin.split("==") for pin in content["dependencies"][-1]["pip"])
-    assert {name.lower().replace("_", "-"): version for name, version in listed.items()} == pins("requirements.txt")
+    assert {canonicalize_name(name): version for name, version in listed.items()} == pins("requirements.txt")
+
+
+def test_the_environment_of_conda_brings_what_the_installer_needs() -> None:
+    content = yaml.safe_load((HERE / "environment.yml").read_text())
+    assert content["dependencies"] == ["python=3.11", "pip", "git", "make"]
 
 
 # --- schemas ----------------------------------------------------------------------------------------------------------
@@ -118,12 +164,6 @@ def test_every_stage_of_dvc_watches_all_code_and_its_own_rules() -> None:
         assert {"rarl", "workflow/rules/common.smk", f"workflow/rules/{file}.smk"} <= set(deps), stage
 
 
-def test_dvc_ignores_the_records_of_what_is_nobodys_result() -> None:
-    patterns = re.findall(r"/\.snakemake/metadata/\*(\w+)\*", (HERE / ".dvcignore").read_text())
-    starts = [base64.b64decode(pattern).decode() for pattern in patterns]
-    assert starts == ["data/smok", "results/smok", "reports/smok", "scratc"]
-
-
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
@@ -152,8 +192,8 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+def make(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "XDG_"))} | more
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -170,6 +210,15 @@ def test_make_alone_lists_the_targets(checkout: Path) -> None:
     for target in ("reproduce", "smoke", "test", "lint", "record", "bench"):
         assert re.search(rf"^  make {target} ", told, re.MULTILINE)
     assert not (checkout / ".venv").exists()
+
+
+def test_a_home_that_is_not_there_is_no_obstacle(checkout: Path) -> None:
+    """Snakemake wants a cache below it."""
+    nowhere = make(checkout, "--print-data-base", HOME="/proc/nowhere").stdout
+    assert re.findall(r"^XDG_CACHE_HOME := (\S+)", nowhere, re.MULTILINE) == [f"{checkout}/.snakemake/cache"]
+    assert "\nXDG_CACHE_HOME" not in make(checkout, "--print-data-base", HOME=str(checkout)).stdout
+    own = make(checkout, "--print-data-base", HOME="/proc/nowhere", XDG_CACHE_HOME="/my/cache").stdout
+    assert re.findall(r"^XDG_CACHE_HOME :?= (\S+)", own, re.MULTILINE) == ["/my/cache"]
 
 
 def test_an_old_python_is_told(checkout: Path) -> None:
@@ -207,12 +256,15 @@ def diary(checkout: Path, failing: str = "nothing") -> tuple[subprocess.Complete
 def test_installation_is_done_once_and_again_when_pins_change(checkout: Path) -> None:
     done, commands = diary(checkout)
     assert done.returncode == 0, done.stderr
-    assert [re.sub(r".* (venv --clear|-r|torch==[\w.+]+|--editable).*", r"\1", line) for line in commands] == [
+    assert [
+        re.sub(r".* (venv --clear|--require-hashes -r|torch==[\w.+]+|--editable).*", r"\1", line) for line in commands
+    ] == [
         "venv --clear",
-        "-r",
-        f"torch=={pins('requirements.txt')['torch']}+cpu",
+        f"torch=={pins('requirements.txt')['torch']}+cpu",  # first, so that no other package brings the build with CUDA
+        "--require-hashes -r",
         "--editable",
     ]
+    assert all("--no-deps" in line for line in commands[1:])
     assert diary(checkout)[1] == []
     (stamp,) = (checkout / ".venv").glob(".complete-*")
     os.utime(stamp, (0, 0))  # git checkout gives the pins new times, but the same content
@@ -221,7 +273,7 @@ def test_installation_is_done_once_and_again_when_pins_change(checkout: Path) ->
     os.utime(stamp, (0, 0))
     with (checkout / "requirements.lock").open("a") as file:
         file.write("another==1\n")
-    assert diary(checkout)[1][0].endswith("install -r requirements.lock")
+    assert diary(checkout)[1][-2].endswith("install --no-deps --require-hashes -r requirements.lock")
 
 
 def test_an_interrupted_installation_is_begun_anew(checkout: Path) -> None:
@@ -235,7 +287,27 @@ def test_an_interrupted_installation_is_begun_anew(checkout: Path) -> None:
 def test_without_a_cpu_build_of_torch_the_common_one_is_taken(checkout: Path) -> None:
     done, commands = diary(checkout, failing="+cpu")
     assert done.returncode == 0, done.stderr
-    assert commands[-2].endswith(f"torch=={pins('requirements.txt')['torch']}")
+    assert "no CPU build of torch" in done.stdout
+    assert commands[2].endswith(f"torch=={pins('requirements.txt')['torch']}")
+    assert " -c /dev/fd/" in commands[2]  # what it brings comes in the pinned versions
+
+
+def test_the_installer_fills_an_activated_environment(checkout: Path) -> None:
+    """For conda. It makes nothing anew and leaves no stamp."""
+    script = str(checkout / "workflow/install.sh")
+    path = checkout / "diary"
+    (checkout / "bin").mkdir()
+    program(checkout / "bin/python", FAKE.format(diary=path, failing="nothing"))
+    environment = {"PATH": f"{checkout / 'bin'}:{os.environ['PATH']}"}
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Activate an environment" in done.stderr) == (1, True)
+    assert not path.exists() or "install" not in path.read_text()
+    environment["CONDA_PREFIX"] = str(checkout)
+    subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    commands = [line for line in path.read_text().splitlines() if "install" in line]
+    assert len(commands) == 3
+    assert "--require-hashes -r requirements.lock" in commands[1]
+    assert not (checkout / ".venv").exists()
 
 
 def test_a_moved_folder_gets_a_new_environment(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

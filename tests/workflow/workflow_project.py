@@ -81,7 +81,7 @@ class Project:
             **{
                 key: value
                 for key, value in os.environ.items()
-                if not key.startswith(("DVC_", "GIT_", "PYTEST_", "MAKE"))
+                if not key.startswith(("AWS_", "DVC_", "GIT_", "PYTEST_", "PYTHONPATH", "MAKE"))
             },
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "OMP_NUM_THREADS": "1",
@@ -144,7 +144,7 @@ class Project:
 
     def stages(self) -> list[str]:
         """Stages that `dvc repro` would run now."""
-        return re.findall(r"Running stage '([\w-]+)'", self.run("dvc", "repro", "--dry"))
+        return re.findall(r"Running stage '([\w-]+)@\w+'", self.run("dvc", "repro", "--dry"))
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")

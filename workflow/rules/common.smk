@@ -11,6 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from rarl.errors import RarlError
+from rarl.files import sha256_file
 from rarl.jobs import (
     code_digest_of,
     costs_job,
@@ -35,12 +36,13 @@ from rarl.workflow import (
     cost_digest,
     gpus,
     index_cost_digest,
-    index_cost_plan,
     plan_digest,
     prepare_environment,
     preview_runs,
     scale_of,
 )
+from rarl.workflow_records import has_params, inputs_of, plan_of
+from rarl.workflow_start import guard
 
 prepare_environment()
 
@@ -55,6 +57,7 @@ try:
         "report": code_digest_of(report_job()),
     }
     PLAN = plan_to_tell(SCALE) if workflow.is_main_process else None
+    guard(workflow, SCALE)
 except RarlError as error:
     raise WorkflowError(str(error)) from None
 
@@ -90,15 +93,37 @@ def probe_targets(runs):
     return expand(rules.probe_run.output, run=runs)
 
 
-def manifests_of(wildcards):
-    """The manifests of the datasets that a run learns from. They hold the arrays' hashes, so the arrays are not read."""
-    return [f"data/{S}/{dataset}/manifest.json" for dataset in SCALE.datasets_of(SCALE.runs[wildcards.run])]
+def manifests_of(product, runs):
+    """The manifests of the datasets that runs learn from. They hold the arrays' hashes, so the arrays are not read.
+
+    Where only arrays of a dataset are lost, its job makes the same bytes again, and that is no reason to make `product`
+    again: a manifest from which it was made and which is not due itself is `ancient` to Snakemake.
+    """
+    made_from = inputs_of(product)
+
+    def is_needless(dataset, path):
+        return path in made_from and made_from[path] == checksum(path) and is_settled(dataset)
+
+    names = dict.fromkeys(name for run in runs for name in SCALE.datasets_of(run))
+    paths = {f"data/{S}/{name}/manifest.json": SCALE.datasets[name] for name in names}
+    return [ancient(path) if is_needless(dataset, path) else path for path, dataset in paths.items()]
 
 
-def manifests_of_costs():
-    """The manifests of the datasets from which the variants learn whose costs are measured."""
-    datasets = dict.fromkeys(dataset for run in COST_RUNS for dataset in SCALE.datasets_of(run))
-    return [f"data/{S}/{dataset}/manifest.json" for dataset in datasets]
+@functools.cache
+def checksum(path):
+    """The SHA-256 of a file as the workflow found it; None if there was none."""
+    return sha256_file(path) if Path(path).is_file() else None
+
+
+@functools.cache
+def is_settled(dataset):
+    """Whether a dataset was made with the settings and the code that it has now."""
+    return has_params(f"data/{S}/{dataset.id}/manifest.json", [dataset.digest, code_digest_of(dataset_job(dataset))])
+
+
+def plan_for(product, **plan):
+    """The file that says by what `product` is measured, as an input: it has no others, or not always."""
+    return plan_of(product, plan, S) if workflow.is_main_process else f"scratch/{S}/plans/{Path(product).stem}.json"
 
 
 def cores_to_time(wildcards):
@@ -109,11 +134,10 @@ def cores_to_time(wildcards):
     return 1 if on_cluster() or not SCALE.settings.judges else workflow.cores
 
 
-def report_inputs(runs):
-    """The files that a report about these runs reads."""
-    datasets = dict.fromkeys(dataset for run in runs for dataset in SCALE.datasets_of(SCALE.runs[run]))
+def report_inputs(product, runs):
+    """The files that a report, `product`, about these runs reads."""
     return [
-        *(f"data/{S}/{dataset}/manifest.json" for dataset in datasets),
+        *manifests_of(product, [SCALE.runs[run] for run in runs]),
         *(path for path in run_targets(runs) if "/checkpoints/" not in path),
         *probe_targets([run for run in SCALE.probes() if run in runs]),
     ]
@@ -198,11 +222,6 @@ def memory_of(job):
 def first_look(wildcards):
     """Jobs that the preview waits for come first."""
     return 20 if wildcards.run in FIRST else 0
-
-
-# workflow/unlock.py reads this after a kill: only on the same machine can it see whether the process is gone.
-onstart:
-    Path(".snakemake/holder.json").write_text(json.dumps({"host": socket.gethostname()}))
 
 
 onerror:

@@ -3,7 +3,8 @@
 
 rule measure_costs:
     input:
-        manifests=manifests_of_costs(),
+        plan=plan_for(f"results/{S}/costs.csv", digest=cost_digest(SCALE), code=CODE["costs"]),
+        manifests=lambda _: manifests_of(f"results/{S}/costs.csv", COST_RUNS),
     output:
         f"results/{S}/costs.csv",
     log:

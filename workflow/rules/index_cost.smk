@@ -2,6 +2,8 @@
 
 
 rule measure_index_cost:
+    input:
+        plan=plan_for(f"results/{S}/index-cost.csv", digest=INDEX_COST, code=CODE["index-cost"]),
     output:
         f"results/{S}/index-cost.csv",
     log:

@@ -3,7 +3,9 @@
 
 rule probe_run:
     input:
-        manifests=manifests_of,
+        manifests=lambda wildcards: manifests_of(
+            f"results/{S}/probes/{wildcards.run}/attention.csv", [SCALE.runs[wildcards.run]]
+        ),
         record=rules.train_run.output.record,
         checkpoint=rules.train_run.output.checkpoint,
     output:

@@ -13,7 +13,7 @@ REPORT_TEXTS = [
 
 rule make_report:
     input:
-        results=report_inputs(list(SCALE.runs)),
+        results=lambda _: report_inputs(f"reports/{S}/REPORT.md", list(SCALE.runs)),
         index_cost=rules.measure_index_cost.output,
         costs=rules.measure_costs.output,
         texts=REPORT_TEXTS,
@@ -57,7 +57,7 @@ rule make_report:
 
 rule make_preview:
     input:
-        results=report_inputs([run for run in SCALE.runs if run in FIRST]),
+        results=lambda _: report_inputs(f"scratch/{S}/preview/report.html", [run for run in SCALE.runs if run in FIRST]),
         texts=REPORT_TEXTS,
     output:
         f"scratch/{S}/preview/report.html",

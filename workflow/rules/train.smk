@@ -4,7 +4,9 @@
 
 rule train_run:
     input:
-        manifests=manifests_of,
+        manifests=lambda wildcards: manifests_of(
+            f"results/{S}/runs/{wildcards.run}/run.json", [SCALE.runs[wildcards.run]]
+        ),
     output:
         record=f"results/{S}/runs/{{run}}/run.json",
         evaluations=f"results/{S}/runs/{{run}}/evaluations.csv",
