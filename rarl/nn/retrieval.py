@@ -156,16 +156,20 @@ class Standardise(nn.Module):
     What all tasks' trajectories have in common outweighs what tells them apart by two orders of magnitude at first;
     without this, hundreds of updates pass before retrieval says anything.
 
+    The running variance is that over all batches, how their means differ included. Within a batch whose states all read
+    one retrieval batch, what is read hardly varies, and its mean is that of this retrieval batch: measured by the
+    variance within batches, another one's mean would be hundreds of deviations away when acting.
+
     Args:
       d: number of channels.
-      rate: step of the running statistics, which are corrected for their start at 0 (as Adam's moments are).
+      rate: weight of the newest batch in the running statistics; the first ones share it alike (no bias of the start).
     """
 
     def __init__(self, d: int, rate: float = 0.05):
         super().__init__()
         self.rate = rate
         self.register_buffer("mean", torch.zeros(d))
-        self.register_buffer("variance", torch.zeros(d))
+        self.register_buffer("variance", torch.ones(d))
         self.register_buffer("seen", torch.zeros(()))  # 1 - (1 - rate)^n after n batches
 
     def forward(self, g: Tensor, mode: Mode, counts: Tensor | None = None) -> Tensor:
@@ -177,23 +181,21 @@ class Standardise(nn.Module):
           counts: (...) bool, broadcastable to g's: which rows the statistics are of; None: all.
         """
         if mode is Mode.ACT or not self.training:
-            mean, variance = self._running()
+            mean, variance = self.mean, self.variance
         else:
             mean, variance, any_row = _moments(g, counts)
             if mode is Mode.LEARN:
                 self._follow(mean.detach(), variance.detach(), any_row)
         return (g - mean) * torch.rsqrt(variance + 1e-5)
 
-    def _running(self) -> tuple[Tensor, Tensor]:
-        known = self.seen > 0
-        seen = torch.where(known, self.seen, 1.0)
-        return self.mean / seen, torch.where(known, self.variance / seen, 1.0)
-
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, any_row: Tensor | None) -> None:
-        rate = self.rate if any_row is None else self.rate * any_row.to(mean.dtype)
-        for running, new in ((self.mean, mean), (self.variance, variance), (self.seen, torch.ones_like(self.seen))):
-            running.lerp_(new, rate)
+        rate = self.rate * (torch.ones_like(self.seen) if any_row is None else any_row.to(self.seen.dtype))
+        self.seen.lerp_(torch.ones_like(self.seen), rate)
+        weight = rate / self.seen.clamp(min=self.rate)
+        apart = (mean - self.mean).square()
+        self.variance.copy_((1 - weight) * (self.variance + weight * apart) + weight * variance)
+        self.mean.lerp_(mean, weight)
 
 
 def _moments(g: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

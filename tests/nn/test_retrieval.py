@@ -189,16 +189,17 @@ def test_standardised_reading_equals_the_slow_reference(k_traj):
     assert process.standardise.seen == 0
     step, _ = step_and_said(Mode.LEARN)
     close(step.p.mean, by_batch["mean"])
-    # Two batches, of which the second is another: weights rate (1 - rate) and rate, corrected for the start at 0.
+    # Two batches, of which the second is another: weights rate (1 - rate) and rate, over their sum. The variance is
+    # that over both.
     first, rate = by_batch["g"].reshape(-1, process.d_v), 0.05
     process.read(process.ask(3 - s_t, m_tm1)[1], process.summarise(s, a, r, mask), Mode.LEARN)
     inputs_of_second = ((3 - s_t).numpy(), *inputs[1:])
     second = reference.retrieval_step({**weights, "standardise": "batch"}, *inputs_of_second)["g"]
     second = second.reshape(-1, process.d_v)
     share = rate / (1 - (1 - rate) ** 2)
-    running = tuple(
-        (1 - rate) * share * getattr(first, name)(0) + share * getattr(second, name)(0) for name in ("mean", "var")
-    )
+    mean = (1 - share) * first.mean(0) + share * second.mean(0)
+    between = (1 - share) * share * (first.mean(0) - second.mean(0)) ** 2
+    running = mean, (1 - share) * first.var(0) + share * second.var(0) + between
     by_running = reference.retrieval_step({**weights, "standardise": running}, *inputs)
     for _ in range(2):  # play moves none either
         step, said = step_and_said(Mode.ACT)
@@ -596,8 +597,9 @@ def test_standardise_uses_the_batch_in_a_learner_step_and_running_statistics_whe
     torch.testing.assert_close(module(g[:1, :1], Mode.ACT), module(g, Mode.ACT)[:1, :1])  # of each row alone
     other = 2 - 0.5 * g
     module(other, Mode.LEARN)
-    mean = (0.9 * flat.mean(0) + other.flatten(0, -2).mean(0)) / 1.9
-    variance = (0.9 * flat.var(0, correction=0) + other.flatten(0, -2).var(0, correction=0)) / 1.9
+    both, weight = torch.stack([flat, other.flatten(0, -2)]), torch.tensor([0.9, 1.0]).double()[:, None, None] / 1.9
+    mean = (weight * both).sum(0).mean(0)
+    variance = (weight * (both - mean) ** 2).sum(0).mean(0)  # over both together
     torch.testing.assert_close(module(g, Mode.ACT), (g - mean) / (variance + 1e-5).sqrt())
     # Once frozen, running statistics in all modes, and none of them moves.
     kept = {name: value.clone() for name, value in module.state_dict().items()}
