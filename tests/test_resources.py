@@ -14,7 +14,7 @@ import torch
 from rarl import resources
 from rarl.config import SCALES, RunSettings
 from rarl.envs.atari.observation import pack
-from rarl.nn.encoders import ENCODERS, encoder_options
+from rarl.nn.encoders import encoder_named, encoder_options
 from rarl.planning.scale import Run, Scale
 from rarl.resources import memory_of_costs, memory_of_run, step_mb
 
@@ -74,7 +74,7 @@ def test_a_larger_job_asks_for_more() -> None:
 def kept_bytes(settings: RunSettings) -> float:
     """What autograd keeps of one more state that passes the encoder, by its own account."""
     agent = settings.agent
-    encoder = ENCODERS[agent.encoder](agent.d_s, 0, **encoder_options(agent, 18))
+    encoder = encoder_named(agent.encoder)(agent.d_s, 0, **encoder_options(agent, 18))
 
     def kept(n: int) -> int:
         if settings.environment == "atari":

@@ -129,7 +129,8 @@ def decorators(node: ast.FunctionDef) -> set[str]:
     }
 
 
-READING = {"_read_yaml", "_models", "_keys_at", "_validate", "_number_hint"}  # files to values, and messages
+# Plain data to settings, and messages; what a name is, and that a number is one.
+READING = {"_models", "keys_of", "validate", "_meant", "_number_hint", "_is_name", "_check_numbers"}
 
 
 def test_there_are_checks_and_derived_values_and_no_other_functions() -> None:
@@ -137,7 +138,7 @@ def test_there_are_checks_and_derived_values_and_no_other_functions() -> None:
         if "property" in decorators(node) or name in READING:
             continue
         # What checks hands on what it was given, as it is.
-        given = node.args.args[0].arg
+        given = next(argument.arg for argument in node.args.args if argument.arg != "cls")
         returned = [inner.value for inner in ast.walk(node) if isinstance(inner, ast.Return)]
         assert returned, name
         assert all(isinstance(value, ast.Name) and value.id == given for value in returned), name
@@ -203,7 +204,17 @@ def construct(module: types.ModuleType, settings: Settings) -> Any:
 
 # Constants that decide a value; all others are types, or what checks hold values against.
 DECIDING = ("ONLINE", "EPISODIC", "SIZE_KEYS")
-CHECKED_AGAINST = {"SCALES", "TUNING_SEEDS_FROM", "WITHOUT_EFFECT", "SOURCES", "ENCODERS", "CORES"}
+CHECKED_AGAINST = {
+    "SCALES",
+    "NOT_SCALES",
+    "MOST",
+    "_A_NAME",
+    "TUNING_SEEDS_FROM",
+    "WITHOUT_EFFECT",
+    "SOURCES",
+    "ENCODERS",
+    "CORES",
+}
 
 
 @pytest.mark.parametrize("name", DECIDING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rarl.errors import RarlError
 from rarl.nn.masking import MaskedTokens
 from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess, SlotAttention, select
 from rarl.nn.value_network import ValueNetwork
@@ -56,7 +57,7 @@ def test_nothing_is_selected_by_zero():
 def test_a_network_names_what_it_does_not_know():
     with pytest.raises(ValueError, match="summariser='lstm': unknown; known: 'gru', 'decay'"):
         MaskedTokens(6, 8, 4, "lstm")
-    with pytest.raises(ValueError, match="encoder='relation': unknown; did you mean 'relational'"):
+    with pytest.raises(RarlError, match="unknown encoder 'relation'; did you mean 'relational'"):
         ValueNetwork("relation", 8, 3, 1, task_observed=False)
     with pytest.raises(ValueError, match="fusion='flim': unknown; did you mean 'film'"):
         ValueNetwork("mlp", 8, 3, 1, task_observed=False, fusion="flim")

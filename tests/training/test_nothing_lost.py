@@ -91,7 +91,7 @@ def test_a_checkpoint_of_other_settings_code_or_data_is_refused(root, capsys, mo
     probe_fails(root, capsys, "was made with something else: agent.d_s: 16 then, 20 now")
     shutil.copy("kept", "config/tiny.yaml")
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "code_of", lambda kind: "0" * 12)
+        patch.setattr(runs, "code_digest_of", lambda job: "0" * 12)
         probe_fails(root, capsys, "code: ", "then, 000000000000 now")
     lift_red = "data/tiny/gridroboman/planner/lift-red"
     manifest = json.loads(Path(lift_red, "manifest.json").read_text())
@@ -141,13 +141,14 @@ def test_a_learner_that_cannot_be_built_leaves_the_record(root, capsys, monkeypa
     def refuse(*_):
         raise runs.RarlError("data/a: holds 3 episodes, but a retrieval batch takes n_traj = 6")
 
-    before = everything(root)
     monkeypatch.setattr(runs, "learner_of", refuse)
     if digest:  # as the workflow does after a change of the code
-        monkeypatch.setattr(runs, "code_of", lambda kind: "0" * 12)
+        path = root / "results" / "tiny" / "runs" / RA_DQN / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"code_digest": "0" * 12}))
         command = ["train", RA_DQN, "--device", "cpu", "--digest", Scale("tiny").runs[RA_DQN].digest]
     else:
         command = FORCED
+    before = everything(root)
     assert "takes n_traj = 6" in fails(capsys, *command)
     assert everything(root) == before
 
@@ -209,8 +210,8 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(root, capsys, 
 
     for name in (
         "rarl.costs._measured", "rarl.bench.generate_planner", "rarl.bench_index.index_cost_plan",
-        "rarl.evaluation.probe._probe_of", "rarl.reporting.report.load_results", "rarl.training.search.learner_of",
-        "rarl.trajectories.make.import_module",
+        "rarl.evaluation.probe.load", "rarl.reporting.report.load_results", "rarl.training.search.learner_of",
+        "rarl.trajectories.make.load",
     ):  # fmt: skip
         monkeypatch.setattr(name, work)
     (root / "file").write_text("")
@@ -234,12 +235,12 @@ def test_trouble_with_disk_or_permissions_is_one_line(root, capsys, monkeypatch)
     def full(*_):
         raise OSError(30, "Read-only file system", "results/tiny/x")
 
-    monkeypatch.setattr("rarl.planning.describe_plan", full)
+    monkeypatch.setattr("rarl.planning.plan.describe_plan", full)
     assert fails(capsys, "plan") == "rarl: error: results/tiny/x: Read-only file system\n"
 
     def bug(*_):
         raise OSError(9, "Bad file descriptor")
 
-    monkeypatch.setattr("rarl.planning.describe_plan", bug)
+    monkeypatch.setattr("rarl.planning.plan.describe_plan", bug)
     with pytest.raises(OSError, match="Bad file descriptor"):
         cli.main(["plan"])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+import seaborn
 from matplotlib.figure import Figure
 
 from rarl.reporting import figures
@@ -114,8 +115,7 @@ def grid_heatmap(cells: Mapping[tuple[int, int], tuple[Interval, Interval]], ben
     axes.set_xlabel("k_states: states kept by attention")
     axes.set_ylabel("k_traj: trajectories kept")
     axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    seaborn.despine(ax=axes, left=True, bottom=True)
     figure.colorbar(image, ax=axes, label=bench.axis)
     return figure
 
