@@ -61,7 +61,7 @@ def datasets_list(arguments: argparse.Namespace) -> None:
 
 
 def datasets_verify(arguments: argparse.Namespace) -> None:
-    from rarl.trajectories.verify import verify_folder
+    from rarl.verify import verify_folder
 
     for folder in arguments.folder:
         dataset, compared = verify_folder(folder, quick=arguments.quick)
@@ -71,7 +71,7 @@ def datasets_verify(arguments: argparse.Namespace) -> None:
 
 def datasets_export(arguments: argparse.Namespace) -> None:
     from rarl.trajectories.export import check_id, export_minari
-    from rarl.trajectories.verify import verify_folder
+    from rarl.verify import verify_folder
 
     check_id(arguments.minari_id)
     print(export_minari(verify_folder(arguments.folder)[0], arguments.minari_id, arguments.root))

@@ -97,7 +97,7 @@ def train_job(run: Run) -> Job:
 def probe_job(run: Run) -> Job:
     """Looking into a run."""
     s = run.settings
-    return _job("probe", [_field(s.environment, "probes", probe_kind(s)), *_encoding(s)])
+    return _job("probe", [_field(s.environment, "probes", probe_kind(s)), *_encoding(s), *_data(s)])
 
 
 def costs_job(scale: Scale) -> Job:
@@ -121,7 +121,12 @@ def report_job() -> Job:
 
 def _learning(s: RunSettings) -> list[tuple[str, str]]:
     tokens = [_field(s.environment, "tokens")] if s.learning.masking.weight > 0 else []
-    return [_field(s.environment, "learners", learner_kind(s)), *_encoding(s), *tokens]
+    return [_field(s.environment, "learners", learner_kind(s)), *_encoding(s), *tokens, *_data(s)]
+
+
+def _data(s: RunSettings) -> list[tuple[str, str]]:
+    """By what its datasets are checked."""
+    return [_field(s.environment, "content")] if spec_of(s.environment).content else []
 
 
 def _encoding(s: RunSettings) -> list[tuple[str, str]]:

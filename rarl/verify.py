@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rarl.envs.names import slug
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file, write_json
 from rarl.planning.scale import Dataset, Scale
 from rarl.trajectories.plan import unlike_plan
-from rarl.trajectories.store import MANIFEST, read_manifest
+from rarl.trajectories.store import MANIFEST, TrajectoryDataset, read_manifest, repair
+from rarl.trajectories.verify import open_checked, place_of
 
 CHECKPOINT = "checkpoint.pt"
 CHECKSUM = "checkpoint.pt.sha256"
@@ -141,6 +143,37 @@ def describe(faults: list[Fault], scale: Scale) -> str:
         )
     count = f"{len(faults)} files are" if len(faults) > 1 else "a file is"
     return "\n".join([f"{count} not as recorded:", *shown, advice])
+
+
+def verify_folder(folder: str | os.PathLike, *, quick: bool = False) -> tuple[TrajectoryDataset, str]:
+    """Open the dataset in a folder after all checks that can be made there.
+
+    In a project's layout, data/{scale}/{environment}/{source}/{task}, it must be the dataset that the scale plans
+    there. Elsewhere bytes and content alone are looked at.
+
+    Args:
+      folder: the dataset's folder.
+      quick: as in `open_planned`.
+
+    Returns:
+      the dataset, and in a few words what it was compared with.
+
+    Raises:
+      RarlError: as in `open_planned`.
+    """
+    folder = Path(folder)
+    place = place_of(folder)
+    if place is None:
+        return open_checked(folder, None, quick), "of no project"
+    root, name, dataset_id = place
+    scale = Scale(name, root)
+    if dataset_id not in scale.datasets:
+        manifest = read_manifest(folder)
+        found = f"{manifest['environment']}/{manifest['source']}/{slug(str(manifest['task']))}"
+        if found != dataset_id:
+            raise RarlError(f"{folder / MANIFEST}: is that of {found}, not of {dataset_id}; {repair(folder)}")
+        return open_checked(folder, None, quick), f"not planned by scale {name}"
+    return open_checked(folder, (scale, scale.datasets[dataset_id]), quick), f"as planned by scale {name}"
 
 
 # ------------------------------------------------------------------------------------------------------------- datasets

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-# By name: what asks for one environment's imports nothing of the others.
-CONTENTS = {
-    "gridroboman": "rarl.envs.gridroboman.content:CONTENT",
-    "babyai": "rarl.envs.babyai.content:CONTENT",
-}
+from rarl.envs.spec import ENVIRONMENTS, load, spec_of
 
 
 @dataclass(frozen=True)
@@ -105,10 +100,8 @@ class Content:
 
 def content_of(environment: str) -> Content | None:
     """What trajectories of an environment may hold; None for one that is not known here."""
-    if environment not in CONTENTS:
-        return None
-    module, _, name = CONTENTS[environment].partition(":")
-    return getattr(import_module(module), name)
+    name = spec_of(environment).content if environment in ENVIRONMENTS else None
+    return None if name is None else load(name)
 
 
 # How episodes were played, whatever the environment.

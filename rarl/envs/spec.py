@@ -35,6 +35,7 @@ class EnvSpec:
       learners: kind (`learner_kind`) -> class (run, device) of what `rarl.training.loop` trains; with datasets to
         learn from (run, datasets, device).
       encoders: name -> class (d_s, n_tasks, **options) of encoders of its observations.
+      content: what its trajectories may hold, a `rarl.envs.content.Content`; None: nothing is known, or there are none.
       encoder_options: settings of an agent that its encoders take, or "n_actions".
       tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`.
       probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures.
@@ -52,6 +53,7 @@ class EnvSpec:
     acting: str
     task_sets: Mapping[int, Sequence[str]] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    content: str | None = None
     encoder_options: Sequence[str] = ()
     measure: str = "return_mean"
     gymnasium: Sequence[Mapping[str, Any]] = ()

@@ -11,15 +11,16 @@ import numpy as np
 from rarl.agents.candidates import candidates_of, cannot_select
 from rarl.envs.spec import learner_kind, load, spec_of
 from rarl.errors import RarlError
-from rarl.files import sha256_file
-from rarl.jobs import LoadedCode, code_digest_of, train_job
+from rarl.files import read_json, sha256_file
+from rarl.jobs import LoadedCode, train_job
 from rarl.planning.scale import Run, Scale
 from rarl.training import checkpoints
 from rarl.training.device import choose_device
 from rarl.training.loop import Budget, Learner, Settings, train
 from rarl.training.run_folder import RunPaths
+from rarl.trajectories.plan import folder_of
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset
-from rarl.trajectories.verify import folder_of, open_planned
+from rarl.trajectories.verify import open_planned
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,8 @@ def load_published(scale: Scale, run: Run) -> checkpoints.Checkpoint:
     """The checkpoint that a run published at its end.
 
     Raises:
-      RarlError: it is missing or damaged, belongs to another run, or was made with other settings, code or data than
-        the run would be now.
+      RarlError: it is missing or damaged, belongs to another run, or was made with other settings or data than the run
+        would be now, or by other code than the run's record says.
     """
     path = RunPaths.of(run.id, scale.name, scale.root).checkpoint / checkpoints.NAME
     train = f"`rarl train --scale {scale.name} {run.id}`"
@@ -90,7 +91,10 @@ def load_published(scale: Scale, run: Run) -> checkpoints.Checkpoint:
     loaded = checkpoints.load(path)
     # Agents that retrieve nothing can be looked into without their datasets.
     data = {name: found or loaded.header.data.get(name) for name, found in data_of(scale, run).items()}
-    expected = checkpoints.Header(run.id, run.recorded(), code_digest=code_digest_of(train_job(run)), data=data)
+    # Whether its code is the present one is the workflow's concern; here, that it is that of the run's record.
+    record = RunPaths.of(run.id, scale.name, scale.root).record / "run.json"
+    code = read_json(record).get("code_digest") if record.is_file() else None
+    expected = checkpoints.Header(run.id, run.recorded(), code_digest=code, data=data)
     checkpoints.compare(loaded.header, expected, path)
     if not isinstance(loaded.state, dict) or not loaded.state.get("learner"):
         raise RarlError(f"{path}: holds no network: the run failed before its first update; train it again ({train})")

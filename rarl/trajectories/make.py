@@ -11,7 +11,7 @@ from rarl.files import check_folder_writable
 from rarl.jobs import LoadedCode, dataset_job
 from rarl.planning.scale import Dataset, Scale
 from rarl.training.progress import Progress
-from rarl.trajectories.verify import folder_of
+from rarl.trajectories.plan import folder_of
 
 log = logging.getLogger(__name__)
 

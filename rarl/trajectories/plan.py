@@ -1,12 +1,18 @@
-"""Whether a manifest is that of the dataset which is planned in its place. Opens no dataset."""
+"""Where a planned dataset lies, and whether a manifest is that of it. Opens no dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rarl.config import SIZE_KEYS
-from rarl.planning.scale import Dataset
+from rarl.planning.scale import Dataset, Scale
+
+
+def folder_of(scale: Scale, dataset: str) -> Path:
+    """Where a dataset of a scale lies."""
+    return scale.root / "data" / scale.name / dataset
 
 
 def unlike_plan(manifest: Mapping[str, Any], dataset: Dataset) -> list[str]:

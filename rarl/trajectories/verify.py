@@ -23,20 +23,14 @@ from typing import Any
 import numpy as np
 
 from rarl.envs.content import Content, Values, content_of
-from rarl.envs.names import slug
 from rarl.errors import RarlError
 from rarl.files import digest, read_json, sha256_file, write_json
 from rarl.planning.scale import Dataset, Scale
-from rarl.trajectories.plan import unlike_plan
+from rarl.trajectories.plan import folder_of, unlike_plan
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset, read_manifest, repair
 
 _CHUNK_BYTES = 64_000_000  # looked at together
 _RULES = 1  # of the checks in this module; part of every mark
-
-
-def folder_of(scale: Scale, dataset: str) -> Path:
-    """Where a dataset of a scale lies."""
-    return scale.root / "data" / scale.name / dataset
 
 
 def open_planned(scale: Scale, dataset: Dataset, *, quick: bool = False) -> TrajectoryDataset:
@@ -56,38 +50,7 @@ def open_planned(scale: Scale, dataset: Dataset, *, quick: bool = False) -> Traj
         raise RarlError(
             f"{folder}: no dataset; `rarl restore {folder}` brings it if it was recorded, {_make(scale, dataset.id)}"
         )
-    return _open(folder, (scale, dataset), quick)
-
-
-def verify_folder(folder: str | os.PathLike, *, quick: bool = False) -> tuple[TrajectoryDataset, str]:
-    """Open the dataset in a folder after all checks that can be made there.
-
-    In a project's layout, data/{scale}/{environment}/{source}/{task}, it must be the dataset that the scale plans
-    there. Elsewhere bytes and content alone are looked at.
-
-    Args:
-      folder: the dataset's folder.
-      quick: as in `open_planned`.
-
-    Returns:
-      the dataset, and in a few words what it was compared with.
-
-    Raises:
-      RarlError: as in `open_planned`.
-    """
-    folder = Path(folder)
-    place = _place(folder)
-    if place is None:
-        return _open(folder, None, quick), "of no project"
-    root, name, dataset_id = place
-    scale = Scale(name, root)
-    if dataset_id not in scale.datasets:
-        manifest = read_manifest(folder)
-        found = f"{manifest['environment']}/{manifest['source']}/{slug(str(manifest['task']))}"
-        if found != dataset_id:
-            raise RarlError(f"{folder / MANIFEST}: is that of {found}, not of {dataset_id}; {repair(folder)}")
-        return _open(folder, None, quick), f"not planned by scale {name}"
-    return _open(folder, (scale, scale.datasets[dataset_id]), quick), f"as planned by scale {name}"
+    return open_checked(folder, (scale, dataset), quick)
 
 
 def check_content(dataset: TrajectoryDataset) -> None:
@@ -159,7 +122,8 @@ def _where(dataset: TrajectoryDataset, name: str, row: int) -> str:
 # ---------------------------------------------------------------------------------------------------------------- marks
 
 
-def _open(folder: Path, planned: tuple[Scale, Dataset] | None, quick: bool) -> TrajectoryDataset:
+def open_checked(folder: Path, planned: tuple[Scale, Dataset] | None, quick: bool) -> TrajectoryDataset:
+    """Open the dataset in a folder after all checks; planned: as which one; quick: as in `open_planned`."""
     manifest = read_manifest(folder)
     if planned is not None:
         scale, dataset = planned
@@ -208,14 +172,14 @@ def _read_mark(path: Path | None) -> dict[str, Any] | None:
 
 def _mark_path(folder: Path) -> Path | None:
     """Where the mark of a dataset is; None outside of a project."""
-    place = _place(folder)
+    place = place_of(folder)
     if place is None:
         return None
     root, scale, dataset_id = place
     return root / "scratch" / scale / "verified" / f"{dataset_id}.json"
 
 
-def _place(folder: Path) -> tuple[Path, str, str] | None:
+def place_of(folder: Path) -> tuple[Path, str, str] | None:
     """(the project's folder, scale, dataset's id) of a folder in a project's layout; None elsewhere."""
     parts = Path(os.path.abspath(folder)).parts
     if len(parts) < 6 or parts[-5] != "data":

@@ -15,13 +15,14 @@ from rarl import cli
 from rarl.config import SOURCES
 from rarl.envs.babyai.missions import words
 from rarl.envs.babyai.view import decode
-from rarl.envs.content import CONTENTS, content_of
+from rarl.envs.content import content_of
 from rarl.envs.names import slug
+from rarl.envs.spec import ENVIRONMENTS, spec_of
 from rarl.errors import RarlError
 from rarl.trajectories.export import export_minari
 from rarl.trajectories.generate import generate_planner
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
-from rarl.trajectories.verify import verify_folder
+from rarl.verify import verify_folder
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_babyai_is_exported_as_minigrid_shows_it(tiny_babyai_root, tmp_path, mon
     assert env.action_space == theirs.action_space
 
 
-@pytest.mark.parametrize("environment", CONTENTS)
+@pytest.mark.parametrize("environment", SOURCES)
 def test_every_environment_with_datasets_is_exported_by_one_command(
     tiny_root, tiny_babyai_root, tmp_path, monkeypatch, environment
 ):
@@ -206,7 +207,7 @@ def test_a_level_that_minigrid_lacks_has_no_environment_to_recover():
 
 
 def test_datasets_are_of_environments_whose_content_is_known():
-    assert set(CONTENTS) == set(SOURCES)
+    assert {name for name in ENVIRONMENTS if spec_of(name).content} == set(SOURCES)
 
 
 def test_what_no_environment_gives_is_not_exported(planner, tmp_path):

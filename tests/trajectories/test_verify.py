@@ -19,7 +19,8 @@ from rarl.reporting.results import load_results
 from rarl.trajectories import verify
 from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import DatasetWriter, describe_returns
-from rarl.trajectories.verify import open_planned, verify_folder
+from rarl.trajectories.verify import open_planned
+from rarl.verify import verify_folder
 
 LIFT_RED, TOUCH_RED = "gridroboman/planner/lift-red", "gridroboman/planner/touch-red"
 RUN = "gridroboman/10-tasks/dqn/seed-0"

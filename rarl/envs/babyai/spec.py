@@ -16,6 +16,7 @@ SPEC = EnvSpec(
     encoders={"babyai": "rarl.envs.babyai.encoders:BabyAIEncoder"},
     encoder_options=("channels", "blocks", "d_mission"),
     tokens="rarl.envs.babyai.tokens:READING",
+    content="rarl.envs.babyai.content:CONTENT",
     probes={"plain": "rarl.evaluation.level_probe:LevelProbe"},
     acting="rarl.evaluation.acting:with_missions",
     measure="success_rate",

@@ -22,6 +22,7 @@ SPEC = EnvSpec(
         "mlp": "rarl.envs.gridroboman.encoders:MLPEncoder",
     },
     tokens="rarl.envs.gridroboman.tokens:READING",
+    content="rarl.envs.gridroboman.content:CONTENT",
     probes={
         "plain": "rarl.evaluation.board_probe:BoardProbe",
         "pool": "rarl.evaluation.relevance_probe:RelevanceProbe",
