@@ -41,14 +41,20 @@ reproduce: $(STAMP) ## datasets, runs, tables, figures and report; stop with Ctr
 smoke: $(STAMP) ## the whole workflow in five minutes, with a few learner steps per run: a taste, no results
 	@snakemake --cores $(CORES) --config scale=smoke -- all
 
-pytest = OMP_NUM_THREADS=1 pytest -q --numprocesses auto --maxprocesses 4 --dist loadgroup
+pytest = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} pytest -q --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: test
-test: $(STAMP) ## all tests that need no servers, those of the workflow too; PYTEST='-k name' chooses
-	@$(pytest) -m "not servers" $(PYTEST)
+test: $(STAMP) ## all tests but the slow ones and those that need servers; PYTEST='-k name' chooses
+	@$(pytest) -m "not servers and not slow" $(PYTEST)
+
+.PHONY: test-fast
+test-fast: $(STAMP) ## two minutes: networks, agents, environments, sampling, statistics, settings
+	@$(pytest) -m "not servers and not slow and not workflow" $(PYTEST) tests/nn tests/agents tests/envs \
+	  tests/trajectories/test_sampling.py tests/training/test_sum_tree.py tests/training/test_state_replay.py \
+	  tests/reporting/test_statistics.py tests/test_config.py tests/test_code_digest.py
 
 .PHONY: test-all
-test-all: $(STAMP) ## also those that need servers; skipped, with the reason, where these are not installed
+test-all: $(STAMP) ## also slow ones and those that need servers; these are skipped, with the reason, where they are missing
 	@$(pytest) $(PYTEST)
 
 .PHONY: lint

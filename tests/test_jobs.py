@@ -151,6 +151,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_change_in_a_file_reaches_the_jobs_that_import_it_and_no_others(
     all_jobs: dict[Job, str], package: Path
 ) -> None:
@@ -293,6 +294,7 @@ FEW = {
 }
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_by_a_job_that_its_digest_does_not_cover(tmp_path: Path) -> None:
     """Each kind of job at work: what its modules import, in functions too, and what it takes from specifications."""
     for environment, project in PROJECTS.items():

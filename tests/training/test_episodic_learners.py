@@ -393,6 +393,7 @@ def test_each_kind_of_agent_has_a_code_of_its_own(roots):
     assert len(set().union(*digests)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", PROJECTS)
 def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path, tiny_root, environment):
     project = PROJECTS[environment]

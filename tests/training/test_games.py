@@ -660,6 +660,7 @@ def test_values_of_a_retrieving_agent_do_not_run_away(tiny_atari_root, monkeypat
 # -------------------------------------------------------------------------------------------- runs, by the command line
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path):
     run = "atari/pong/ra-r2d2/seed-0"
     settings = {

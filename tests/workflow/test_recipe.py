@@ -417,6 +417,7 @@ def test_snakemakes_own_report_needs_no_network(project: Project, tmp_path: Path
     assert "gridroboman-curves" in page
 
 
+@pytest.mark.slow
 def test_smoke_runs_the_whole_workflow(fresh: Project, tmp_path: Path) -> None:
     clone = fresh.clone(tmp_path / "clone")
     clone.make("smoke")
