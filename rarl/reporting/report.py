@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from rarl.files import check_folder_writable, write_text
 from rarl.planning.scale import Dataset
-from rarl.reporting import figures, page, provenance, story, tables, wording
+from rarl.reporting import figures, page, provenance, retrieval_use, story, tables, wording
 from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
 from rarl.reporting.known_faults import fault_table, read_known_faults
 from rarl.reporting.measured_costs import TITLE as COSTS
@@ -86,6 +86,9 @@ def build_report(
     front = Sheet(output, results, settings, outcomes)
     context = _context(front, sections, root, preview, texts) | {
         "sections": shown,
+        "retrieval_title": retrieval_use.TITLE,
+        "retrieval_table": retrieval_use.retrieval_table(results, partial(_label, sections)),
+        "sampling_line": retrieval_use.sampling_line(results),
         "story": told.markdown(),
         "story_title": story.TITLE,
     }

@@ -35,7 +35,7 @@ RUN_COLUMNS = [
 EVALUATION_COLUMNS = ["update", "task", "episodes", "return_mean", "return_std", "success_rate"]
 INTERVENTION_COLUMNS = ["intervention", "task", "given_task", "episodes", "return_mean"]
 ATTENTION_COLUMNS = ["task", "quantity", "value"]
-_TABLES = ("last", "runs", "evaluations", "training", "interventions", "attention")
+_TABLES = ("last", "runs", "evaluations", "training", "retrieval", "interventions", "attention")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind"}
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
 
@@ -51,7 +51,7 @@ class Results:
 
     runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each
     with the run's identity and environment: evaluations (EVALUATION_COLUMNS + expert, normalised), training,
-    interventions, attention.
+    retrieval, interventions, attention.
     records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return of the expert.
     manifests: path -> manifest. problems: (where, what), all that was wrong or odd.
     """
@@ -61,6 +61,7 @@ class Results:
     runs: pd.DataFrame
     evaluations: pd.DataFrame
     training: pd.DataFrame
+    retrieval: pd.DataFrame
     interventions: pd.DataFrame
     attention: pd.DataFrame
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -167,7 +168,7 @@ class _Loader:
         self.scale, self.root, self.datasets = scale, root, datasets
         self.rows: list[dict[str, Any]] = []
         self.frames: dict[str, list[pd.DataFrame]] = {
-            k: [] for k in ("evaluations", "training", "interventions", "attention")
+            k: [] for k in ("evaluations", "training", "retrieval", "interventions", "attention")
         }
         self.records: dict[str, dict[str, Any]] = {}
         self.galleries: dict[str, Path] = {}
@@ -312,6 +313,7 @@ class _Loader:
         columns = {
             "evaluations": EVALUATION_COLUMNS,
             "training": ["update"],
+            "retrieval": ["update"],
             "interventions": INTERVENTION_COLUMNS,
             "attention": ATTENTION_COLUMNS,
         }
