@@ -64,8 +64,10 @@ def test_they_are_those_of_the_batches_that_are_drawn(tiny_babyai_root):
 
 
 def test_a_run_tells_and_records_it(tiny_root, tmp_path, caplog):
-    run = tiny_project.run_of(tiny_root, "ra-dqn", changes={"agent": {"retrieval": {"k_states": 15}}})
-    record = train_run(Scale("tiny", tiny_root), run, device="cpu", force=True)
+    tiny_project.write_config(tmp_path)  # a place of its own for results
+    (tmp_path / "data").symlink_to(tiny_root / "data")
+    run = tiny_project.run_of(tmp_path, "ra-dqn", changes={"agent": {"retrieval": {"k_states": 15}}})
+    record = train_run(Scale("tiny", tmp_path), run, device="cpu")
     (told,) = record["warnings"]
     assert "k_states = 15, but a retrieval batch holds 15.0 states" in told
     assert told in caplog.text
