@@ -388,7 +388,7 @@ def until_gone(group: int) -> None:
         ("updates: 6\n", "update: 6\n", "unknown key 'update'; did you mean 'updates'"),
         ("updates: 6\n", "updates: -6\n", "greater than or equal to 1, got -6"),
         ("ra-dqn-hidden\n", "ra-dqn-hiden\n", "did you mean 'ra-dqn-hidden'"),
-        ("episodes: 6", "episodes: [6", "config/tiny.yaml: not valid YAML"),
+        ("episodes: 6", "episodes: [6", "not valid YAML"),
     ],
 )
 def test_a_fault_in_the_configuration_is_told_before_any_job(untouched: Project, old: str, new: str, told: str) -> None:
