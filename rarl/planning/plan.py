@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -31,10 +30,10 @@ from rarl.reporting.texts import check_texts
 from rarl.training.progress import duration
 from rarl.training.run_folder import RunPaths
 from rarl.workflow import cost_digest, gpus, index_cost_digest, plan_digest
+from rarl.workflow_records import record_of
 
 _REFERENCE_SECONDS = 0.026  # of `_reference_work` on the core that `about_core_minutes` was measured on
 _MOST_NAMED = 8  # modules, packages or settings
-_LONGEST_NAME = 254  # characters of a file's name in Snakemake's records
 
 CURRENT, MISSING, FAILED = "current", "not there", "failed"
 OTHER_CODE, OTHER_SETTINGS = "by other code", "with other settings"
@@ -145,23 +144,12 @@ def _recorded_state(root: Path, path: str, settings: str, code: str) -> str:
     """By Snakemake's record of a file, in which the parameters of its job are."""
     if not (root / path).is_file():
         return MISSING
-    params = _recorded_params(root, path)
+    params = (record_of(path, root) or {}).get("params")
     if params is None:  # nobody knows; Snakemake leaves it as it is
         return CURRENT
     if repr(settings) not in params:
         return OTHER_SETTINGS
     return CURRENT if repr(code) in params else OTHER_CODE
-
-
-def _recorded_params(root: Path, path: str) -> list[str] | None:
-    """What Snakemake recorded of the parameters of the job that made a file; None without a record."""
-    name = base64.urlsafe_b64encode(path.encode()).decode()
-    parts = [name[i : i + _LONGEST_NAME] for i in range(0, len(name), _LONGEST_NAME)]
-    file = root.joinpath(".snakemake", "metadata", *(f"@{part}" for part in parts[:-1]), parts[-1])
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))["params"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 # ------------------------------------------------------------------------------------------------ what a person is told
