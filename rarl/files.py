@@ -34,6 +34,16 @@ ENVIRONMENTAL = frozenset(
 )
 
 
+def state_of(path: str | os.PathLike) -> list[int]:
+    """Size, times and number of a file: while they stay, so does its content.
+
+    The time of the last change of its state (ctime) is among them, which nobody sets: where the modification time was
+    put back, it tells.
+    """
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
 @contextlib.contextmanager
 def atomic_writer(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     """Write to a temporary file beside `path`; on success flush, fsync and rename it, on failure remove it.

@@ -18,7 +18,7 @@ from typing import Any
 
 from rarl.envs.names import slug
 from rarl.errors import RarlError
-from rarl.files import read_json, sha256_file, write_json
+from rarl.files import read_json, sha256_file, state_of, write_json
 from rarl.planning.scale import Dataset, Scale
 from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset, read_manifest, repair
@@ -44,8 +44,7 @@ class Fault:
 class Hashes:
     """SHA-256 of files, remembered in a file together with what the system says of them.
 
-    A changed file has another size or time. The time of the last change of its state (ctime) is among them, which
-    nobody sets: a file whose modification time was put back is read again.
+    A changed file has another size or time, and is read again.
 
     Args:
       path: where hashes are remembered; what is there is thrown away if it cannot be read.
@@ -82,7 +81,7 @@ class Hashes:
 
     def _found(self, path: Path) -> str | None:
         entry = self._known.get(str(path))
-        return entry[1] if isinstance(entry, list) and len(entry) == 2 and entry[0] == _state_of(path) else None
+        return entry[1] if isinstance(entry, list) and len(entry) == 2 and entry[0] == state_of(path) else None
 
     def save(self) -> None:
         """Remember what was read. Where that cannot be written, it is read again next time."""
@@ -91,13 +90,8 @@ class Hashes:
                 write_json(self._path, {path: entry for path, entry in self._known.items() if os.path.exists(path)})
 
 
-def _state_of(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-
-
 def _entry_of(path: Path) -> list[Any]:
-    state = _state_of(path)  # first: what changes while it is read is read again
+    state = state_of(path)  # first: what changes while it is read is read again
     return [state, sha256_file(path)]
 
 

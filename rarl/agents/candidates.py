@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rarl.config import RetrievalSettings
+from rarl.trajectories.sampling import n_looked_at
 
 _BATCHES = 200  # drawn for the mean
 FEW_STEPS = 1.5  # per trajectory
@@ -24,13 +25,6 @@ class Candidates(NamedTuple):
     trajectories: float
     states: float
     steps_per_trajectory: float
-
-
-def looked_at_steps(settings: RetrievalSettings, lengths: np.ndarray) -> np.ndarray:
-    """How many steps of trajectories of these lengths are looked at."""
-    if settings.trajectory_steps is not None:
-        lengths = np.minimum(lengths, settings.trajectory_steps)
-    return -(-lengths // settings.step_stride)
 
 
 def candidates_of(
@@ -52,7 +46,9 @@ def candidates_of(
             drawn = [rng.choice(len(of_task), settings.n_traj, replace=False) for _ in range(_BATCHES)]
             best = [d[np.argsort(-returns[task][d], kind="stable")[: settings.k_traj]] for d in drawn]
             of_task = of_task[np.concatenate(best)]
-        steps.append(looked_at_steps(settings, of_task).mean())
+        if settings.trajectory_steps is not None:
+            of_task = np.minimum(of_task, settings.trajectory_steps)
+        steps.append(n_looked_at(of_task, settings.step_stride).mean())
     per_trajectory = float(np.mean(steps))
     trajectories = n_traj * (len(lengths) if settings.source == "all" else 1)
     return Candidates(float(trajectories), trajectories * per_trajectory, per_trajectory)

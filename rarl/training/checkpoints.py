@@ -19,7 +19,7 @@ import os
 import pickle
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ import torch
 import rarl
 from rarl.errors import RarlError
 from rarl.files import atomic_writer, canonical_json, remove_leftovers, write_text
+from rarl.mappings import leaves
 
 FORMAT = 1
 NAME = "checkpoint.pt"
@@ -297,7 +298,7 @@ def differences(then: Any, now: Any, *, whole_keys: bool = False) -> list[str]:
         whole_keys: the values are opaque strings under keys that may hold dots (paths); shorten the values.
     """
     lines = []
-    old, new = dict(_leaves(_plain(then), "")), dict(_leaves(_plain(now), ""))
+    old, new = dict(leaves(_plain(then))), dict(leaves(_plain(now)))
     for key in sorted(old.keys() | new.keys()):
         if key not in old:
             lines.append(f"{key}: absent then, {_short(new[key], whole_keys)} now")
@@ -306,14 +307,6 @@ def differences(then: Any, now: Any, *, whole_keys: bool = False) -> list[str]:
         elif canonical_json(old[key]) != canonical_json(new[key]):
             lines.append(f"{key}: {_short(old[key], whole_keys)} then, {_short(new[key], whole_keys)} now")
     return lines
-
-
-def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
 
 
 def _short(value: Any, checksum: bool) -> str:

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rarl.config import EPISODIC, TUNING_SEEDS_FROM, WITHOUT_EFFECT, RunSettings
 from rarl.envs.spec import spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import check_writable, parse_yaml
+from rarl.mappings import leaves
 from rarl.planning.scale import Run, Scale
 from rarl.training.device import choose_device
 from rarl.training.runs import learner_of, open_datasets
@@ -70,7 +71,7 @@ def changed_run(
         raise RarlError(f"--set {' '.join(assignments)}: {error}") from None
     old, new = before.settings.model_dump(mode="json"), run.settings.model_dump(mode="json")
     inert = _without_effect(run.settings)
-    for key in _leaves(changes):
+    for key, _ in leaves(changes):
         for prefix, reason in inert.items():
             if key == prefix or key.startswith(prefix + "."):
                 raise RarlError(f"--set {key}=...: has no effect: {reason}")
@@ -89,15 +90,6 @@ _COORDINATES = {
 }
 
 
-def _leaves(changes: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted keys of all values."""
-    for key, value in changes.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
 def _at(value: Any, key: str) -> Any:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -106,7 +98,8 @@ def _at(value: Any, key: str) -> Any:
 
 def _without_effect(s: RunSettings) -> dict[str, str]:
     """Dotted key (of a setting, or of all below it) -> why it changes nothing that a try of these settings finds."""
-    agent, found = s.agent, dict.fromkeys(_leaves(WITHOUT_EFFECT), "it changes how a run is carried out, nothing else")
+    agent = s.agent
+    found = {key: "it changes how a run is carried out, nothing else" for key, _ in leaves(WITHOUT_EFFECT)}
     found["log_every"] = "a try writes no training log"
     if agent.kind != "ra-dqn":
         found["agent.retrieval"] = f"agent.kind = {agent.kind!r} retrieves nothing"

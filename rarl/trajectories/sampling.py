@@ -194,6 +194,11 @@ def powers_to_go(length: int, discount: float) -> np.ndarray:
     return np.where(age >= 0, float(discount) ** np.maximum(age, 0), 0.0).astype(np.float32)
 
 
+def n_looked_at(lengths: np.ndarray, stride: int) -> np.ndarray:
+    """How many steps of spans of these lengths are looked at."""
+    return -(-lengths // stride)
+
+
 def looked_at(span: Span, stride: int, longest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Which steps of n trajectories are looked at: the last of every `stride` steps of a span, and its own last one.
 
@@ -206,8 +211,9 @@ def looked_at(span: Span, stride: int, longest: int | None = None) -> tuple[np.n
       steps (n, l) int64, at padded places a span's last one again; mask (n, l) bool, False at padded places.
     """
     begin, lengths = span.begin[:, None], (span.end - span.begin)[:, None]
-    begins = np.arange(0, lengths.max() if longest is None else longest, stride)
-    return begin + np.minimum(begins + stride, lengths) - 1, begins < lengths
+    longest = lengths.max() if longest is None else longest
+    looks = np.arange(n_looked_at(longest, stride))
+    return begin + np.minimum((looks + 1) * stride, lengths) - 1, looks < n_looked_at(lengths, stride)
 
 
 class RetrievalSampler:

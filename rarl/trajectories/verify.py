@@ -24,7 +24,7 @@ import numpy as np
 
 from rarl.envs.content import Content, Values, content_of
 from rarl.errors import RarlError
-from rarl.files import digest, read_json, sha256_file, write_json
+from rarl.files import digest, read_json, sha256_file, state_of, write_json
 from rarl.planning.scale import Dataset, Scale
 from rarl.trajectories.plan import folder_of, unlike_plan
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset, read_manifest, repair
@@ -152,8 +152,7 @@ def _mark(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     files = {}
     for entry in manifest["arrays"].values():
         with contextlib.suppress(FileNotFoundError):  # told when it is opened
-            stat = os.stat(folder / entry["file"])
-            files[entry["file"]] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+            files[entry["file"]] = state_of(folder / entry["file"])
     return {
         "manifest": sha256_file(folder / MANIFEST),
         "rules": digest([_RULES, repr(content)]),
