@@ -69,7 +69,7 @@ format: $(STAMP) ## put code, rules and schemas into their canonical form
 	@ruff check --fix --quiet $(code)
 	@ruff format $(code)
 	@snakefmt --line-length 120 Snakefile workflow
-	@python -m rarl.schemas
+	@python -m rarl.workflow.schemas
 
 .PHONY: lock
 lock: ## write requirements.lock anew from requirements.txt, pins kept where they fit (needs uv)

@@ -11,6 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
+from rarl.config.scale import Scale, default_scale, index_cost_plan
 from rarl.errors import RarlError
 from rarl.files import ENVIRONMENTAL
 from rarl.jobs import (
@@ -23,9 +24,8 @@ from rarl.jobs import (
     report_job,
     train_job,
 )
-from rarl.planning.scale import Scale, default_scale, index_cost_plan
 from rarl.quick_start import import_torch
-from rarl.workflow import cost_digest, index_cost_digest, plan_digest
+from rarl.workflow.rules import cost_digest, index_cost_digest, plan_digest
 
 
 def _scale(arguments: argparse.Namespace) -> Scale:
@@ -50,7 +50,7 @@ def datasets_make(arguments: argparse.Namespace) -> None:
     dataset = scale.find_dataset(arguments.dataset)
     _check_digest(arguments, dataset.digest, arguments.dataset)
     code = _loaded(arguments, dataset_job(dataset))
-    from rarl.trajectories.make import make_dataset
+    from rarl.collect.make import make_dataset
 
     make_dataset(scale, dataset, code)
 
@@ -61,7 +61,7 @@ def datasets_list(arguments: argparse.Namespace) -> None:
 
 
 def datasets_verify(arguments: argparse.Namespace) -> None:
-    from rarl.verify import verify_folder
+    from rarl.workflow.verify import verify_folder
 
     for folder in arguments.folder:
         dataset, compared = verify_folder(folder, quick=arguments.quick)
@@ -70,8 +70,8 @@ def datasets_verify(arguments: argparse.Namespace) -> None:
 
 
 def datasets_export(arguments: argparse.Namespace) -> None:
-    from rarl.trajectories.export import check_id, export_minari
-    from rarl.verify import verify_folder
+    from rarl.trajectories.minari import check_id, export_minari
+    from rarl.workflow.verify import verify_folder
 
     check_id(arguments.minari_id)
     print(export_minari(verify_folder(arguments.folder)[0], arguments.minari_id, arguments.root))
@@ -83,7 +83,7 @@ def train(arguments: argparse.Namespace) -> None:
     _check_digest(arguments, run.digest, arguments.run)
     import_torch()
     code = _loaded(arguments, train_job(run))
-    from rarl.training.runs import train_run
+    from rarl.runs.train import train_run
 
     train_run(
         scale,
@@ -98,7 +98,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def search(arguments: argparse.Namespace) -> None:
     import_torch()
-    from rarl.training.search import try_settings
+    from rarl.runs.search import try_settings
 
     try_settings(
         _scale(arguments), arguments.experiment, arguments.task_set, arguments.variant, arguments.seed, arguments.set
@@ -111,7 +111,7 @@ def probe(arguments: argparse.Namespace) -> None:
     _check_digest(arguments, run.digest, arguments.run)
     import_torch()
     code = _loaded(arguments, probe_job(run))
-    from rarl.evaluation.probe import probe_run
+    from rarl.probes.probe import probe_run
 
     probe_run(scale, run, code)
 
@@ -133,7 +133,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    from rarl.verify import check
+    from rarl.workflow.verify import check
 
     scale = _scale(arguments)
     check(scale, reread=arguments.full)
@@ -141,7 +141,7 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def restore(arguments: argparse.Namespace) -> None:
-    from rarl.restore import restore, scale_of_path
+    from rarl.workflow.restore import restore, scale_of_path
 
     named = arguments.scale or (scale_of_path(arguments.path[0]) if arguments.path else None)
     done, left = restore(Scale(named or default_scale()), arguments.path)
@@ -154,7 +154,7 @@ def restore(arguments: argparse.Namespace) -> None:
 
 
 def record(arguments: argparse.Namespace) -> None:
-    from rarl.workflow_start import check_recordable, record
+    from rarl.workflow.start import check_recordable, record
 
     scale = _scale(arguments)
     if arguments.check:
@@ -164,13 +164,13 @@ def record(arguments: argparse.Namespace) -> None:
 
 
 def plan(arguments: argparse.Namespace) -> None:
-    from rarl.planning.plan import describe_plan
+    from rarl.workflow.plan import describe_plan
 
     print(describe_plan(_scale(arguments)))
 
 
 def bench(arguments: argparse.Namespace) -> None:
-    from rarl.bench import run_benchmarks
+    from rarl.benchmarks.bench import run_benchmarks
 
     run_benchmarks(Path(arguments.output) if arguments.output else None, device=arguments.device)
 
@@ -180,7 +180,7 @@ def index_cost(arguments: argparse.Namespace) -> None:
     _check_digest(arguments, index_cost_digest(scale), f"index-cost of scale {scale.name}")
     plan = index_cost_plan(scale)
     code = _loaded(arguments, index_cost_job(plan and plan[1]))
-    from rarl.bench_index import write_index_cost
+    from rarl.benchmarks.index_cost import write_index_cost
 
     print(write_index_cost(scale, code))
 
@@ -190,7 +190,7 @@ def costs(arguments: argparse.Namespace) -> None:
     _check_digest(arguments, cost_digest(scale), f"costs of scale {scale.name}")
     output = Path(arguments.output) if arguments.output else None
     code = _loaded(arguments, costs_job(scale))
-    from rarl.costs import measure_costs
+    from rarl.benchmarks.costs import measure_costs
 
     print(measure_costs(scale, output, arguments.device, code))
 

@@ -85,7 +85,7 @@ def code_of(
     """The code that the given modules may run.
 
     Args:
-      entries: "rarl.training.loop", "module:attribute", "my_env.py:SPEC".
+      entries: "rarl.runs.loop", "module:attribute", "my_env.py:SPEC".
       leave_out: modules that are not followed, with all below them and what only they import.
       uses: see `Code`.
       root: the folder of the package (its name is the package's name).

@@ -15,6 +15,10 @@ class RarlError(Exception):
     exit_code = 2
 
 
+class RunFailedError(RarlError):
+    """The run cannot go on: not finite, or out of memory. A learner may raise it too, with one line that says why."""
+
+
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 4) -> str:
     """The known names closest to `name`, as the end of an error message."""
     known = list(known)

@@ -18,19 +18,18 @@ from rarl.envs.spec import learner_kind, probe_kind, spec_of
 from rarl.errors import RarlError
 
 if TYPE_CHECKING:
-    from rarl.config import RunSettings
-    from rarl.planning.scale import Dataset, Run, Scale
+    from rarl.config.scale import Dataset, Run, Scale
+    from rarl.config.settings import RunSettings
 
-# What changes no number by its code. The first two hand over settings, the values of which, defaults and derived ones
+# What changes no number by its code. The first hands over settings, the values of which, defaults and derived ones
 # too, are in the digests of settings; so a new setting of one environment leaves the code of the others' jobs alone.
 DATA = {
-    "rarl.config": "reads and checks values, which are in the digests of settings",
-    "rarl.planning": "says which datasets and runs there are, which is in the digests of settings",
+    "rarl.config": "reads and checks values and says which datasets and runs there are, all in the digests of settings",
 }
 NOT_COMPUTING = {
     "rarl.jobs": "says what belongs to the digest of a job's code, and so changes that digest itself",
     "rarl.provenance": "records commit, machine and versions",
-    "rarl.training.progress": "says how far a job is",
+    "rarl.progress": "says how far a job is",
 }
 
 
@@ -45,12 +44,14 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "dataset": Kind(("rarl.trajectories.make",)),
-    "train": Kind(("rarl.quick_start", "rarl.training.runs")),
-    "probe": Kind(("rarl.quick_start", "rarl.evaluation.probe")),
-    "index-cost": Kind(("rarl.bench_index",)),
+    "dataset": Kind(("rarl.collect.make",)),
+    "train": Kind(("rarl.quick_start", "rarl.runs.train")),
+    "probe": Kind(("rarl.quick_start", "rarl.probes.probe")),
+    "index-cost": Kind(("rarl.benchmarks.index_cost",)),
     # It measures memory by `rarl.provenance`.
-    "costs": Kind(("rarl.costs",), tuple(name for name in (*DATA, *NOT_COMPUTING) if name != "rarl.provenance")),
+    "costs": Kind(
+        ("rarl.benchmarks.costs",), tuple(name for name in (*DATA, *NOT_COMPUTING) if name != "rarl.provenance")
+    ),
     # It shows what settings are by default, how a run was made, and how long things took.
     "report": Kind(("rarl.reporting.report",), ()),
 }

@@ -5,9 +5,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import tiny_atari
-import tiny_babyai
-import tiny_project
+
+from tests import tiny_atari, tiny_babyai, tiny_project
 
 
 def _made(project: ModuleType, root: Path) -> Path:

@@ -37,7 +37,7 @@ class FakeGames:
 
     @classmethod
     def of(cls, **options: Any):
-        """What takes the place of `rarl.evaluation.games.environments`."""
+        """What takes the place of `rarl.rollouts.games.environments`."""
         return lambda game, n, online, seed=0: cls(n, seed, **options)
 
     def _look(self, i: int) -> None:

@@ -35,12 +35,11 @@ def _recorded_import_module(name, package=None):
 
 builtins.__import__, importlib.import_module = _recorded_import, _recorded_import_module
 
-import tiny_relevance  # noqa: E402
-
 from rarl import jobs  # noqa: E402
-from rarl.config import DatasetSettings  # noqa: E402
+from rarl.config.scale import Dataset, Scale, index_cost_plan  # noqa: E402
+from rarl.config.settings import DatasetSettings  # noqa: E402
 from rarl.envs import spec  # noqa: E402
-from rarl.planning.scale import Dataset, Scale, index_cost_plan  # noqa: E402
+from tests import tiny_relevance  # noqa: E402
 
 JOBS: dict[str, dict] = {}
 read: set[tuple[str, str]] | None = None  # (environment, field), while a job computes
@@ -104,23 +103,23 @@ def main(folder: Path) -> None:
             make(scale, [Dataset(environment, task, DatasetSettings(source=source, environment_steps=100))])
         for run in runs:
             with computing(jobs.train_job(run)) as code:
-                from rarl.training.runs import train_run
+                from rarl.runs.train import train_run
 
                 train_run(scale, run, device="cpu", code=code)
             if run.settings.episodic is None:
                 with computing(jobs.probe_job(run)) as code:
-                    from rarl.evaluation.probe import probe_run
+                    from rarl.probes.probe import probe_run
 
                     probe_run(scale, run, code)
         with computing(jobs.costs_job(scale)) as code:
-            from rarl import costs
+            from rarl.benchmarks import costs
 
             costs._Subject.memory_mb = lambda subject: 0.0  # measured by processes of their own
             costs.measure_costs(scale, device="cpu", code=code)
         plan = index_cost_plan(scale)
         if plan is not None:
             with computing(jobs.index_cost_job(plan[1])) as code:
-                from rarl.bench_index import write_index_cost
+                from rarl.benchmarks.index_cost import write_index_cost
 
                 write_index_cost(scale, code)
     print(json.dumps({"imports": sorted(IMPORTS), "jobs": JOBS}))
@@ -129,7 +128,7 @@ def main(folder: Path) -> None:
 def make(scale: Scale, datasets: list[Dataset]) -> None:
     for dataset in datasets:
         with computing(jobs.dataset_job(dataset)) as code:
-            from rarl.trajectories.make import make_dataset
+            from rarl.collect.make import make_dataset
 
             make_dataset(scale, dataset, code)
 

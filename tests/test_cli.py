@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny_project
-from command_line import fails
 
 from rarl import cli
-from rarl.planning.scale import Scale
+from rarl.config.scale import Scale
 from rarl.trajectories.store import TrajectoryDataset
+from tests import tiny_project
+from tests.command_line import fails
 
 COMMANDS = [
     [],

@@ -192,12 +192,12 @@ def test_nothing_is_imported(request):
     code = (
         f"import sys; sys.path.insert(0, {str(request.config.rootpath)!r})\n"
         "from rarl.code_digest import code_of\n"
-        "print(code_of(['rarl.training.loop']).digest)\n"
-        "assert not {'torch', 'numpy', 'rarl.training.loop'} & set(sys.modules)"
+        "print(code_of(['rarl.runs.loop']).digest)\n"
+        "assert not {'torch', 'numpy', 'rarl.runs.loop'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == digest_of(["rarl.training.loop"])
-    assert "rarl.training.checkpoints" in imported_modules(["rarl.training.loop"])
+    assert done.stdout.strip() == digest_of(["rarl.runs.loop"])
+    assert "rarl.runs.checkpoints" in imported_modules(["rarl.runs.loop"])
 
 
 def test_files_that_did_not_change_are_read_once(package, monkeypatch):

@@ -16,14 +16,15 @@ import pytest
 import torch
 import yaml
 
-from rarl import costs
 from rarl.agents.build import build_network
-from rarl.config import EPISODIC, ONLINE, SCALES, DatasetSettings, RunSettings
-from rarl.evaluation.acting import acting
+from rarl.benchmarks import costs
+from rarl.benchmarks.acting import acting
+from rarl.collect.make import make_dataset
+from rarl.config.files import SCALES
+from rarl.config.scale import Dataset, Run, Scale
+from rarl.config.settings import EPISODIC, ONLINE, DatasetSettings, RunSettings
 from rarl.files import digest
-from rarl.planning.scale import Dataset, Run, Scale
-from rarl.training.loop import Settings, torch_settings
-from rarl.trajectories.make import make_dataset
+from rarl.runs.loop import Settings, torch_settings
 from rarl.trajectories.store import TrajectoryDataset
 
 ROOT = Path(__file__).resolve().parents[1]

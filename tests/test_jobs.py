@@ -14,19 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny_atari
-import tiny_babyai
-import tiny_project
-import tiny_relevance
 
 from rarl import code_digest, jobs
 from rarl.code_digest import PACKAGE, code_of, file_of
-from rarl.config import EPISODIC, SIZE_KEYS
+from rarl.config.scale import Dataset, Scale, index_cost_plan
+from rarl.config.settings import EPISODIC, SIZE_KEYS
 from rarl.envs.spec import ENVIRONMENTS, EnvSpec, load, spec_of
 from rarl.errors import RarlError
 from rarl.jobs import DATA, KINDS, NOT_COMPUTING, Job, LoadedCode
 from rarl.mappings import merge
-from rarl.planning.scale import Dataset, Scale, index_cost_plan
+from tests import tiny_atari, tiny_babyai, tiny_project, tiny_relevance
 
 ROOT = PACKAGE.parent
 BY_NAME = {"rarl.envs", "rarl.envs.spec"}  # what they import is named by specifications
@@ -308,7 +305,7 @@ def test_nothing_is_imported_by_a_job_that_its_digest_does_not_cover(tmp_path: P
         )
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("imports_of_jobs.py"), tmp_path],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
@@ -380,7 +377,7 @@ def test_a_change_while_a_job_works_is_told_with_what_changed(smoke: Scale, edit
 def test_a_dataset_is_not_published_if_its_code_changed_meanwhile(
     smoke: Scale, edited: Path, tmp_path: Path, source: str
 ) -> None:
-    from rarl.trajectories.make import make_dataset
+    from rarl.collect.make import make_dataset
 
     scale = copy.copy(smoke)
     scale.root = tmp_path
@@ -395,7 +392,7 @@ def test_a_dataset_is_not_published_if_its_code_changed_meanwhile(
 
 
 def test_a_run_is_not_published_but_kept_if_its_code_changed_meanwhile(own_root: Path, edited: Path) -> None:
-    from rarl.training.runs import train_run
+    from rarl.runs.train import train_run
 
     scale = Scale("tiny", own_root)
     run = scale.find_run("gridroboman/10-tasks/dqn/seed-0")
@@ -412,8 +409,8 @@ def test_a_run_is_not_published_but_kept_if_its_code_changed_meanwhile(own_root:
 
 
 def test_a_probe_is_not_published_if_its_code_changed_meanwhile(own_root: Path, edited: Path) -> None:
-    from rarl.evaluation.probe import probe_run
-    from rarl.training.runs import train_run
+    from rarl.probes.probe import probe_run
+    from rarl.runs.train import train_run
 
     scale = Scale("tiny", own_root)
     run = scale.find_run("gridroboman/10-tasks/ra-dqn/seed-0")

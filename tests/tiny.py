@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from rarl.collect.make import make_dataset
+from rarl.config.scale import Run, Scale
 from rarl.mappings import merge
-from rarl.planning.scale import Run, Scale
-from rarl.trajectories.make import make_dataset
 from rarl.trajectories.store import TrajectoryDataset
 
 SMALLEST: dict[str, Any] = {  # any scale begins with this
@@ -104,7 +104,7 @@ class Tiny:
         """A fresh learner on the CPU, from the run's seed; the same arguments give the same one."""
         import torch
 
-        from rarl.training.runs import learner_of, open_datasets
+        from rarl.runs.train import learner_of, open_datasets
 
         run = self.run_of(root, variant, seed, changes)
         torch.set_num_threads(1)  # tensors this small would wait for the other threads
@@ -113,6 +113,6 @@ class Tiny:
 
     def datasets_of(self, root: Path) -> list[TrajectoryDataset]:
         """Those of the baseline."""
-        from rarl.training.runs import open_datasets
+        from rarl.runs.train import open_datasets
 
         return open_datasets(Scale("tiny", root), self.run_of(root, next(iter(self.experiment["variants"]))))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny
-
 from rarl.mappings import merge
+from tests.tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny
 
 SCALE: dict[str, Any] = SMALLEST | {
     "datasets": {},

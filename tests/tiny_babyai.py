@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiny import RETRIEVAL, SMALLEST, Tiny
+from tests.tiny import RETRIEVAL, SMALLEST, Tiny
 
 LEVELS = ["GoToRedBallGrey", "PutNextLocal", "PickupLoc"]
 TASK_SET = "3-levels-12-episodes"

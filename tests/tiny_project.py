@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny
+from tests.tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny
 
 EPISODES = 16
 SCALE: dict[str, Any] = SMALLEST | {

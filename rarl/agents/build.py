@@ -7,7 +7,7 @@ from collections.abc import Set
 import torch
 from torch import Tensor, nn
 
-from rarl.config import AgentSettings
+from rarl.config.settings import AgentSettings
 from rarl.nn.encoders import encoder_options
 from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess
 from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork

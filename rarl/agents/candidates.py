@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rarl.config import RetrievalSettings
+from rarl.config.settings import RetrievalSettings
 from rarl.trajectories.sampling import n_looked_at
 
 _BATCHES = 200  # drawn for the mean

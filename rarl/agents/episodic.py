@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rarl.agents.episodic_memory import EpisodicMemory, state_hashes
 from rarl.agents.exploration import any_of_the_best
-from rarl.config import RunSettings
+from rarl.config.settings import RunSettings
 from rarl.nn.encoders import encoder_named, encoder_options
 
 _PROJECTION = 4  # stream of the run's seed that MFEC's projection is drawn from

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rarl.config import IndexSettings
+from rarl.config.settings import IndexSettings
 
 logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells of every instruction set that it tries to load
 

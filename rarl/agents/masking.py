@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.config.scale import Run
 from rarl.errors import RarlError
 from rarl.nn.masking import MaskedTokens, masked_steps
 from rarl.nn.value_network import ValueNetwork
 from rarl.nn.vq_vae import VQVAE
-from rarl.planning.scale import Run
 from rarl.trajectories.store import TrajectoryDataset
 
 

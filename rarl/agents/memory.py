@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rarl.config import RetrievalSettings
+from rarl.config.scale import Run
+from rarl.config.settings import RetrievalSettings
 from rarl.errors import RarlError
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
-from rarl.planning.scale import Run
 from rarl.trajectories.sampling import RetrievalSampler, Span
 from rarl.trajectories.store import TrajectoryDataset
 

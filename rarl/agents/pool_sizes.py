@@ -5,7 +5,7 @@ So a dataset that is too small is told before anything runs.
 
 from __future__ import annotations
 
-from rarl.config import PoolSettings
+from rarl.config.settings import PoolSettings
 from rarl.errors import RarlError
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from rarl.agents.index import KeyIndex, overlap
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.pool_sizes import counts, needed_of_each
-from rarl.config import PoolSettings, RetrievalSettings
+from rarl.config.settings import PoolSettings, RetrievalSettings
 from rarl.errors import RarlError
 from rarl.nn.value_network import ValueNetwork
 from rarl.trajectories.store import TrajectoryDataset

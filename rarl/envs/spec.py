@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rarl.errors import RarlError, did_you_mean
 
 if TYPE_CHECKING:
-    from rarl.config import RunSettings
+    from rarl.config.settings import RunSettings
 
 ENVIRONMENTS = ("gridroboman", "babyai", "atari")
 
@@ -32,7 +32,7 @@ class EnvSpec:
       tasks: names of the tasks, in the order of their ids.
       task_sets: nested sets of tasks that go by their size.
       sources: where datasets come from: name -> function (task, size, seed, folder, progress=, ...) that writes one.
-      learners: kind (`learner_kind`) -> class (run, device) of what `rarl.training.loop` trains; with datasets to
+      learners: kind (`learner_kind`) -> class (run, device) of what `rarl.runs.loop` trains; with datasets to
         learn from (run, datasets, device).
       encoders: name -> class (d_s, n_tasks, **options) of encoders of its observations.
       content: what its trajectories may hold, a `rarl.envs.content.Content`; None: nothing is known, or there are none.

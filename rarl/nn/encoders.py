@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from rarl.config import AgentSettings
+from rarl.config.settings import AgentSettings
 from rarl.envs.spec import ENVIRONMENTS, EnvSpec, load, spec_of
 from rarl.errors import RarlError, did_you_mean
 

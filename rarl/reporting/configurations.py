@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rarl.config import AgentSettings, EvaluationSettings, LearningSettings, OnlineSettings
+from rarl.config.settings import AgentSettings, EvaluationSettings, LearningSettings, OnlineSettings
 from rarl.mappings import leaves, merge
 from rarl.reporting.results import Results
 

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from rarl.errors import RarlError
-from rarl.evaluation import moments
-from rarl.evaluation.moments import STEP_RULE as STEP_RULE  # sections print it
 from rarl.files import read_json
+from rarl.probes import moments
+from rarl.probes.moments import STEP_RULE as STEP_RULE  # sections print it
 from rarl.reporting import figures
 from rarl.reporting.figures import FAINT, INK, PALETTE
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from rarl.config.scale import Dataset
 from rarl.files import check_folder_writable, write_text
-from rarl.planning.scale import Dataset
 from rarl.reporting import figures, page, provenance, retrieval_use, story, tables, wording
 from rarl.reporting.claims import Outcome, Settings, evaluate_claims, load_claims
 from rarl.reporting.known_faults import fault_table, read_known_faults

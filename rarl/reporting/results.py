@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rarl.config.scale import Dataset
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file
-from rarl.planning.scale import Dataset
 from rarl.trajectories.plan import unlike_plan
 
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]

@@ -15,11 +15,12 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
-from rarl import config
-from rarl.config import Environment, RunSettings, keys_of, validate
+from rarl.config import validate as checks
+from rarl.config.scale import task_set_name
+from rarl.config.settings import Environment, RunSettings
+from rarl.config.validate import keys_of, validate
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
-from rarl.planning.scale import task_set_name
 from rarl.reporting.registry import MEASURES, MODULES
 
 LEVEL = 0.95
@@ -107,12 +108,12 @@ class Claim:
 # ----------------------------------------------------------------------------------------------------------- the files
 
 
-class _Scale(config.Settings):
+class _Scale(checks.Settings):
     banner: str
     results: bool = True
 
 
-class _Rules(config.Settings):
+class _Rules(checks.Settings):
     level: float = Field(LEVEL, gt=0, lt=1)
     min_seeds: int = Field(5, ge=1)
     solved: float = Field(0.5, gt=0, le=1)
@@ -122,13 +123,13 @@ class _Rules(config.Settings):
     scales: dict[str, _Scale] = Field({})
 
 
-class _Paper(config.Settings):
+class _Paper(checks.Settings):
     number: str | int | float = ""
     n: str | int = ""
     scale: dict[str, float] = Field({})
 
 
-class _Test(config.Settings):
+class _Test(checks.Settings):
     measure: str
     experiment: str
     task_set: str
@@ -140,7 +141,7 @@ class _Test(config.Settings):
     quantity: str | None = None
 
 
-class _Claim(config.Settings):
+class _Claim(checks.Settings):
     id: str = Field(min_length=1)
     text: str = Field(min_length=1)
     place: str = ""
@@ -155,13 +156,13 @@ class _Claim(config.Settings):
     digits: int = Field(3, ge=0, le=10)
 
 
-class _Claims(config.Settings):
+class _Claims(checks.Settings):
     settings: _Rules = _Rules()
     claims: list[Any]
     questions: list[Any] = Field([])
 
 
-class _Choice(config.Settings):
+class _Choice(checks.Settings):
     what: str
     experiment: str | list[str] = Field([])
     kind: Literal["deviation", "open"]
@@ -173,7 +174,7 @@ class _Choice(config.Settings):
     effect: str
 
 
-class _Texts(config.Settings):
+class _Texts(checks.Settings):
     choices: list[Any] = Field([])
     limitations: list[str] = Field([])
     easy: list[str] = Field([])

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rarl.config import SIZE_KEYS
-from rarl.planning.scale import Dataset, Scale
+from rarl.config.scale import Dataset, Scale
+from rarl.config.settings import SIZE_KEYS
 
 
 def folder_of(scale: Scale, dataset: str) -> Path:

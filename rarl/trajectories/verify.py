@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from rarl.config.scale import Dataset, Scale
 from rarl.envs.content import Content, Values, content_of
 from rarl.errors import RarlError
 from rarl.files import digest, read_json, sha256_file, state_of, write_json
-from rarl.planning.scale import Dataset, Scale
 from rarl.trajectories.plan import folder_of, unlike_plan
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset, read_manifest, repair
 

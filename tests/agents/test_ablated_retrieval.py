@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import tiny_babyai
-import tiny_project
 import torch
 
 from rarl.nn.retrieval import DirectRetrieval, Mode
+from tests import tiny_babyai, tiny_project
 
 DIRECT = {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}}
 NOTHING = {"source": "none"}

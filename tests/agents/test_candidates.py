@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny_atari
-import tiny_babyai
-import tiny_project
 
 from rarl.agents.candidates import candidates_of, cannot_select
-from rarl.config import RetrievalSettings
-from rarl.planning.scale import Scale
-from rarl.training.runs import retrieval_warnings, train_run
+from rarl.config.scale import Scale
+from rarl.config.settings import RetrievalSettings
+from rarl.runs.train import retrieval_warnings, train_run
+from tests import tiny_atari, tiny_babyai, tiny_project
 
 
 def settings(**values):

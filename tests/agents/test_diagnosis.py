@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny_atari
-import tiny_babyai
-import tiny_project
 import torch
-from fake_games import FakeGames
 
 from rarl.agents.diagnosis import diagnose
-from rarl.evaluation import games as evaluation
-from rarl.training import games
+from rarl.learners import games
+from rarl.rollouts import games as evaluation
+from tests import tiny_atari, tiny_babyai, tiny_project
+from tests.fake_games import FakeGames
 
 OF_ONE = {
     "states", "last_share", "steps_per_trajectory", "effective_states", "logit_std", "z_rms", "flips_redrawn",

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
-import tiny_project
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarl.agents.episodic import MFEC, NEC, kernel_mean, n_step_returns, rmsprop
 from rarl.agents.exploration import any_of_the_best, explore, falling_epsilon
+from tests import tiny_project
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny_project
 import torch
 
 from rarl.agents import episodic_memory
 from rarl.agents.episodic import MFEC, NEC, Looked, rmsprop
 from rarl.agents.episodic_memory import state_hashes
-from rarl.training import checkpoints
+from rarl.runs import checkpoints
+from tests import tiny_project
 
 ACTIONS, TASKS, CAPACITY, K = 3, 3, 12, 4
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rarl.agents import episodic_memory
 from rarl.agents.episodic_memory import HASH_BYTES, EpisodicMemory, state_hashes
-from rarl.training import checkpoints
+from rarl.runs import checkpoints
 
 KEYS = np.random.default_rng(0).standard_normal((2, 10, 3)).astype(np.float32)  # two for each of ten states
 

@@ -8,7 +8,7 @@ import torch
 
 from rarl.agents.index import KeyIndex, approximate_scores, best_of, build_hnsw, build_ivf, exact_scores, overlap
 from rarl.agents.pools import Pools
-from rarl.config import IndexSettings, PoolSettings
+from rarl.config.settings import IndexSettings, PoolSettings
 
 N, LENGTH, D = 400, 4, 8
 

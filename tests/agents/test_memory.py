@@ -6,14 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tiny_project
 import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.memory import Memory
-from rarl.config import AgentSettings, RetrievalSettings
+from rarl.config.settings import AgentSettings, RetrievalSettings
 from rarl.errors import RarlError
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
+from tests import tiny_project
 
 
 def settings_of(**changes):

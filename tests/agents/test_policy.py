@@ -10,7 +10,7 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.policy import Policy
-from rarl.config import AgentSettings
+from rarl.config.settings import AgentSettings
 from rarl.envs.atari.observation import packed_size
 
 ACTIONS, STACK = 5, 2

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny_project
-import tiny_relevance
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +11,9 @@ from hypothesis import strategies as st
 from rarl.agents.memory import Memory
 from rarl.agents.pool_sizes import needed_of_each
 from rarl.agents.pools import PoolMemory, Pools, relevant
-from rarl.config import IndexSettings, PoolSettings, RetrievalSettings
+from rarl.config.settings import IndexSettings, PoolSettings, RetrievalSettings
 from rarl.errors import RarlError
+from tests import tiny_project, tiny_relevance
 
 SHARES = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=5, unique=True)
 

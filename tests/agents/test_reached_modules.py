@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-import tiny_atari
-import tiny_babyai
-import tiny_project
-import tiny_relevance
 import torch
 
-from rarl.training.learner import ValueLearner
+from rarl.learners.value_learner import ValueLearner
+from tests import tiny_atari, tiny_babyai, tiny_project, tiny_relevance
 
 READS = {"action_and_reward", "summariser", "state_in_key", "key", "value", "query"}
 ASKS = {"slot_mean", "slot_gru"}

@@ -6,11 +6,11 @@ import copy
 
 import numpy as np
 import pytest
-import tiny_project
 import torch
 
 from rarl.agents.build import build_network, copy_network
 from rarl.nn.value_network import ValueNetwork
+from tests import tiny_project
 
 UNCLIPPED = {"learning": {"max_gradient_norm": 1e9}}
 SILENT = {"bottleneck": 0.0, "draw_z": False, "draw_slots": False}  # no price, no noise

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plain_atari import PlainAtari
 
+from rarl.config.scale import Scale
 from rarl.envs.atari.games import ACTIONS, GAMES
-from rarl.evaluation.games import environments
-from rarl.planning.scale import Scale
-from rarl.training.checkpoints import decode, encode
+from rarl.rollouts.games import environments
+from rarl.runs.checkpoints import decode, encode
+from tests.envs.plain_atari import PlainAtari
 
 ROOT = Path(__file__).parents[2]
 MOVES = tuple(action for action in ACTIONS if "fire" not in action)

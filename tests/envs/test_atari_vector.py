@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from plain_atari import PlainAtari, is_rounded, shrink
 
 from rarl.envs.atari.games import ACTIONS
 from rarl.envs.atari.vector import VectorAtari
 from rarl.errors import RarlError
-from rarl.training.checkpoints import decode, encode
+from rarl.runs.checkpoints import decode, encode
+from tests.envs.plain_atari import PlainAtari, is_rounded, shrink
 
 SHORT = {"noop_max": 0, "max_frames": 80}  # episodes of 20 steps
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from minigrid.core.world_object import Box, Key
 from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError, Subgoal
-from plain_babyai import ACTIONS, plain_level, plain_reset
 
 from rarl.envs.babyai.expert import MAX_SUBGOALS, Expert, ExpertFailed, _Plan
 from rarl.envs.babyai.levels import LEVELS, level_named, make_level
+from tests.envs.plain_babyai import ACTIONS, plain_level, plain_reset
 
 TOGGLE = 5
 

@@ -9,11 +9,11 @@ import gymnasium as gym
 import minigrid  # noqa: F401 (registers its levels)
 import numpy as np
 import pytest
-from plain_babyai import busy_action, plain_level, plain_reset
 
 from rarl.envs.babyai.generation import descriptions
 from rarl.envs.babyai.levels import LEVELS, level_named, make_level
 from rarl.errors import RarlError
+from tests.envs.plain_babyai import busy_action, plain_level, plain_reset
 
 
 def test_forty_levels_fifteen_compositional():

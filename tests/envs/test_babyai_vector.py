@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from plain_babyai import ACTIONS, busy_action, plain_level, plain_reset
 
 from rarl.envs.babyai.expert import Expert, ExpertFailed
 from rarl.envs.babyai.levels import LEVELS, level_named
 from rarl.envs.babyai.missions import words
 from rarl.envs.babyai.vector import VectorBabyAI
 from rarl.envs.babyai.view import MARGIN, WALL, cell_code, decode
+from tests.envs.plain_babyai import ACTIONS, busy_action, plain_level, plain_reset
 
 
 def check_observation(observation, theirs):

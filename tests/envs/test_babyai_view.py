@@ -7,11 +7,11 @@ import pytest
 from minigrid.core.constants import COLOR_TO_IDX, IDX_TO_COLOR, IDX_TO_OBJECT, OBJECT_TO_IDX
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Ball, Box, Door, Floor, Goal, Key, Lava, Wall
-from plain_babyai import busy_action
 
 from rarl.envs.babyai import view
 from rarl.envs.babyai.levels import LEVELS, make_level
 from rarl.envs.babyai.view import AGENT_CELL, CODES, EMPTY, TRANSPARENT, WALL, cell_code, decode, mark_seen, see
+from tests.envs.plain_babyai import busy_action
 
 
 def things():

@@ -8,7 +8,7 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.memory import Memory
-from rarl.config import AgentSettings, RetrievalSettings
+from rarl.config.settings import AgentSettings, RetrievalSettings
 from rarl.envs.babyai.missions import MISSION_LENGTH, VOCABULARY
 from rarl.envs.babyai.view import CELLS, CODES
 from rarl.nn.retrieval import Mode

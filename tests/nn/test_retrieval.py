@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
 import torch
 from torch.distributions import Normal, kl_divergence
 
@@ -13,6 +12,7 @@ from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.fusion import AdditiveFusion
 from rarl.nn.retrieval import DirectRetrieval, Mode, RetrievalProcess, SlotReadout, Standardise, Summaries, select
 from rarl.nn.summarisers import SUMMARISERS
+from tests.nn import reference
 
 GROUPS, ASKING, N_TRAJ, LENGTH, D_S, N_ACTIONS = 2, 3, 5, 4, 6, 7
 SIZES = {"n_f": 3, "d_m": 4, "d_e": 5, "d_h": 8, "d_v": 6, "slot_heads": 2}

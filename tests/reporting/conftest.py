@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 
 import pytest
-import synthetic
 
 from rarl.reporting.report import build_report
+from tests.reporting import synthetic
 
 
 @pytest.fixture(scope="session")

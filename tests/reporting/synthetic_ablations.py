@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import synthetic
-import synthetic_atari
-import synthetic_babyai
 import yaml
 
 from rarl.envs.gridroboman.tasks import TASKS, Task
 from rarl.files import write_json
 from rarl.mappings import merge
+from tests.reporting import synthetic, synthetic_atari, synthetic_babyai
 
 BY_SEED = (-0.02, -0.01, 0.0, 0.01, 0.02)
 SPREAD = 0.0158113883  # their standard deviation

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import synthetic
 from PIL import Image
 
 from rarl.envs.atari.scores import table
 from rarl.files import write_json
+from tests.reporting import synthetic
 
 GAMES = ("breakout", "ms_pacman", "pong")
 FOUR = ("r2d2", "ra-r2d2", "dqn", "ra-dqn")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import synthetic
 
 from rarl.envs.babyai.expert import Expert
 from rarl.envs.babyai.levels import LEVELS, level_named
@@ -15,6 +14,7 @@ from rarl.envs.babyai.missions import words
 from rarl.envs.babyai.vector import VectorBabyAI
 from rarl.envs.babyai.view import CELLS
 from rarl.files import sha256_file, write_json
+from tests.reporting import synthetic
 
 SINGLE = ("GoToRedBallGrey", "GoToLocal", "PickupLoc", "PutNextLocal")
 COMPOSED = ("OpenTwoDoors", "UnlockPickup")

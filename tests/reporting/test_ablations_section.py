@@ -8,9 +8,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
-import synthetic_ablations as made
-from built import build, drawn, plain, section
 
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.files import write_json
@@ -35,6 +32,9 @@ from rarl.reporting.sections.ablations_measures import (
     task_sets,
     tuned,
 )
+from tests.reporting import synthetic
+from tests.reporting import synthetic_ablations as made
+from tests.reporting.built import build, drawn, plain, section
 
 HALF = 0.0230600  # t(0.975, 8) * 0.0158114 * sqrt(2 / 5): of a Welch interval of two variants
 SETTINGS = Settings(margins={"gridroboman": 0.05, "babyai": 5, "atari": 0.05})

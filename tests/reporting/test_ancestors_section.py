@@ -6,10 +6,6 @@ import math
 
 import pandas as pd
 import pytest
-import synthetic
-import synthetic_ablations as made
-import synthetic_atari
-from built import build, drawn, plain, section
 
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.files import write_json
@@ -18,6 +14,9 @@ from rarl.reporting.results import load_results
 from rarl.reporting.sections import load_sections
 from rarl.reporting.sections.ablations_measures import Agent
 from rarl.reporting.sections.ancestors_measures import FAMILIES, curve_table, learned_from, steps_per_update
+from tests.reporting import synthetic, synthetic_atari
+from tests.reporting import synthetic_ablations as made
+from tests.reporting.built import build, drawn, plain, section
 
 GRIDROBOMAN, ATARI = FAMILIES.values()
 

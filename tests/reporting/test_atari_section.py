@@ -8,9 +8,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
-import synthetic_atari as made
-from built import build, drawn, plain, section
 from PIL import Image
 
 from rarl.errors import RarlError
@@ -19,6 +16,9 @@ from rarl.reporting.results import load_results
 from rarl.reporting.sections import atari_figures as draw
 from rarl.reporting.sections import atari_gallery as gallery
 from rarl.reporting.sections.atari_measures import Game, games
+from tests.reporting import synthetic
+from tests.reporting import synthetic_atari as made
+from tests.reporting.built import build, drawn, plain, section
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import math
 
 import pandas as pd
 import pytest
-import synthetic
-import synthetic_babyai as made
 
 from rarl.envs.babyai.levels import LEVELS
 from rarl.reporting.claims import evaluate_claims, load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.sections import babyai_measures as measures
 from rarl.reporting.sections import load_sections
+from tests.reporting import synthetic
+from tests.reporting import synthetic_babyai as made
 
 CLAIMS = [f"C4{row}-{size}" for row in "abcd" for size in ("50k", "200k")]
 

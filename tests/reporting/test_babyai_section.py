@@ -10,9 +10,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
-import synthetic_babyai as made
-from built import build, drawn, plain, section
 from PIL import Image
 
 from rarl.envs.babyai.levels import level_named
@@ -23,6 +20,9 @@ from rarl.files import write_json
 from rarl.reporting import pictures
 from rarl.reporting.sections import babyai_figures as draw
 from rarl.reporting.sections import babyai_gallery as gallery
+from tests.reporting import synthetic
+from tests.reporting import synthetic_babyai as made
+from tests.reporting.built import build, drawn, plain, section
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,7 @@ import subprocess
 import sys
 
 import pytest
-import synthetic
-import tiny_project
 import yaml
-from command_line import fails
 
 from rarl.errors import RarlError
 from rarl.reporting import texts
@@ -19,7 +16,10 @@ from rarl.reporting.registry import MEASURES
 from rarl.reporting.results import load_results
 from rarl.reporting.sections import load_sections
 from rarl.reporting.sections.gridroboman_measures import seed_scores, solved
-from rarl.workflow import scale_of
+from rarl.workflow.rules import scale_of
+from tests import tiny_project
+from tests.command_line import fails
+from tests.reporting import synthetic
 
 CLAIMS = synthetic.PROJECT / "config" / "claims.yaml"
 
@@ -141,7 +141,7 @@ def test_faults_in_the_texts_are_told_before_anything_runs(tmp_path, monkeypatch
 
 def test_checking_texts_imports_nothing_heavy():
     code = (
-        "import sys; from rarl.workflow import scale_of; scale_of({'scale': 'smoke'}, sys.argv[1]); "
+        "import sys; from rarl.workflow.rules import scale_of; scale_of({'scale': 'smoke'}, sys.argv[1]); "
         "print([name for name in ('torch', 'pandas', 'matplotlib', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, synthetic.PROJECT], capture_output=True, text=True, check=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import synthetic
-import synthetic_ablations as made
 
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.reporting.configurations import differences, first_run, settings_of, value_of
 from rarl.reporting.results import load_results
+from tests.reporting import synthetic
+from tests.reporting import synthetic_ablations as made
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import pytest
-import synthetic
 
 from rarl.reporting import figures, story
 from rarl.reporting.claims import Samples, Settings
@@ -15,6 +14,7 @@ from rarl.reporting.results import load_results
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import Interval
 from rarl.reporting.texts import Scale
+from tests.reporting import synthetic
 
 SETTINGS = Settings(margins={"gridroboman": 0.05, "babyai": 5}, scales={"laptop": Scale("laptop", "small")})
 PART = Change("part", "Without slots", "no slots")

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,6 +20,7 @@ from rarl.reporting.sections import gridroboman_datasets as datasets
 from rarl.reporting.sections import gridroboman_figures as draw
 from rarl.reporting.sections import gridroboman_gallery as gallery
 from rarl.reporting.statistics import t_interval
+from tests.reporting import synthetic
 
 
 def test_same_numbers_same_bytes(tmp_path):

@@ -7,9 +7,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
-import synthetic_ablations as made
-from built import build, drawn, plain
 
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.reporting.claims import Settings, evaluate_claims, load_claims
@@ -17,6 +14,9 @@ from rarl.reporting.results import load_results
 from rarl.reporting.sections import load_sections
 from rarl.reporting.sections.gridroboman_datasets import decided_text, swap_matrix
 from rarl.reporting.sections.gridroboman_measures import ALL_TASKS, PROBED, amount_of, amount_table, effects
+from tests.reporting import synthetic
+from tests.reporting import synthetic_ablations as made
+from tests.reporting.built import build, drawn, plain
 
 SETTINGS = Settings(margins={"gridroboman": 0.05})
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-import synthetic
-import synthetic_ablations as made
-from built import build, drawn, plain, section
 
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.reporting.claims import Settings, evaluate_claims, load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.sections import held_out, load_sections
+from tests.reporting import synthetic
+from tests.reporting import synthetic_ablations as made
+from tests.reporting.built import build, drawn, plain, section
 
 SET = "24-tasks"
 

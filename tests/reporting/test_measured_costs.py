@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import synthetic
-from built import build, drawn, plain
 
-from rarl.costs import COLUMNS
+from rarl.benchmarks.costs import COLUMNS
 from rarl.reporting import figures, measured_costs
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.sheet import Sheet
+from tests.reporting import synthetic
+from tests.reporting.built import build, drawn, plain
 
 HEAD = ",".join(COLUMNS)
 # Parameters, step, milliseconds of step, acting, reading; MB of memory and tensors; rounds, threads, device.

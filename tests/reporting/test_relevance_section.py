@@ -8,9 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
-import synthetic_ablations as made
-from built import build, drawn, plain, section
 
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.reporting import figures
@@ -19,6 +16,9 @@ from rarl.reporting.results import load_results
 from rarl.reporting.sections import load_sections
 from rarl.reporting.sections import relevance_figures as draw
 from rarl.reporting.sections import relevance_measures as measures
+from tests.reporting import synthetic
+from tests.reporting import synthetic_ablations as made
+from tests.reporting.built import build, drawn, plain, section
 
 SETTINGS = Settings(margins={"gridroboman": 0.05})
 

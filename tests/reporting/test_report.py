@@ -9,13 +9,12 @@ import sys
 
 import pandas as pd
 import pytest
-import synthetic
-import synthetic_babyai
-from built import Page, build
 
 from rarl.errors import RarlError
 from rarl.reporting import page, report
 from rarl.reporting.statistics import t_interval
+from tests.reporting import synthetic, synthetic_babyai
+from tests.reporting.built import Page, build
 
 
 def test_the_page_holds_what_a_report_must(full_report):

@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
-import synthetic
-from built import Page, build
 
 from rarl.files import write_json
 from rarl.reporting.report import build_report
+from tests.reporting import synthetic
+from tests.reporting.built import Page, build
 
 
 def test_same_runs_same_bytes_and_no_stale_figure(tmp_path):

@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
-import synthetic
 
 from rarl.envs.gridroboman.tasks import TASKS
 from rarl.errors import RarlError
 from rarl.files import write_json
 from rarl.reporting.provenance import making
 from rarl.reporting.results import identity, load_results
+from tests.reporting import synthetic
 
 RUN = synthetic.run_name(10, "dqn-hidden", 0)
 

@@ -8,21 +8,21 @@ import gymnasium as gym
 import minari
 import numpy as np
 import pytest
-import tiny_babyai
-from command_line import fails
 
 from rarl import cli
-from rarl.config import SOURCES
+from rarl.config.settings import SOURCES
 from rarl.envs.babyai.missions import words
 from rarl.envs.babyai.view import decode
 from rarl.envs.content import content_of
+from rarl.envs.gridroboman.datasets import generate_planner
 from rarl.envs.names import slug
 from rarl.envs.spec import ENVIRONMENTS, spec_of
 from rarl.errors import RarlError
-from rarl.trajectories.export import export_minari
-from rarl.trajectories.generate import generate_planner
+from rarl.trajectories.minari import export_minari
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
-from rarl.verify import verify_folder
+from rarl.workflow.verify import verify_folder
+from tests import tiny_babyai
+from tests.command_line import fails
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-import tiny_babyai
 
 from rarl.errors import RarlError
 from rarl.trajectories.sampling import (
@@ -20,6 +19,7 @@ from rarl.trajectories.sampling import (
     random_span,
 )
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
+from tests import tiny_babyai
 
 
 def make(folder, lengths, ends="truncation", seed=0, **extras):

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import fails
 
 from rarl import cli
+from rarl.config.scale import Scale
 from rarl.errors import RarlError
 from rarl.files import sha256_file, write_json
-from rarl.planning.scale import Scale
 from rarl.reporting.results import load_results
 from rarl.trajectories import verify
 from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import DatasetWriter, describe_returns
 from rarl.trajectories.verify import open_planned
-from rarl.verify import verify_folder
+from rarl.workflow.verify import verify_folder
+from tests.command_line import fails
 
 LIFT_RED, TOUCH_RED = "gridroboman/planner/lift-red", "gridroboman/planner/touch-red"
 RUN = "gridroboman/10-tasks/dqn/seed-0"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_project import TINY, Project, copy_sources
+
+from tests.workflow.workflow_project import TINY, Project, copy_sources
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_project import DQN, Project, jobs_in
+
+from tests.workflow.workflow_project import DQN, Project, jobs_in
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 

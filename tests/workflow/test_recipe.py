@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from workflow_project import DQN, RA_DQN, Project, jobs_in
+
+from tests.workflow.workflow_project import DQN, RA_DQN, Project, jobs_in
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
@@ -93,7 +94,7 @@ def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: 
     # Once measured here, the costs of an index stay, until their code changes.
     clone.snakemake("index_cost")
     assert clone.planned("index_cost") == {}
-    clone.append("rarl/bench_index.py", "ANOTHER = 1\n")
+    clone.append("rarl/benchmarks/index_cost.py", "ANOTHER = 1\n")
     assert clone.planned("index_cost") == {"measure_index_cost": 1}
 
 
@@ -136,12 +137,12 @@ def test_each_kind_of_change_reaches_what_it_concerns(project: Project) -> None:
         (lambda: project.scale(other_seed), everything, ["datasets"]),
         (lambda: project.append("config/claims.yaml", "# a remark\n"), {"make_report": 1}, ["report"]),
         (
-            lambda: project.append("rarl/training/loop.py", "# a remark\n"),
+            lambda: project.append("rarl/runs/loop.py", "# a remark\n"),
             {},
             OF_CODE,
         ),
         (
-            lambda: project.append("rarl/training/loop.py", "ANOTHER = 1\n"),
+            lambda: project.append("rarl/runs/loop.py", "ANOTHER = 1\n"),
             {"train_run": 2, **AFTER_OTHER_SETTINGS},
             OF_CODE,
         ),
@@ -151,7 +152,7 @@ def test_each_kind_of_change_reaches_what_it_concerns(project: Project) -> None:
             OF_CODE,
         ),
         (
-            lambda: project.append("rarl/evaluation/acting.py", "ANOTHER = 1\n"),
+            lambda: project.append("rarl/benchmarks/acting.py", "ANOTHER = 1\n"),
             {"measure_costs": 1, "make_report": 1},
             OF_CODE,
         ),
@@ -201,7 +202,7 @@ def test_a_comment_in_the_code_trains_nothing_in_dvc_either(project: Project) ->
 
 
 def test_what_is_made_again_is_told_with_the_reason_before_anything_runs(project: Project) -> None:
-    project.append("rarl/training/loop.py", "ANOTHER = 1\n")
+    project.append("rarl/runs/loop.py", "ANOTHER = 1\n")
     told = [
         "Scale tiny: Two short runs.",
         "  datasets  10 (10 current)",
@@ -210,7 +211,7 @@ def test_what_is_made_again_is_told_with_the_reason_before_anything_runs(project
         "  costs     2 (1 current, 1 by other code)",
         "  report    1 (1 to follow)",
         "  page      reports/tiny/report.html, a preview as soon as the first seed is through",
-        "Changed since, with the number of runs that it concerns: rarl.training.loop (2).",
+        "Changed since, with the number of runs that it concerns: rarl.runs.loop (2).",
     ]
     for command in (("snakemake", "--cores", "2", "-n", "all"), ("dvc", "repro")):
         output = project.run(*command)
@@ -246,7 +247,7 @@ def test_lost_data_are_made_again_and_nothing_that_learned_from_them(project: Pr
     assert project.stages() == ["provenance"]  # when it was made
     # But where the code or the settings of the dataset changed, and so perhaps its content: then all is due.
     (folder / "rewards.npy").unlink()
-    project.append("rarl/trajectories/generate.py", "ANOTHER = 1\n")
+    project.append("rarl/envs/gridroboman/datasets.py", "ANOTHER = 1\n")
     assert project.planned() == {"make_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
     project.run("git", "checkout", "--quiet", "--", ".")
     # A whole dataset, by the documented command.
@@ -353,11 +354,11 @@ def test_code_that_changes_while_the_workflow_runs_makes_no_result(project: Proj
     until(
         lambda: any(len(path.read_text().splitlines()) > 5 for path in scratch.rglob("training.csv")), workflow, output
     )
-    project.append("rarl/training/loop.py", "ANOTHER = 1\n")
+    project.append("rarl/runs/loop.py", "ANOTHER = 1\n")
     assert workflow.wait(300) != 0
     loop.write_text(before)
     said = output.read_text()
-    assert said.count("the code of this job (train) changed while it worked: rarl.training.loop") == 1
+    assert said.count("the code of this job (train) changed while it worked: rarl.runs.loop") == 1
     assert said.count("the code of this job (train) has digest") == 1
     assert "Traceback" not in said
     assert not [run for run in (DQN, RA_DQN) if project.product("runs", run, "run.json").exists()]

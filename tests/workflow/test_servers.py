@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_kept_products import follow_the_readme
-from workflow_project import HERE, Project
+
+from tests.workflow.test_kept_products import follow_the_readme
+from tests.workflow.workflow_project import HERE, Project
 
 pytestmark = [pytest.mark.servers, pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 

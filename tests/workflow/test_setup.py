@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from rarl.schemas import schemas
+from rarl.workflow.schemas import schemas
 
 HERE = Path(__file__).resolve().parents[2]
 

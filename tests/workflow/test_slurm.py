@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import slurm_cluster
-from slurm_cluster import Cluster
-from workflow_project import Project
+
+from tests.workflow import slurm_cluster
+from tests.workflow.slurm_cluster import Cluster
+from tests.workflow.workflow_project import Project
 
 LACKING = slurm_cluster.why_not()
 pytestmark = [

@@ -1,4 +1,4 @@
-# The scale and the names that all rules share. What can be plain Python is in rarl/workflow.py.
+# The scale and the names that all rules share. What can be plain Python is in rarl/workflow/rules.py.
 
 import functools
 import json
@@ -21,9 +21,9 @@ from rarl.jobs import (
     report_job,
     train_job,
 )
-from rarl.planning.plan import plan_to_tell
-from rarl.planning.scale import index_cost_plan
-from rarl.resources import (
+from rarl.workflow.plan import plan_to_tell
+from rarl.config.scale import index_cost_plan
+from rarl.workflow.resources import (
     gpu_partition,
     is_on_cluster,
     memory_of_costs,
@@ -31,7 +31,7 @@ from rarl.resources import (
     memory_of_run,
     uses_gpu,
 )
-from rarl.workflow import (
+from rarl.workflow.rules import (
     DATASET_FILES,
     cost_digest,
     gpus,
@@ -41,8 +41,8 @@ from rarl.workflow import (
     preview_runs,
     scale_of,
 )
-from rarl.workflow_records import has_params, inputs_of, plan_of
-from rarl.workflow_start import guard
+from rarl.workflow.records import has_params, inputs_of, plan_of
+from rarl.workflow.start import guard
 
 prepare_environment()
 

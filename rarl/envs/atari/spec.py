@@ -9,8 +9,8 @@ SPEC = EnvSpec(
     name="atari",
     tasks=GAMES,
     learners={
-        "value": "rarl.training.games:GameLearner",
-        "episodic": "rarl.training.episodic_games:GameEpisodicLearner",
+        "value": "rarl.learners.games:GameLearner",
+        "episodic": "rarl.learners.episodic_games:GameEpisodicLearner",
     },
     encoders={
         "resnet47": "rarl.envs.atari.encoders:resnet47",
@@ -20,6 +20,6 @@ SPEC = EnvSpec(
     },
     encoder_options=("n_actions", "stack", "recompute"),
     tokens="rarl.envs.atari.tokens:READING",
-    probes={"plain": "rarl.evaluation.game_probe:GameProbe"},
-    acting="rarl.evaluation.acting_in_games:in_a_game",
+    probes={"plain": "rarl.probes.game_probe:GameProbe"},
+    acting="rarl.benchmarks.acting_in_games:in_a_game",
 )

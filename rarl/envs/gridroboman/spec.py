@@ -10,12 +10,12 @@ SPEC = EnvSpec(
     tasks=tuple(task.name for task in TASKS),
     task_sets={size: tuple(task.name for task in tasks) for size, tasks in TASK_SETS.items()},
     sources={
-        "planner": "rarl.trajectories.generate:generate_planner",
-        "dqn": "rarl.trajectories.online_dqn:generate_dqn",
+        "planner": "rarl.envs.gridroboman.datasets:generate_planner",
+        "dqn": "rarl.collect.online_dqn:generate_dqn",
     },
     learners={
-        "value": "rarl.training.transitions:TransitionLearner",
-        "episodic": "rarl.training.episodic_boards:BoardEpisodicLearner",
+        "value": "rarl.learners.transitions:TransitionLearner",
+        "episodic": "rarl.learners.episodic_boards:BoardEpisodicLearner",
     },
     encoders={
         "relational": "rarl.envs.gridroboman.encoders:RelationalEncoder",
@@ -24,10 +24,10 @@ SPEC = EnvSpec(
     tokens="rarl.envs.gridroboman.tokens:READING",
     content="rarl.envs.gridroboman.content:CONTENT",
     probes={
-        "plain": "rarl.evaluation.board_probe:BoardProbe",
-        "pool": "rarl.evaluation.relevance_probe:RelevanceProbe",
+        "plain": "rarl.probes.board_probe:BoardProbe",
+        "pool": "rarl.probes.relevance_probe:RelevanceProbe",
     },
-    acting="rarl.evaluation.acting:on_states",
+    acting="rarl.benchmarks.acting:on_states",
     gymnasium=(
         {
             "id": "rarl/Gridroboman-v0",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from rarl.config import EpisodicSettings
+from rarl.config.settings import EpisodicSettings
 from rarl.envs.gridroboman.tasks import EPISODE_STEPS
 from rarl.reporting import figures
 from rarl.reporting.claims import Claim, Samples, Settings

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from rarl.config import PoolSettings
+from rarl.config.settings import PoolSettings
 from rarl.reporting import tables
 from rarl.reporting.claims import Claim, Samples, Settings
 from rarl.reporting.configurations import first_run, value_of

@@ -1,0 +1,1 @@
+"""Benchmarks: what variants and indices cost."""

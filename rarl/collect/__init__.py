@@ -1,0 +1,1 @@
+"""Collecting: datasets, made by experts or by agents in training."""

@@ -1,0 +1,49 @@
+"""One planned dataset to one folder under data/{scale}."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from rarl.config.scale import Dataset, Scale
+from rarl.config.settings import SIZE_KEYS
+from rarl.envs.spec import load, spec_of
+from rarl.files import check_folder_writable
+from rarl.jobs import LoadedCode, dataset_job
+from rarl.progress import Progress
+from rarl.trajectories.plan import folder_of
+
+log = logging.getLogger(__name__)
+
+
+def make_dataset(scale: Scale, dataset: Dataset, code: LoadedCode | None = None) -> Path:
+    """Generate `dataset` into its folder; progress goes to the log.
+
+    code: what this process computes with, where the caller has looked already.
+    """
+    code = code or LoadedCode(dataset_job(dataset))
+    folder = folder_of(scale, dataset.id)
+    check_folder_writable(folder.parent, folder)
+    settings = dataset.settings
+    generate = load(spec_of(dataset.environment).sources[settings.source])
+    unit = SIZE_KEYS[settings.source]
+    more = {"noise_percent": settings.noise_percent} if unit == "episodes" else {}  # those of experts
+    log.info("%s: generating", folder)
+    with Progress(settings.size, unit=unit.replace("_", " ")) as progress:
+
+        def told(done: int, of: int) -> None:
+            # Some count their progress in episodes, but their size in steps.
+            progress.step(settings.size * done // of)
+            if done == of:  # all is written, but not yet published
+                code.check()
+
+        generate(
+            dataset.task,
+            settings.size,
+            settings.seed,
+            folder,
+            **more,
+            progress=told,
+        )
+    log.info("%s: done", folder)
+    return folder

@@ -1,0 +1,119 @@
+"""The files under config/: experiments and scales.
+
+    config/config.yaml               which scale is the default
+    config/{scale}.yaml              sizes: datasets, seeds, budgets, which variants run
+    config/experiments/{name}.yaml   what is compared: the base settings and the variants, each a few values changed
+
+A run's settings are the experiment's base, changed by the scale's `settings`, changed by the task set's, changed by the
+variant's, changed by the scale's `variant_settings`. Nothing else enters a run, so its digest names it. An experiment
+that extends another begins with that one's base and settings at the scale.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from rarl.config.settings import TUNING_SEEDS_FROM, DatasetSettings, Environment
+from rarl.config.validate import Names, Settings, once
+
+NOT_SCALES = ("config", "claims")  # other files beside those of the scales
+SCALES = ("smoke", "laptop", "workstation", "paper")
+
+
+def _reported(seeds: list[int]) -> list[int]:
+    for seed in seeds:
+        if not 0 <= seed < TUNING_SEEDS_FROM:
+            raise ValueError(
+                f"seed {seed} cannot be reported: 0 to {TUNING_SEEDS_FROM - 1}, those above are for tuning"
+            )
+    return seeds
+
+
+Variants = Annotated[list[str], AfterValidator(once)]
+Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(once), AfterValidator(_reported)]
+
+
+class ExperimentSettings(Settings):
+    """config/experiments/{name}.yaml."""
+
+    environment: Environment
+    title: str
+    extends: Annotated[str | None, Names] = Field(
+        None,
+        description="the experiment whose base, and whose settings at a scale, come before these; not its variants",
+    )
+    base_variant: str | None = Field(
+        None,
+        description="what the costs of all variants are compared with: one of these or, where the experiment extends "
+        "another, one of that; null: the first",
+    )
+    base: dict[str, Any] = Field(description="run settings that all variants share")
+    variants: Annotated[dict[str, dict[str, Any]], Names] = Field(description="what each variant changes")
+
+
+class TaskSetSettings(Settings):
+    """A task set of an experiment at a scale."""
+
+    tasks: int | Literal["all"] | Annotated[list[str], AfterValidator(once)] | None = Field(
+        None, description="names of tasks, or all; on Gridroboman also the size of a set (default: the set's own name)"
+    )
+    variants: Variants
+    settings: dict[str, Any] = Field({})
+    probes: Variants = Field([], description="variants whose final checkpoints are looked into")
+
+
+class IndexCostSettings(Settings):
+    """Against how many states the cost of an index is measured, on drawn keys."""
+
+    states: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="numbers of keys")
+    kinds: list[Literal["exact", "ivf", "hnsw"]] = Field(["exact", "ivf", "hnsw"], min_length=1)
+    most_states: dict[Literal["exact", "ivf", "hnsw"], int] = Field({}, description="by kind, where it ends")
+    candidates: int = Field(64, ge=10, description="keys found for each query")
+
+
+class ScaleExperimentSettings(Settings):
+    """An experiment at a scale."""
+
+    settings: dict[str, Any] = Field({})
+    variant_settings: dict[str, dict[str, Any]] = Field({}, description="by variant, over everything else")
+    seeds: Seeds | None = Field(None, description="null: the scale's")
+    task_sets: Annotated[dict[int | str, TaskSetSettings], Names]
+    index_cost: IndexCostSettings | None = Field(
+        None,
+        description="searching keys, against their number; one experiment of a scale may have it",
+    )
+
+
+class CostSettings(Settings):
+    """How long costs are measured."""
+
+    seconds_per_variant: float = Field(
+        2.0, gt=0, description="of learner steps, acting and reading; a slow variant has a few of each in any case"
+    )
+    experiments: list[str] | None = Field(None, description="whose variants are measured; null: those of all")
+
+
+class ResourceSettings(Settings):
+    """What jobs of a scale ask for; their memory follows from their settings (`rarl.workflow.resources`)."""
+
+    gpu: bool = Field(
+        False, description="whether networks are trained on a GPU where there is one; small ones gain nothing there"
+    )
+    hours: float = Field(
+        1.0, gt=0, description="time limit of a job on a cluster; a run that was stopped by it goes on where it was"
+    )
+
+
+class ScaleSettings(Settings):
+    """config/{scale}.yaml."""
+
+    description: str = Field(description="one sentence for the report's first lines")
+    judges: bool = Field(description="whether results at this scale may carry a verdict")
+    about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
+    seeds: Seeds
+    costs: CostSettings = CostSettings()
+    resources: ResourceSettings = ResourceSettings()
+    datasets: dict[Literal["gridroboman", "babyai"], list[DatasetSettings]]
+    experiments: Annotated[dict[str, ScaleExperimentSettings], Names]

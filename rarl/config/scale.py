@@ -1,0 +1,409 @@
+"""What a scale plans: its datasets and its runs, from the files under config/ (see `rarl.config`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from rarl.agents.pool_sizes import needed_of_each
+from rarl.config.files import NOT_SCALES, ExperimentSettings, IndexCostSettings, ScaleSettings
+from rarl.config.settings import (
+    EPISODIC,
+    ONLINE,
+    SOURCES,
+    TUNING_SEEDS_FROM,
+    WITHOUT_EFFECT,
+    DatasetSettings,
+    RunSettings,
+)
+from rarl.config.validate import check_name, validate
+from rarl.envs.catalogue import TASK_NAMES, tasks_of_set
+from rarl.envs.names import slug
+from rarl.errors import RarlError, did_you_mean
+from rarl.files import digest, read_yaml
+from rarl.mappings import merge
+
+
+def values_of(part: Any, without: Mapping[str, Any] | None = None) -> Any:
+    """All that code can read from settings, as JSON values: what digests are made of.
+
+    These are the values of all keys, given or by default, and what is derived from them (properties). So a changed
+    default, or a changed way to derive something, changes the digest of every run that has it.
+
+    Args:
+      part: settings, or a value of them.
+      without: keys to leave out, as in `model_dump(exclude=...)`.
+    """
+    if isinstance(part, BaseModel):
+        names = [*type(part).model_fields, *_derived(type(part))]
+        without = without or {}
+        kept = [name for name in names if without.get(name) is not True]
+        return {name: values_of(getattr(part, name), without.get(name)) for name in kept}
+    if isinstance(part, Mapping):
+        return {str(key): values_of(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [values_of(value) for value in part]
+    return part
+
+
+@cache
+def _derived(kind: type) -> list[str]:
+    """The properties that a class and those above it define, pydantic's own left out."""
+    own = [base for base in kind.__mro__ if base.__module__.partition(".")[0] == __name__.partition(".")[0]]
+    return sorted({name for base in own for name, value in vars(base).items() if isinstance(value, property)})
+
+
+def _digest_of(planned: Any, without: Mapping[str, Any] | None = None) -> str:
+    """Of what is planned: its settings and what is derived from them."""
+    derived = {name: values_of(getattr(planned, name)) for name in _derived(type(planned))}
+    return digest({"settings": values_of(planned.settings, without), **derived})
+
+
+def task_set_name(key: int | str) -> str:
+    """The name of a task set in paths: 30 -> "30-tasks"."""
+    return f"{key}-tasks" if isinstance(key, int) else key
+
+
+class Run:
+    """One planned run: its place and its settings."""
+
+    def __init__(self, scale: str, settings: RunSettings):
+        self.scale, self.settings = scale, settings
+
+    @property
+    def id(self) -> str:
+        """For example "gridroboman/30-tasks/ra-dqn-hidden/seed-0"."""
+        s = self.settings
+        return f"{s.experiment}/{s.task_set}/{s.variant}/seed-{s.seed}"
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hex digits that change with every setting that can change the result."""
+        return _digest_of(self, WITHOUT_EFFECT)
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether its agent reads a retrieval batch."""
+        return self.settings.agent.retrieves
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks that it learns."""
+        return self.settings.tasks
+
+    @property
+    def datasets(self) -> list[str]:
+        """Ids of the datasets that it learns from, in the order of its tasks; then those of the held-out tasks."""
+        s = self.settings
+        if s.environment in ONLINE:
+            return []
+        return [f"{s.environment}/{s.source}/{slug(task)}" for task in (*self.tasks, *s.held_out)]
+
+    def recorded(self) -> dict[str, Any]:
+        """Its settings as its record shows them, JSON values: those that can change the result."""
+        return self.settings.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+
+    def with_settings(self, settings: RunSettings) -> Run:
+        """A run at the same scale with other settings."""
+        return Run(self.scale, settings)
+
+
+class Dataset:
+    """One planned dataset: a task's trajectories from a source."""
+
+    def __init__(self, environment: str, task: str, settings: DatasetSettings):
+        self.environment, self.task, self.settings = environment, task, settings
+
+    @property
+    def id(self) -> str:
+        """For example "gridroboman/planner/lift-red"."""
+        return f"{self.environment}/{self.settings.source}/{slug(self.task)}"
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hex digits that change with every setting that can change the result."""
+        return _digest_of(self, {"tasks": True})
+
+
+class Scale:
+    """A scale with its experiments, read and validated from `root`/config.
+
+    Args:
+      name: one of `SCALES`, or of any file config/{name}.yaml.
+      root: the project's folder.
+    """
+
+    def __init__(self, name: str, root: str | Path = "."):
+        self.name, self.root = check_name(name, "scale"), Path(root)
+        path = self.root / "config" / f"{name}.yaml"
+        if not path.is_file() or name in NOT_SCALES:
+            present = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in NOT_SCALES)
+            raise RarlError(f"{path}: no such scale; {did_you_mean(name, present)}")
+        self.settings: ScaleSettings = validate(ScaleSettings, read_yaml(path), str(path))
+        self._path = path
+        self.experiments: dict[str, ExperimentSettings] = {}
+        for experiment in self.settings.experiments:
+            file = self.root / "config" / "experiments" / f"{experiment}.yaml"
+            if not file.is_file():
+                present = sorted(p.stem for p in file.parent.glob("*.yaml"))
+                raise RarlError(
+                    f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
+                )
+            self.experiments[experiment] = validate(ExperimentSettings, read_yaml(file), str(file))
+        for name, experiment in self.experiments.items():
+            if experiment.extends is not None:
+                self._check_extends(name, experiment)
+            self._check_base_variant(name, experiment)
+        self.runs: dict[str, Run] = {}
+        for run in self._runs():
+            if run.id in self.runs:
+                raise RarlError(f"{path}: experiments.{run.settings.experiment}.task_sets: {run.id} is planned twice")
+            self.runs[run.id] = run
+        self.datasets: dict[str, Dataset] = {}
+        for dataset in self._datasets():
+            if dataset.id in self.datasets:
+                raise RarlError(f"{path}: datasets.{dataset.environment}: {dataset.id} is made twice")
+            self.datasets[dataset.id] = dataset
+        self._check_datasets()
+
+    def _check_extends(self, name: str, experiment: ExperimentSettings) -> None:
+        """That the experiment that another extends is there, of the same environment, and extends none itself."""
+        where = f"config/experiments/{name}.yaml: extends"
+        other = self.experiments.get(experiment.extends)
+        if other is None:
+            hint = did_you_mean(experiment.extends, [e for e in self.experiments if e != name])
+            raise RarlError(f"{where}: {self._path} has no experiment {experiment.extends!r}; {hint}")
+        if other.extends is not None:
+            raise RarlError(f"{where}: {experiment.extends!r} itself extends {other.extends!r}; name that one")
+        if other.environment != experiment.environment:
+            raise RarlError(f"{where}: {experiment.extends!r} is of {other.environment}, not {experiment.environment}")
+
+    def _check_base_variant(self, name: str, experiment: ExperimentSettings) -> None:
+        """That there is such a variant, here or in the experiment that this one extends."""
+        known = [*experiment.variants, *(self.experiments[experiment.extends].variants if experiment.extends else ())]
+        if not known:
+            raise RarlError(f"config/experiments/{name}.yaml: variants: there is none")
+        wanted = experiment.base_variant
+        if wanted is not None and wanted not in known:
+            where = f"config/experiments/{name}.yaml: base_variant"
+            raise RarlError(f"{where}: unknown variant {wanted!r}; {did_you_mean(wanted, known)}")
+
+    def _base(self, experiment: str) -> dict[str, Any]:
+        """The settings that all runs of an experiment share at this scale."""
+        settings = self.experiments[experiment]
+        base = self._base(settings.extends) if settings.extends is not None else {}
+        return merge(merge(base, settings.base), self.settings.experiments[experiment].settings)
+
+    def _runs(self) -> Iterator[Run]:
+        for name, at_scale in self.settings.experiments.items():
+            experiment = self.experiments[name]
+            for listed in at_scale.variant_settings:
+                if listed not in experiment.variants:
+                    raise RarlError(
+                        f"{self._path}: experiments.{name}.variant_settings: unknown variant {listed!r}; "
+                        f"{did_you_mean(listed, experiment.variants)}"
+                    )
+            for size, chosen in at_scale.task_sets.items():
+                where = f"{self._path}: experiments.{name}.task_sets.{size}"
+                for listed in (*chosen.variants, *chosen.probes):
+                    if listed not in experiment.variants:
+                        raise RarlError(
+                            f"{where}: unknown variant {listed!r}; {did_you_mean(listed, experiment.variants)}"
+                        )
+                for variant in chosen.variants:
+                    for seed in at_scale.seeds or self.settings.seeds:
+                        yield self.run(name, size, variant, seed)
+                for listed in chosen.probes:
+                    if listed not in chosen.variants:
+                        raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
+                    if self.run(name, size, listed, 0).settings.agent.kind in EPISODIC:
+                        raise RarlError(f"{where}: probes: variant {listed!r} is episodic control, which has no probe")
+                    # On BabyAI the episodes of agents without retrieval are looked at, too.
+                    if experiment.environment == "gridroboman" and not self.run(name, size, listed, 0).retrieves:
+                        raise RarlError(f"{where}: probes: variant {listed!r} retrieves nothing to look into")
+
+    def run(
+        self, experiment: str, task_set: int | str, variant: str, seed: int, changes: Mapping[str, Any] | None = None
+    ) -> Run:
+        """The run of these coordinates, planned or not; `changes` go over everything else (used in the search)."""
+        settings, at_scale = self.experiments[experiment], self.settings.experiments[experiment]
+        chosen = at_scale.task_sets.get(task_set)
+        place = f"{self._path}: experiments.{experiment}.task_sets.{task_set}"
+        tasks = chosen.tasks if chosen else None
+        if tasks is None:
+            if not isinstance(task_set, int):
+                raise RarlError(f"{place}: a set that is not named by its size needs the key 'tasks'")
+            tasks = task_set
+        value = merge(self._base(experiment), chosen.settings if chosen else {})
+        value = merge(merge(value, settings.variants[variant]), at_scale.variant_settings.get(variant, {}))
+        value = merge(value, changes or {})
+        value |= {
+            "experiment": experiment,
+            "environment": settings.environment,
+            "task_set": task_set_name(task_set),
+            "tasks": tasks_of_set(settings.environment, tasks, place),
+            "variant": variant,
+            "seed": seed,
+        }
+        where = f"config/experiments/{experiment}.yaml with config/{self.name}.yaml, variant {variant!r}"
+        return Run(self.name, validate(RunSettings, value, where))
+
+    def _datasets(self) -> Iterator[Dataset]:
+        for environment, kinds in self.settings.datasets.items():
+            known = TASK_NAMES[environment]
+            for i, kind in enumerate(kinds):
+                if kind.source not in SOURCES[environment]:
+                    sources = " or ".join(map(repr, SOURCES[environment]))
+                    raise RarlError(
+                        f"{self._path}: datasets.{environment}.{i}.source: must be {sources}, got {kind.source!r}"
+                    )
+                for task in known if kind.tasks == "all" else kind.tasks:
+                    if task not in known:
+                        raise RarlError(
+                            f"{self._path}: datasets.{environment}: unknown task {task!r}; {did_you_mean(task, known)}"
+                        )
+                    yield Dataset(environment, task, kind)
+
+    def _check_datasets(self) -> None:
+        for run in self.runs.values():
+            pool = run.settings.agent.retrieval.pool if run.retrieves else None
+            needed = max(needed_of_each(pool, len(run.tasks))) if pool else 0
+            for dataset in self.datasets_of(run):
+                if dataset not in self.datasets:
+                    raise RarlError(
+                        f"{self._path}: run {run.id} needs dataset {dataset}, which `datasets` does not make"
+                    )
+                made, used = self.datasets[dataset].settings.episodes, run.settings.episodes
+                if made is not None and used is not None and used > made:
+                    raise RarlError(
+                        f"{self._path}: run {run.id} uses {used} episodes of {dataset}, which has {made} episodes"
+                    )
+                there, n_traj = used or made, run.settings.agent.retrieval.n_traj
+                if run.retrieves and there is not None and n_traj > there:
+                    raise RarlError(
+                        f"{self._path}: run {run.id} draws n_traj = {n_traj} trajectories from {dataset}, "
+                        f"which has {there} episodes"
+                    )
+                if there is not None and needed > there:
+                    raise RarlError(
+                        f"{self._path}: run {run.id}: agent.retrieval.pool takes {needed} trajectories of {dataset}, "
+                        f"which has {there} episodes"
+                    )
+
+    def datasets_of(self, run: Run) -> list[str]:
+        """Ids of the datasets that a run learns from, in the order of its tasks; then those of the held-out tasks."""
+        return run.datasets
+
+    def largest_task_set(self, experiment: str) -> int | str | None:
+        """The last of an experiment's task sets: they are written smallest first. None if it has none."""
+        return next(reversed(self.settings.experiments[experiment].task_sets), None)
+
+    def base_variant(self, experiment: str) -> tuple[str, str]:
+        """(experiment, variant) that the costs of an experiment's variants are compared with.
+
+        It is the experiment's own or, where it has no variant of that name, the one that it extends.
+        """
+        settings = self.experiments[experiment]
+        name = settings.base_variant or next(iter(settings.variants or self.experiments[settings.extends].variants))
+        return (experiment if name in settings.variants else settings.extends), name
+
+    def cost_runs(self) -> dict[str, dict[str, Run]]:
+        """The runs whose costs are measured, on a tuning seed: experiment -> variant -> run.
+
+        They are the variants of each experiment's largest task set. The base variant comes first if it is not among
+        them; that of another experiment has the settings that it has there, on the tasks of this one.
+        """
+        found: dict[str, dict[str, Run]] = {}
+        experiments = self.settings.experiments
+        measured = experiments if self.settings.costs.experiments is None else self.settings.costs.experiments
+        for name in measured:
+            if name not in experiments:
+                raise RarlError(f"{self._path}: costs.experiments: {name!r}; {did_you_mean(name, experiments)}")
+            at_scale = experiments[name]
+            key = self.largest_task_set(name)
+            if key is None or not at_scale.task_sets[key].variants:
+                continue
+            runs = {
+                variant: self.run(name, key, variant, TUNING_SEEDS_FROM) for variant in at_scale.task_sets[key].variants
+            }
+            home, base = self.base_variant(name)
+            if base not in runs:
+                runs = {base: self._base_run(name, key, home, base)} | runs
+            found[name] = runs
+        return found
+
+    def _base_run(self, experiment: str, task_set: int | str, home: str, variant: str) -> Run:
+        """The run of a base variant of experiment `home` on a task set of `experiment`."""
+        if home == experiment:
+            return self.run(home, task_set, variant, TUNING_SEEDS_FROM)
+        there = task_set if task_set in self.settings.experiments[home].task_sets else self.largest_task_set(home)
+        if there is None:
+            raise RarlError(
+                f"{self._path}: experiments.{home}.task_sets: none, but {variant!r} is the base of {experiment}"
+            )
+        run = self.run(home, there, variant, TUNING_SEEDS_FROM)
+        chosen = self.settings.experiments[experiment].task_sets[task_set].variants[0]
+        tasks = self.run(experiment, task_set, chosen, TUNING_SEEDS_FROM).tasks
+        return run.with_settings(run.settings.model_copy(update={"tasks": tasks, "held_out": []}))
+
+    def probes(self) -> list[str]:
+        """Ids of the runs whose checkpoints are looked into."""
+        wanted = {
+            (name, task_set_name(key), variant)
+            for name, at_scale in self.settings.experiments.items()
+            for key, chosen in at_scale.task_sets.items()
+            for variant in chosen.probes
+        }
+        return [
+            run.id
+            for run in self.runs.values()
+            if (run.settings.experiment, run.settings.task_set, run.settings.variant) in wanted
+        ]
+
+    def find_run(self, run_id: str) -> Run:
+        """The planned run of this id; an unknown one is an error with the close ones."""
+        if run_id not in self.runs:
+            raise RarlError(f"scale {self.name!r} has no run {run_id!r}; {did_you_mean(run_id, self.runs)}")
+        return self.runs[run_id]
+
+    def find_dataset(self, dataset_id: str) -> Dataset:
+        """The planned dataset of this id; an unknown one is an error with the close ones."""
+        if dataset_id not in self.datasets:
+            raise RarlError(
+                f"scale {self.name!r} has no dataset {dataset_id!r}; {did_you_mean(dataset_id, self.datasets)}"
+            )
+        return self.datasets[dataset_id]
+
+
+def index_cost_plan(scale: Scale) -> tuple[IndexCostSettings, Run] | None:
+    """What the cost of an index is measured on, and a run, on the keys of whose network; None if it is not measured.
+
+    Raises:
+        RarlError: two experiments ask for it, or the one that does has no run with an index.
+    """
+    asking = {name: s.index_cost for name, s in scale.settings.experiments.items() if s.index_cost is not None}
+    if not asking:
+        return None
+    where = f"config/{scale.name}.yaml: experiments.{list(asking)[-1]}.index_cost"
+    if len(asking) > 1:
+        raise RarlError(f"{where}: experiment {next(iter(asking))!r} has it already; one table is made")
+    ((name, settings),) = asking.items()
+    for run in scale.runs.values():
+        if run.settings.experiment == name and run.settings.agent.retrieval.index is not None:
+            return settings, run
+    raise RarlError(f"{where}: no run of this experiment has an index")
+
+
+def default_scale(root: str | Path = ".") -> str:
+    """The scale named in config/config.yaml."""
+    path = Path(root) / "config" / "config.yaml"
+    value = read_yaml(path)
+    if not isinstance(value, Mapping) or set(value) != {"scale"}:
+        raise RarlError(f"{path}: must hold one key, 'scale'")
+    if not isinstance(value["scale"], str):
+        raise RarlError(f"{path}: scale: must be a name such as 'laptop', got {value['scale']!r}")
+    return value["scale"]

@@ -1,1 +1,0 @@
-"""Roll-outs, and measurements of what retrieval does."""

@@ -1,0 +1,1 @@
+"""Learners: offline from datasets, online from their own play; which loss trains what."""

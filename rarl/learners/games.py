@@ -1,0 +1,445 @@
+"""Online learning of one Atari game, (RA-)R2D2 and (RA-)DQN: play, replay, learn; retrieval from its own replay.
+
+One call of `GameLearner.update` plays a few steps with every actor and, once the replay holds enough, takes one learner
+step. The two know nothing of each other: the actors have a network and a retrieval batch of their own, which they get
+every `refresh_updates`, and what they played reaches the replay afterwards. So they may run at the same time, and the
+outcome is the same as if they did not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rarl.agents.build import copy_network
+from rarl.agents.diagnosis import Asking
+from rarl.agents.losses import td_loss, weighted_mean
+from rarl.agents.memory import RetrievalBatch
+from rarl.agents.policy import Policy
+from rarl.agents.priorities import actor_epsilons, sequence_priorities
+from rarl.agents.targets import sequence_targets
+from rarl.agents.value_rescaling import rescale
+from rarl.config.scale import Run
+from rarl.envs.atari.observation import pack
+from rarl.envs.atari.scores import reaches_human
+from rarl.errors import RunFailedError
+from rarl.learners.actors import Actors
+from rarl.learners.playing import Playing
+from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
+from rarl.nn.auxiliary import Supports
+from rarl.nn.bottleneck import Gaussian
+from rarl.nn.retrieval import Mode, Summaries
+from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
+from rarl.replay.prioritised import Replay, ReplaySettings, Sequences
+from rarl.replay.windows import Window
+from rarl.rollouts.games import environments, evaluate_game, evaluation_blocks
+from rarl.trajectories.sampling import Span, looked_at, random_span
+
+# On the scale of rescaled values: h^-1(90) is 8,000 points.
+_SUPPORTS = Supports(reward=(-30.0, 90.0), value=(-30.0, 90.0), reward_points=121, value_points=121)
+_EVALUATION = 3  # stream of the random numbers that choose what is retrieved in evaluations
+
+
+def retrieval_batch(
+    windows: Sequences, stride: int, rescale_epsilon: float | None, span: Span | None = None
+) -> RetrievalBatch:
+    """Windows of the replay as a retrieval batch for one group.
+
+    Of every `stride` steps the last is looked at, as in `rarl.trajectories.sampling`, and the last one that there is.
+    Rewards and values are rescaled; a value counts the rewards up to the window's end.
+
+    Args:
+      windows: which.
+      stride: in steps.
+      rescale_epsilon: see `rarl.agents.value_rescaling`.
+      span: the steps of each window that are looked at; None: all.
+    """
+    values = np.zeros_like(windows.r_t)
+    value = np.zeros(len(windows), dtype=np.float32)
+    for t in reversed(range(windows.r_t.shape[1])):
+        value = np.where(windows.mask[:, t], windows.r_t[:, t] + windows.discount_t[:, t] * value, 0.0)
+        values[:, t] = value
+    n, longest = windows.mask.shape
+    if span is None:
+        looks, mask = looked_at(Span(np.zeros(n, dtype=np.int64), windows.mask.sum(1)), stride, longest)
+    else:
+        looks, mask = looked_at(span, stride)
+    looks[~mask] = 0
+    rows = np.arange(n)[:, None]
+    x = pack(windows.observations[rows, looks], windows.last_actions[rows, looks], windows.last_rewards[rows, looks])
+    rewards, values = (
+        rescale(torch.from_numpy(array[rows, looks]), rescale_epsilon) for array in (windows.r_t, values)
+    )
+    return RetrievalBatch(
+        torch.from_numpy(x)[None],
+        torch.from_numpy(windows.actions[rows, looks])[None],
+        rewards[None],
+        values[None],
+        None if mask.all() else torch.from_numpy(mask)[None],
+        torch.zeros(1, n, 1, dtype=torch.int64),
+        np.zeros((1, n), dtype=np.int64),
+        windows.episodes[None],
+        (windows.starts[:, None] + looks)[None],
+        (mask & (looks == windows.mask.sum(1, keepdims=True) - 1))[None],
+    )
+
+
+class Values(NamedTuple):
+    """A network's values on sequences.
+
+    q: (1, B, T + 1, n_actions). z: what was read, (1, B, T + 1, n_f, d_m), None if nothing is; p, r: its posterior and
+    prior, None where they play no part.
+    """
+
+    q: Tensor
+    z: Tensor | None
+    p: Gaussian | None
+    r: Gaussian | None
+
+
+class GameLearner(ValueLearner):
+    """Learns one game while it plays it.
+
+    Args:
+      run: the settings.
+      device: where the networks are.
+    """
+
+    def __init__(self, run: Run, device: str):
+        s, online, learning = run.settings, run.settings.online, run.settings.learning
+        self.game = run.tasks[0]
+        envs = environments(self.game, online.actors, online, s.seed)
+        super().__init__(run, None, 1, device, envs.num_actions, _SUPPORTS)
+        self._memory_rng, actor_rng = (np.random.default_rng([s.seed, 2, stream]) for stream in range(2))
+        self.acting = copy_network(self.network, s.agent, envs.num_actions, 1)
+        epsilons = actor_epsilons(online.actors, online.epsilon_base, online.epsilon_alpha)
+        policy = Policy(self.acting, epsilons, actor_rng)
+        self.actors = Actors(envs, policy, s.agent.stack)
+        self.replay = Replay(
+            ReplaySettings(
+                capacity_sequences=online.capacity_sequences,
+                trace_steps=learning.sequence_steps - learning.burn_in,
+                period_steps=online.period_steps,
+                burn_in_steps=learning.burn_in,
+                stack=s.agent.stack,
+                discount=learning.discount,
+                priority_exponent=online.priority_exponent,
+                importance_exponent=online.importance_exponent,
+                retrieval=online.retrieve_by,
+                compression=online.compression,
+            ),
+            online.actors,
+            state_shapes={name: part.shape[1:] for name, part in policy.state.items()},
+            first_priority=self._first_priority,
+        )
+        self.rounds = 0  # of playing; learner steps are fewer
+        self._random_play: np.ndarray | None = None
+        self._pool = ThreadPoolExecutor(1) if online.overlap else None
+
+    def facts(self) -> dict[str, Any]:
+        """For the record of a run: the actions that the emulator accepts, in the order of their numbers."""
+        return {"actions": list(self.actors.envs.actions)}
+
+    # --- one round ----------------------------------------------------------------------------------------------------
+
+    def update(self) -> Mapping[str, float | Tensor]:
+        """A few steps of every actor and, once the replay holds enough, one learner step."""
+        online = self.settings.online
+        playing = self._play(online.steps_per_update)
+        scalars: dict[str, float | Tensor] = {}
+        try:
+            if len(self.replay) >= self.settings.least_sequences:
+                scalars |= super().update()
+        finally:
+            gained = playing.result()
+        gained.add_to(self.replay)
+        self.rounds += 1
+        if self.rounds % online.refresh_updates == 0:
+            self._refresh()
+        scalars["replay_sequences"] = float(len(self.replay))
+        if gained.returns:
+            scalars |= {"actor_return": float(np.mean(gained.returns)), "actor_steps": float(np.mean(gained.lengths))}
+        return scalars
+
+    def _play(self, steps: int) -> Future:
+        if self._pool is not None:
+            return self._pool.submit(self.actors.play, steps)
+        done: Future = Future()
+        done.set_result(self.actors.play(steps))
+        return done
+
+    def _refresh(self) -> None:
+        """Give the actors the network as it is now and, if they retrieve, a new retrieval batch."""
+        self.acting.load_state_dict(self.network.state_dict())
+        self.actors.policy.retrieved = self._retrieved_to_play(self.acting, self._memory_rng)
+
+    def _retrieved_to_play(self, network: ValueNetwork, rng: np.random.Generator, groups: int = 1) -> Summaries | None:
+        """Retrieval batches from the whole replay as a network summarises them; None as long as there are too few."""
+        batch = self.sample_batch(rng, groups)
+        if batch is None:
+            return None
+        with torch.no_grad():
+            return batch.to(self.device).summarise(network)
+
+    def sample_batch(self, rng: np.random.Generator, groups: int = 1) -> RetrievalBatch | None:
+        """Retrieval batches from the whole replay; None if the agent has no use for one or the replay too little."""
+        n_traj = self.settings.agent.retrieval.n_traj
+        if not self.settings.agent.retrieves or len(self.replay) < n_traj:
+            return None
+        drawn = (self.replay.at(self.replay.draw_apart(n_traj, rng)) for _ in range(groups))
+        return RetrievalBatch.joined([self._batch(windows, rng) for windows in drawn])
+
+    def _batch(self, windows: Sequences, rng: np.random.Generator) -> RetrievalBatch:
+        retrieval = self.settings.agent.retrieval
+        span = random_span(windows.mask.sum(1), retrieval.trajectory_steps, rng)
+        return retrieval_batch(windows, retrieval.step_stride, self.settings.learning.rescale_epsilon, span)
+
+    # --- one learner step ---------------------------------------------------------------------------------------------
+
+    def _losses(self) -> Losses:
+        """On B sequences, with one retrieval batch for all; priorities are set on the way."""
+        s, learning, retrieves = self.settings, self.settings.learning, self.settings.agent.retrieves
+        draw = self.replay.sample(learning.batch_sequences, s.agent.retrieval.n_traj if retrieves else 0, self.rng)
+        windows, trace = draw.learn, learning.sequence_steps - learning.burn_in
+        # The steps to learn from begin where the burn-in of each sequence ends; near an episode's start it is shorter.
+        lead = windows.mask.sum(1) - windows.learn.sum(1)
+        at = lead[:, None] + np.arange(trace + 1)
+        rows = np.arange(len(windows))[:, None]
+        a_t, r_t, discount_t, learn = (
+            self._tensor(array[rows, at[:, :-1]])
+            for array in (windows.actions, windows.r_t, windows.discount_t, windows.learn)
+        )
+        packed = pack(windows.observations, windows.last_actions, windows.last_rewards)
+        x = self._tensor(packed[rows, at] if learning.burn_in else packed)
+        before = self._tensor(packed[:, : learning.burn_in]) if learning.burn_in else None
+
+        with self._precision():
+            retrieved = self._summarise(self._batch(draw.retrieve, self.rng)) if retrieves else Retrieved()
+            source = np.zeros((1, len(windows)), dtype=np.int64), windows.episodes[None]
+            retrieved = retrieved.apart_from(*source, s.agent.retrieval.keep_apart)
+            seen = torch.cat([learn[..., :1], learn], dim=-1)  # observations that are real: one more than steps
+            values_of = partial(
+                self._values, windows=windows, before=before, lead=lead, x=x, seen=seen, exclude=retrieved.exclude
+            )
+            online = values_of(self.network, retrieved.online, Mode.LEARN)
+            with torch.no_grad():
+                target = values_of(self.target, retrieved.target, Mode.TARGET)
+            masking = self._masking_loss(self._to_mask(windows)) if self.masking is not None else None
+        q = online.q.float()
+        targets = self._targets(r_t, discount_t, a_t, learn, target.q.float(), q.detach())
+        q_t = q[:, :, :-1]
+        weights = torch.from_numpy(draw.weights).to(self.device)[None, :, None]
+        td = weighted_mean(td_loss(q_t, a_t, targets, learning.huber_delta) * weights, learn)
+        priorities = self._priorities(q_t.detach(), a_t, targets, learn)[0].cpu()
+        if not priorities.isfinite().all():
+            raise RunFailedError(f"update {self.rounds + 1}: the TD errors are not finite")
+        self.replay.update_priorities(windows.ids, priorities.numpy())
+        kl = self._kl(online, seen)
+        scalars = {"q_mean": weighted_mean(q_t.detach().mean(-1), learn), "priority": priorities.mean()}
+        return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
+
+    def _targets(
+        self, r_t: Tensor, discount_t: Tensor, a_t: Tensor, learn: Tensor, q_target: Tensor, q_online: Tensor
+    ) -> Tensor:
+        """What the values of the steps taken should be; arguments as in `sequence_targets`."""
+        learning = self.settings.learning
+        return sequence_targets(
+            r_t,
+            discount_t,
+            a_t,
+            learn,
+            q_target,
+            q_online if learning.double else None,
+            method=learning.targets,
+            n_step=learning.n_step,
+            lambda_=learning.trace_lambda,
+            epsilon=learning.rescale_epsilon,
+        )
+
+    def _priorities(self, q_t: Tensor, a_t: Tensor, targets: Tensor, learn: Tensor) -> Tensor:
+        """(...), of sequences: q_t (..., T, n_actions), a_t, targets and learn (..., T)."""
+        chosen = q_t.gather(-1, a_t[..., None]).squeeze(-1)
+        return sequence_priorities(chosen - targets, learn, self.settings.online.eta)
+
+    def _first_priority(self, window: Window) -> float:
+        """That of a new window, from the actor's values as a learner step computes it from the networks'."""
+        steps = slice(window.burn_in, None)
+        values = torch.from_numpy(window.values[steps].astype(np.float32))
+        now, after = values.chunk(2, dim=-1)
+        q = torch.cat([now, after[-1:]])
+        a_t, r_t = torch.tensor(window.actions[steps]), torch.tensor(window.rewards[steps], dtype=torch.float32)
+        discount_t = torch.full_like(r_t, self.settings.learning.discount)
+        if window.terminated:
+            discount_t[-1] = 0.0
+        learn = torch.ones_like(a_t, dtype=torch.bool)
+        targets = self._targets(r_t, discount_t, a_t, learn, q, q)
+        return float(self._priorities(now, a_t, targets, learn))
+
+    def _to_mask(self, windows: Sequences) -> RetrievalBatch:
+        """Trajectories for the masking loss: of those that are learned from, which have been read anyway, the first."""
+        masking = self.settings.learning.masking
+        windows = windows.rows(slice(masking.trajectories))
+        span = random_span(windows.mask.sum(1), masking.trajectory_steps, self.rng)
+        return retrieval_batch(windows, masking.step_stride, self.settings.learning.rescale_epsilon, span)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        """One group: (B, ...) -> (1, B, ...) on the device."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)[None]
+
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        """The encoders' precision in a learner step; everything else is small and stays in float32."""
+        encoders = [network.encoder for network in (self.network, self.target)]
+        for encoder in encoders:
+            encoder.precision = getattr(torch, self.settings.online.precision)
+        try:
+            yield
+        finally:
+            for encoder in encoders:
+                encoder.precision = torch.float32
+
+    def _values(
+        self,
+        network: ValueNetwork,
+        retrieved: Summaries | None,
+        mode: Mode,
+        *,
+        windows: Sequences,
+        before: Tensor | None,
+        lead: np.ndarray,
+        x: Tensor,
+        seen: Tensor,
+        exclude: Tensor | None,
+    ) -> Values:
+        """Values in the states x (1, B, T + 1, bytes), after a burn-in without gradients where there is one.
+
+        seen: (1, B, T + 1) bool, which of the states are real. exclude: (1, B, n_traj) bool, what they must not read.
+        """
+        groups, batch, length = x.shape[:3]
+        if not isinstance(network, RecurrentValueNetwork):
+            task = torch.zeros(groups, batch * length, dtype=torch.int64, device=x.device)
+            exclude = None if exclude is None else exclude.repeat_interleave(length, dim=1)
+            q, step = network(x.flatten(1, 2), task, retrieved, mode=mode, counts=seen.flatten(1, 2), exclude=exclude)
+
+            def apart(part: Tensor) -> Tensor:
+                part = part.expand(groups, batch * length, *part.shape[2:])
+                return part.unflatten(1, (batch, length))
+
+            if step is None:
+                return Values(apart(q), None, None, None)
+            p, r = (None if each is None else Gaussian(*map(apart, each)) for each in (step.p, step.r))
+            return Values(apart(q), apart(step.z), p, r)
+        state = self._stored_state(network, windows, mode)
+        if before is not None:
+            lead = torch.from_numpy(lead).to(self.device)
+            real = torch.arange(before.shape[2], device=self.device) < lead[:, None]
+            with torch.no_grad():
+                trail = network.unroll(
+                    before, None, state, retrieved, mode=mode, counts=real[None], exclude=exclude, keep_states=True
+                ).trail
+            state = _state_after(state, trail, lead)
+        unrolled = network.unroll(x, None, state, retrieved, mode=mode, counts=seen, exclude=exclude)
+        return Values(unrolled.q, unrolled.z, unrolled.p, unrolled.r)
+
+    def _stored_state(self, network: RecurrentValueNetwork, windows: Sequences, mode: Mode) -> State:
+        """The recurrent state that the actor had; at an episode's start the network's own, as it is now."""
+        core = self._tensor(windows.state["core"])
+        if "slots" not in windows.state:
+            return State(core, None)
+        slots = self._tensor(windows.state["slots"])
+        begins = self._tensor(windows.starts == 0)[..., None, None]
+        return State(core, torch.where(begins, network.retrieval.initial_slots(mode, 1, len(windows)), slots))
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self) -> list[dict[str, Any]]:
+        """Whole episodes from starts that are the same at every evaluation of a run and for every agent.
+
+        Returns are scores: not clipped, not discounted. A success is an episode that reaches the human's score.
+        """
+        retrieved = self._retrieved_to_play(self.network, self._evaluation_rng(), evaluation_blocks(self.settings))
+        episodes = evaluate_game(self.settings, self.network, retrieved)
+        success = reaches_human(self.game, episodes.returns)
+        return self._evaluation_rows([self.game], episodes.returns[None], success[None])
+
+    def _asking(self, rng: np.random.Generator) -> Asking:
+        """Sequences of random play, since those of the replay change with the agent."""
+        if self._random_play is None:
+            self._random_play = self._play_at_random(rng)
+        x = torch.from_numpy(self._random_play).to(self.device)[None]
+        if isinstance(self.network, RecurrentValueNetwork):
+            return Asking(x, None)
+        x = x.flatten(1, 2)
+        return Asking(x, torch.zeros(x.shape[:2], dtype=torch.int64, device=self.device))
+
+    def _play_at_random(self, rng: np.random.Generator) -> np.ndarray:
+        """(sequences, T, bytes): sequences in a row of the first episodes of two environments."""
+        envs = environments(self.game, 2, self.settings.online)
+        playing, seen = Playing(envs, self.settings.agent.stack), []
+        length = self.settings.learning.sequence_steps
+        for _ in range(ASKING // 2 * length):
+            seen.append(playing.x.copy())
+            playing.step(rng.integers(envs.num_actions, size=2))
+        return np.stack(seen, 1).reshape(ASKING, length, -1)
+
+    def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:
+        return self.sample_batch(rng)
+
+    def _evaluation_rng(self) -> np.random.Generator:
+        """Chooses what evaluations retrieve from: the same in all of a run, as far as the replay is."""
+        return np.random.default_rng([self.settings.seed, self.settings.evaluation.board_seed, _EVALUATION])
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything: networks, replay, emulators, and what the actors retrieve from."""
+        retrieved = self.actors.policy.retrieved
+        return super().state_dict() | {
+            "rounds": self.rounds,
+            "acting": self.acting.state_dict(),
+            "retrieved": None if retrieved is None else dict(retrieved._asdict()),
+            "memory_rng": self._memory_rng.bit_generator.state,
+            "actors": self.actors.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.rounds = state["rounds"]
+        self.acting.load_state_dict(state["acting"])
+        parts = state["retrieved"]
+        self.actors.policy.retrieved = None
+        if parts is not None:
+            on_device = {name: None if part is None else part.to(self.device) for name, part in parts.items()}
+            self.actors.policy.retrieved = Summaries(**on_device)
+        self._memory_rng.bit_generator.state = state["memory_rng"]
+        self.actors.load_state_dict(state["actors"])
+        self.replay.load_state_dict(state["replay"])
+
+    def final_state_dict(self) -> dict[str, Any]:
+        """The network and, if it retrieves, the retrieval batches that its last evaluation was played with."""
+        batch = self.sample_batch(self._evaluation_rng(), evaluation_blocks(self.settings))
+        return {"network": self.network.state_dict(), "memory": {} if batch is None else dict(vars(batch))}
+
+
+def _state_after(stored: State, trail: State, lead: Tensor) -> State:
+    """The state of each sequence after as many steps as its burn-in has.
+
+    stored: before the burn-in. trail: after each of its steps. lead: (B,) int64, 0 for none.
+    """
+
+    def at(before: Tensor, after: Tensor) -> Tensor:
+        shape = [1, len(lead)] + [1] * (before.dim() - 2)
+        index = (lead - 1).clamp(min=0).view(1, -1, 1, *shape[2:]).expand(1, len(lead), 1, *before.shape[2:])
+        chosen = after.gather(2, index).squeeze(2)
+        return torch.where((lead > 0).view(shape), chosen, before)
+
+    slots = None if stored.slots is None else at(stored.slots, trail.slots)
+    return State(at(stored.core, trail.core), slots)

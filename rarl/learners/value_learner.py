@@ -1,0 +1,329 @@
+"""What all value learners share: networks, optimiser, which loss trains what, target network, state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rarl.agents.build import build_network, copy_network, count_reached, parameter_counts
+from rarl.agents.diagnosis import Asking, diagnose
+from rarl.agents.losses import weighted_mean
+from rarl.agents.masking import Masking, MaskingLoss
+from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.config.scale import Run
+from rarl.nn.auxiliary import AuxiliaryLosses, Supports
+from rarl.nn.bottleneck import Gaussian, gaussian_kl
+from rarl.nn.retrieval import Summaries
+from rarl.rollouts.rows import evaluation_rows
+from rarl.trajectories.store import TrajectoryDataset
+
+_DIAGNOSIS = 20  # stream of random numbers
+ASKING = 16  # states (or sequences) of each task on which retrieval is diagnosed
+
+
+class Losses(NamedTuple):
+    """What a learner step minimises.
+
+    td: scalar. conservative: scalar or None; weighted by the setting of its name. kl: scalar, in nats as the setting
+    `kl` counts them, or None where the bottleneck has no price; weighted by the setting `bottleneck`. auxiliary: scalar
+    or None; weighted by the setting `auxiliary`. scalars: more to log. relevance: scalar or None; weighted by the
+    setting of its name. masking: None if it is off; weighted by the setting `masking.weight`.
+    """
+
+    td: Tensor
+    conservative: Tensor | None
+    kl: Tensor | None
+    auxiliary: Tensor | None
+    scalars: Mapping[str, Tensor]
+    relevance: Tensor | None = None
+    masking: MaskingLoss | None = None
+
+
+class Retrieved(NamedTuple):
+    """One retrieval batch of a learner step, as both networks summarise it.
+
+    batch: its trajectories. online: with gradients. target: without. exclude: (G, B, n_traj) bool, which trajectories
+    the states to learn from must not read, None: none. All None for an agent that retrieves nothing.
+    """
+
+    batch: RetrievalBatch | None = None
+    online: Summaries | None = None
+    target: Summaries | None = None
+    exclude: Tensor | None = None
+
+    def apart_from(self, given: np.ndarray, episodes: np.ndarray, keep_apart: str) -> Retrieved:
+        """The same for states of these datasets and episodes, (G, B) each; see the setting `keep_apart`."""
+        if self.batch is None or keep_apart == "none":
+            return self
+        return self._replace(exclude=self.batch.of_own_episode(given, episodes))
+
+
+class Priced(Protocol):
+    """What the price of the bottleneck is computed from: a retrieval step, or several."""
+
+    z: Tensor
+    p: Gaussian | None
+    r: Gaussian | None
+
+
+class ValueLearner(ABC):
+    """Double Q-learning on stored data; with a retrieval process where the agent has one.
+
+    Which loss trains what, as in the paper: the encoder by the TD and the auxiliary losses; the retrieval process by
+    the TD loss and the bottleneck; the head by the TD loss alone. The summariser, a part of the retrieval process, is
+    reached by the auxiliary losses too, since they are computed on the summaries. A masking loss trains the encoder and
+    the summariser.
+
+    Args:
+      run: the settings.
+      memory: what is retrieved from, or None: nothing is, or the learner draws retrieval batches in its own way.
+      n_tasks: number of tasks.
+      device: where the networks are.
+      n_actions: number of actions.
+      supports: least and largest reward and discounted return that the auxiliary predictions can express.
+      datasets: from which masked trajectories are drawn, one per task; none: the learner has others.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        memory: Memory | None,
+        n_tasks: int,
+        device: str,
+        n_actions: int,
+        supports: Supports,
+        datasets: Sequence[TrajectoryDataset] = (),
+    ):
+        self.settings, self.device = run.settings, torch.device(device)
+        s, learning = run.settings, run.settings.learning
+        self.rng = np.random.default_rng([s.seed, 1])
+        self.updates_done = 0
+        self.n_actions, self.n_tasks = n_actions, n_tasks
+
+        shape = (s.agent, n_actions, n_tasks)
+        self.network = build_network(*shape).to(self.device)
+        self.target = copy_network(self.network, *shape)
+        retrieval = s.agent.retrieval
+        self._network_parameters, self._target_parameters = (list(n.parameters()) for n in (self.network, self.target))
+        self.memory = memory
+        self.auxiliary = None
+        if run.retrieves and retrieval.auxiliary > 0:
+            self.auxiliary = AuxiliaryLosses(retrieval.d_h, n_actions, supports)
+            self.auxiliary.to(self.device)
+        self.masking = Masking.of(run, datasets, self.device)
+        self.parameters = [*self.network.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
+        self.parameters += self.masking.predictor.parameters() if self.masking else ()
+        self.retrieval_parameters = list(self.network.retrieval.parameters()) if self.network.retrieval else []
+        slow = [*self.retrieval_parameters, *(self.auxiliary.parameters() if self.auxiliary else ())]
+        encoder = list(self.network.encoder.parameters())
+        apart = {id(p) for p in (*slow, *encoder)}
+        groups = [
+            {"params": [p for p in self.parameters if id(p) not in apart], "multiple": 1.0},
+            {"params": encoder, "multiple": learning.encoder_rate},
+            {"params": slow, "multiple": learning.retrieval_rate},
+        ]
+        self.optimiser = torch.optim.Adam(
+            [group for group in groups if group["params"]],
+            learning.learning_rate,
+            eps=learning.adam_epsilon,
+            fused=True,
+        )
+
+        self.beside: dict[str, nn.Module] = {}
+
+    def _learn_beside(self, name: str, module: nn.Module) -> None:
+        """A module that learns along with the network and is no part of it; in `__init__`."""
+        module.to(self.device)
+        self.beside[name] = module
+        self.parameters += module.parameters()
+        self.optimiser.add_param_group({"params": list(module.parameters()), "multiple": 1.0})
+
+    # --- one learner step ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _losses(self) -> Losses:
+        """Draw a batch and compute the losses of this learner step."""
+
+    def update(self) -> Mapping[str, float | Tensor]:
+        """One learner step."""
+        learning, retrieval = self.settings.learning, self.settings.agent.retrieval
+        losses = self._losses()
+        loss = losses.td
+        scalars = {"loss": loss.detach(), "td_loss": loss.detach(), **losses.scalars}
+        if losses.conservative is not None:
+            loss = loss + learning.conservative * losses.conservative
+            scalars |= {"conservative_loss": losses.conservative.detach(), "loss": loss.detach()}
+        if losses.auxiliary is not None:
+            loss = loss + retrieval.auxiliary * losses.auxiliary
+            scalars |= {"auxiliary_loss": losses.auxiliary.detach(), "loss": loss.detach()}
+        if losses.relevance is not None:
+            loss = loss + retrieval.relevance * losses.relevance
+            scalars |= {"relevance_loss": losses.relevance.detach(), "loss": loss.detach()}
+        if losses.masking is not None:
+            loss = loss + learning.masking.weight * losses.masking.loss
+            scalars |= {**losses.masking.scalars, "loss": loss.detach()}
+        self.optimiser.zero_grad(set_to_none=True)
+        if losses.kl is not None:
+            price = retrieval.bottleneck * losses.kl
+            # Into the retrieval process only: the encoder does not pay for the bottleneck.
+            costs = torch.autograd.grad(price, self.retrieval_parameters, retain_graph=True, allow_unused=True)
+            for parameter, cost in zip(self.retrieval_parameters, costs, strict=True):
+                parameter.grad = cost
+            price = price.detach()
+            # Where the price is far above what the values still have to gain, the bottleneck closes.
+            scalars |= {
+                "kl": losses.kl.detach(),
+                "price_per_td_loss": price / losses.td.detach().clamp(min=1e-8),
+                "loss": loss.detach() + price,
+            }
+        loss.backward()
+        scalars["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, learning.max_gradient_norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["multiple"] * self._learning_rate()
+        self.optimiser.step()
+        self.updates_done += 1
+        self._move_target()
+        return scalars
+
+    def _tasks_of_batch(self, size: int) -> tuple[np.ndarray, int]:
+        """Task ids (G,) of a learner batch, and how many of its `size` examples each gets."""
+        asked = self.settings.learning.tasks_per_batch or self.n_tasks
+        groups = min(asked, self.n_tasks)
+        everything = groups == self.n_tasks
+        tasks = np.arange(groups) if everything else self.rng.choice(self.n_tasks, groups, replace=False)
+        return tasks, max(size // groups, 1)
+
+    def _retrieve(self, tasks: np.ndarray) -> Retrieved:
+        """A fresh retrieval batch for each of the tasks (G,)."""
+        return Retrieved() if self.memory is None else self._summarise(self.memory.sample(tasks, self.rng))
+
+    def _summarise(self, batch: RetrievalBatch) -> Retrieved:
+        """A retrieval batch as both networks summarise it."""
+        batch = batch.to(self.device)
+        retrieval = self.settings.agent.retrieval
+        online = batch.summarise(self.network, retrieval.gradient_trajectories)
+        if retrieval.target_reads == "online":
+            return Retrieved(batch, online, online.detached())
+        with torch.no_grad():
+            return Retrieved(batch, online, batch.summarise(self.target))
+
+    def _auxiliary(self, retrieved: Retrieved) -> Tensor | None:
+        """The auxiliary losses on the online network's summaries; None if they are off."""
+        if self.auxiliary is None:
+            return None
+        batch, summaries = retrieved.batch, retrieved.online
+        return self.auxiliary(summaries.h, summaries.b, batch.a, batch.r, batch.value, batch.mask)
+
+    def _masking(self, tasks: np.ndarray) -> MaskingLoss | None:
+        """The masking loss on fresh trajectories of each of the tasks (G,); None if it is off."""
+        return None if self.masking is None else self._masking_loss(self.masking.draw(tasks, self.rng))
+
+    def _masking_loss(self, batch: RetrievalBatch) -> MaskingLoss:
+        """The masking loss on given trajectories."""
+        return self.masking.loss(self.network, batch.to(self.device), self.rng)
+
+    def _kl(self, step: Priced | None, weight: Tensor | None = None) -> Tensor | None:
+        """Mean over states of KL(p || r), in nats: of all slots and dimensions together, or per dimension.
+
+        None without a bottleneck, or with one that has no price.
+
+        Args:
+          step: what the retrieval process gave, with p and r (..., n_f, d_m); None: there is none.
+          weight: (...), of each state; None: all alike.
+        """
+        if step is None or step.r is None:
+            return None
+        kl = gaussian_kl(step.p, step.r).sum(-1)
+        if self.settings.agent.retrieval.kl == "mean":
+            kl = kl / step.z.shape[-2:].numel()
+        return kl.mean() if weight is None else weighted_mean(kl, weight)
+
+    def _learning_rate(self) -> float:
+        s, done = self.settings.learning, self.updates_done
+        rate = s.learning_rate * min(1.0, (done + 1) / max(s.warm_up_updates, 1))
+        progress = done / self.settings.updates
+        if progress > s.decay_from:
+            rate *= 1 - (1 - s.decay_to) * (progress - s.decay_from) / (1 - s.decay_from)
+        return rate
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        s = self.settings.learning
+        if s.target_rate is not None:
+            torch._foreach_lerp_(self._target_parameters, self._network_parameters, s.target_rate)
+        elif self.updates_done % s.target_period_updates == 0:
+            self.target.load_state_dict(self.network.state_dict())
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def evaluate(self) -> list[dict[str, Any]]:
+        """One row per task: task, episodes, return_mean, return_std, success_rate."""
+
+    _evaluation_rows = staticmethod(evaluation_rows)
+
+    def diagnose(self) -> dict[str, float]:
+        """What is retrieved and whether it is used, on states that are the same in all of a run; see `diagnose`.
+
+        Empty for an agent that retrieves nothing, or has nothing to retrieve from yet.
+        """
+        if not self.settings.agent.retrieves:
+            return {}
+        seed = self.settings.seed, self.settings.evaluation.board_seed
+        of_states, of_batches = (np.random.default_rng([*seed, _DIAGNOSIS + stream]) for stream in range(2))
+        batches = [self._batch_to_diagnose(of_batches) for _ in range(2)]
+        if batches[0] is None:
+            return {}
+        return diagnose(self.network, self._asking(of_states), *(batch.to(self.device) for batch in batches))
+
+    @abstractmethod
+    def _asking(self, rng: np.random.Generator) -> Asking:
+        """The states on which retrieval is diagnosed: of every task, or of all where one batch serves all."""
+
+    def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:
+        """A retrieval batch for each group of the states; None if there is nothing to retrieve from yet."""
+        return self.memory.sample(np.arange(self.n_tasks), rng)
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything; torch's global generator is the loop's."""
+        state = {
+            "network": self.network.state_dict(),
+            "target": self.target.state_dict(),
+            "auxiliary": self.auxiliary.state_dict() if self.auxiliary else {},
+            "beside": {name: module.state_dict() for name, module in self.beside.items()},
+            "optimiser": self.optimiser.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "updates_done": self.updates_done,
+        }
+        return state | ({"masking": self.masking.state_dict()} if self.masking else {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.target.load_state_dict(state["target"])
+        if self.auxiliary:
+            self.auxiliary.load_state_dict(state["auxiliary"])
+        for name, module in self.beside.items():
+            module.load_state_dict(state["beside"][name])
+        if self.masking:
+            self.masking.load_state_dict(state["masking"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rng.bit_generator.state = state["rng"]
+        self.updates_done = state["updates_done"]
+
+    def final_state_dict(self) -> dict[str, Any]:
+        """What the published checkpoint holds."""
+        return {"network": self.network.state_dict()}
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters that were trained; see `rarl.agents.build.parameter_counts`. None before the first update."""
+        reached = set(self.optimiser.state) | (set(self.masking.optimiser.state) if self.masking else set())
+        beside = {name: count_reached(module, reached) for name, module in self.beside.items()}
+        masking = self.masking.modules if self.masking else None
+        return parameter_counts(self.network, reached, self.auxiliary, masking) | beside

@@ -1,1 +1,0 @@
-"""What is planned at a scale, and what of it is there already."""

@@ -1,0 +1,1 @@
+"""Probes: what a trained agent retrieves, and what happens when that changes."""

@@ -1,0 +1,46 @@
+"""`rarl probe`: looks into a finished run and writes results/{scale}/probes/{run}/.
+
+interventions.csv  intervention, task, given_task, episodes, return_mean[, success_rate]
+attention.csv      task, quantity, value
+gallery.json       episodes with what was retrieved at every step
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from rarl.config.scale import Run, Scale
+from rarl.envs.spec import load, probe_kind, spec_of
+from rarl.files import check_folder_writable, csv_text, write_text
+from rarl.jobs import LoadedCode, probe_job
+
+log = logging.getLogger(__name__)
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    return csv_text([rows[0], *(row.values() for row in rows)])
+
+
+def probe_run(scale: Scale, run: Run, code: LoadedCode | None = None) -> Path:
+    """All measurements of a run into results/{scale}/probes/{run}.
+
+    code: what this process computes with, where the caller has looked already.
+    """
+    s, code = run.settings, code or LoadedCode(probe_job(run))
+    folder = scale.root / "results" / scale.name / "probes" / run.id
+    check_folder_writable(folder)
+    probe = load(spec_of(s.environment).probes[probe_kind(s)])(scale, run)
+    files = {}
+    log.info("%s: interventions", run.id)
+    files["interventions.csv"] = _csv(probe.interventions())
+    log.info("%s: attention", run.id)
+    files["attention.csv"] = _csv(probe.attention())
+    log.info("%s: gallery", run.id)
+    files["gallery.json"] = json.dumps(probe.gallery(), separators=(",", ":")) + "\n"
+    code.check()
+    for name, text in files.items():
+        write_text(folder / name, text)
+    return folder

@@ -1,0 +1,174 @@
+"""Looking into an agent whose retrieval datasets hold few relevant trajectories: what it finds, and what that is worth.
+
+Every share of relevant trajectories that it was trained with, and 0, where nothing is relevant; each with uniformly
+drawn retrieval batches and with batches that an index proposes, whichever of the two the agent was trained with. The
+other one's rows have its name behind the share: "share-0.01" and, of an agent trained with an index,
+"share-0.01-uniform". The index has the keys of the trained network and is asked by the episodes' start states.
+
+What is found is measured on the trajectories that training retrieved from and, where the datasets are large enough, on
+as many others ("new_recall@10", "new_mrr"): a query that knew its task's trajectories by heart would find none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from rarl.agents.index import KeyIndex, Search, best_of, overlap
+from rarl.agents.memory import RetrievalBatch
+from rarl.agents.pool_sizes import counts
+from rarl.agents.pools import PoolMemory, relevant
+from rarl.config.scale import Scale
+from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, Boards, random_boards
+from rarl.probes.board_probe import EPISODES, GALLERY_RULE, BoardProbe
+from rarl.probes.ranking import recall_at_k, reciprocal_rank
+from rarl.runs.train import open_datasets
+
+BLOCKS = 4  # retrieval batches per task; its episodes are spread over them
+PLACES = (1, 10, 64)  # k of recall@k
+
+
+class Found(NamedTuple):
+    """What was retrieved for G groups of states.
+
+    starts: (G, B, 11), the states that asked. batch: the retrieval batches. rankings: for each group the rows of its
+    retrieval dataset that were found, best first.
+    """
+
+    starts: torch.Tensor
+    batch: RetrievalBatch
+    rankings: list[np.ndarray]
+
+
+def never_retrieved(memory: PoolMemory, seed: int) -> PoolMemory | None:
+    """Retrieval datasets of the same sizes and shares from trajectories that none of the memory's own holds.
+
+    None where a dataset has too few of them. What the agent learned from may still hold their steps.
+    """
+    other, pools = copy(memory), copy(memory.pools)
+    episodes = []
+    for task, sampler in enumerate(memory.samplers):
+        known = pools.episodes[pools.given == task]
+        rest = np.setdiff1d(np.arange(sampler.episodes), known)
+        if len(rest) < len(known):
+            return None
+        episodes.append(np.random.default_rng([seed, 3, task]).permutation(rest)[: len(known)])
+    pools.episodes = np.concatenate(episodes)
+    other.pools, other.index = pools, None
+    return other
+
+
+class RelevanceProbe(BoardProbe):
+    """Measurements on one run of an agent with retrieval datasets of known relevance."""
+
+    def _recall(self, scale: Scale, state: Mapping[str, Any]) -> None:
+        retrieval = self.run.settings.agent.retrieval
+        self.memory = PoolMemory.of(self.run, open_datasets(scale, self.run))
+        self.index = KeyIndex(self.memory.pools, retrieval.index or Search("exact"))
+        self.index.refresh(self.memory.keys(self.network), self.run.settings.updates)
+        self.new = never_retrieved(self.memory, self.run.settings.seed)
+        if self.new:
+            self.new_index = KeyIndex(self.new.pools, self.index.settings)
+            self.new_index.refresh(self.new.keys(self.network), self.run.settings.updates)
+        self.shares = [*retrieval.pool.relevant, 0.0]
+        other = "uniform" if retrieval.propose == "index" else "index"
+        self.ways = {retrieval.propose: "", other: f"-{other}"}
+        self.shown = self.shares[(len(self.shares) - 1) // 2]
+        self.gallery_rule = f"{GALLERY_RULE} Of what could be retrieved a share of {self.shown:g} is of the task."
+
+    def find(self, tasks: np.ndarray, share: float, way: str, boards: Boards) -> Found:
+        """Retrieval batches for groups of tasks (G,), for episodes that start on these boards."""
+        starts = torch.from_numpy(boards.observe()).view(len(tasks), -1, OBSERVATION_SIZE)
+        queries = self.memory.queries(self.network, starts, tasks)
+        shares, n_traj = np.full(len(tasks), share), self.memory.settings.n_traj
+        if way == "index":
+            datasets = [self.memory.pools.rows(task, share) for task in tasks]
+            scores = [self.index.scores(task, share, asked) for task, asked in zip(tasks, queries, strict=True)]
+            rankings = [rows[best_of(s, len(s))] for rows, s in zip(datasets, scores, strict=True)]
+            chosen = self.memory.choose(tasks, self.rng, shares, [ranking[:n_traj] for ranking in rankings])
+        else:
+            chosen = self.memory.choose(tasks, self.rng, shares)
+            scores = [self.index.scores_of(rows, asked) for rows, asked in zip(chosen, queries, strict=True)]
+            rankings = [rows[best_of(s, len(s))] for rows, s in zip(chosen, scores, strict=True)]
+        return Found(starts, self.memory.batch_of(tasks, chosen), rankings)
+
+    def interventions(self) -> list[dict[str, Any]]:
+        """Rows of interventions.csv."""
+        n = len(self.tasks)
+        groups = np.repeat(np.arange(n), BLOCKS)
+        boards = random_boards(n * EPISODES, self.rng)  # the same for all
+        rows = []
+
+        def play(name: str, batch: RetrievalBatch | None) -> None:
+            returns = self.play(groups, batch, EPISODES // BLOCKS, boards).returns.reshape(n, -1)
+            rows.extend(self.intervention_row(name, task, task, returns[i]) for i, task in enumerate(self.names))
+
+        for share in self.shares:
+            for way, suffix in self.ways.items():
+                play(f"share-{share:g}{suffix}", self.find(groups, share, way, boards).batch)
+        play("removed", None)
+        return rows
+
+    @torch.no_grad()
+    def attention(self) -> list[dict[str, Any]]:
+        """Rows of attention.csv: rankings of trajectories, and where attention goes."""
+        n = len(self.tasks)
+        groups = np.repeat(np.arange(n), BLOCKS)
+        boards = random_boards(n * EPISODES, self.rng)
+        rows = []
+        for share in self.shares[:-1]:
+            for way, suffix in self.ways.items():
+                found = self.find(groups, share, way, boards)
+                for name, values in self._quantities(groups, share, way, found).items():
+                    each = np.asarray(values).reshape(n, BLOCKS).mean(axis=1)
+                    rows += [
+                        {"task": task, "quantity": f"share-{share:g}{suffix}/{name}", "value": float(value)}
+                        for task, value in zip(self.names, each, strict=True)
+                    ]
+        return rows
+
+    def _quantities(self, groups: np.ndarray, share: float, way: str, found: Found) -> dict[str, Any]:
+        """Name -> one number for each group."""
+        given, batch = self.memory.pools.given, found.batch
+        there = counts(self.memory.settings.pool, len(self.tasks), 0, share)[0]
+        hits = [given[ranking] == task for task, ranking in zip(groups, found.rankings, strict=True)]
+        quantities = {f"recall@{k}": [recall_at_k(hit, k, there) for hit in hits] for k in PLACES}
+        quantities["mrr"] = [reciprocal_rank(hit) for hit in hits]
+        of_task = relevant(groups, batch)
+        quantities["relevant_in_batch"] = of_task.mean(axis=1)
+        told = torch.from_numpy(groups)[:, None].expand(found.starts.shape[:2])
+        alpha = self.network(found.starts, told, batch.summarise(self.network))[1].alpha
+        mass = alpha.unflatten(-1, (of_task.shape[1], -1)).sum(-1) * torch.from_numpy(of_task)[:, None, None]
+        quantities["attention_on_relevant"] = mass.sum(-1).mean((1, 2)).numpy()
+        if way == "index" and self.new:
+            new = self._hits_among_new(groups, share, found.starts)
+            quantities["new_recall@10"] = [recall_at_k(hit, 10, there) for hit in new]
+            quantities["new_mrr"] = [reciprocal_rank(hit) for hit in new]
+        if way == "index" and self.index.settings.kind != "exact":
+            queries = self.memory.queries(self.network, found.starts, groups)
+            exact = [
+                self.memory.pools.rows(task, share)[best_of(self.index.scores(task, share, asked, "exact"), 10)]
+                for task, asked in zip(groups, queries, strict=True)
+            ]
+            quantities["index_recall@10"] = [
+                overlap([ranking[:10]], [best]) for ranking, best in zip(found.rankings, exact, strict=True)
+            ]
+        return quantities
+
+    def _hits_among_new(self, groups: np.ndarray, share: float, starts: torch.Tensor) -> list[np.ndarray]:
+        """For each group whether what is found among trajectories that were never retrieved is relevant, best first."""
+        queries = self.memory.queries(self.network, starts, groups)
+        hits = []
+        for task, asked in zip(groups, queries, strict=True):
+            scores = self.new_index.scores(task, share, asked)
+            rows = self.new.pools.rows(task, share)[best_of(scores, len(scores))]
+            hits.append(self.new.pools.given[rows] == task)
+        return hits
+
+    def batch_to_show(self, each: int) -> tuple[RetrievalBatch, Boards]:
+        tasks, boards = np.arange(len(self.tasks)), random_boards(len(self.tasks) * each, self.rng)
+        return self.find(tasks, self.shown, next(iter(self.ways)), boards).batch, boards

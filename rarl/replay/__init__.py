@@ -1,0 +1,1 @@
+"""Replay: what online agents keep of what they played, and how it is drawn."""

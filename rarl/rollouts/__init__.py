@@ -1,0 +1,1 @@
+"""Roll-outs: episodes of a trained agent."""

@@ -1,0 +1,1 @@
+"""Runs: the loop that every learner shares, checkpoints, folders, device, search. Nothing of reinforcement learning."""

@@ -1,1 +1,0 @@
-"""Training: the loop that every learner shares, its checkpoints, its scratch folder, its progress and its device."""

@@ -1,0 +1,228 @@
+"""What jobs ask a cluster for: memory, and a GPU or none. Imports no torch.
+
+Memory is arithmetic on a run's settings, in units of 10^6 bytes: what a process has before it learns, what one learner
+step keeps for its backward pass, and what grows during a run (replay, episodic memory). Tests compare it with the peaks
+of recorded runs, and the bytes per state with those of the networks.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+
+from rarl.config.files import IndexCostSettings
+from rarl.config.scale import Dataset, Run, Scale
+from rarl.config.settings import EPISODIC, ONLINE, RunSettings
+from rarl.workflow.rules import torch_knows_gpus
+
+# The processes by which Snakemake starts a job on a node, and one of ours with its libraries; before it learns.
+_SNAKEMAKE_MB, _PROCESS_MB, _CUDA_MB = 400, 450, 3000
+_DATASETS_MB = 512  # resident pages of memory maps: rarl.trajectories.sampling.ResidentLimit
+_STEP_BYTES = {"gridroboman": 16, "babyai": 56}  # of a step in a dataset
+_EPISODE_STEPS = {"gridroboman": 50, "babyai": 64}  # on BabyAI as many as a long one has: their lengths differ
+_FRAME_BYTES = {True: 1500, False: 84 * 84}  # in the replay; compressed: as many as any of the 57 games takes
+_FRAMES_KEPT = {"tiny": 0.05, "nature": 0.12, "impala-small": 2.06, "resnet47": 5.83}  # MB for the backward pass
+_FEATURES = {"tiny": 1296, "nature": 3136, "impala-small": 3872, "resnet47": 18432}  # of a trunk, for a frame
+_LEARNER_MB = 100  # networks, gradients and moments of one, and its nearly empty replay
+_MARGIN = 1.5  # what allocators, copies and the optimiser take beyond the sums below
+
+
+def memory_of_run(run: Run, datasets: Iterable[Dataset], gpu: bool, playing: bool = True) -> int:
+    """Memory that a job needs which trains a run, or looks into it, in MB, rounded up.
+
+    Args:
+      run: which.
+      datasets: those that it opens.
+      gpu: whether networks and what they compute are on a GPU.
+      playing: whether a replay or an episodic memory is filled; a look into a trained agent needs none.
+    """
+    s = run.settings
+    most = _PROCESS_MB + min(sum(map(_dataset_mb, datasets)), _DATASETS_MB)
+    most += _CUDA_MB if gpu else _MARGIN * step_mb(s)
+    if s.environment in ONLINE:
+        most += 5 * s.online.actors  # emulators
+    if playing:
+        most += _replay_mb(s) + _episodic_mb(s)
+    return _rounded(_SNAKEMAKE_MB + most)
+
+
+def memory_of_costs(scale: Scale, gpu: bool) -> int:
+    """Memory of the job that measures costs, in MB, rounded up.
+
+    All learners of an experiment are there at the same time, but one of them takes a step; and before, each takes some
+    in a process of its own.
+    """
+    most = 0.0
+    for runs in scale.cost_runs().values():
+        datasets = {name: scale.datasets[name] for run in runs.values() for name in scale.datasets_of(run)}
+        resident = min(sum(map(_dataset_mb, datasets.values())), _DATASETS_MB)
+        step = max(_MARGIN * step_mb(run.settings) for run in runs.values())
+        most = max(most, resident + len(runs) * _LEARNER_MB + (0.0 if gpu else step))
+    return _rounded(_SNAKEMAKE_MB + 2 * (_PROCESS_MB + (_CUDA_MB if gpu else 0)) + most)
+
+
+def memory_of_index_cost(plan: tuple[IndexCostSettings, Run] | None) -> int:
+    """Memory of the job that measures indices: the keys, a copy of them in an index, and one part of them in work."""
+    keys = 0.0 if plan is None else 4e-6 * max(plan[0].states) * plan[1].settings.agent.retrieval.d_e
+    return _rounded(_SNAKEMAKE_MB + 2 * _PROCESS_MB + 3 * keys)
+
+
+def _rounded(megabytes: float) -> int:
+    return 250 * math.ceil(megabytes / 250)
+
+
+def _dataset_mb(dataset: Dataset) -> float:
+    steps = dataset.settings.environment_steps or dataset.settings.episodes * _EPISODE_STEPS[dataset.environment]
+    return 1e-6 * steps * _STEP_BYTES[dataset.environment]
+
+
+# --- one learner step -------------------------------------------------------------------------------------------------
+
+
+def step_mb(s: RunSettings) -> float:
+    """What one learner step keeps until its backward pass, in MB, on whatever device it is.
+
+    States that are learned from and states that are retrieved pass the encoder; each of the former attends to all of
+    the latter.
+    """
+    learning, retrieval = s.learning, s.agent.retrieval
+    if s.agent.kind in EPISODIC:
+        return learning.batch_states * _state_mb(s)
+    states, groups = learning.batch_states, 1
+    if s.environment != "gridroboman":
+        states = learning.batch_sequences * (learning.sequence_steps + 1)
+    if s.environment not in ONLINE:
+        groups = min(learning.tasks_per_batch or len(s.tasks), len(s.tasks))
+    encoded, looks = float(states), 0
+    if s.agent.retrieves:
+        looks, kept = _looks(s), retrieval.n_traj
+        if retrieval.select_by == "return":
+            kept = min(retrieval.k_traj, kept)
+        trained = min(retrieval.gradient_trajectories or kept, kept)
+        encoded += groups * trained * looks
+        looks *= kept * (groups if retrieval.source == "all" else 1)  # that a state can attend to
+    if learning.masking.weight:
+        encoded += learning.masking.trajectories * _looks(s, masking=True)
+    slots = retrieval.n_f * (retrieval.d_m + retrieval.d_e + retrieval.d_v) if s.agent.kind == "ra-dqn" else 0
+    # Of attention the logits, what is chosen among them, and the weights; 16 numbers of a layer's width in all others.
+    attention = 3 * 4 * retrieval.n_f * looks + 16 * 4 * (s.agent.d_s + slots)
+    recomputed = s.agent.recompute * _FRAMES_KEPT.get(s.agent.encoder, 0) if s.agent.recompute else 0.0
+    return encoded * _state_mb(s) + states * attention * 1e-6 + recomputed + _LEARNER_MB
+
+
+def _looks(s: RunSettings, masking: bool = False) -> int:
+    """Steps that are looked at of one trajectory."""
+    chosen = s.learning.masking if masking else s.agent.retrieval
+    steps = s.learning.sequence_steps if s.environment in ONLINE else _EPISODE_STEPS[s.environment]
+    return math.ceil(min(chosen.trajectory_steps or steps, steps) / chosen.step_stride)
+
+
+def _state_mb(s: RunSettings) -> float:
+    """What an encoder keeps of one state for its backward pass, and what is done with its output."""
+    agent = s.agent
+    width = 16 * 4e-6 * max(agent.d_s, agent.retrieval.d_h if agent.retrieves else 0)
+    if agent.encoder in _FRAMES_KEPT:
+        frames = 84 * 84 * agent.stack * 5e-6  # as bytes and as float32
+        kept = 4e-6 * _FEATURES[agent.encoder] if agent.recompute else _FRAMES_KEPT[agent.encoder]
+        return width + frames + kept
+    if agent.encoder == "babyai":
+        return width + 4e-6 * 49 * agent.channels * (2 + 1.6 * agent.blocks)
+    return width
+
+
+# --- what grows -------------------------------------------------------------------------------------------------------
+
+
+def _replay_mb(s: RunSettings) -> float:
+    """A full replay: frames, of which a checkpoint makes a copy, and all else (see `rarl.replay.prioritised`)."""
+    if s.online is None or s.agent.kind == "mfec":
+        return 0.0
+    if s.agent.kind == "nec":
+        frames = float(s.episodic.replay)
+    else:
+        played = s.updates * s.online.actors * s.online.steps_per_update
+        frames = min(s.online.capacity_sequences * s.online.period_steps, played)
+    numbers = 6 * s.online.period_steps + 500 + 4 * (s.agent.d_s + s.agent.retrieval.n_f * s.agent.retrieval.d_m)
+    windows = 0 if s.agent.kind == "nec" else s.online.capacity_sequences
+    return 1e-6 * (2 * frames * _FRAME_BYTES[s.online.compression > 0] + 3 * windows * numbers)
+
+
+def _episodic_mb(s: RunSettings) -> float:
+    """Keys, their copy in an index, with NEC their running squares, and hashes; a checkpoint copies all but the index.
+
+    No more entries are there than steps were played.
+    """
+    if s.agent.kind not in EPISODIC:
+        return 0.0
+    if s.online is not None:
+        played, memories = s.updates * s.online.actors * s.online.steps_per_update, 18
+    else:
+        played = s.updates * len(s.tasks) * s.episodic.episodes_per_update * _EPISODE_STEPS[s.environment]
+        memories = 7 * (len(s.tasks) if s.agent.task == "observed" else 1)
+    d_key = s.episodic.d_key or (84 * 84 if s.online is not None else 11)
+    arrays = 2 if s.agent.kind == "nec" else 1
+    return 1e-6 * min(played, memories * s.episodic.capacity) * (4 * d_key * (3 * arrays + 1) + 300)
+
+
+# --- GPUs -------------------------------------------------------------------------------------------------------------
+
+_ON_CLUSTER, GPU_PARTITION = "RARL_ON_CLUSTER", "RARL_GPU_PARTITION"
+
+
+def uses_gpu(job: str, run: Run) -> bool:
+    """Whether a job ("train", "probe") of a run computes on a GPU if it gets one."""
+    if run.settings.agent.kind in EPISODIC and run.settings.agent.kind != "nec":
+        return False
+    return job == "train" or run.settings.environment in ONLINE  # to look into other agents is a matter of seconds
+
+
+def is_on_cluster(sends_jobs: bool) -> bool:
+    """Whether this process sends its jobs to other machines, or is a part of such a job, which the environment says."""
+    if sends_jobs:
+        os.environ[_ON_CLUSTER] = "1"
+    return _ON_CLUSTER in os.environ
+
+
+def gpu_partition(wanted: str | None = None) -> str:
+    """The partition of a Slurm cluster to which jobs go that want a GPU; "" if there is none.
+
+    It is the one that jobs go to anyway (`wanted`, or else the cluster's default) if that has GPUs, and otherwise the
+    first that has; none where torch could do nothing with a GPU. The environment variable RARL_GPU_PARTITION says
+    otherwise: a name, or nothing for no GPU. What was found is put there, so that a job, which reads the workflow again
+    on its node, finds the same.
+    """
+    if GPU_PARTITION not in os.environ:
+        found = _with_gpus(_partitions(), wanted)
+        if found and not torch_knows_gpus():
+            print(
+                f"Partition {found} has GPUs, but the torch installed here is a build for CPUs: no job asks for one. "
+                "See profiles/slurm/profile.yaml",
+                file=sys.stderr,
+            )
+            found = ""
+        os.environ[GPU_PARTITION] = found
+    return os.environ[GPU_PARTITION]
+
+
+def _partitions() -> list[tuple[str, str]]:
+    """(name, generic resources) for each kind of node of each partition; a star is behind the default's name."""
+    try:
+        told = subprocess.run(
+            ["sinfo", "--noheader", "--format=%P|%G"], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [
+        (name.strip(), resources.strip()) for name, _, resources in (line.partition("|") for line in told.splitlines())
+    ]
+
+
+def _with_gpus(partitions: Sequence[tuple[str, str]], wanted: str | None) -> str:
+    having = [name for name, resources in partitions if re.search(r"(^|,)gpu:", resources)]
+    usual = [f"{name}*" for name in wanted.split(",")] if wanted else [name for name, _ in partitions if "*" in name]
+    first = [name for name in having if f"{name.rstrip('*')}*" in usual]
+    return next(iter(first or having), "").rstrip("*")

@@ -1,0 +1,282 @@
+"""What is measured on a trained agent of a game: a tiny run on the real game, and fake ones whose answer is known."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rarl.agents.memory import RetrievalBatch
+from rarl.config.scale import Scale
+from rarl.envs.atari.observation import pack
+from rarl.learners import games as training
+from rarl.probes import game_probe as module
+from rarl.probes.game_probe import BEFORE, WINDOW, GameProbe, Moment
+from rarl.probes.moments import chosen_steps
+from rarl.probes.probe import probe_run
+from rarl.probes.trained import final_state, shuffled
+from rarl.rollouts import games as evaluation
+from rarl.runs.run_folder import RunPaths
+from rarl.runs.train import train_run
+from tests import tiny_atari
+from tests.fake_games import FakeGames
+
+QUANTITIES = {"effective_states", "kl", "rewarded_share", "rewarded_candidates", "place_distance", "place_candidates"}
+
+
+def trained_run(root, variant):
+    """The scale and a finished run of it."""
+    torch.set_num_threads(1)
+    tiny_atari.write_config(root)
+    scale = Scale("tiny", root)
+    run = scale.runs[f"atari/pong/{variant}/seed-0"]
+    train_run(scale, run, device="cpu")
+    return scale, run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """RA-R2D2 on the real game."""
+    return trained_run(tmp_path_factory.mktemp("game"), "ra-r2d2")
+
+
+@pytest.fixture(scope="module")
+def written(trained):
+    """The folder of the three files."""
+    return probe_run(*trained)
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """From here on games are fake; those made, in their order."""
+    made = []
+
+    def environments(game, n, online, seed=0):
+        made.append(FakeGames(n, seed))
+        return made[-1]
+
+    for place in (training, evaluation, module):
+        monkeypatch.setattr(place, "environments", environments)
+    return made
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def screen(text):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+# --- products of a real run -------------------------------------------------------------------------------------------
+
+
+def test_own_is_the_last_evaluation_over_again(trained, written):
+    scale, run = trained
+    rows = {row["intervention"]: row for row in rows_of(written / "interventions.csv")}
+    assert list(rows) == ["own", "removed", "shuffled"]
+    last = rows_of(RunPaths.of(run.id, scale.name, scale.root).record / "evaluations.csv")[-1]
+    own = rows["own"]
+    assert (own["task"], own["given_task"], own["episodes"]) == ("pong", "pong", last["episodes"])
+    assert float(own["return_mean"]) == float(last["return_mean"])
+    assert float(own["success_rate"]) == float(last["success_rate"])
+
+
+def test_attention_has_its_format(trained, written):
+    rows = rows_of(written / "attention.csv")
+    values = {row["quantity"]: float(row["value"]) for row in rows if row["task"] == "pong"}
+    assert values.keys() == QUANTITIES
+    retrieval = trained[1].settings.agent.retrieval
+    assert 1 <= values["effective_states"] <= retrieval.n_f * retrieval.k_states
+    assert values["kl"] > 0
+    assert 0 <= values["rewarded_share"] <= 1 + 1e-6
+
+
+def test_the_gallery_shows_what_is_in_the_retrieval_batch(trained, written):
+    scale, run = trained
+    text = (written / "gallery.json").read_text()
+    assert text.count("\n") == 1
+    assert len(text) < 1e6
+    content = json.loads(text)
+    assert content.keys() == {"run", "rule", "episodes"}
+    (episode,) = content["episodes"]
+    assert episode.keys() == {"task", "return", "length", "steps"}
+    steps, batch = episode["steps"], final_state(scale, run)["memory"]
+    assert [step["t"] for step in steps] == list(range(30))  # 120 frames, four to a step, nothing was scored
+    frames = batch["x"][0, :, :, : 84 * 84].numpy().reshape(-1, 84, 84)
+    places = batch["steps"][0].ravel()
+    chosen = {*chosen_steps([step["reward"] for step in steps]), *range(0, 30, 6)}
+    for i, step in enumerate(steps):
+        assert screen(step["frame"]).shape == (84, 84)
+        assert bool(step["retrieved"]) == (i in chosen)
+        weights = [state["weight"] for state in step["retrieved"]]
+        assert weights == sorted(weights, reverse=True)
+        assert len(weights) <= 6
+        assert sum(weights) <= 1 + 1e-4
+        for state in step["retrieved"]:
+            assert state.keys() == {"weight", "step", "rewarded", "reward", "frame"}
+            seen = screen(state["frame"])
+            assert any((seen == frames[k]).all() for k in np.flatnonzero(places == state["step"]))
+
+
+def test_probing_again_gives_the_same_files(trained, written):
+    before = {file.name: file.read_bytes() for file in written.iterdir()}
+    assert before.keys() == {"interventions.csv", "attention.csv", "gallery.json"}
+    assert probe_run(*trained) == written
+    assert {file.name: file.read_bytes() for file in written.iterdir()} == before
+
+
+# --- what is changed --------------------------------------------------------------------------------------------------
+
+
+def test_each_intervention_changes_what_is_read(trained, monkeypatch):
+    probe, read, batches = GameProbe(*trained), [], []
+
+    def evaluate(settings, network, retrieved, watch=None):
+        read.append(retrieved)
+        return play(settings, network, retrieved, watch)
+
+    def exchanged(batch, rng):
+        batches.append((batch, shuffled(batch, rng)))
+        return batches[-1][1]
+
+    play = module.evaluate_game
+    monkeypatch.setattr(module, "evaluate_game", evaluate)
+    monkeypatch.setattr(module, "shuffled", exchanged)
+    probe.interventions()
+    own, removed, mixed = read
+    assert removed is None
+    ((before, after),) = batches
+    assert before is probe.batch
+    with torch.no_grad():
+        for summaries, batch in ((own, before), (mixed, after)):
+            assert torch.equal(summaries.keys, batch.summarise(probe.network).keys)
+    assert not torch.allclose(own.keys, mixed.keys)
+    assert not torch.equal(before.x, after.x)
+    # And the network acts on it: other values in the same state.
+    x, state = before.x[:, :, :1], probe.network.initial_state(1, before.x.shape[1])
+    with torch.no_grad():
+        values = [probe.network.unroll(x, None, state, summaries).q for summaries in read]
+    assert not torch.allclose(values[0], values[1])
+    assert not torch.allclose(values[0], values[2])
+
+
+def test_shuffling_exchanges_real_states_only():
+    """Steps of three trajectories of 3, 1 and 2 steps, numbered; padding is 0 and stays where it is."""
+    mask = torch.tensor([[[1, 1, 1], [1, 0, 0], [1, 1, 0]]], dtype=torch.bool)
+    numbers = torch.tensor([[[1, 2, 3], [4, 0, 0], [5, 6, 0]]])
+    none = np.zeros((1, 3, 3), dtype=np.int64)
+    batch = RetrievalBatch(
+        numbers[..., None], numbers, numbers.float(), numbers.float(), mask, numbers, none[0], none[0], none, none > 0
+    )
+    seen = set()
+    for seed in range(100):
+        mixed = shuffled(batch, np.random.default_rng(seed))
+        assert mixed.mask is mask
+        assert torch.equal(mixed.x[..., 0], mixed.a)
+        assert torch.equal(mixed.r, mixed.a.float())
+        assert sorted(mixed.a[0, :, 0].tolist()) == [1, 4, 5]
+        assert (mixed.a[0, 1, 1], mixed.a[0, 0, 2]) == (0, 3)
+        assert sorted(mixed.a[0, :, 1].tolist()) == [0, 2, 6]
+        seen.add(tuple(mixed.a.flatten().tolist()))
+    assert len(seen) == 12  # 3! orders of the first steps, 2! of the second
+
+
+def test_an_agent_without_retrieval_is_played_and_shown(fakes, tmp_path):
+    scale, run = trained_run(tmp_path, "dqn")
+    folder = probe_run(scale, run)
+    assert [row["intervention"] for row in rows_of(folder / "interventions.csv")] == ["own"]
+    assert rows_of(folder / "attention.csv") == [{"task": "pong", "quantity": "none", "value": "0.0"}]
+    (episode,) = json.loads((folder / "gallery.json").read_text())["episodes"]
+    assert episode["steps"]
+    assert not any(step["retrieved"] for step in episode["steps"])
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_shown_is_what_was_played(fakes, tmp_path):
+    """Frames, actions and rewards of every episode, held against the games' own log."""
+    scale, run = trained_run(tmp_path, "ra-dqn")
+    probe = GameProbe(scale, run)
+    played = probe.played
+    last = rows_of(RunPaths.of(run.id, scale.name, scale.root).record / "evaluations.csv")[-1]
+    assert float(last["return_mean"]) == played.episodes.returns.mean()
+    game = fakes[-1]
+    of_env = [[] for _ in range(game.num_envs)]  # episodes, of (action, reward, observation after it)
+    goes_on = [False] * game.num_envs
+    for actions, step in game.log:
+        for i, episodes in enumerate(of_env):
+            if not goes_on[i] and len(played.windows) > sum(map(len, of_env)):
+                episodes.append([])
+                goes_on[i] = True
+            if goes_on[i]:
+                episodes[-1].append((actions[i], float(step.rewards[i]), step.observations[i]))
+                goes_on[i] = not (step.terminated[i] or step.truncated[i])
+    log = [episode for episodes in of_env for episode in episodes]
+    assert sorted(map(len, log)) == sorted(played.episodes.lengths)
+    for window, score, length in zip(played.windows, played.episodes.returns, played.episodes.lengths, strict=True):
+        assert (window.steps, window.total) == (length, score)
+        (episode,) = [e for e in log if len(e) == length and sum(r for _, r, _ in e) == score]
+        for moment in window.shown:
+            action, reward, _ = episode[moment.t]
+            assert moment.reward == reward
+            assert moment.action == (None if moment.t == length - 1 else action)
+            if moment.t:
+                assert (moment.frame == episode[moment.t - 1][2]).all()
+    rewards = [moment.reward for moment in played.windows[0].shown]
+    assert any(reward > 0 for reward in rewards)
+    gallery = probe.gallery()["episodes"][0]
+    order = sorted(range(2), key=lambda i: played.episodes.returns[i])
+    assert gallery["return"] == played.episodes.returns[order[0]]  # the lower of two
+
+
+@pytest.mark.parametrize(
+    ("rewarded", "length", "first", "last"),
+    [
+        (None, 200, 0, WINDOW - 1),
+        (None, 5, 0, 4),
+        (100, 200, 100 - BEFORE + 1, 100 - BEFORE + WINDOW),
+        (3, 200, 0, WINDOW - 1),
+        (100, 105, 100 - BEFORE + 1, 104),
+        (199, 200, 200 - BEFORE, 199),  # by the last step, whose reward is known only afterwards
+    ],
+)
+def test_the_window_is_around_the_first_reward(rewarded, length, first, last):
+    window, nothing = module._Window(), np.zeros(0)
+    for t in range(length):
+        if t:
+            window.end(float(t - 1 == rewarded) - 2.0 * (t - 1 == 1), 7)  # losing a point is no reward
+        window.begin(Moment(0, t, nothing, nothing, nothing))
+    window.end(float(length - 1 == rewarded))
+    assert [moment.t for moment in window.shown] == list(range(first, last + 1))
+    assert [moment.t for moment in window.shown if moment.reward > 0] == ([] if rewarded is None else [rewarded])
+    assert window.total == (rewarded is not None) - 2.0
+
+
+def test_quantities_of_attention_by_hand():
+    """Two windows of two steps, of which the last is padding; one state rewarded, one with a loss."""
+    x = torch.from_numpy(pack(np.zeros((1, 2, 2, 1, 84, 84), np.uint8), np.zeros((1, 2, 2), int), np.zeros((1, 2, 2))))
+    a, r = torch.zeros(1, 2, 2, dtype=torch.int64), torch.tensor([[[0.0, 0.5], [-1.0, 0.0]]])
+    mask, steps = torch.tensor([[[True, True], [True, False]]]), np.array([[[10, 14], [50, 0]]])
+    two = np.zeros((1, 2), dtype=np.int64)
+    looking = module._Looking(RetrievalBatch(x, a, r, r, mask, a[..., :1], two, two, steps, steps > 1000))
+    first, both = np.zeros(1, dtype=np.int64), np.zeros(2, dtype=np.int64)
+    alpha = np.array([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    looking._count(both, alpha, np.array([10, 20]), np.array([1.0, 3.0]))
+    looking._count(first, np.array([[0.25, 0.75, 0.0, 0.0]]), np.array([30]), np.array([2.0]))
+    found = looking.quantities()
+    assert found["kl"] == pytest.approx(2.0)
+    entropy = -0.25 * np.log(0.25) - 0.75 * np.log(0.75)
+    assert found["effective_states"] == pytest.approx((2 + 1 + np.exp(entropy)) / 3)
+    assert found["rewarded_share"] == pytest.approx((0.5 + 0 + 0.75) / 3)
+    assert found["rewarded_candidates"] == pytest.approx(1 / 3)
+    assert found["place_distance"] == pytest.approx((2 + 30 + 0.25 * 20 + 0.75 * 16) / 3)
+    assert found["place_candidates"] == pytest.approx(((0 + 4 + 40) + (10 + 6 + 30) + (20 + 16 + 20)) / 9)

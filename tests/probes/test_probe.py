@@ -1,0 +1,352 @@
+"""What is measured on a trained agent, on a tiny run trained for it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from rarl.collect.make import make_dataset
+from rarl.config.scale import Scale
+from rarl.envs.gridroboman.tasks import ACTIONS
+from rarl.envs.gridroboman.vector import random_boards
+from rarl.errors import RarlError
+from rarl.probes import board_probe as module
+from rarl.probes.board_probe import BoardProbe
+from rarl.probes.probe import probe_run
+from rarl.probes.trained import final_state, network_of
+from rarl.rollouts.boards import roll_out
+from rarl.runs.train import train_run
+from rarl.trajectories.store import TrajectoryDataset
+from tests import tiny_project
+
+RUN = "gridroboman/10-tasks/ra-dqn/seed-0"
+PAIRS = 90
+
+
+TRUNCATED = ("truncated-4", "truncated-2", "truncated-1")
+CUT = ("cut-25", "cut-10", "cut-5", "cut-1")
+ON_OWN_DATA = ("own", "removed", "shuffled", *TRUNCATED, *CUT)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_root, tmp_path_factory):
+    """The scale and the run, with its products."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("trained")
+    shutil.copytree(tiny_root, root, dirs_exist_ok=True)
+    scale = Scale("tiny", root)
+    run = scale.runs[RUN]
+    train_run(scale, run, device="cpu")
+    return scale, run
+
+
+@pytest.fixture(scope="module")
+def written(trained):
+    """The folder of the three files."""
+    return probe_run(*trained)
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        return reader.fieldnames, list(reader)
+
+
+def test_the_trained_network_is_loaded(trained):
+    scale, run = trained
+    network = network_of(run, final_state(scale, run), len(ACTIONS))
+    assert not any(p.requires_grad for p in network.parameters())
+    fresh = tiny_project.learner_of(scale.root, "ra-dqn").network
+    assert network.state_dict().keys() == fresh.state_dict().keys()
+    assert not torch.equal(network.encoder.table, fresh.encoder.table)
+    # 12 updates left their traces in the running statistics too.
+    assert (network.retrieval.standardise.mean != 0).any()
+
+
+def test_interventions_have_their_format(written, trained):
+    scale, run = trained
+    assert written == scale.root / "results" / "tiny" / "probes" / RUN
+    columns, rows = rows_of(written / "interventions.csv")
+    assert columns == ["intervention", "task", "given_task", "episodes", "return_mean"]
+    by_kind = {}
+    for row in rows:
+        by_kind.setdefault(row["intervention"], []).append(row)
+        assert 0 <= float(row["return_mean"]) <= 50
+        assert int(row["episodes"]) > 0
+    assert by_kind.keys() == {*ON_OWN_DATA, "swapped", "swapped-given"}
+    for kind in ON_OWN_DATA:
+        assert [row["task"] for row in by_kind[kind]] == run.tasks
+        assert all(row["task"] == row["given_task"] and row["episodes"] == "20" for row in by_kind[kind])
+    every_pair = {(a, b) for a in run.tasks for b in run.tasks if a != b}
+    for kind in ("swapped", "swapped-given"):
+        pairs = [(row["task"], row["given_task"]) for row in by_kind[kind]]
+        assert len(pairs) == PAIRS
+        assert set(pairs) == every_pair
+
+
+def test_attention_has_its_format(written, trained):
+    columns, rows = rows_of(written / "attention.csv")
+    assert columns == ["task", "quantity", "value"]
+    values = {(row["task"], row["quantity"]): float(row["value"]) for row in rows}
+    quantities = {"goal_state_mass", "goal_state_share", "entropy", "effective_states", "kl", "task_named"}
+    assert values.keys() == {(task, quantity) for task in trained[1].tasks for quantity in quantities}
+    assert len(rows) == len(values)
+    k_states = trained[1].settings.agent.retrieval.k_states
+    for task in trained[1].tasks:
+        assert 0 <= values[task, "goal_state_mass"] <= 1 + 1e-6
+        assert 0 <= values[task, "goal_state_share"] <= 1
+        assert 0 <= values[task, "entropy"] <= np.log(k_states) + 1e-6
+        assert 1 <= values[task, "effective_states"] <= k_states + 1e-4
+        assert values[task, "kl"] > 0
+
+
+def test_attention_is_measured_on_what_is_retrieved(trained, monkeypatch):
+    """With attention replaced by a known one, mass, entropy and share are those of the batch."""
+    probe = BoardProbe(*trained)
+    batches = []
+    sample = probe.memory.sample
+    probe.memory.sample = lambda *a, **k: batches.append(sample(*a, **k)) or batches[-1]
+    forward = probe.network.forward
+
+    def on_two_states(x, task, retrieved=None, **more):
+        q, step = forward(x, task, retrieved, **more)
+        alpha = torch.zeros_like(step.alpha)
+        alpha[..., 0], alpha[..., 3] = 0.75, 0.25
+        return q, step._replace(alpha=alpha)
+
+    monkeypatch.setattr(probe.network, "forward", on_two_states)
+    values = {(row["task"], row["quantity"]): row["value"] for row in probe.attention()}
+    entropy = -0.75 * np.log(0.75) - 0.25 * np.log(0.25)
+    for i, task in enumerate(trained[1].tasks):
+        r = batches[0].r[i].flatten().numpy()
+        assert values[task, "entropy"] == pytest.approx(entropy)
+        assert values[task, "effective_states"] == pytest.approx(np.exp(entropy))
+        assert values[task, "goal_state_share"] == pytest.approx((r > 0).mean())
+        assert values[task, "goal_state_mass"] == pytest.approx(0.75 * (r[0] > 0) + 0.25 * (r[3] > 0))
+
+
+def test_the_task_is_in_z_only_if_it_is_in_what_is_retrieved(trained):
+    probe = BoardProbe(*trained)
+    own = probe.task_in_z()
+    assert own.shape == (len(trained[1].tasks),)
+    sample = probe.memory.sample
+    probe.memory.sample = lambda tasks, rng: sample(tasks, rng, given=np.zeros(len(tasks), dtype=int))
+    alike = probe.task_in_z()
+    assert abs(alike.mean() - 0.1) < 0.15  # a guess among ten
+    assert own.mean() > alike.mean() + 0.2
+
+
+def test_the_gallery_has_its_format(written, trained):
+    gallery = json.loads((written / "gallery.json").read_text())
+    assert gallery.keys() == {"run", "rule", "episodes"}
+    assert gallery["run"] == RUN
+    assert "quartile" in gallery["rule"]
+    assert len({episode["task"] for episode in gallery["episodes"]}) == 3
+    for episode in gallery["episodes"]:
+        assert episode.keys() == {"task", "return", "board_seed", "steps", "final_observation"}
+        assert [step["t"] for step in episode["steps"]] == list(range(50))
+        assert sum(step["reward"] for step in episode["steps"]) == episode["return"]
+        assert len(episode["final_observation"]) == 11
+        for step in episode["steps"]:
+            assert step.keys() == {"t", "observation", "action", "reward", "retrieved"}
+            assert len(step["observation"]) == 11
+            assert 0 <= step["action"] < 7
+            weights = [item["weight"] for item in step["retrieved"]]
+            assert 1 <= len(weights) <= 6
+            assert weights == sorted(weights, reverse=True)
+            assert all(weight > 0 for weight in weights)
+            assert sum(weights) <= 1 + 1e-4
+            for item in step["retrieved"]:
+                assert item.keys() == {"weight", "task", "return", "step", "observation", "rewarded"}
+                assert item["task"] == episode["task"]
+                assert item["step"] in (9, 19, 29, 39, 49)
+
+
+def test_the_gallery_shows_what_is_in_the_dataset(written, trained):
+    """Every retrieved state is a step of an episode with that return in the task's dataset."""
+    scale, _ = trained
+    gallery = json.loads((written / "gallery.json").read_text())
+    for episode in gallery["episodes"]:
+        slug = episode["task"].replace(" ", "-")
+        dataset = TrajectoryDataset.open(scale.root / "data" / "tiny" / "gridroboman" / "planner" / slug)
+        for item in (item for step in episode["steps"] for item in step["retrieved"]):
+            found = [
+                e
+                for e in dataset
+                if e.total_reward == item["return"]
+                and e.observations[item["step"]].tolist() == item["observation"]
+                and bool(e.rewards[item["step"]]) == item["rewarded"]
+            ]
+            assert found
+
+
+def test_the_gallery_leaves_out_weights_that_round_to_nothing(trained):
+    """A sharp attention gives a state a weight of a millionth, which would be written as 0."""
+    probe = BoardProbe(*trained)
+    with torch.no_grad():
+        probe.network.retrieval.query[-1].weight.mul_(300)
+        probe.network.retrieval.query[-1].bias.mul_(300)
+    weights = [item["weight"] for e in probe.gallery()["episodes"] for s in e["steps"] for item in s["retrieved"]]
+    assert min(weights) > 0
+    assert max(weights) > 0.5
+
+
+def test_episodes_of_the_gallery_replay(written):
+    """Its steps are an episode of the environment."""
+    from rarl.envs.gridroboman.env import Gridroboman
+
+    for episode in json.loads((written / "gallery.json").read_text())["episodes"]:
+        env = Gridroboman(task=episode["task"])
+        start = episode["steps"][0]["observation"]
+        cells = [tuple(start[i : i + 2]) for i in (0, 2, 5, 8)]
+        env.reset(options={"robot": cells[0], "objects": cells[1:]})
+        following = [*(step["observation"] for step in episode["steps"][1:]), episode["final_observation"]]
+        for step, expected in zip(episode["steps"], following, strict=True):
+            observation, reward, *_ = env.step(step["action"])
+            assert observation.tolist() == expected
+            assert reward == step["reward"]
+
+
+def test_own_is_what_an_evaluation_does(trained):
+    """The same roll-out, by hand: own datasets, four batches per task, five episodes each."""
+    scale, run = trained
+    rows = [row for row in BoardProbe(scale, run).interventions() if row["intervention"] == "own"]
+    probe = BoardProbe(scale, run)
+    s = run.settings.evaluation
+    rng = np.random.default_rng([run.settings.seed, s.board_seed, 1])
+    boards = random_boards(200, rng)
+    groups = np.repeat(np.arange(10), 4)
+    network = network_of(run, final_state(scale, run), len(ACTIONS))
+    retrieved = probe.memory.sample(groups, rng).summarise(network)
+    tasks = [probe.tasks[i] for i in groups]
+    played = roll_out(network, tasks, groups, 5, retrieved, rng, s.epsilon, boards)
+    expected = played.returns.reshape(10, 20).mean(1)
+    assert [row["return_mean"] for row in rows] == pytest.approx(expected.tolist())
+
+
+def test_each_intervention_changes_what_it_says(trained, monkeypatch):
+    scale, run = trained
+    probe = BoardProbe(scale, run)
+    calls, originals = [], []
+    sample, roll = probe.memory.sample, module.roll_out
+
+    def sampled(*arguments, **more):
+        originals.append(sample(*arguments, **more))
+        return originals[-1]
+
+    def rolled(network, tasks, task_ids, episodes, retrieved, *rest, **more):
+        calls.append({"tasks": tasks, "ids": task_ids, "retrieved": retrieved, **more})
+        return roll(network, tasks, task_ids, episodes, retrieved, *rest, **more)
+
+    batches = []
+    monkeypatch.setattr(probe.memory, "sample", sampled)
+    monkeypatch.setattr(module, "roll_out", rolled)
+    play = probe.play
+    monkeypatch.setattr(probe, "play", lambda ids, batch, *a, **k: batches.append(batch) or play(ids, batch, *a, **k))
+    rows = probe.interventions()
+
+    own, removed, _, *swaps = calls
+    falling, swaps = swaps[:7], swaps[7:]
+    of_falling, batches = batches[3:10], [*batches[:3], *batches[10:]]
+    assert all(call["boards"] is own["boards"] for call in (removed, *falling))
+    k_traj = run.settings.agent.retrieval.k_traj
+    assert [batch.episodes.shape for batch in of_falling[:3]] == [(40, min(n, k_traj)) for n in (4, 2, 1)]
+    assert [batch.steps.max() + 1 for batch in of_falling[3:]] == [25, 10, 5, 1]
+    assert own["retrieved"] is not None
+    assert batches[0] is originals[0]
+    assert removed["retrieved"] is None  # nothing is read
+    # Shuffled: at each step the same states, actions and rewards, in other trajectories.
+    before, after = originals[1], batches[2]
+    moved = 0
+    for g in range(40):
+        for j in range(before.x.shape[2]):
+            one, other = (
+                [
+                    (*x, int(a), float(r))
+                    for x, a, r in zip(b.x[g, :, j].tolist(), b.a[g, :, j], b.r[g, :, j], strict=True)
+                ]
+                for b in (before, after)
+            )
+            assert sorted(one) == sorted(other)
+            moved += one != other
+    assert moved > 40
+    # Swapped: told and rewarded as the own task, given another's dataset.
+    done = np.concatenate([call["ids"] for call in swaps])
+    given = np.concatenate([batch.given[:, 0] for batch in batches[3:]])
+    assert sorted(zip(done.tolist(), given.tolist(), strict=True)) == [
+        (a, b) for a in range(10) for b in range(10) if a != b
+    ]
+    for call, batch in zip(swaps, batches[3:], strict=True):
+        assert [task.name for task in call["tasks"]] == [run.tasks[i] for i in call["ids"]]
+        assert [task.name for task in call["also"]] == [run.tasks[i] for i in batch.given[:, 0]]
+        assert batch.told[:, 0, 0].tolist() == call["ids"].tolist()
+    kinds = [row["intervention"] for row in rows]
+    assert kinds == [kind for kind in ON_OWN_DATA for _ in range(10)] + ["swapped", "swapped-given"] * PAIRS
+
+
+def test_retrieval_matters_to_the_network(trained):
+    """The same boards with and without retrieval: other values."""
+    scale, run = trained
+    probe = BoardProbe(scale, run)
+    batch = probe.memory.sample(np.arange(10), np.random.default_rng(0))
+    x, task = batch.x[:, 0], batch.told[:, 0].expand(10, batch.x.shape[2])
+    with torch.no_grad():
+        one, two = probe.network(x, task, batch.summarise(probe.network))[0], probe.network(x, task, None)[0]
+    assert not torch.allclose(one, two)
+
+
+def test_probing_again_gives_the_same_files(written, trained):
+    before = {file.name: file.read_bytes() for file in written.iterdir()}
+    assert before.keys() == {"interventions.csv", "attention.csv", "gallery.json"}
+    assert probe_run(*trained) == written
+    assert {file.name: file.read_bytes() for file in written.iterdir()} == before
+
+
+@pytest.mark.parametrize("variant", ["dqn", "oracle", "nothing"])
+def test_who_retrieves_nothing_cannot_be_probed(tiny_root, variant):
+    scale = Scale("tiny", tiny_root)
+    run = scale.runs[f"gridroboman/10-tasks/{variant}/seed-0"]
+    with pytest.raises(RarlError, match=f"{variant}/seed-0.*retrieves nothing"):
+        BoardProbe(scale, run)
+
+
+def test_a_run_without_a_checkpoint_is_named(tiny_root):
+    scale = Scale("tiny", tiny_root)
+    with pytest.raises(
+        RarlError, match=r"checkpoint\.pt: no checkpoint; train the run first \(`rarl train --scale tiny"
+    ):
+        BoardProbe(scale, scale.runs[RUN])
+
+
+def test_held_out_tasks_get_their_own_nothing_and_a_learned_tasks_data(own_root):
+    held_out = ["blue on red", "red to corner"]
+    changes = {"settings": {"held_out": held_out}, "task_sets": {10: {"variants": ["ra-dqn"], "probes": ["ra-dqn"]}}}
+    tiny_project.write_config(own_root, {"experiments": {"gridroboman": changes}})
+    scale = Scale("tiny", own_root)
+    for name in scale.datasets_of(scale.runs[RUN])[-2:]:
+        make_dataset(scale, scale.datasets[name])
+    run = scale.runs[RUN]
+    learned = run.tasks
+    record = train_run(scale, run, device="cpu")
+    assert set(record["expert_returns"]) == {*learned, *held_out}
+    assert {row["task"] for row in rows_of(own_root / "results" / "tiny" / "runs" / RUN / "evaluations.csv")[1]} == set(
+        learned
+    )
+    probe = BoardProbe(scale, run)
+    rows = [row for row in probe.interventions() if row["intervention"].startswith("held-out")]
+    found = {(row["intervention"], row["task"], row["given_task"]) for row in rows}
+    assert found == {
+        *(("held-out", task, task) for task in held_out),
+        *(("held-out-removed", task, task) for task in held_out),
+        *(("held-out-swapped", task, given) for task in held_out for given in learned),
+    }
+    assert {row["task"] for row in probe.attention()} == set(learned)
+    assert {episode["task"] for episode in probe.gallery()["episodes"]} <= set(learned)
+    # What is drawn for a held-out task is of its own dataset.
+    batch = probe.memory.sample(np.array([10, 11]), np.random.default_rng(0))
+    assert [probe.memory.samplers[i].dataset.task for i in batch.given[:, 0]] == held_out

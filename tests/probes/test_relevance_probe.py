@@ -1,0 +1,197 @@
+"""What is measured on an agent with few relevant trajectories, on tiny runs trained for it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from rarl.agents.index import best_of, exact_scores
+from rarl.config.scale import Scale
+from rarl.envs.gridroboman.vector import random_boards
+from rarl.probes.probe import probe_run
+from rarl.probes.ranking import recall_at_k, reciprocal_rank
+from rarl.probes.relevance_probe import RelevanceProbe
+from rarl.runs.train import train_run
+from tests import tiny_project
+from tests.tiny_relevance import SHARES, changes
+
+KINDS = [None, "exact", "hnsw"]
+
+
+@pytest.fixture(scope="module")
+def project(tiny_root, tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("relevance")
+    shutil.copytree(tiny_root, root, dirs_exist_ok=True)
+    return Scale("tiny", root)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def probed(project, request):
+    """The scale, a run that was trained, and the folder of what was found in it."""
+    run = tiny_project.run_of(project.root, "ra-dqn", KINDS.index(request.param), changes(request.param))
+    train_run(project, run, device="cpu")
+    return project, run, probe_run(project, run)
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        return reader.fieldnames, list(reader)
+
+
+def test_every_share_is_tried_both_ways(probed):
+    _, run, folder = probed
+    columns, rows = rows_of(folder / "interventions.csv")
+    assert columns == ["intervention", "task", "given_task", "episodes", "return_mean"]
+    other = "uniform" if run.settings.agent.retrieval.propose == "index" else "index"
+    names = [f"share-{share}{way}" for share in ("1", "0.5", "0.1", "0") for way in ("", f"-{other}")]
+    assert list(dict.fromkeys(row["intervention"] for row in rows)) == [*names, "removed"]
+    assert len(rows) == 10 * 9
+    for row in rows:
+        assert row["task"] == row["given_task"]
+        assert row["episodes"] == "20"
+        assert 0 <= float(row["return_mean"]) <= 50
+
+
+def test_rankings_have_their_format(probed):
+    _, run, folder = probed
+    columns, rows = rows_of(folder / "attention.csv")
+    assert columns == ["task", "quantity", "value"]
+    retrieval = run.settings.agent.retrieval
+    other = "uniform" if retrieval.propose == "index" else "index"
+    measures = {"recall@1", "recall@10", "recall@64", "mrr", "relevant_in_batch", "attention_on_relevant"}
+    expected = {f"share-{share:g}{way}/{m}" for share in SHARES for way in ("", f"-{other}") for m in measures}
+    if retrieval.index and retrieval.index.kind != "exact":
+        expected |= {f"share-{share:g}/index_recall@10" for share in SHARES}
+    values = {(row["task"], row["quantity"]): float(row["value"]) for row in rows}
+    assert values.keys() == {(task, quantity) for task in run.tasks for quantity in expected}
+    assert len(rows) == len(values)
+    for (_, quantity), value in values.items():
+        assert 0 <= value <= 1 + 1e-6
+        if quantity.startswith(("share-1/", "share-1-")) and not quantity.endswith(("recall@10", "recall@64")):
+            assert value == pytest.approx(1), quantity  # all that could be found is relevant
+    mean = {q: np.mean([values[task, q] for task in run.tasks]) for q in expected}
+    drawn = "-uniform" if retrieval.propose == "index" else ""
+    assert 0.35 < mean[f"share-0.5{drawn}/relevant_in_batch"] < 0.65
+    # A batch of 6 holds six of the 6 relevant ones at most; the whole ranking of 12 all of them.
+    assert mean[f"share-0.5{drawn}/recall@10"] < 0.8
+    if not retrieval.index or retrieval.index.kind == "exact":
+        found = "" if retrieval.propose == "index" else "-index"
+        assert mean[f"share-0.5{found}/recall@64"] == 1
+
+
+@pytest.mark.parametrize("way", ["uniform", "index"])
+def test_what_is_found_is_what_scores_best(project, way):
+    run = tiny_project.run_of(project.root, "ra-dqn", 1, changes("exact"))
+    train_run(project, run, device="cpu")
+    probe = RelevanceProbe(project, run)
+    tasks, boards = np.array([0, 0, 7]), random_boards(12, np.random.default_rng(0))
+    found = probe.find(tasks, 0.5, way, boards)
+    starts = torch.from_numpy(boards.observe()).view(3, 4, 11)
+    assert torch.equal(found.starts, starts)
+    keys = probe.memory.keys(probe.network)
+    for g, task in enumerate(tasks):
+        batch = [
+            int(np.flatnonzero((probe.memory.pools.given == t) & (probe.memory.pools.episodes == e))[0])
+            for t, e in zip(found.batch.given[g], found.batch.episodes[g], strict=True)
+        ]
+        could = probe.memory.pools.rows(task, 0.5) if way == "index" else np.array(batch)
+        queries = probe.memory.queries(probe.network, starts, tasks)[g]
+        weights = torch.softmax(queries @ keys[could].flatten(0, 1).T, -1).view(len(queries), len(could), -1)
+        expected = could[np.argsort(-weights.sum((0, 2)).double().numpy(), kind="stable")]
+        assert found.rankings[g].tolist() == expected.tolist()
+        if way == "index":
+            assert batch == expected[:6].tolist()
+    quantities = probe._quantities(tasks, 0.5, way, found)
+    for g, task in enumerate(tasks):
+        hits = probe.memory.pools.given[found.rankings[g]] == task
+        assert quantities["recall@1"][g] == recall_at_k(hits, 1, 6)
+        assert quantities["recall@10"][g] == recall_at_k(hits, 10, 6)
+        assert quantities["mrr"][g] == reciprocal_rank(hits)
+        assert quantities["relevant_in_batch"][g] == np.mean(found.batch.given[g] == task)
+
+
+def test_attention_is_counted_on_the_relevant(project, monkeypatch):
+    run = tiny_project.run_of(project.root, "ra-dqn", 1, changes("exact"))
+    train_run(project, run, device="cpu")
+    probe = RelevanceProbe(project, run)
+    tasks, boards = np.array([2, 5]), random_boards(4, np.random.default_rng(0))
+    found = probe.find(tasks, 0.5, "uniform", boards)
+    forward = probe.network.forward
+
+    def on_two_trajectories(x, task, retrieved=None, **more):
+        q, step = forward(x, task, retrieved, **more)
+        alpha = torch.zeros_like(step.alpha).unflatten(-1, (6, 5))
+        alpha[..., 0, 3], alpha[..., 4, 1] = 0.75, 0.25
+        return q, step._replace(alpha=alpha.flatten(-2))
+
+    monkeypatch.setattr(probe.network, "forward", on_two_trajectories)
+    mass = probe._quantities(tasks, 0.5, "uniform", found)["attention_on_relevant"]
+    of_task = found.batch.given == tasks[:, None]
+    assert mass == pytest.approx(0.75 * of_task[:, 0] + 0.25 * of_task[:, 4])
+
+
+def test_what_was_never_retrieved_is_searched_too(project):
+    small = {"agent": {"retrieval": {"pool": {"trajectories": 8, "relevant": SHARES}}}}
+    run = tiny_project.run_of(project.root, "ra-dqn", 5, changes(None, small))
+    train_run(project, run, device="cpu")
+    probe = RelevanceProbe(project, run)
+    old, new = probe.memory.pools, probe.new.pools
+    assert new.given.tolist() == old.given.tolist()
+    for task in range(10):
+        both = [*old.episodes[old.given == task], *new.episodes[new.given == task]]
+        assert sorted(both) == list(range(16))
+    assert torch.equal(probe.new_index.keys, probe.new.keys(probe.network))
+    tasks, boards = np.array([0, 7]), random_boards(8, np.random.default_rng(0))
+    found = probe.find(tasks, 0.5, "index", boards)
+    quantities = probe._quantities(tasks, 0.5, "index", found)
+    for g, task in enumerate(tasks):
+        asked = probe.memory.queries(probe.network, found.starts, tasks)[g]
+        rows = new.rows(task, 0.5)
+        hits = new.given[rows[best_of(exact_scores(asked, probe.new.keys(probe.network)[rows]), 8)]] == task
+        assert quantities["new_recall@10"][g] == recall_at_k(hits, 10, 4)
+        assert quantities["new_mrr"][g] == reciprocal_rank(hits)
+    assert "new_mrr" not in probe._quantities(tasks, 0.5, "uniform", probe.find(tasks, 0.5, "uniform", boards))
+
+
+def test_datasets_that_hold_too_few_others(probed):
+    """Twelve of sixteen are retrieved: there are not as many others."""
+    scale, run, _ = probed
+    assert RelevanceProbe(scale, run).new is None
+
+
+def test_an_index_finds_at_evaluation_what_scores_best_now(probed):
+    """Its keys are those of the trained network."""
+    scale, run, _ = probed
+    probe = RelevanceProbe(scale, run)
+    assert torch.equal(probe.index.keys, probe.memory.keys(probe.network))
+    boards = random_boards(10, np.random.default_rng(1))
+    found = probe.find(np.arange(10), 1.0, "index", boards)
+    queries = probe.memory.queries(probe.network, found.starts, np.arange(10))
+    scores = probe.index.scores(3, 1.0, queries[3])
+    assert found.rankings[3].tolist() == probe.memory.pools.rows(3, 1.0)[best_of(scores, 99)].tolist()
+
+
+def test_the_gallery_says_of_which_share_it_is(probed):
+    _, run, folder = probed
+    gallery = json.loads((folder / "gallery.json").read_text())
+    assert gallery["run"] == run.id
+    assert "a share of 0.5 is of the task" in gallery["rule"]
+    items = [(e, item) for e in gallery["episodes"] for step in e["steps"] for item in step["retrieved"]]
+    assert {item["task"] == e["task"] for e, item in items} == {True, False}
+    for _, item in items:
+        assert item.keys() == {"weight", "task", "return", "step", "observation", "rewarded"}
+
+
+def test_probing_again_gives_the_same_files(probed):
+    scale, run, folder = probed
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert before.keys() == {"interventions.csv", "attention.csv", "gallery.json"}
+    assert probe_run(scale, run) == folder
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
