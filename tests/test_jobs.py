@@ -23,7 +23,7 @@ from rarl.envs.spec import ENVIRONMENTS, EnvSpec, load, spec_of
 from rarl.errors import RarlError
 from rarl.jobs import DATA, KINDS, NOT_COMPUTING, Job, LoadedCode
 from rarl.mappings import merge
-from tests import tiny_atari, tiny_babyai, tiny_project, tiny_relevance
+from tests import tiny, tiny_atari, tiny_babyai, tiny_project, tiny_relevance
 
 ROOT = PACKAGE.parent
 BY_NAME = {"rarl.envs", "rarl.envs.spec"}  # what they import is named by specifications
@@ -301,7 +301,7 @@ def test_nothing_is_imported_by_a_job_that_its_digest_does_not_cover(tmp_path: P
         if "index" in variants:
             at_scale |= {"index_cost": {"states": [100], "kinds": ["exact"]}}
         project.write_config(
-            tmp_path / environment, {"experiments": {environment: at_scale}}, {"variants": {**variants}}
+            tmp_path / environment, {"experiments": {environment: at_scale}}, {"variants": tiny.variants(**variants)}
         )
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("imports_of_jobs.py"), tmp_path],

@@ -58,6 +58,11 @@ EPISODIC: dict[str, dict[str, Any]] = {  # variants
 }
 
 
+def variants(**settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Variants by the settings that each changes; "_" in a name stands for "-"."""
+    return {name.replace("_", "-"): {"settings": changes} for name, changes in settings.items()}
+
+
 @dataclass(frozen=True)
 class Tiny:
     """One environment's project.

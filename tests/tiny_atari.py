@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rarl.mappings import merge
-from tests.tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny
+from tests.tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny, variants
 
 SCALE: dict[str, Any] = SMALLEST | {
     "datasets": {},
@@ -67,18 +67,18 @@ EXPERIMENT: dict[str, Any] = {
             "max_frames": 120,
         },
     },
-    "variants": {
-        "r2d2": {},
-        "ra-r2d2": {"agent": {"kind": "ra-dqn"}},
-        "dqn": {"agent": {"core": "none", "stack": 4}, "learning": {"burn_in": 0}, "online": {"period_steps": 8}},
-        "ra-dqn": {
+    "variants": variants(
+        r2d2={},
+        ra_r2d2={"agent": {"kind": "ra-dqn"}},
+        dqn={"agent": {"core": "none", "stack": 4}, "learning": {"burn_in": 0}, "online": {"period_steps": 8}},
+        ra_dqn={
             "agent": {"core": "none", "stack": 4, "kind": "ra-dqn"},
             "learning": {"burn_in": 0},
             "online": {"period_steps": 8},
         },
         **{name: merge({"agent": {"core": "none"}}, changes) for name, changes in EPISODIC.items()},
-        "no-retrieval": {"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
-    },
+        no_retrieval={"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
+    ),
 }
 
 _TINY = Tiny(SCALE, EXPERIMENT, "pong")

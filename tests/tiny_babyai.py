@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.tiny import RETRIEVAL, SMALLEST, Tiny
+from tests.tiny import RETRIEVAL, SMALLEST, Tiny, variants
 
 LEVELS = ["GoToRedBallGrey", "PutNextLocal", "PickupLoc"]
 TASK_SET = "3-levels-12-episodes"
@@ -59,13 +59,13 @@ EXPERIMENT: dict[str, Any] = {
         },
         "evaluation": {"every_updates": 50, "epsilon": 0.05},
     },
-    "variants": {
-        "rdqn": {},
-        "own": {"agent": {"kind": "ra-dqn"}},
-        "all": {"agent": {"kind": "ra-dqn", "retrieval": {"source": "all"}}},
-        "open": {"agent": {"kind": "ra-dqn", "retrieval": {"source": "all", "bottleneck": 0.0}}},
-        "nothing": {"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
-    },
+    "variants": variants(
+        rdqn={},
+        own={"agent": {"kind": "ra-dqn"}},
+        all={"agent": {"kind": "ra-dqn", "retrieval": {"source": "all"}}},
+        open={"agent": {"kind": "ra-dqn", "retrieval": {"source": "all", "bottleneck": 0.0}}},
+        nothing={"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
+    ),
 }
 
 _TINY = Tiny(SCALE, EXPERIMENT, TASK_SET)

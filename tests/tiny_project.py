@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny
+from tests.tiny import EPISODIC, RETRIEVAL, SMALLEST, Tiny, variants
 
 EPISODES = 16
 SCALE: dict[str, Any] = SMALLEST | {
@@ -43,16 +43,16 @@ EXPERIMENT: dict[str, Any] = {
         "learning": {"batch_states": 40, "learning_rate": 0.003, "discount": 0.9, "target_period_updates": 5},
         "evaluation": {"every_updates": 500, "epsilon": 0.05},
     },
-    "variants": {
-        "dqn": {},
-        "dqn-told": {"agent": {"task": "observed"}},
-        "ra-dqn": {"agent": {"kind": "ra-dqn"}},
-        "ra-dqn-told": {"agent": {"kind": "ra-dqn", "task": "observed"}},
-        "oracle": {"agent": {"kind": "oracle"}},
-        "nothing": {"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
+    "variants": variants(
+        dqn={},
+        dqn_told={"agent": {"task": "observed"}},
+        ra_dqn={"agent": {"kind": "ra-dqn"}},
+        ra_dqn_told={"agent": {"kind": "ra-dqn", "task": "observed"}},
+        oracle={"agent": {"kind": "oracle"}},
+        nothing={"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
         **EPISODIC,
-        "random": {"agent": {"kind": "ra-dqn", "retrieval": {"source": "random"}}},
-    },
+        random={"agent": {"kind": "ra-dqn", "retrieval": {"source": "random"}}},
+    ),
 }
 
 _TINY = Tiny(SCALE, EXPERIMENT, 10)

@@ -112,7 +112,7 @@ def atari_steps_per_second(envs: int = 8, steps: int = 60) -> float:
 def atari_run(variant: str, changes: dict[str, Any]) -> Run:
     """A run of the Atari experiment at the paper's sizes, changed."""
     experiment = Scale("smoke").experiments["atari"]
-    value = merge(merge(experiment.base, experiment.variants[variant]), changes)
+    value = merge(merge(experiment.base, experiment.variants[variant].settings), changes)
     value["online"] = {**value["online"], "start_sequences": 1}
     place = {"experiment": "atari", "environment": "atari", "task_set": "bench", "tasks": ["pong"], "seed": 0}
     return Run("bench", RunSettings.model_validate(value | place | {"variant": variant}))

@@ -7,6 +7,9 @@
 A run's settings are the experiment's base, changed by the scale's `settings`, changed by the task set's, changed by the
 variant's, changed by the scale's `variant_settings`. Nothing else enters a run, so its digest names it. An experiment
 that extends another begins with that one's base and settings at the scale.
+
+What reports say of an experiment and its variants (labels, groups, what is compared with what) stands beside them and
+changes no run; the report's own digest has it.
 """
 
 from __future__ import annotations
@@ -35,6 +38,50 @@ Variants = Annotated[list[str], AfterValidator(once)]
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(once), AfterValidator(_reported)]
 
 
+class SweepSettings(Settings):
+    """Variants that differ from the full agent in one value, or in two: then they are a grid."""
+
+    title: str = Field(description="what the values are of")
+    keys: list[str] = Field(min_length=1, max_length=2, description="the settings, dotted: agent.retrieval.n_f")
+    label: str = Field("", description="of a grid: what reports call its best cell")
+    change: str = Field("", description="of a grid: what choosing its best cell is, as the beginning of a sentence")
+    paper: list[int | float] | None = Field(
+        None, description="of a grid: the paper's cell, with which the best one is compared"
+    )
+
+
+Kind = Literal["base", "gain", "part", "data", "repair"]
+
+
+class VariantSettings(Settings):
+    """A variant: how it is run, and what reports say of it."""
+
+    label: str | None = Field(None, description="what reports call it; null: its name")
+    group: str = Field("", description="header under which it is shown; variants of a group share a panel")
+    kind: Kind = Field(
+        "part",
+        description="base: an agent that others are compared with; gain: one that adds retrieval to it; else what is "
+        "changed: a part of the agent, the data that it retrieves from, or a repair of what is broken. base_variant "
+        "and full_variant of the experiment are a base and a gain without saying so",
+    )
+    relative_to: Annotated[list[str], AfterValidator(once)] | None = Field(
+        None, description="the variants that it changes; null: the full one, of that the base, of a base none"
+    )
+    change: str = Field(
+        "",
+        description="what it changes there, as the beginning of a sentence; the same words for the same change in "
+        "every experiment. Without, it is no change that reports weigh",
+    )
+    sweep: str | None = Field(None, description="whose values it is one of, see `sweeps`")
+    reported: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
+        [], description="printed in the paper: score and its spread, by amount of data, the least first"
+    )
+    same_as: str | None = Field(
+        None, description="a variant of the experiment that this one extends: its runs are shown, there are no others"
+    )
+    settings: dict[str, Any] = Field({}, description="the run settings that it changes")
+
+
 class ExperimentSettings(Settings):
     """config/experiments/{name}.yaml."""
 
@@ -46,11 +93,23 @@ class ExperimentSettings(Settings):
     )
     base_variant: str | None = Field(
         None,
-        description="what the costs of all variants are compared with: one of these or, where the experiment extends "
-        "another, one of that; null: the first",
+        description="what all variants are compared with: one of these or, where the experiment extends another, one "
+        "of that; null: the first",
     )
+    full_variant: str | None = Field(
+        None, description="the agent with retrieval that variants change, here or in the extended experiment"
+    )
+    beside: Annotated[list[str], AfterValidator(once)] = Field(
+        [], description="variants of the extended experiment that are shown with these; base and full one always are"
+    )
+    whole_recipes: bool = Field(
+        False,
+        description="whether agents of the extended experiment are compared though data, budget or learning differ",
+    )
+    report: list[str] | None = Field(None, description="the parts of its report, in order; null: the usual ones")
+    sweeps: Annotated[dict[str, SweepSettings], Names] = Field({})
     base: dict[str, Any] = Field(description="run settings that all variants share")
-    variants: Annotated[dict[str, dict[str, Any]], Names] = Field(description="what each variant changes")
+    variants: Annotated[dict[str, VariantSettings], Names]
 
 
 class TaskSetSettings(Settings):

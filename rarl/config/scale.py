@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ class Scale:
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
                 self._check_extends(name, experiment)
-            self._check_base_variant(name, experiment)
+            self._check_variants(name, experiment)
         self.runs: dict[str, Run] = {}
         for run in self._runs():
             if run.id in self.runs:
@@ -182,15 +182,26 @@ class Scale:
         if other.environment != experiment.environment:
             raise RarlError(f"{where}: {experiment.extends!r} is of {other.environment}, not {experiment.environment}")
 
-    def _check_base_variant(self, name: str, experiment: ExperimentSettings) -> None:
-        """That there is such a variant, here or in the experiment that this one extends."""
-        known = [*experiment.variants, *(self.experiments[experiment.extends].variants if experiment.extends else ())]
+    def _check_variants(self, name: str, experiment: ExperimentSettings) -> None:
+        """That every variant and sweep that the file speaks of is there, or in the experiment that it extends."""
+        where = f"config/experiments/{name}.yaml"
+        extended = list(self.experiments[experiment.extends].variants) if experiment.extends else []
+        known = [*experiment.variants, *extended]
         if not known:
-            raise RarlError(f"config/experiments/{name}.yaml: variants: there is none")
-        wanted = experiment.base_variant
-        if wanted is not None and wanted not in known:
-            where = f"config/experiments/{name}.yaml: base_variant"
-            raise RarlError(f"{where}: unknown variant {wanted!r}; {did_you_mean(wanted, known)}")
+            raise RarlError(f"{where}: variants: there is none")
+
+        def check(key: str, named: Iterable[str | None], there: Collection[str], what: str = "variant") -> None:
+            for one in named:
+                if one is not None and one not in there:
+                    raise RarlError(f"{where}: {key}: unknown {what} {one!r}; {did_you_mean(one, there)}")
+
+        check("base_variant", [experiment.base_variant], known)
+        check("full_variant", [experiment.full_variant], known)
+        check("beside", experiment.beside, extended)
+        for variant, settings in experiment.variants.items():
+            check(f"variants.{variant}.relative_to", settings.relative_to or (), known)
+            check(f"variants.{variant}.sweep", [settings.sweep], experiment.sweeps, "sweep")
+            check(f"variants.{variant}.same_as", [settings.same_as], extended)
 
     def _base(self, experiment: str) -> dict[str, Any]:
         """The settings that all runs of an experiment share at this scale."""
@@ -214,6 +225,8 @@ class Scale:
                         raise RarlError(
                             f"{where}: unknown variant {listed!r}; {did_you_mean(listed, experiment.variants)}"
                         )
+                    if experiment.variants[listed].same_as is not None:
+                        raise RarlError(f"{where}: variant {listed!r} has no runs of its own: see its 'same_as'")
                 for variant in chosen.variants:
                     for seed in at_scale.seeds or self.settings.seeds:
                         yield self.run(name, size, variant, seed)
@@ -239,7 +252,7 @@ class Scale:
                 raise RarlError(f"{place}: a set that is not named by its size needs the key 'tasks'")
             tasks = task_set
         value = merge(self._base(experiment), chosen.settings if chosen else {})
-        value = merge(merge(value, settings.variants[variant]), at_scale.variant_settings.get(variant, {}))
+        value = merge(merge(value, settings.variants[variant].settings), at_scale.variant_settings.get(variant, {}))
         value = merge(value, changes or {})
         value |= {
             "experiment": experiment,

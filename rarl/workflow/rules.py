@@ -68,12 +68,16 @@ def _is_first(run: Run, scale: Scale) -> bool:
 
 
 def plan_digest(scale: Scale) -> str:
-    """A digest of what the report of a scale describes: its settings and all planned runs, 12 hex digits."""
+    """A digest of what the report of a scale describes, and of what it says of it, 12 hex digits.
+
+    That is its settings, all planned runs, and what experiments say of themselves and their variants beside settings.
+    """
     runs = {run.id: run.digest for run in scale.runs.values()}
-    titles = {name: experiment.title for name, experiment in scale.experiments.items()}
+    in_runs: dict[str, Any] = {"base": True, "variants": {"__all__": {"settings": True}}}
+    experiments = {name: e.model_dump(mode="json", exclude=in_runs) for name, e in scale.experiments.items()}
     # How costs are measured is known by their own digest, and what jobs ask for changes no result.
     settings = scale.settings.model_dump(mode="json", exclude={"costs", "resources"})
-    return digest({"settings": settings, "runs": runs, "titles": titles})
+    return digest({"settings": settings, "runs": runs, "experiments": experiments})
 
 
 def cost_digest(scale: Scale) -> str:

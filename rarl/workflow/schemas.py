@@ -27,7 +27,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         scale["$defs"][name]["properties"]["settings"] |= some
     scale["$defs"]["ScaleExperimentSettings"]["properties"]["variant_settings"]["additionalProperties"] = some
     experiment["properties"]["base"] |= some
-    experiment["properties"]["variants"]["additionalProperties"] = some
+    experiment["$defs"]["VariantSettings"]["properties"]["settings"] |= some
     config = {
         "title": "config.yaml",
         "type": "object",

@@ -6,17 +6,16 @@ import csv
 
 import numpy as np
 import pytest
-from tests import tiny_project
-from tests.tiny_relevance import changes
 
 from rarl import cli
 from rarl.benchmarks import index_cost as bench_index
 from rarl.config.files import IndexCostSettings
 from rarl.config.scale import Scale, index_cost_plan
 from rarl.errors import RarlError
+from rarl.mappings import merge
 from rarl.workflow.rules import index_cost_digest
-
-EXPERIMENT = {"variants": {"index": {"agent": {"kind": "ra-dqn"}}}}
+from tests import tiny_project
+from tests.tiny_relevance import changes
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +25,7 @@ def _quick(monkeypatch):
 
 def project(root, index_cost=None, kind="exact"):
     """A tiny project whose one task set has a run with an index, and asks for the table."""
-    variants = {"index": changes(kind) | {}}
-    variants["index"]["agent"]["kind"] = "ra-dqn"
+    variants = {"index": {"settings": merge(changes(kind), {"agent": {"kind": "ra-dqn"}})}}
     at_scale = {"task_sets": {10: {"variants": ["dqn", "index"], "probes": []}}, "index_cost": index_cost}
     tiny_project.write_config(root, {"experiments": {"gridroboman": at_scale}}, {"variants": variants})
     return Scale("tiny", root)

@@ -57,6 +57,7 @@ def error_of(root: Path, scale: Any = tiny_project.SCALE, experiment: Any = tiny
 
 
 IN = "experiments.gridroboman."
+ORACLE = "variants.oracle."
 SCALE_FAULTS = [
     # unknown keys, with the one that was meant
     ("descriptoin", "x", ["tiny.yaml", "unknown key 'descriptoin'", "'description'"]),
@@ -178,13 +179,13 @@ POOL_FAULTS = [
 
 @pytest.mark.parametrize(("retrieval", "expected"), POOL_FAULTS)
 def test_a_fault_in_retrieval_datasets_is_one_line_that_helps(tmp_path, retrieval, expected):
-    experiment = changed(tiny_project.EXPERIMENT, "variants.ra-dqn.agent.retrieval", retrieval)
+    experiment = changed(tiny_project.EXPERIMENT, "variants.ra-dqn.settings.agent.retrieval", retrieval)
     assert expected in error_of(tmp_path, experiment=experiment)
 
 
 def test_keys_that_serve_all_tasks_need_an_encoder_that_is_told_none(tmp_path):
     retrieval = {"pool": POOL, "propose": "index", "index": {}}
-    experiment = changed(tiny_project.EXPERIMENT, "variants.ra-dqn-told.agent.retrieval", retrieval)
+    experiment = changed(tiny_project.EXPERIMENT, "variants.ra-dqn-told.settings.agent.retrieval", retrieval)
     assert "agent.task must be 'hidden' or 'query'" in error_of(tmp_path, experiment=experiment)
 
 
@@ -240,11 +241,26 @@ def test_values_that_cannot_work_are_refused_before_anything_is_computed(tmp_pat
         ("base.agent", ..., ["gridroboman.yaml", "variant"]),
         ("base.agent.kind", ..., ["gridroboman.yaml", "agent.kind", "missing"]),
         ("base.source", ..., ["gridroboman.yaml", "tiny.yaml", "'source' is missing"]),
-        ("variants.oracle", {"agent": {"kind": "orakle"}}, ["variant 'oracle'", "agent.kind", "'oracle'", "'orakle'"]),
-        ("variants.random", {"agent": {"retrival": {}}}, ["variant 'random'", "agent.retrival", "'retrieval'"]),
+        (
+            "variants.oracle.settings",
+            {"agent": {"kind": "orakle"}},
+            ["variant 'oracle'", "agent.kind", "'oracle'", "'orakle'"],
+        ),
+        (
+            "variants.random.settings",
+            {"agent": {"retrival": {}}},
+            ["variant 'random'", "agent.retrival", "'retrieval'"],
+        ),
         ("base.agent.retrieval.k_state", 3, ["agent.retrieval.k_state", "'k_states'"]),
         ("base.agent.d_s", 2**60, ["gridroboman.yaml: base.agent.d_s: must be at most 2^53"]),
-        ("variants.dqn", {"learning": {"discount": float("-inf")}}, ["variants.dqn.learning.discount", "got -inf"]),
+        ("variants.dqn.settings", {"learning": {"discount": float("-inf")}}, ["learning.discount", "got -inf"]),
+        ("variants.dqn", {"agent": {}}, ["gridroboman.yaml: unknown key 'variants.dqn.agent'"]),
+        ("variants.dqn.lable", "x", ["unknown key 'variants.dqn.lable'", "'label'"]),
+        (ORACLE + "relative_to", ["ra-dqm"], ["variants.oracle.relative_to: unknown variant", "'ra-dqn'"]),
+        (ORACLE + "sweep", "slots", ["variants.oracle.sweep: unknown sweep 'slots'"]),
+        (ORACLE + "same_as", "dqn", ["variants.oracle.same_as: unknown variant 'dqn'"]),
+        ("full_variant", "ra-dqm", ["gridroboman.yaml: full_variant: unknown variant 'ra-dqm'", "'ra-dqn'"]),
+        ("beside", ["dqn"], ["gridroboman.yaml: beside: unknown variant 'dqn'"]),
         ("variants", {"a/b": {}}, ["gridroboman.yaml: variants: must be a name", "got 'a/b'"]),
         ("extends", "../smoke", ["gridroboman.yaml: extends: must be a name", "got '../smoke'"]),
     ],
@@ -462,7 +478,9 @@ def test_later_places_win(tmp_path):
         places = {name: {"agent": {"retrieval": {"d_e": value}}} for name, value in said.items()}
         base = copy.deepcopy(tiny_project.EXPERIMENT)
         del base["base"]["agent"]["retrieval"]["d_e"]
-        experiment = merge(base, {"base": places.get("base", {}), "variants": {"ra-dqn": places.get("variant", {})}})
+        experiment = merge(
+            base, {"base": places.get("base", {}), "variants": {"ra-dqn": {"settings": places.get("variant", {})}}}
+        )
         scale = copy.deepcopy(tiny_project.SCALE)
         here = scale["experiments"]["gridroboman"]
         here["settings"] = merge(here["settings"], places.get("scale", {}))

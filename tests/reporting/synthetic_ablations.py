@@ -70,7 +70,8 @@ AMOUNTS = {"truncated": {32: 0.45, 16: 0.44, 8: 0.40, 4: 0.3, 2: 0.2, 1: 0.15}, 
 def variants_of(experiment: str) -> dict[str, dict[str, Any]]:
     """The variants of the project's own experiment file."""
     path = synthetic.PROJECT / "config" / "experiments" / f"{experiment}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["variants"]
+    variants = yaml.safe_load(path.read_text(encoding="utf-8"))["variants"]
+    return {name: variant.get("settings", {}) for name, variant in variants.items()}
 
 
 def config_of(experiment: str, variant: str, seed: int, tasks: Sequence[str], **changes: Any) -> dict[str, Any]:

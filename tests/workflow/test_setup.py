@@ -137,11 +137,11 @@ def test_the_configuration_follows_the_schemas(path: str) -> None:
 
 def test_the_schemas_find_faults_deep_inside() -> None:
     experiment = settings("config/experiments/gridroboman.yaml")
-    experiment["variants"]["oracle"]["agent"]["fussion"] = "film"
+    experiment["variants"]["oracle"]["settings"]["agent"]["fussion"] = "film"
     experiment["base"]["learning"]["discount"] = 2
     experiment["base"]["seed"] = 1  # set by the plan, not in a file
     faults = {error.json_path for error in validator("experiments/gridroboman.yaml").iter_errors(experiment)}
-    assert faults == {"$.variants.oracle.agent", "$.base.learning.discount", "$.base"}
+    assert faults == {"$.variants.oracle.settings.agent", "$.base.learning.discount", "$.base"}
 
 
 # --- DVC --------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from rarl.config.scale import Run, Scale
 from rarl.errors import RarlError
 from rarl.workflow import rules as workflow
+from tests import tiny_project
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +43,7 @@ def test_the_smoke_scale_runs_every_part(smoke: Scale) -> None:
     untried = set()
     for name, experiment in smoke.experiments.items():
         task_set = next(iter(smoke.settings.experiments[name].task_sets))
-        for variant in experiment.variants:
+        for variant in (name for name, v in experiment.variants.items() if v.same_as is None):
             run = smoke.run(name, task_set, variant, 0, {"agent": {"retrieval": {"n_traj": 20}}})  # enough for all
             untried |= {(name, variant, *choice) for choice in _choices(run) - run_there}
     assert untried == set()
@@ -85,6 +86,15 @@ def test_the_plan_changes_with_a_run(smoke: Scale) -> None:
     assert workflow.plan_digest(again) == before
     again.runs.popitem()
     assert workflow.plan_digest(again) != before
+
+
+def test_a_label_changes_the_report_and_no_run(tmp_path: Path) -> None:
+    tiny_project.write_config(tmp_path)
+    before = Scale("tiny", tmp_path)
+    tiny_project.write_config(tmp_path, experiment={"variants": {"oracle": {"label": "an oracle"}}})
+    after = Scale("tiny", tmp_path)
+    assert {run.id: run.digest for run in after.runs.values()} == {run.id: run.digest for run in before.runs.values()}
+    assert workflow.plan_digest(after) != workflow.plan_digest(before)
 
 
 def make_devices(folder: Path, *names: str) -> Path:
