@@ -119,7 +119,7 @@ def probe(arguments: argparse.Namespace) -> None:
 def report(arguments: argparse.Namespace) -> None:
     scale = _scale(arguments)
     _check_digest(arguments, plan_digest(scale), f"report of scale {scale.name}")
-    code = _loaded(arguments, report_job())
+    code = _loaded(arguments, report_job(scale))
     from rarl.reporting.report import build_report
 
     page = build_report(
@@ -128,6 +128,7 @@ def report(arguments: argparse.Namespace) -> None:
         planned_datasets=scale.datasets,
         preview=arguments.preview,
         before_publishing=code.check,
+        order=list(scale.experiments),
     )
     print(page)
 

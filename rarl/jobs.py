@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rarl.code_digest import PACKAGE, Code, code_of
 from rarl.envs.spec import learner_kind, probe_kind, spec_of
 from rarl.errors import RarlError
+from rarl.files import digest
 
 if TYPE_CHECKING:
     from rarl.config.scale import Dataset, Run, Scale
@@ -115,9 +116,17 @@ def index_cost_job(run: Run | None) -> Job:
     return _job("index-cost", [] if run is None else _encoding(run.settings))
 
 
-def report_job() -> Job:
-    """Writing the report."""
-    return _job("report", [])
+def report_job(scale: Scale) -> Job:
+    """Writing the report of a scale, in which environments say how agents are compared and episodes are drawn."""
+    uses = []
+    for environment in {experiment.environment for experiment in scale.experiments.values()}:
+        spec = spec_of(environment)
+        uses += [_field(environment, name) for name in ("picture", "reported") if getattr(spec, name) is not None]
+        if spec.score is not None and spec.score.normaliser is not None:
+            uses.append((f"{environment}.score.normaliser", spec.score.normaliser))
+        data = (spec.title, spec.score, spec.task_noun, spec.task_groups, spec.one_task, spec.tasks)
+        uses.append((f"{environment}.in reports", digest(repr(data))))
+    return _job("report", uses)
 
 
 def _learning(s: RunSettings) -> list[tuple[str, str]]:

@@ -44,7 +44,7 @@ def all_jobs(smoke: Scale) -> dict[Job, str]:
         if run.settings.agent.kind not in EPISODIC:
             found[jobs.probe_job(run)] = run.settings.environment
     costs = [jobs.costs_job(scale) for scale in (smoke, Scale("laptop", ROOT))]  # smoke does not measure all
-    of_all = [*costs, jobs.index_cost_job(index_cost_plan(smoke)[1]), jobs.report_job()]
+    of_all = [*costs, jobs.index_cost_job(index_cost_plan(smoke)[1]), jobs.report_job(smoke)]
     return found | dict.fromkeys(of_all, "")
 
 

@@ -43,6 +43,9 @@ class SweepSettings(Settings):
 
     title: str = Field(description="what the values are of")
     keys: list[str] = Field(min_length=1, max_length=2, description="the settings, dotted: agent.retrieval.n_f")
+    alike: list[str] = Field(
+        [], description="settings in which the full agent must be like the variants to stand for its own values"
+    )
     label: str = Field("", description="of a grid: what reports call its best cell")
     change: str = Field("", description="of a grid: what choosing its best cell is, as the beginning of a sentence")
     paper: list[int | float] | None = Field(

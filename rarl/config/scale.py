@@ -153,7 +153,7 @@ class Scale:
                 raise RarlError(
                     f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
                 )
-            self.experiments[experiment] = validate(ExperimentSettings, read_yaml(file), str(file))
+            self.experiments[experiment] = _read_experiment(file)
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
                 self._check_extends(name, experiment)
@@ -390,6 +390,16 @@ class Scale:
                 f"scale {self.name!r} has no dataset {dataset_id!r}; {did_you_mean(dataset_id, self.datasets)}"
             )
         return self.datasets[dataset_id]
+
+
+def _read_experiment(file: Path) -> ExperimentSettings:
+    return validate(ExperimentSettings, read_yaml(file), str(file))
+
+
+def read_experiments(root: str | Path = ".") -> dict[str, ExperimentSettings]:
+    """All experiments of the project in `root` by name, whether a scale has runs of them or not."""
+    files = sorted((Path(root) / "config" / "experiments").glob("*.yaml"))
+    return {file.stem: _read_experiment(file) for file in files}
 
 
 def index_cost_plan(scale: Scale) -> tuple[IndexCostSettings, Run] | None:

@@ -24,6 +24,38 @@ ENVIRONMENTS = ("gridroboman", "babyai", "atari")
 
 
 @dataclass(frozen=True)
+class Score:
+    """By what an environment's agents are compared, and how reports write it.
+
+    Attributes:
+      column: of evaluations and of interventions, "return_mean" or "success_rate".
+      label: what it is, under axes and over columns.
+      unit: written after a difference: "+0.40 of the expert's return".
+      margin: half-width of what counts as no difference; fixed before the runs.
+      digits: decimals.
+      factor: of the column, such as 100 for percent.
+      normaliser: what counts as 0 and as 1. None: the score is taken as it is; "expert": 0, and the return of the
+        experts whose episodes the datasets hold; else a function task -> (at 0, at 1), None for an unknown task.
+      marks: name -> score, lines in figures.
+      ends: of axes; None: as the numbers are.
+      suffix: written after a number where the unit has to be short.
+      meaning: one paragraph, for the part on the protocol.
+    """
+
+    column: str = "return_mean"
+    label: str = "return"
+    unit: str = "of return"
+    margin: float = 0.0
+    digits: int = 3
+    factor: float = 1.0
+    normaliser: str | None = None
+    marks: Mapping[str, float] = field(default_factory=dict)
+    ends: tuple[float, float] | None = None
+    suffix: str = ""
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
 class EnvSpec:
     """An environment: data, and the names of what is particular to it ("module:attribute").
 
@@ -40,7 +72,13 @@ class EnvSpec:
       tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`.
       probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures.
       acting: function (run, learner, datasets, n) -> what chooses actions in n states, to time it.
-      measure: the column of an evaluation by which settings are compared.
+      title: what reports call it.
+      score: by what agents are compared; None: nobody plays it, there are logs alone.
+      task_noun: what one of its tasks is called: "level".
+      task_groups: header -> tasks, in the order of reports; tasks in none come last.
+      one_task: every run learns one task alone, and what is said of several is a mean over runs.
+      reported: function (variant, task) -> (score, its spread or None) that the paper printed, or None; not normalised.
+      picture: `rarl.envs.pictures.Pictures` of recorded episodes; None: there are none in reports.
       gymnasium: arguments of `gymnasium.register`, one mapping for each id.
     """
 
@@ -55,7 +93,13 @@ class EnvSpec:
     sources: Mapping[str, str] = field(default_factory=dict)
     content: str | None = None
     encoder_options: Sequence[str] = ()
-    measure: str = "return_mean"
+    title: str = ""
+    score: Score | None = None
+    task_noun: str = "task"
+    task_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    one_task: bool = False
+    reported: str | None = None
+    picture: str | None = None
     gymnasium: Sequence[Mapping[str, Any]] = ()
 
 

@@ -1,157 +1,191 @@
-"""The paper's claims and our own questions: read from config/claims.yaml, answered by the runs, never by hand.
+"""The paper's claims, our own questions and the rules by which they are judged: config/claims.yaml, read and checked.
 
-A claim names a `measure`; the section of its experiment (see `sections`) knows how to compute it. Everything
-else here is the same for all environments. What a claim is, and how the file is read, is in `texts`.
+What is wrong in the file is reported in one line that names file, claim and key. Imports neither pandas nor matplotlib
+nor torch, so that it is done before anything runs. `rarl.reporting.verdicts` answers the claims.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-import pandas as pd
+from pydantic import Field
 
+from rarl.config.scale import task_set_name
+from rarl.config.validate import Settings, validate
 from rarl.errors import RarlError, did_you_mean
-from rarl.reporting.results import Results
-from rarl.reporting.statistics import (
-    Interval,
-    Verdict,
-    paired_interval,
-    t_interval,
-    verdict,
-    welch_interval,
-)
-from rarl.reporting.texts import EVERY, Claim, Settings, load_claims
+from rarl.files import read_yaml
+from rarl.reporting.registry import MEASURES
 
-if TYPE_CHECKING:
-    from rarl.reporting.sections import Section
-
-__all__ = [
-    "DESIGNS",
-    "EVERY",
-    "Claim",
-    "Outcome",
-    "Samples",
-    "Settings",
-    "counts",
-    "evaluate_claims",
-    "load_claims",
-    "shared_task_set",
-]
-
-DESIGNS = ("independent", "paired", "single")
+LEVEL = 0.95
+Kind = Literal["superiority", "equivalence", "no gain", "estimate", "count"]
+KINDS: tuple[str, ...] = get_args(Kind)
+WITH_MARGIN = ("equivalence", "no gain")
+EVERY = "every"  # in place of a task set's name: the claim is about all of an experiment's
+# In place of a task set's name; which one they mean depends on the scale, see `Study.named_set`.
+TASK_SET_RULES = (EVERY, "shared", "smaller", "larger", "probed")
 
 
-@dataclass(frozen=True)
-class Samples:
-    """What a measure returns: one number per seed.
+class ReportedScale(Settings):
+    """A scale: what its report says in the first line, and whether its numbers may be read as results."""
 
-    a, b: seed -> value. design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone;
-    b, if given, is what defined the question).
-    detail: one sentence for the table; must not hold anything that the numbers do not say.
+    banner: str
+    results: bool = True
+
+
+class Rules(Settings):
+    """Rules of judgement, fixed before the runs."""
+
+    level: float = Field(LEVEL, gt=0, lt=1)
+    min_seeds: int = Field(5, ge=1)
+    solved: float = Field(0.5, gt=0, le=1, description="share of the expert's return from which on a task is solved")
+    repetitions: int = Field(10_000, ge=1)
+    bootstrap_seed: int = Field(0, ge=0)
+    scales: dict[str, ReportedScale] = Field({})
+
+    def scale(self, name: str) -> ReportedScale:
+        """The scale of this name; an unknown one is not taken for results."""
+        unknown = ReportedScale(banner="a scale that config/claims.yaml does not describe", results=False)
+        return self.scales.get(name, unknown)
+
+
+class Paper(Settings):
+    """What the paper says: its number, as it is printed, of how many seeds, and the size of its experiment."""
+
+    number: str | int | float = ""
+    n: str | int = ""
+    scale: dict[str, float] = Field({}, description="quantity -> the paper's, to set ours against")
+
+
+class ClaimTest(Settings):
+    """How runs answer a claim: what is measured of which variants."""
+
+    measure: str
+    experiment: str
+    task_set: str | None = Field(description=f"a name, or one of {', '.join(TASK_SET_RULES)}")
+    a: str = Field(description="a variant of the experiment, or experiment/variant of another one")
+    b: str | None = None
+    of: str | None = Field(None, description="an intervention on retrieval, or a group of tasks")
+    against: str | None = Field(None, description="the one that it is compared with")
+    quantity: str | None = Field(None, description="of attention, or of what runs cost")
+    chance: str | None = Field(None, description="the quantity that is subtracted")
+    factor: float = Field(1.0, description="of the quantity, such as 100 for percent")
+
+    def side(self, which: Literal["a", "b"]) -> tuple[str, str] | None:
+        """(experiment, variant) of a side, None without one; the variant may be a pattern, such as "a6-*"."""
+        named = self.a if which == "a" else self.b
+        if named is None:
+            return None
+        experiment, _, variant = named.rpartition("/")
+        return experiment or self.experiment, variant
+
+    def sides(self) -> list[tuple[str, str]]:
+        """Those that there are."""
+        return [side for side in (self.side("a"), self.side("b")) if side is not None]
+
+
+class Claim(Settings):
+    """One claim of the paper, or a question of our own."""
+
+    id: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    place: str = ""
+    paper: Paper = Paper()
+    kind: Kind = "superiority"
+    margin: float = Field(0.0, ge=0)
+    unit: str = ""
+    scales: list[str] = Field([], description="where it can be judged")
+    test: ClaimTest | None = Field(None, description="null: no run of ours can answer it")
+    elsewhere: bool = Field(False, description="the paper made it of another environment")
+    headline: bool = False
+    digits: int = Field(3, ge=0, le=10, description="of our number")
+    own: bool = Field(False, description="a question of our own; set by where it stands in the file")
+
+
+class _File(Settings):
+    settings: Rules = Rules()
+    claims: list[Any]
+    questions: list[Any] = Field([])
+
+
+def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
+    """Read and check claims.yaml.
+
+    What claims say of experiments is compared with config/experiments beside the file, and their task sets with the
+    scales beside it that can judge them, where these files are there.
+
+    Raises:
+      RarlError: the first mistake, named with the claim's id and key.
     """
-
-    a: Mapping[int, float]
-    b: Mapping[int, float] = field(default_factory=dict)
-    design: str = "independent"
-    detail: str = ""
-
-    def interval(self, level: float) -> Interval:
-        """The interval that fits the design."""
-        if self.design == "independent":
-            return welch_interval(list(self.a.values()), list(self.b.values()), level)
-        if self.design == "paired":
-            seeds = sorted(set(self.a) & set(self.b))
-            return paired_interval([self.a[s] for s in seeds], [self.b[s] for s in seeds], level)
-        if self.design == "single":
-            # A second group that only defines the question (which tasks count) must have its seeds as well.
-            n = (len(self.a), len(self.b)) if self.b else (len(self.a),)
-            return replace(t_interval(list(self.a.values()), level), n=n)
-        raise RarlError(f"unknown design of samples {self.design!r}: {did_you_mean(self.design, DESIGNS)}")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A claim with what the runs say. preliminary: some of its planned runs are not there (yet)."""
-
-    claim: Claim
-    verdict: Verdict
-    interval: Interval | None = None
-    samples: Samples | None = None
-    ours_scale: Mapping[str, float] = field(default_factory=dict)
-    preliminary: bool = False
+    path = Path(path)
+    raw = read_yaml(path)
+    if not isinstance(raw, dict) or not isinstance(raw.get("claims"), list):
+        raise RarlError(f"{path}: needs the keys settings, claims and questions")
+    file = validate(_File, raw, str(path))
+    plans, claims = _Plans(path.parent), []
+    for own, entries in ((False, file.claims), (True, file.questions)):
+        for i, entry in enumerate(entries):
+            name = entry.get("id") if isinstance(entry, dict) else None
+            if not name or not entry.get("text"):
+                place = f"{'questions' if own else 'claims'}.{i}"
+                raise RarlError(f"{path}: {place}: needs an id and a text: {entry!r:.80}")
+            where = f"{path}: claim {name}"
+            if any(other.id == name for other in claims):
+                raise RarlError(f"{path}: the id {name!r} is there twice")
+            text = " ".join(str(entry["text"]).split())
+            claims.append(validate(Claim, entry | {"text": text, "own": own}, where))
+            _check_claim(claims[-1], file.settings, plans, where)
+    return file.settings, claims
 
 
-def evaluate_claims(
-    claims: list[Claim], settings: Settings, results: Results, sections: Mapping[str, Section]
-) -> list[Outcome]:
-    """Answer every claim from the runs.
+def _check_claim(claim: Claim, rules: Rules, plans: _Plans, where: str) -> None:
+    if claim.kind in WITH_MARGIN and not claim.margin > 0:
+        raise RarlError(f"{where}: margin: {claim.kind} needs a margin above 0")
+    for name in claim.scales:
+        if name not in rules.scales:
+            raise RarlError(f"{where}: scales: {name!r}: {did_you_mean(name, rules.scales)}")
+    test = claim.test
+    if test is None:
+        return
 
-    A claim without a test, of an experiment without a section, or at a scale that is not in its list, is "not tested at
-    this scale".
-    """
-    return [_evaluate(claim, settings, results, sections.get(claim.experiment)) for claim in claims]
+    def check(key: str, what: str, name: str, known: list[str]) -> None:
+        if known and not any(fnmatchcase(one, name) for one in known):
+            raise RarlError(f"{where}: test.{key}: unknown {what} {name!r}: {did_you_mean(name, known)}")
 
-
-def _evaluate(claim: Claim, settings: Settings, results: Results, section: Section | None) -> Outcome:
-    able = bool(claim.test) and section is not None and results.scale in claim.scales
-    able = able and settings.scale(results.scale).results
-    if claim.test and section is not None:
-        claim = replace(claim, test={**claim.test, "task_set": section.task_set(results, claim)})
-        able = able and claim.test["task_set"] is not None
-    planned = _involved(claim, results.planned())
-    if not able or section is None:
-        if not (claim.test and section and len(planned)):
-            return Outcome(claim, Verdict("not tested at this scale", "no runs that could judge it"))
-        small = Verdict("not tested at this scale", "too small to judge it")
-        return Outcome(claim, small, ours_scale=section.scale_facts(results, claim))
-    measure = section.measures.get(claim.test["measure"])
-    if measure is None:
-        known = did_you_mean(claim.test["measure"], section.measures)
-        raise RarlError(f"claims.yaml: claim {claim.id}: unknown measure {claim.test['measure']!r}: {known}")
-    samples = measure(results, claim, settings)
-    interval = samples.interval(settings.level) if samples else None
-    result = verdict(claim.kind, interval, margin=claim.margin, min_seeds=settings.min_seeds, able=able)
-    preliminary = bool(len(planned)) and not bool(planned["usable"].all())
-    return Outcome(claim, result, interval, samples, section.scale_facts(results, claim), preliminary)
+    check("measure", "measure", test.measure, list(MEASURES))
+    experiments = sorted(path.stem for path in (plans.folder / "experiments").glob("*.yaml"))
+    check("experiment", "experiment", test.experiment, experiments)
+    for which in ("a", "b"):
+        experiment, variant = test.side(which) or (None, None)
+        if experiment is not None:
+            check(which, "experiment", experiment, experiments)
+            check(which, "variant", variant, list(map(str, plans.names(f"experiments/{experiment}", "variants"))))
+    if test.task_set not in TASK_SET_RULES and claim.scales and all(map(plans.has, claim.scales)):
+        keys = [key for s in claim.scales for key in plans.names(s, "experiments", test.experiment, "task_sets")]
+        known = sorted(set(map(task_set_name, keys)))
+        if test.task_set not in known:
+            hint = did_you_mean(str(test.task_set), (*known, *TASK_SET_RULES))
+            scales = ", ".join(claim.scales)
+            raise RarlError(f"{where}: test.task_set: no scale of {scales} plans {test.task_set!r}: {hint}")
 
 
-def _involved(claim: Claim, runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of both sides."""
-    task_set = claim.test.get("task_set")
-    concerned = pd.Series(False, index=runs.index)
-    for experiment, variant in filter(None, map(claim.side, ("a", "b"))):
-        concerned |= (runs["experiment"] == experiment) & runs["variant"].map(
-            lambda v, p=variant: fnmatchcase(v, p)
-        ).astype(bool)
-    return runs[concerned & ((runs["task_set"] == task_set) | (task_set == EVERY))]
+class _Plans:
+    """The files beside claims.yaml, as far as there are any; they are checked where they are used."""
 
+    def __init__(self, folder: Path):
+        self.folder, self._read = folder, {}
 
-def shared_task_set(results: Results, claim: Claim) -> str | None:
-    """The task set that a claim means by "shared": of those for which all of its agents are planned, the largest one.
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.folder / f"{name}.yaml").is_file()
 
-    None where there is none. Any other name is a task set's own.
-    """
-    if claim.test["task_set"] != "shared":
-        return claim.test["task_set"]
-    planned, found = results.planned(), None
-    for experiment, variant in filter(None, map(claim.side, ("a", "b"))):
-        runs = planned[planned["experiment"] == experiment]
-        names = set(runs["task_set"][runs["variant"].map(lambda v, p=variant: fnmatchcase(v, p)).astype(bool)])
-        found = names if found is None else found & names
-    return max(found, key=lambda name: (_tasks_of(results, claim.experiment, name), name)) if found else None
-
-
-def _tasks_of(results: Results, experiment: str, task_set: str) -> int:
-    """How many tasks a task set has, by its runs; where there are none yet, by its name ("30-tasks")."""
-    head = task_set.split("-")[0]
-    return results.select(results.last, experiment, task_set)["task"].nunique() or (int(head) if head.isdigit() else 0)
-
-
-def counts(outcomes: list[Outcome]) -> dict[str, int]:
-    """How many claims have which verdict, in a fixed order, zeros left out."""
-    order = ("supported", "contradicted", "inconclusive", "estimated", "not tested", "not tested at this scale")
-    numbers = {name: sum(o.verdict.outcome == name for o in outcomes) for name in order}
-    return {name: number for name, number in numbers.items() if number}
+    def names(self, name: str, *keys: str) -> list[Any]:
+        """What is named under these keys in a file; none where there is no such thing."""
+        if name not in self._read:
+            self._read[name] = read_yaml(self.folder / f"{name}.yaml") if self.has(name) else None
+        found = self._read[name]
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return list(found) if isinstance(found, Mapping) else []

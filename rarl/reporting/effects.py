@@ -1,4 +1,4 @@
-"""A change and what it does to the score: how its interval is read, the same for every section and for the story."""
+"""A change and what it does to the score: how its interval is read, and the effects that a study's runs show."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rarl.envs.spec import EnvSpec, Score, load
 from rarl.reporting import tables
-from rarl.reporting.claims import Samples, Settings
-from rarl.reporting.statistics import Interval
+from rarl.reporting.claims import Rules
+from rarl.reporting.interventions import AMOUNTS, OWN, amounts
+from rarl.reporting.registry import EFFECTS
+from rarl.reporting.statistics import Interval, Samples, paired
+from rarl.reporting.study import Study, Variant
+from rarl.reporting.sweeps import cells_of, paper_cell, tuned
 
 READINGS: Mapping[str, str] = {
     "costs": "costs",
@@ -32,42 +37,43 @@ class Change(NamedTuple):
     short: str = ""
 
 
-RETRIEVAL = Change("gain", "Retrieval at all", "retrieval at all")
-# Changes that several experiments make.
-NOTHING_RETRIEVED = Change("part", "Nothing retrieved, slots kept (A-2)", "A-2: nothing retrieved")
-NO_BOTTLENECK = Change("part", "No bottleneck")
-REMOVED = Change("data", "Nothing to retrieve from when a trained agent acts", "nothing to retrieve from")
-SHUFFLED = Change("data", "States exchanged between trajectories when a trained agent acts", "states exchanged")
-OTHERS = Change("data", "Only other tasks' trajectories when a trained agent acts", "other tasks' only")
+_ACTING = {  # interventions on trained agents
+    "removed": Change("data", "Nothing to retrieve from when a trained agent acts", "nothing to retrieve from"),
+    "shuffled": Change("data", "States exchanged between trajectories when a trained agent acts", "states exchanged"),
+    "others": Change("data", "Only other tasks' trajectories when a trained agent acts", "other tasks' only"),
+}
+_ACTING["swapped"] = _ACTING["others"]
 
 
 @dataclass(frozen=True)
 class Effect:
     """A change and what it did.
 
-    where: the environment, and what of it. environment: its name. task_set: what was learned.
-    interval: the score with the change less the score without. unit, digits: of the score.
-    reading: key of `READINGS`.
-    share: of what retrieval adds, that the change takes away; None where that says nothing.
+    where: the environment, and what of it. task_set: what was learned. interval: the score with the change minus the
+    score without. reading: key of `READINGS`. share: of what retrieval adds, that the change takes away; None where
+    that says nothing.
     """
 
     change: Change
     where: str
-    environment: str
+    spec: EnvSpec
     task_set: str
     interval: Interval
-    unit: str
-    digits: int
     reading: str
     share: float | None = None
 
+    @property
+    def score(self) -> Score:
+        """Of its environment."""
+        return self.spec.score or Score()
+
 
 def read(interval: Interval, margin: float, min_seeds: int) -> str:
-    """How the difference "with the change less without" is read; the order of the rules is that of importance.
+    """How the difference "with the change minus without" is read; the order of the rules is that of importance.
 
-    Inside ±margin is no visible difference, even where the interval does not hold 0: the margin was fixed as what is
-    too small to count. Otherwise a change costs or helps where the interval does not hold 0. Anything else, and
-    anything with too few seeds, cannot be told.
+    Inside ±margin is no visible difference, even where the interval excludes 0: the margin was fixed as what is too
+    small to count. Otherwise a change costs or helps where the interval excludes 0. Anything else, and anything with
+    too few seeds, cannot be told.
     """
     if not interval.known or min(interval.n) < min_seeds:
         return "open"
@@ -80,33 +86,97 @@ def read(interval: Interval, margin: float, min_seeds: int) -> str:
 
 def effect(
     change: Change,
-    where: str,
-    environment: str,
+    study: Study,
     task_set: str,
     samples: Samples | None,
-    settings: Settings,
-    *,
-    unit: str,
-    digits: int,
+    rules: Rules,
+    where: str = "",
     gain: Samples | None = None,
 ) -> Effect | None:
     """The effect that samples (with the change, without it) show; None where there are none.
 
     Args:
+      where: in words; "": the environment's name.
       gain: samples of (with retrieval, without), of which the effect is a share. It is left out where retrieval does
         not visibly add anything: a share of nothing says nothing.
     """
-    interval = samples.interval(settings.level) if samples is not None else None
+    interval = samples.interval(rules.level) if samples is not None else None
     if interval is None or tables.interval(interval) == tables.NONE:
         return None
-    margin = settings.margins.get(environment, 0.0)
-    whole = gain.interval(settings.level) if gain is not None and change.kind != "gain" else None
+    whole = gain.interval(rules.level) if gain is not None and change.kind != "gain" else None
     share = -interval.estimate / whole.estimate if whole is not None and whole.known and whole.low > 0 else None
-    return Effect(
-        change, where, environment, task_set, interval, unit, digits, read(interval, margin, settings.min_seeds), share
-    )
+    reading = read(interval, study.score.margin, rules.min_seeds)
+    return Effect(change, where or study.spec.title, study.spec, task_set, interval, reading, share)
 
 
-def present(found: list[Effect | None]) -> list[Effect]:
-    """Those that could be computed."""
-    return [one for one in found if one is not None]
+def of_study(study: Study, rules: Rules) -> list[Effect]:
+    """What the study's runs show of retrieval, of every change of it, of sweeps and of interventions.
+
+    Of several task sets the largest one on which a change was tried counts. Agents of another experiment are shown
+    with that one.
+    """
+    found: dict[tuple[str, ...], Effect] = {}
+    for task_set in study.compared_sets:
+        for key, one in _on_set(study, rules, task_set).items():
+            if one is not None:
+                found[key] = one
+    extra = [load(EFFECTS[part])(study, rules) for part in study.parts if part in EFFECTS]
+    return [*found.values(), *(one for effects in extra for one in effects)]
+
+
+def _on_set(study: Study, rules: Rules, task_set: str) -> dict[tuple[str, ...], Effect | None]:
+    def made(change: Change, samples: Samples | None, full: Variant | None) -> Effect | None:
+        gain = _gain(study, full, task_set) if full is not None else None
+        return effect(change, study, task_set, samples, rules, study.where(task_set, full), gain)
+
+    found: dict[tuple[str, ...], Effect | None] = {}
+    own = [v for v in study.variants_on(task_set) if v.runs[0] == study.name]
+    for variant in own:
+        s = variant.settings
+        if s.change and not s.sweep:
+            change = Change(s.kind, s.change, s.change if s.kind == "gain" else variant.label)
+            for name in variant.relative_to:
+                other = study.variants[name]
+                full = variant if s.kind == "gain" else other
+                found[variant.name, name] = made(change, study.compare(variant, other, task_set), full)
+        if s.kind == "gain" and "interventions" in study.parts:
+            for name, change in _ACTING.items():
+                found[variant.name, name] = made(change, study.acted(variant, task_set, name, OWN), variant)
+            for of in AMOUNTS.values():
+                found |= _amounts(study, variant, task_set, of, made)
+    for name, sweep in study.settings.sweeps.items():
+        cells = cells_of(study, name, task_set)
+        own_cell = next((cell for cell, variant in cells.items() if variant == study.full), None)
+        if len(sweep.keys) == 1 and own_cell is not None:
+            for cell, variant in cells.items():
+                if variant != study.full:
+                    change = Change("part", f"{sweep.title}: {cell[0]:g} in the place of {own_cell[0]:g}")
+                    found[name, str(cell)] = made(change, study.compare(variant, study.full, task_set), study.full)
+        fixed = paper_cell(study, name, task_set)
+        if fixed is not None and sweep.change:
+            change = Change("part", sweep.change, sweep.label)
+            found[name, "tuned"] = made(change, tuned(study, name, fixed, task_set), study.full)
+    return found
+
+
+def _gain(study: Study, full: Variant, task_set: str) -> Samples | None:
+    """What retrieval adds to the agent that a full one is relative to."""
+    if full.settings.kind != "gain" or not full.relative_to:
+        return None
+    return study.compare(full, study.variants[full.relative_to[0]], task_set)
+
+
+def _amounts(study: Study, variant: Variant, task_set: str, of: str, made) -> dict[tuple[str, ...], Effect | None]:
+    """The least amount of data that makes no visible difference, and the largest that costs."""
+    table = amounts(study, variant, task_set, of)
+    if len(table) < 2:
+        return {}
+    scores = {n: {int(seed): float(v) for seed, v in table.loc[n].dropna().items()} for n in table.index}
+    whole = table.index[-1]
+    words = {"trajectories": "Only {} trajectories to retrieve from, in the place of {}",
+             "steps": "Only the first {} steps of each trajectory, in the place of {}"}  # fmt: skip
+    found = {n: made(Change("data", words[of].format(n, whole), f"only {n} {of}"),
+                     paired(scores[n], scores[whole]), variant) for n in table.index[:-1]}  # fmt: skip
+    same = min((n for n, e in found.items() if e is not None and e.reading == "same"), default=None)
+    costs = max((n for n, e in found.items() if e is not None and e.reading == "costs"), default=None)
+    return {(variant.name, of, which): found[n] for which, n in (("same", same), ("costs", costs)) if n is not None}

@@ -10,19 +10,21 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from rarl.files import atomic_writer
 from rarl.reporting.statistics import Interval, t_interval
@@ -30,72 +32,72 @@ from rarl.reporting.statistics import Interval, t_interval
 WIDTH = 5.8  # inches
 INK = "#333333"
 FAINT = "#8a8a8a"
-PALETTE = (
-    "#3f90da",
-    "#bd1f01",
-    "#ffa90e",
-    "#832db6",
-    "#94a4a2",
-    "#a96b59",
-    "#e76300",
-    "#717581",
-    "#b9ac70",
-    "#92dadd",
-)
-_SPARE_MARKERS = ("P", "X", "<", ">", "h", "*")
+PALETTE = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#94a4a2", "#a96b59", "#e76300", "#717581", "#b9ac70", "#92dadd")
 _STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "axes.edgecolor": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
+    "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5, "legend.frameon": False, "lines.linewidth": 1.8, "figure.constrained_layout.use": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7, "axes.axisbelow": True, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,
+    "text.color": INK, "axes.labelcolor": INK, "figure.facecolor": "white", "savefig.facecolor": "white",
+    "svg.hashsalt": "rarl", "svg.fonttype": "path",
     "text.parse_math": False,  # names are text, whatever they hold
-    "axes.labelcolor": INK,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "svg.hashsalt": "rarl",
-    "svg.fonttype": "path",
-    "figure.constrained_layout.use": True,
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Look:
-    """How one agent is drawn everywhere."""
+    """How one agent is drawn. dashes: "" for a solid line, else lengths of dashes and gaps."""
 
     label: str
     colour: str
     marker: str
-    line: str | tuple = "-"
+    dashes: tuple[float, ...] | str = ""
+
+    @property
+    def line(self) -> Any:
+        """matplotlib's line style."""
+        return (0, self.dashes) if self.dashes else "-"
+
+    def within(self, header: str) -> Look:
+        """The same look under a header, which then need not be in its label: "DQN, task hidden" is "DQN"."""
+        return replace(self, label=self.label.removesuffix(f", {header}"))
 
 
-def spare_look(name: str, i: int = 0) -> Look:
-    """A look for an agent that no section knows."""
-    return Look(name, PALETTE[(4 + i) % len(PALETTE)], _SPARE_MARKERS[i % len(_SPARE_MARKERS)], "-.")
+_LOOKS = (  # first of an agent without retrieval, then of the full agent, then of the others
+    (PALETTE[0], "o", (5, 1.5)),
+    (PALETTE[1], "s", ""),
+    (PALETTE[2], "^", (3, 1, 1, 1)),
+    (PALETTE[3], "D", (1, 1)),
+    (PALETTE[5], "v", (4, 1.5, 1, 1.5)),
+    (PALETTE[6], "P", (2, 1)),
+    (PALETTE[7], "X", (1, 2)),
+    (PALETTE[4], "<", (6, 2)),
+    (PALETTE[8], ">", (5, 1, 1, 1, 1, 1)),
+    (PALETTE[9], "*", (3, 2)),
+)
 
 
-def look_of(looks: Mapping[str, Look], name: str) -> Look:
-    """How a variant is drawn; one that the section does not know gets a spare look."""
-    return looks.get(name) or spare_look(name, sum(map(ord, name)))
+def looks(agents: Mapping[str, tuple[str, str, str]]) -> dict[str, Look]:
+    """Different looks for the agents of each group; in all groups a base looks alike, and so does a full agent.
+
+    Args:
+      agents: name -> (label, group, kind of variant).
+    """
+    found: dict[str, Look] = {}
+    used: dict[str, list[int]] = {}
+    for name, (label, group, kind) in agents.items():
+        taken = used.setdefault(group, [])
+        wanted = {"base": [0], "gain": [1]}.get(kind, []) + list(range(2, len(_LOOKS)))
+        place = next((i for i in wanted if i not in taken), 2 + len(taken) % (len(_LOOKS) - 2))
+        taken.append(place)
+        found[name] = Look(label, *_LOOKS[place])
+    return found
 
 
 def in_order(known: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Each name once: known ones first, in the order of `known`."""
-    known = list(known)
-    return sorted(set(names), key=lambda v: (known.index(v) if v in known else len(known), v))
+    """Each name once: known ones first, in the order of `known`; the others as they come."""
+    known, names = list(known), list(dict.fromkeys(names))
+    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
 
 
 @contextmanager
@@ -105,31 +107,20 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
+def new_figure(height: float) -> Figure:
     """An empty figure, without pyplot and its global state."""
-    figure = Figure(figsize=(min(width, WIDTH), height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def stamp(figure: Figure, text: str) -> None:
     """A warning across the figure that cannot be cropped away from the numbers."""
-    figure.text(
-        0.5,
-        0.5,
-        text,
-        rotation=25,
-        ha="center",
-        va="center",
-        fontsize=34,
-        color="#bd1f01",
-        alpha=0.22,
-        weight="bold",
-        zorder=99,
-    )
+    options = {"rotation": 25, "ha": "center", "va": "center", "fontsize": 34, "weight": "bold"}
+    figure.text(0.5, 0.5, text, color="#bd1f01", alpha=0.22, zorder=99, **options)
 
 
-def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
+def save(figure: Figure, stem: str | Path) -> list[Path]:
     """Write `stem`.svg and `stem`.png; both are byte-stable."""
     paths = []
     figure.set_dpi(160)
@@ -137,7 +128,7 @@ def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("svg", "png
     if engine is not None:  # once for all formats; savefig would do it twice for each, and draw each once in vain
         engine.execute(figure)
         figure.set_layout_engine("none")
-    for kind in formats:
+    for kind in ("svg", "png"):
         buffer = io.BytesIO()
         figure.set_dpi(160)  # which drawing an SVG changes
         if kind == "svg":
@@ -151,139 +142,145 @@ def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("svg", "png
     return paths
 
 
-def spread(positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> np.ndarray:
-    """Move numbers apart so that neighbours are at least `gap` away, each as little as possible, inside [low, high].
-
-    Without the gaps it is a monotone regression: neighbours that are too close are pooled at their mean.
-    """
-    positions = np.asarray(positions, dtype=float)
-    order = np.argsort(positions, kind="stable")
-    steps = gap * np.arange(len(positions))
-    pools: list[list[float]] = []  # [mean, size]
-    for value in positions[order] - steps:
-        pools.append([value, 1])
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            mean, size = pools.pop()
-            pools[-1] = [(pools[-1][0] * pools[-1][1] + mean * size) / (pools[-1][1] + size), pools[-1][1] + size]
-    moved = np.array([mean for mean, size in pools for _ in range(int(size))])
-    out = np.empty_like(positions)
-    out[order] = np.maximum(np.minimum(moved, high - steps[-1:]), low) + steps
-    return out
+def legend(figure: Figure, shown: Iterable[Look], *, line: bool = True) -> None:
+    """Above the figure, in as many columns as fit."""
+    handles = [Line2D([], [], color=look.colour, marker=look.marker, ls=look.line if line else "none", ms=5,
+                      label=look.label) for look in shown]  # fmt: skip
+    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
+    columns = max(1, min(4, len(handles), 92 // (longest + 8)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
-def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], height: float, size: float = 8.5) -> None:
-    """Write (y, text, colour) to the right of the axes, beside the lines' ends, without overlap.
-
-    height: of the axes in inches, roughly; it gives the size of a line of text in data units.
-    """
-    labels = [entry for entry in labels if math.isfinite(entry[0])]
-    low, high = axes.get_ylim()
-    gap = size * 1.25 / 72 / height * (high - low)
-    for (_, text, colour), y in zip(labels, spread([entry[0] for entry in labels], gap, low, high), strict=True):
-        axes.text(
-            1.03, y, text, color=colour, fontsize=size, va="center", transform=axes.get_yaxis_transform(), weight="bold"
-        )
-
-
-def legend_handles(looks: Iterable[Look], *, line: bool = True) -> list[Line2D]:
-    """One legend entry per look."""
-    return [
-        Line2D([], [], color=look.colour, marker=look.marker, ls=look.line if line else "none", ms=5, label=look.label)
-        for look in looks
-    ]
-
-
-def learning_curve(axes: Axes, table: pd.DataFrame, look: Look) -> float:
-    """Every seed thin, their mean bold, a t band.
+def curves(axes: Axes, frame: pd.DataFrame, x: str, y: str, shown: Mapping[str, Look]) -> None:
+    """Every seed thin, means bold with their t bands; only points that all seeds of an agent have enter its mean.
 
     Args:
-      table: one row per learner update, one column per seed. Only updates that all seeds have enter the mean.
-
-    Returns:
-      The mean's last value, NaN where there is none.
+      frame: rows with the columns agent, seed, `x` and `y`.
+      shown: agent -> look.
     """
-    table = table.sort_index()
-    for seed in table:
-        axes.plot(table.index, table[seed], color=look.colour, lw=0.7, alpha=0.45)
-    table = table.dropna()
-    if table.empty:
-        return math.nan
-    bands = [t_interval(row) for row in table.to_numpy()]
-    mean = np.array([band.estimate for band in bands])
-    if bands[0].known:
-        axes.fill_between(
-            table.index, [b.low for b in bands], [b.high for b in bands], color=look.colour, alpha=0.16, lw=0
-        )
-    every = max(1, len(mean) // 6)
-    axes.plot(table.index, mean, color=look.colour, ls=look.line, marker=look.marker, markevery=every, ms=4.5, lw=2)
-    return float(mean[-1])
+    frame = frame.dropna(subset=[x, y])
+    frame = frame[frame["agent"].isin(list(shown))]
+    if frame.empty:
+        return
+    common: dict[str, Any] = {
+        "x": x, "y": y, "ax": axes, "legend": False, "hue": "agent", "hue_order": list(shown),
+        "palette": {name: look.colour for name, look in shown.items()},
+    }  # fmt: skip
+    seaborn.lineplot(frame, units="seed", estimator=None, lw=0.7, alpha=0.45, **common)
+    seeds = frame.groupby("agent")["seed"].transform("nunique")
+    complete = frame[frame.groupby(["agent", x])["seed"].transform("nunique") == seeds]
+    seaborn.lineplot(
+        complete, style="agent", style_order=list(shown), errorbar=_band, err_kws={"alpha": 0.16, "lw": 0}, lw=2,
+        markers={name: look.marker for name, look in shown.items()}, ms=4.5, mew=0,
+        dashes={name: look.dashes for name, look in shown.items()}, **common,
+    )  # fmt: skip
+    axes.set(xlabel="", ylabel="")
+
+
+def _band(values: pd.Series) -> tuple[float, float]:
+    """The ends of the t interval; the mean itself where there is none."""
+    interval = t_interval(values)
+    return (interval.low, interval.high) if interval.known else (interval.estimate, interval.estimate)
+
+
+def level(axes: Axes, values: Sequence[float], look: Look) -> None:
+    """A level line at the mean, with its t band."""
+    mean = t_interval(list(values))
+    if mean.known:
+        axes.axhspan(mean.low, mean.high, color=look.colour, alpha=0.12, lw=0)
+    axes.axhline(mean.estimate, color=look.colour, ls=look.line, lw=1.6)
+
+
+def marks(axes: Axes, named: Mapping[str, float], *, across: bool) -> None:
+    """Dotted lines at named scores, where the axis reaches them.
+
+    Args:
+      across: lines across the y axis; else up from the x axis.
+    """
+    low, high = axes.get_ylim() if across else axes.get_xlim()
+    for name, value in named.items():
+        if not low <= value <= high:
+            continue
+        draw, place = (axes.axhline, (0.99, value)) if across else (axes.axvline, (value, 1.0))
+        draw(value, color=FAINT, lw=1, ls=(0, (1, 1.5)), zorder=1)
+        transform = axes.get_yaxis_transform() if across else axes.get_xaxis_transform()
+        axes.text(*place, name, color=FAINT, fontsize=8, va="bottom", ha="right" if across else "center",
+                  transform=transform)  # fmt: skip
+
+
+def logarithmic(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic x axis with these values written at it."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(list(values)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.set_xlim(min(values) / 1.35, max(values) * 1.35)
 
 
 def thousands(axes: Axes) -> None:
     """Few ticks on the x axis, written as 0, 500, 10k, 2M."""
     axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
-
-
-def short(number: float) -> str:
-    """ "500", "10k", "2.5M", "2,000M"."""
-    if number >= 1e6:
-        return f"{number / 1e6:,g}M"
-    return f"{number / 1000:g}k" if number >= 1000 else f"{number:g}"
-
-
-def dots_per_task(
-    axes: Axes, values: pd.Series, positions: Mapping[str, float], look: Look, *, offset: float, tick: float
-) -> None:
-    """Horizontal: one dot per value beside its task's position, a tick at each task's mean.
-
-    Args:
-      values: by task, one per seed.
-      positions: of the tasks.
-      offset: of this agent from there.
-      tick: size of the ticks.
-    """
-    y = values.index.map(positions).to_numpy(dtype=float) + offset
-    axes.plot(values, y, ls="none", marker=look.marker, ms=3.2, color=look.colour, alpha=0.6, mew=0)
-    means = values.groupby(level=0).mean()
-    at = means.index.map(positions).to_numpy(dtype=float) + offset
-    axes.plot(means, at, ls="none", marker="|", ms=tick, mew=2, color=look.colour)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def dots_with_interval(
-    axes: Axes,
-    values: Sequence[float],
-    interval: Interval,
-    position: float,
-    look: Look,
-    *,
-    size: float = 4.5,
-    hollow: bool = False,
+    axes: Axes, values: Sequence[float], interval: Interval, position: float, look: Look, *, hollow: bool = False
 ) -> None:
     """Horizontal: one dot per seed, a bar at the mean, a line for the interval where there is one."""
-    values = [v for v in values if math.isfinite(v)]
+    values = [value for value in values if math.isfinite(value)]
     if not values:
         return
     if interval.known:
-        axes.plot(
-            [interval.low, interval.high], [position] * 2, color=look.colour, lw=2, alpha=0.45, solid_capstyle="butt"
-        )
+        axes.hlines(position, interval.low, interval.high, color=look.colour, lw=2, alpha=0.45)
     # A small shift per seed, the same every time, keeps equal values apart.
     shift = np.linspace(-0.13, 0.13, len(values)) if len(values) > 1 else np.zeros(1)
-    axes.plot(
-        values,
-        position + shift,
-        ls="none",
-        marker=look.marker,
-        ms=size,
-        mfc="white" if hollow else look.colour,
-        mec=look.colour,
-        mew=0.9,
-        alpha=0.85,
-    )
-    axes.plot(
-        [interval.estimate] * 2, [position - 0.28, position + 0.28], color=look.colour, lw=2.4, solid_capstyle="butt"
-    )
+    axes.plot(values, position + shift, ls="none", marker=look.marker, ms=4.5, mec=look.colour, mew=0.9, alpha=0.85,
+              mfc="white" if hollow else look.colour)  # fmt: skip
+    axes.vlines(interval.estimate, position - 0.28, position + 0.28, color=look.colour, lw=2.4)
+
+
+class StripRow(NamedTuple):
+    """A row of a strip.
+
+    look: its label names the row. values: one per seed. interval: None: the t interval. printed: score and spread that
+    the paper printed, set beside.
+    """
+
+    look: Look
+    values: Sequence[float]
+    interval: Interval | None = None
+    hollow: bool = False
+    printed: tuple[float, float | None] | None = None
+
+
+def strip(
+    groups: Mapping[str, Sequence[StripRow]], xlabel: str, ends: tuple[float, float] | None = None
+) -> tuple[Figure, Axes]:
+    """Labelled rows, each with every seed a dot, their mean and its interval, under bold headers.
+
+    Args:
+      groups: header -> rows; the header "" is not written.
+      ends: of the x axis.
+    """
+    groups = {header: rows for header, rows in groups.items() if rows}
+    figure = new_figure(0.29 * sum(map(len, groups.values())) + 0.36 * len(groups) + 0.9)
+    axes = figure.subplots()
+    placed = Rows(axes)
+    for header, rows in groups.items():
+        if header:
+            placed.header(header)
+        for row in rows:
+            position, interval = placed.row(row.look.label), row.interval or t_interval(list(row.values))
+            dots_with_interval(axes, row.values, interval, position, row.look, hollow=row.hollow)
+            if row.printed is not None:
+                mean, spread = row.printed
+                axes.errorbar(mean, position + 0.36, xerr=spread, fmt="D", ms=4.5, mfc="white", color=FAINT, lw=1.2,
+                              zorder=1)  # fmt: skip
+    placed.finish()
+    if ends is not None:
+        axes.set_xlim(*ends)
+    axes.set_xlabel(xlabel)
+    return figure, axes
 
 
 class Rows:

@@ -1,37 +1,60 @@
-"""What agents do when what they retrieve from is changed at evaluation: the figure of any experiment."""
+"""Interventions on what trained agents retrieve: their names, how much of the data they leave, whose data they give."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import pandas as pd
 
-from rarl.reporting import figures
-from rarl.reporting.figures import Look
-from rarl.reporting.statistics import t_interval
+from rarl.envs.content import content_of
+from rarl.reporting.results import spelled
+from rarl.reporting.study import Study, Variant
 
+OWN = "own"
 NAMES = {
-    "own": "as trained",
+    OWN: "as trained",
     "removed": "nothing retrieved",
     "shuffled": "states shuffled",
-    "others": "other levels only",
+    "others": "other tasks' trajectories only",
+    "swapped": "another task's dataset, on the task in play",
+    "swapped-given": "another task's dataset, on the dataset's task",
 }
+# Those that leave a part of the data: first part of their names -> what the number after it counts.
+AMOUNTS = {"truncated": "trajectories", "cut": "steps"}
+_AMOUNT = re.compile(rf"({'|'.join(AMOUNTS)})-(\d+)")
 
 
-def interventions_strip(groups: Mapping[str, tuple[Look, Mapping[str, Mapping[int, float]]]]) -> tuple[Figure, Axes]:
-    """Every seed a dot, with the mean and its interval; the axes' labels are left to the caller.
+def amount_of(name: str) -> tuple[str, int] | None:
+    """("trajectories", 8) of the intervention truncated-8, ("steps", 10) of cut-10; None of another one."""
+    found = _AMOUNT.fullmatch(name)
+    return (AMOUNTS[found[1]], int(found[2])) if found else None
 
-    Args:
-      groups: header -> (look, intervention -> seed -> score).
+
+def amounts(study: Study, variant: Variant, task_set: str, of: str) -> pd.DataFrame:
+    """(amounts, seeds): score with so many "trajectories" in a batch, or so many first "steps" of each.
+
+    As trained, which the configuration or the length of all episodes tells, is the largest amount. May be empty.
     """
-    figure = figures.new_figure(0.3 * sum(1.2 + len(scores) for _, scores in groups.values()) + 0.8)
-    axes = figure.subplots()
-    rows = figures.Rows(axes)
-    for header, (look, scores) in groups.items():
-        rows.header(header)
-        for name in figures.in_order(NAMES, scores):
-            position, values = rows.row(NAMES.get(name, name)), list(scores[name].values())
-            figures.dots_with_interval(axes, values, t_interval(values), position, look, hollow=name != "own")
-    rows.finish()
-    return figure, axes
+    names = study.interventions(variant, task_set)["intervention"].unique()
+    rows = {found[1]: study.under(variant, task_set, name) for name in names
+            if (found := amount_of(name)) and found[0] == of}  # fmt: skip
+    content = content_of(study.settings.environment)
+    whole = content.steps if content and of == "steps" else study.value(variant, task_set, "agent.retrieval.n_traj")
+    own = study.under(variant, task_set, OWN)
+    if rows and own and isinstance(whole, int) and whole > max(rows):
+        rows[whole] = own
+    return pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=0).sort_index(axis=1)
+
+
+def swaps(study: Study, variant: Variant, task_set: str) -> pd.DataFrame:
+    """(given task, task measured on): score, mean over seeds; own dataset on the diagonal. May be empty."""
+    frame = study.interventions(variant, task_set)
+    swapped = frame[frame["intervention"] == "swapped"]
+    if swapped.empty:
+        return pd.DataFrame()
+    own = frame[frame["intervention"] == OWN].assign(given_task=lambda rows: rows["task"])
+    rows = pd.concat([swapped, own], ignore_index=True)
+    matrix = rows.pivot_table(index="given_task", columns="task", values="score", aggfunc="mean")
+    order = study.task_order(map(spelled, {*matrix.index, *matrix.columns}))
+    tasks = [task for members in order.values() for task in members]
+    return matrix.reindex(index=tasks, columns=tasks).astype(float)

@@ -17,7 +17,7 @@ from mdit_py_plugins.anchors import anchors_plugin
 from rarl.errors import RarlError
 from rarl.reporting import tables
 
-_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".gif": "image/gif"}
+_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".webp": "image/webp"}
 _MIDDLE, _WIDE = 3, 5  # tables with more columns scroll on a narrow screen instead of being squeezed
 
 

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from rarl.envs.pictures import Pictures
+from rarl.envs.spec import EnvSpec, load
 from rarl.errors import RarlError
 from rarl.files import read_json
 from rarl.probes import moments
-from rarl.probes.moments import STEP_RULE as STEP_RULE  # sections print it
-from rarl.reporting import figures
+from rarl.probes.moments import STEP_RULE as STEP_RULE  # the gallery prints it
+from rarl.reporting import figures, tables
 from rarl.reporting.figures import FAINT, INK, PALETTE
 
 SHOWN = 3  # retrieved states per step
-MILLISECONDS = 350  # per frame
+BOARD_PIXELS, TILE_PIXELS = 256, 84  # about; cells have whole numbers of pixels
+_REST = 1400  # milliseconds on the last frame
 REWARD = PALETTE[2]
 
 
@@ -44,51 +48,66 @@ class Tile:
     rewarded: bool | None = None
 
 
-def read_gallery(path: Path, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The gallery's rule and its episodes that have steps, sorted by return; a file of another shape is an error.
-
-    Args:
-      check: raises whatever comes up where an episode lacks what its pictures show.
-    """
+def read_gallery(path: Path) -> dict[str, Any]:
+    """The gallery's rule and its episodes that have steps, sorted by return; a file of another shape is an error."""
     gallery = read_json(path)
     try:
-        for episode in gallery["episodes"]:
-            check(episode)
-        episodes = [episode for episode in gallery["episodes"] if episode["steps"]]
-        episodes.sort(key=lambda e: (float(e["return"]), str(e["task"])))
-        return {"rule": str(gallery.get("rule", "")), "episodes": episodes}
+        episodes = [episode for episode in gallery["episodes"] if list(episode["steps"])]
+        episodes.sort(key=lambda e: (_finite(e["return"]), str(e["task"])))
+        return {"rule": str(gallery.get("rule", "")).rstrip("."), "episodes": episodes}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RarlError(f"{path.name}: not a gallery ({type(error).__name__}: {error})") from None
-    except RarlError as error:
-        raise RarlError(f"{path.name}: {error}") from None
 
 
-def finite(value: Any) -> float:
-    """A number of a gallery; what is none is an error, for `check` of `read_gallery`."""
+def _finite(value: Any) -> float:
     if not math.isfinite(float(value)):
-        raise ValueError(f"{value} in place of a number")
+        raise ValueError(f"{value} is no number")
     return float(value)
 
 
-def median_episode(episodes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The (lower) median by return of episodes sorted by return."""
-    return episodes[(len(episodes) - 1) // 2]
+class Drawn(NamedTuple):
+    """An episode as pictures. strip: None where nothing is retrieved in it. animation: a WebP."""
+
+    strip: Figure | None
+    animation: bytes
 
 
-def chosen_steps(episode: dict[str, Any]) -> list[int]:
-    """Indices of the steps that the strip shows; see STEP_RULE."""
-    return moments.chosen_steps([step["reward"] for step in episode["steps"]])
+def draw_episode(spec: EnvSpec, episode: Mapping[str, Any]) -> Drawn:
+    """The strip and the animation of a recorded episode, by the environment's pictures.
 
-
-def strip(rows: Sequence[Sequence[Tile]], row_height: float) -> Figure:
-    """One row per step: the board, then what was attended to most; at most 1 + SHOWN tiles a row.
-
-    Args:
-      row_height: inches.
+    Raises:
+      RarlError: the episode lacks something that its pictures show, or holds something odd.
     """
-    figure = figures.new_figure(row_height * len(rows))
-    grid = figure.subplots(len(rows), 1 + SHOWN, squeeze=False)
-    for axes_row, tiles in zip(grid, rows, strict=True):
+    look: Pictures = load(str(spec.picture))
+    try:
+        boards = look.boards(episode, BOARD_PIXELS)
+        retrieves = any(step["retrieved"] for step in episode["steps"])
+        return Drawn(_strip(look, episode, boards) if retrieves else None, _animation(look, episode, boards))
+    except Exception as error:  # whatever comes up in an environment's code where something is odd
+        what = "" if isinstance(error, RarlError) else f"not a gallery, {type(error).__name__}: "
+        raise RarlError(f"gallery.json: {what}{error}") from None
+
+
+def outcome(episode: Mapping[str, Any]) -> str:
+    """How an episode ended: "return 31, 50 steps recorded of 50"."""
+    steps = len(episode["steps"])
+    ends = [] if "success" not in episode else ["success" if episode["success"] else "no success"]
+    mission = [f"“{episode['mission']}”"] if "mission" in episode else []
+    return ", ".join([*mission, *ends, f"return {float(episode['return']):.4g}",
+                      f"{steps} steps recorded of {int(episode.get('length', steps)):,}"])  # fmt: skip
+
+
+def _strip(look: Pictures, episode: Mapping[str, Any], boards: Sequence[np.ndarray]) -> Figure:
+    """One row per chosen step: the state, then those that were attended to most."""
+    rows = []
+    for i in moments.chosen_steps([step["reward"] for step in episode["steps"]]):
+        step = episode["steps"][i]
+        does = [f"does: {_action(look, step)}", _reward(step["reward"])]
+        board = Tile(boards[i], f"step {int(step.get('t', i)):,}", does)
+        rows.append([board, *_tiles(look, step["retrieved"], 2 * TILE_PIXELS, columns=22)])
+    height = 1.6 + 0.14 * max(len(tile.lines) for row in rows for tile in row)
+    figure = figures.new_figure(height * len(rows))
+    for axes_row, tiles in zip(figure.subplots(len(rows), 1 + SHOWN, squeeze=False), rows, strict=True):
         for axes, tile in zip(axes_row, tiles, strict=False):
             _show(axes, tile)
         for axes in axes_row[len(tiles) :]:
@@ -98,8 +117,7 @@ def strip(rows: Sequence[Sequence[Tile]], row_height: float) -> Figure:
 
 def _show(axes: Axes, tile: Tile) -> None:
     axes.imshow(tile.image, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     edge = INK if tile.rewarded is None else REWARD if tile.rewarded else FAINT
     for spine in axes.spines.values():
@@ -108,26 +126,75 @@ def _show(axes: Axes, tile: Tile) -> None:
     axes.set_xlabel("\n".join(tile.lines), fontsize=8, labelpad=3)
 
 
+def _animation(look: Pictures, episode: Mapping[str, Any], boards: Sequence[np.ndarray]) -> bytes:
+    """All recorded steps: the state on the left; on the right what was attended to most, as it was last looked up."""
+    retrieves = any(step["retrieved"] for step in episode["steps"])
+    side, least_height = (300, SHOWN * (TILE_PIXELS + 9)) if retrieves else (16, 0)
+    width = int((boards[0].shape[1] + side) / 6.6)
+    mission = textwrap.wrap(str(episode.get("mission", "")), width, max_lines=2, placeholder=" …")
+    title = tables.spaced(episode["task"])
+    frames, total, tiles = [], 0.0, []
+    for i, (step, board) in enumerate(zip(episode["steps"], boards, strict=False)):
+        tiles = _tiles(look, step["retrieved"], TILE_PIXELS, columns=26) or tiles
+        head = f"step {int(step.get('t', i)):,}   return so far {total:g}   does: {_action(look, step)}"
+        frames.append(_frame(board, title, [*mission, head], tiles, side=side, least_height=least_height))
+        total += _finite(step["reward"])
+    if len(boards) > len(episode["steps"]):
+        end = [*mission, f"end   {outcome({k: v for k, v in episode.items() if k != 'mission'})}"]
+        frames.append(_frame(boards[-1], title, end, [], side=side, least_height=least_height))
+    buffer = io.BytesIO()
+    times = [look.milliseconds] * (len(frames) - 1) + [_REST]
+    options = {"save_all": True, "append_images": frames[1:], "duration": times, "loop": 0}
+    frames[0].save(buffer, format="WEBP", lossless=True, method=3, **options)
+    return buffer.getvalue()
+
+
+def _tiles(look: Pictures, retrieved: Sequence[Mapping[str, Any]], pixels: int, columns: int) -> list[Tile]:
+    return [
+        Tile(look.retrieved(state, pixels), f"weight {_finite(state['weight']):.2f}", _about(state, columns),
+             bool(state["rewarded"]))
+        for state in retrieved[:SHOWN]
+    ]  # fmt: skip
+
+
+def _about(state: Mapping[str, Any], columns: int) -> list[str]:
+    """Whose state it is, as far as that was recorded."""
+    lines = [tables.spaced(state["task"])] if "task" in state else []
+    lines += textwrap.wrap(str(state.get("mission", "")), columns, max_lines=3, placeholder=" …")
+    place = [f"its step {int(state['step']):,}"] if "step" in state else []
+    place += [f"return {_finite(state['return']):.3g}"] if "return" in state else []
+    lines += [", ".join(place)] if place else []
+    return lines + ([_reward(state["reward"])] if "reward" in state else [])
+
+
+def _action(look: Pictures, step: Mapping[str, Any]) -> str:
+    action = step["action"]
+    if action is None:
+        return "not recorded"
+    return action if isinstance(action, str) else look.actions[int(action)]
+
+
+def _reward(reward: Any) -> str:
+    return f"reward {tables.number(_finite(reward), 0 if _finite(reward).is_integer() else 2, signed=True)}"
+
+
+def median_episode(episodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The (lower) median by return of episodes sorted by return."""
+    return episodes[(len(episodes) - 1) // 2]
+
+
 @cache
 def _font(size: int) -> Any:
     return ImageFont.load_default(size=size)
 
 
-def frame(
-    board: np.ndarray,
-    title: str,
-    heads: Sequence[str],
-    tiles: Sequence[Tile],
-    *,
-    side: int = 240,
-    least_height: int = 0,
+def _frame(
+    board: np.ndarray, title: str, heads: Sequence[str], tiles: Sequence[Tile], *, side: int, least_height: int
 ) -> Image.Image:
     """One picture of an animation: text above, the board on the left, tiles with their text on the right.
 
     Args:
-      board: (height, width, 3) uint8.
       title, heads: a larger and some smaller lines of text.
-      tiles: at most SHOWN are drawn.
       side: width of the right part in pixels.
       least_height: of the part below the text; frames of one animation need equal sizes.
     """
@@ -142,7 +209,7 @@ def frame(
     draw.rectangle((7, top - 1, 8 + picture.width, top + picture.height), outline=FAINT)
     image.paste(picture, (8, top))
     x, y = picture.width + 20, top
-    for tile in tiles[:SHOWN]:
+    for tile in tiles:
         seen = Image.fromarray(tile.image)
         edge = REWARD if tile.rewarded else FAINT
         box = (x - 3, y - 3, x + seen.width + 2, y + seen.height + 2)
@@ -151,52 +218,4 @@ def frame(
         for k, line in enumerate((tile.title, *tile.lines)):
             draw.text((x + seen.width + 9, y + 4 + 17 * k), line, fill=INK, font=small)
         y += seen.height + 9
-    return image
-
-
-def animation(frames: Sequence[Image.Image], colours: int = 64, milliseconds: int = MILLISECONDS) -> bytes:
-    """Frames of equal size as a GIF that repeats and rests on its last frame; equal frames give equal bytes."""
-    # One palette for all frames: a palette per frame costs bytes and flickers.
-    palette = _palette(frames, colours)
-    indexed = [_indexed(frame, palette) for frame in frames]
-    times = [milliseconds] * (len(indexed) - 1) + [4 * MILLISECONDS]
-    buffer = io.BytesIO()
-    indexed[0].save(
-        buffer, format="GIF", save_all=True, append_images=indexed[1:], duration=times, loop=0, optimize=True
-    )
-    return buffer.getvalue()
-
-
-def _palette(frames: Sequence[Image.Image], colours: int, sampled: int = 8) -> np.ndarray:
-    """(colours, 3): the most frequent colours of frames spread over the episode."""
-    packed = np.concatenate([_packed(frame).ravel() for frame in frames[:: max(1, len(frames) // sampled)]])
-    known, counts = np.unique(packed, return_counts=True)
-    # The flat colours of boards and text are frequent. The soft edges between them are many and close to each other: of
-    # colours that the eye cannot tell apart only the first is taken.
-    chosen: list[np.ndarray] = []
-    for colour in _unpacked(known[np.lexsort((known, -counts))]):
-        if len(chosen) < colours and all(np.abs(colour - other).max() > 5 for other in chosen):
-            chosen.append(colour)
-    return np.array(chosen)
-
-
-def _packed(frame: Image.Image) -> np.ndarray:
-    """(height, width): each pixel's colour as one number."""
-    pixels = np.asarray(frame).astype(np.int64)
-    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
-
-
-def _unpacked(colours: np.ndarray) -> np.ndarray:
-    """(n,) -> (n, 3)."""
-    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1)
-
-
-def _indexed(frame: Image.Image, palette: np.ndarray) -> Image.Image:
-    """The frame in the nearest colours of the palette (Pillow's own mapping is coarse and shifts flat colours)."""
-    packed = _packed(frame)
-    known, inverse = np.unique(packed, return_inverse=True)
-    colours = _unpacked(known)
-    nearest = ((colours[:, None] - palette[None]) ** 2).sum(axis=-1).argmin(axis=1).astype(np.uint8)
-    image = Image.fromarray(nearest[inverse.reshape(packed.shape)])
-    image.putpalette(palette.astype(np.uint8).tobytes())
     return image

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from rarl.files import digest, sha256_file
 from rarl.reporting import tables
-from rarl.reporting.results import Results
+from rarl.reporting.results import STATUS, Results
 
 LOCK_FILES = ("requirements.lock", "requirements.txt", "environment.yml")
-STATUS = ("finished", "failed", "damaged", "excluded", "missing", "not planned")
+_WHO = ["experiment", "task_set", "variant"]
 
 
 def _seen(values: list[Any], limit: int = 4) -> str:
@@ -30,14 +31,12 @@ def _seen(values: list[Any], limit: int = 4) -> str:
 def making(results: Results) -> list[list[Any]]:
     """Rows (what, value): code, versions, machine, data, lock files."""
     records = list(results.records.values())
-    git = [_part(record, "git") for record in records]
     versions = [_part(record, "versions") for record in records]
-    hardware = [_part(record, "hardware") for record in records]
     rows = [
-        ["Commit", _seen([_commit(g) for g in git])],
+        ["Commit", _seen([_commit(_part(record, "git")) for record in records])],
         ["Code digest", _seen([record.get("code_digest") for record in records])],
         ["Versions", _seen([", ".join(f"{k} {v}" for k, v in sorted(part.items()) if v) for part in versions])],
-        ["Machine", _seen([_machine(part) for part in hardware])],
+        ["Machine", _seen([_machine(_part(record, "hardware")) for record in records])],
         ["Runs made between", _between(records)],
     ]
     hashes = {path: sha for record in records for path, sha in (record.get("data") or {}).items()}
@@ -59,11 +58,8 @@ def _commit(git: dict[str, Any]) -> str:
     commit = str(git.get("commit") or "unknown")
     if commit == "unknown":
         return "unknown: made outside a git repository"
-    dirty = git.get("dirty")
-    state = (
-        "with changes that are not in it" if dirty is True else "" if dirty is False else "state of the tree unknown"
-    )
-    return commit[:12] + (f" {state}" if state else "")
+    states = {"True": " with changes that are not in it", "False": ""}
+    return commit[:12] + states.get(str(git.get("dirty")), " state of the tree unknown")
 
 
 def _machine(part: dict[str, Any]) -> str:
@@ -79,66 +75,52 @@ def _between(records: list[dict[str, Any]]) -> str:
     return f"{times[0]} and {times[-1]}" if times else "unknown"
 
 
-def variants(results: Results) -> list[list[Any]]:
-    """Rows per variant: configuration digests and the command of its first seed."""
+def variants(results: Results) -> Markup:
+    """A table of variants: configuration digests and the command of the first seed."""
     rows = []
-    for (experiment, task_set, variant), group in results.runs.groupby(
-        ["experiment", "task_set", "variant"], sort=False
-    ):
+    for keys, group in results.runs.groupby(_WHO, sort=False):
         records = [results.records[run] for run in group["run"] if run in results.records]
         if records:
             digests = sorted({str(record.get("config_digest") or "unknown") for record in records})
-            command = str(records[0].get("command") or "not recorded")
-            rows.append([f"{experiment}/{task_set}/{variant}", ", ".join(digests), tables.code(command)])
-    return rows
+            rows.append(["/".join(keys), ", ".join(digests), tables.code(records[0].get("command") or "not recorded")])
+    return tables.table(["Runs of", "Configuration", "Command of the first seed"], rows)
 
 
-def run_counts(results: Results) -> list[list[Any]]:
-    """Rows per variant: how many runs were planned, are used, and are not, by status."""
-    rows = []
-    for (experiment, task_set, variant), group in results.runs.groupby(
-        ["experiment", "task_set", "variant"], sort=False
-    ):
-        states = group["status"].value_counts()
-        planned = int((group["status"] != "not planned").sum())
-        name = f"{experiment}/{task_set}/{variant}"
-        rows.append([name, planned, int(group["usable"].sum()), *(int(states.get(s, 0)) for s in STATUS[1:])])
-    return rows
+def run_counts(results: Results) -> Markup:
+    """A table of variants: how many runs were planned, are used, and are not, by status."""
+    runs = results.runs
+    if runs.empty:
+        return Markup("")
+    who = ["/".join(keys) for keys in runs[_WHO].itertuples(index=False)]
+    counts = pd.crosstab(pd.Series(who, runs.index), runs["status"]).reindex(columns=list(STATUS), fill_value=0)
+    counts.insert(0, "used", runs["usable"].groupby(who).sum())
+    counts.insert(0, "planned", counts[list(STATUS[:-1])].sum(axis=1))
+    counts = counts.drop(columns="finished").loc[list(dict.fromkeys(who))].reset_index(names="who")
+    columns = [tables.words("who", "Runs of")]
+    columns += [tables.numbers(name, name.capitalize()) for name in counts.columns[1:]]
+    return tables.to_markdown(counts, columns)
 
 
-RUN_COUNT_HEADERS = ["Runs of", "Planned", "Used", *(status.capitalize() for status in STATUS[1:])]
-
-
-def compute(results: Results) -> list[list[Any]]:
-    """Rows per experiment: runs, updates, hours, memory, resumed and failed runs. Failed runs count as well."""
-    rows = []
-    for experiment, group in results.runs.groupby("experiment", sort=False):
-        made = group[group["status"].isin(["finished", "failed", "excluded"])]
-        rows.append(
-            [
-                experiment,
-                len(made),
-                tables.count(made["updates"].sum()),
-                tables.duration(made["seconds_total"].sum()),
-                tables.duration(made["seconds_training"].sum()),
-                tables.count(made["peak_memory_mb"].max()),
-                int(made["resumed"].fillna(0).gt(0).sum()),
-                int((made["status"] == "failed").sum()),
-            ]
-        )
-    return rows
-
-
-COMPUTE_HEADERS = [
-    "Experiment",
-    "Runs",
-    "Updates",
-    "Wall time, all",
-    "of it training",
-    "Peak memory, MB",
-    "Resumed",
-    "Failed",
-]
+def compute(results: Results) -> Markup:
+    """A table of experiments: runs, updates, hours, memory, resumed and failed runs. Failed runs count as well."""
+    made = results.runs[results.runs["status"].isin(["finished", "failed", "excluded"])]
+    made = made.assign(resumed=made["resumed"].fillna(0) > 0, failed=made["status"] == "failed")
+    frame = made.groupby("experiment", sort=False).agg(
+        runs=("run", "size"), updates=("updates", "sum"), total=("seconds_total", "sum"),
+        training=("seconds_training", "sum"), memory=("peak_memory_mb", "max"), resumed=("resumed", "sum"),
+        failed=("failed", "sum"),
+    )  # fmt: skip
+    columns = [
+        tables.words("experiment", "Experiment"),
+        tables.numbers("runs", "Runs"),
+        tables.numbers("updates", "Updates"),
+        tables.Column("total", "Wall time, all", tables.duration),
+        tables.Column("training", "of it training", tables.duration),
+        tables.numbers("memory", "Peak memory, MB"),
+        tables.numbers("resumed", "Resumed"),
+        tables.numbers("failed", "Failed"),
+    ]
+    return tables.to_markdown(frame.reset_index(), columns)
 
 
 def run_table(results: Results, scores: dict[str, float]) -> pd.DataFrame:

@@ -1,36 +1,37 @@
-"""Which experiments the report knows, and what claims may measure of each: names alone, which importing costs nothing.
+"""The names that configuration may use for parts of a report and for measures of claims, and where each is made.
 
-So config/claims.yaml can be checked before anything runs. What the names stand for is in the sections; a test holds the
-two together.
+Names alone, so that files can be checked before anything runs; what stands behind a name is imported when it is needed.
 """
 
 from __future__ import annotations
 
-# experiment (the first part of a run's name) -> module of its section, in the order of the page
-MODULES = {
-    "gridroboman": "rarl.reporting.sections.gridroboman",
-    "babyai": "rarl.reporting.sections.babyai",
-    "atari": "rarl.reporting.sections.atari",
-    "ablations": "rarl.reporting.sections.ablations",
-    "ablations-babyai": "rarl.reporting.sections.ablations_babyai",
-    "ablations-atari": "rarl.reporting.sections.ablations_atari",
-    "relevance": "rarl.reporting.sections.relevance",
-    "held-out": "rarl.reporting.sections.held_out",
-    "ancestors": "rarl.reporting.sections.ancestors",
-    "ancestors-atari": "rarl.reporting.sections.ancestors_atari",
+# part -> function (study, sheet) that writes it; it writes nothing where nothing was measured
+PARTS = {
+    "scores": "rarl.reporting.sections.scores:write",
+    "tasks": "rarl.reporting.sections.tasks:write",
+    "differences": "rarl.reporting.sections.differences:write",
+    "sweeps": "rarl.reporting.sections.sweeps:write",
+    "interventions": "rarl.reporting.sections.interventions:write",
+    "attention": "rarl.reporting.sections.attention:write",
+    "gallery": "rarl.reporting.sections.gallery:write",
+    "datasets": "rarl.reporting.sections.datasets:write",
+    "relevance": "rarl.reporting.sections.relevance:write",
+    "index-cost": "rarl.reporting.sections.index_cost:write",
+    "held-out": "rarl.reporting.sections.held_out:write",
 }
-
-_OF_ABLATIONS = ("difference", "tuned")
-# experiment -> names of its section's measures
-MEASURES: dict[str, tuple[str, ...]] = {
-    "gridroboman": ("normalised_return", "solved_of_unsolved", "intervention"),
-    "babyai": ("success", "intervention", "other_share", "other_share_over_chance"),
-    "atari": ("human_normalised", "intervention", "time_ratio", "parameter_ratio"),
-    "ablations": _OF_ABLATIONS,
-    "ablations-babyai": _OF_ABLATIONS,
-    "ablations-atari": _OF_ABLATIONS,
-    "relevance": ("return_at_share", "found_at_share", "intervention"),
-    "held-out": ("intervention", "kept"),
-    "ancestors": ("difference",),
-    "ancestors-atari": ("difference",),
+USUAL_PARTS = ("scores", "tasks", "differences", "sweeps", "interventions", "attention", "gallery", "datasets")
+# part -> function (study, rules) -> effects that only this part's measurements show
+EFFECTS = {
+    "relevance": "rarl.reporting.sections.relevance:effects",
+    "held-out": "rarl.reporting.sections.held_out:effects",
+}
+# measure of a claim -> function (study, claim, rules) -> samples, or None where there are no runs for it
+MEASURES = {
+    "difference": "rarl.reporting.measures:difference",
+    "intervention": "rarl.reporting.measures:intervention",
+    "ratio": "rarl.reporting.measures:ratio",
+    "attention": "rarl.reporting.measures:attention",
+    "solved_of_unsolved": "rarl.reporting.measures:solved_of_unsolved",
+    "tuned": "rarl.reporting.measures:tuned",
+    "cost_ratio": "rarl.reporting.measures:cost_ratio",
 }

@@ -13,30 +13,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rarl.config.scale import Dataset
+from rarl.config.files import ExperimentSettings
+from rarl.config.scale import Dataset, read_experiments
+from rarl.envs.spec import EnvSpec, load, spec_of
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file
 from rarl.trajectories.plan import unlike_plan
 
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
-RUN_COLUMNS = [
-    *IDENTITY,
-    "status",  # finished | failed | damaged | missing | excluded | not planned
-    "usable",
-    "reason",
-    "updates",
-    "seconds_total",
-    "seconds_training",
-    "seconds_evaluation",
-    "peak_memory_mb",
-    "parameters",
-    "resumed",
-]
-EVALUATION_COLUMNS = ["update", "task", "episodes", "return_mean", "return_std", "success_rate"]
-INTERVENTION_COLUMNS = ["intervention", "task", "given_task", "episodes", "return_mean"]
-ATTENTION_COLUMNS = ["task", "quantity", "value"]
+STATUS = ("finished", "failed", "damaged", "excluded", "missing", "not planned")
+RUN_COLUMNS = [*IDENTITY, "status", "usable", "reason", "updates", "seconds_total", "seconds_training",
+               "seconds_evaluation", "peak_memory_mb", "parameters", "resumed"]  # fmt: skip
+COLUMNS = {  # of a run's files, at least
+    "evaluations": ["update", "task", "episodes", "return_mean", "return_std", "success_rate"],
+    "training": ["update"],
+    "retrieval": ["update"],
+    "interventions": ["intervention", "task", "given_task", "episodes", "return_mean"],
+    "attention": ["task", "quantity", "value"],
+}
 _TABLES = ("last", "runs", "evaluations", "training", "retrieval", "interventions", "attention")
-_WORDS = {"task", "given_task", "intervention", "quantity", "kind"}
+_WORDS = {"task", "given_task", "intervention", "quantity", "kind",
+          "experiment", "task_set", "variant", "base", "step", "device"}  # fmt: skip
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
 
 
@@ -50,10 +47,11 @@ class Results:
     """All that one scale's runs left behind.
 
     runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each
-    with the run's identity and environment: evaluations (EVALUATION_COLUMNS + expert, normalised), training,
-    retrieval, interventions, attention.
-    records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return of the expert.
-    manifests: path -> manifest. problems: (where, what), all that was wrong or odd.
+    with the run's identity and environment: evaluations (COLUMNS + expert, score), training, retrieval,
+    interventions (COLUMNS + score), attention. score: by the environment's `Score`; NaN where it cannot be
+    known.
+    experiments: of the project. records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return
+    of the expert. manifests: path -> manifest. problems: (where, what), all that was wrong or odd.
     """
 
     scale: str
@@ -64,6 +62,7 @@ class Results:
     retrieval: pd.DataFrame
     interventions: pd.DataFrame
     attention: pd.DataFrame
+    experiments: dict[str, ExperimentSettings] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     galleries: dict[str, Path] = field(default_factory=dict)
     expert: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -81,20 +80,14 @@ class Results:
         """The rows of one experiment, task set and variant. Asked for hundreds of times, so a table's are kept."""
         own = next((name for name in _TABLES if getattr(self, name) is frame), None)
         key = (own, experiment, task_set, variant)
-        if own is None:
-            return self._rows(frame, experiment, task_set, variant)
-        if key not in self._selected:
-            self._selected[key] = self._rows(frame, experiment, task_set, variant)
+        if key not in self._selected or own is None:
+            keep = frame["experiment"] == experiment
+            for column, value in (("task_set", task_set), ("variant", variant)):
+                keep &= True if value is None else frame[column] == value
+            if own is None:
+                return frame[keep]
+            self._selected[key] = frame[keep]
         return self._selected[key].copy(deep=False)
-
-    @staticmethod
-    def _rows(frame: pd.DataFrame, experiment: str, task_set: str | None, variant: str | None) -> pd.DataFrame:
-        keep = frame["experiment"] == experiment
-        if task_set is not None:
-            keep &= frame["task_set"] == task_set
-        if variant is not None:
-            keep &= frame["variant"] == variant
-        return frame[keep]
 
     def table(self, name: str, columns: list[str]) -> pd.DataFrame:
         """results/{scale}/`name`.csv, which belongs to no run; without rows where it is missing or damaged."""
@@ -108,6 +101,17 @@ class Results:
             if problem not in self.problems:
                 self.problems.append(problem)
             return pd.DataFrame(columns=columns)
+
+    def title(self, experiment: str) -> str:
+        """What an experiment is called."""
+        return self.experiments[experiment].title if experiment in self.experiments else experiment
+
+    def label(self, experiment: str, variant: str) -> str:
+        """What a variant of an experiment is called."""
+        own = self.experiments.get(experiment)
+        extended = self.experiments.get((own and own.extends) or "")
+        found = (e.variants[variant].label for e in (own, extended) if e is not None and variant in e.variants)
+        return next(found, "") or variant
 
     def planned(self, experiment: str | None = None) -> pd.DataFrame:
         """The runs that the scale asks for."""
@@ -131,23 +135,13 @@ def load_results(
     """
     root = Path(root)
     folder = root / "results" / scale
-    found = _found_runs(folder / "runs")
-    planned = list(found) if planned_runs is None else list(dict.fromkeys(planned_runs))
-    loader = _Loader(scale, root, planned_datasets or {})
-    for run in sorted(set(found) | set(planned), key=_run_key):
+    places = sorted(path for path in folder.glob("runs/*/*/*/seed-*") if path.is_dir())
+    found = [path.relative_to(folder / "runs").as_posix() for path in places]
+    planned = found if planned_runs is None else list(planned_runs)
+    loader = _Loader(scale, root, planned_datasets or {}, read_experiments(root))
+    for run in dict.fromkeys([*planned, *found]):
         loader.add(run, folder, planned=run in planned, present=run in found)
     return loader.finish()
-
-
-def _found_runs(folder: Path) -> dict[str, Path]:
-    """run name -> folder, for every results/S/runs/{experiment}/{task_set}/{variant}/seed-{n}."""
-    return {str(p.relative_to(folder).as_posix()): p for p in sorted(folder.glob("*/*/*/seed-*")) if p.is_dir()}
-
-
-def _run_key(run: str) -> tuple:
-    parts = run.split("/")
-    seed = parts[-1].removeprefix("seed-")
-    return (*parts[:-1], int(seed) if seed.isdigit() else math.inf)
 
 
 def identity(run: str) -> dict[str, Any]:
@@ -164,12 +158,12 @@ class _Damaged(Exception):
 
 
 class _Loader:
-    def __init__(self, scale: str, root: Path, datasets: Mapping[str, Dataset]):
-        self.scale, self.root, self.datasets = scale, root, datasets
+    def __init__(
+        self, scale: str, root: Path, datasets: Mapping[str, Dataset], experiments: dict[str, ExperimentSettings]
+    ):
+        self.scale, self.root, self.datasets, self.experiments = scale, root, datasets, experiments
         self.rows: list[dict[str, Any]] = []
-        self.frames: dict[str, list[pd.DataFrame]] = {
-            k: [] for k in ("evaluations", "training", "retrieval", "interventions", "attention")
-        }
+        self.frames: dict[str, list[pd.DataFrame]] = {kind: [] for kind in COLUMNS}
         self.records: dict[str, dict[str, Any]] = {}
         self.galleries: dict[str, Path] = {}
         self.problems: list[tuple[str, str]] = []
@@ -178,9 +172,14 @@ class _Loader:
     def _read_manifests(self) -> tuple[dict[str, dict], dict[tuple[str, str], float]]:
         manifests, expert = {}, {}
         base = self.root / "data" / self.scale
-        # The planner's experts define the scale; another source only fills gaps.
-        paths = sorted(base.glob("*/*/*/manifest.json"), key=lambda p: (p.parts[-3] != "planner", p.as_posix()))
-        for path in paths:
+
+        def place(path: Path) -> tuple[int, str]:
+            """The experts of an environment's first source define its scores; those of another one only fill gaps."""
+            spec = _spec(path.parts[-4])
+            sources = list(spec.sources) if spec else []
+            return (sources.index(path.parts[-3]) if path.parts[-3] in sources else len(sources), path.as_posix())
+
+        for path in sorted(base.glob("*/*/*/manifest.json"), key=place):
             name = path.relative_to(self.root).as_posix()
             try:
                 manifest = read_json(path)
@@ -241,7 +240,7 @@ class _Loader:
             "parameters": (record.get("parameters") or {}).get("total"),
             "resumed": record.get("resumed"),
         }
-        environment = _environment(record, row["experiment"])
+        environment = self._environment(record, row["experiment"])
         for task, value in (record.get("expert_returns") or {}).items():
             if _positive(value):
                 self.expert.setdefault((environment, spelled(task)), float(value))
@@ -260,11 +259,9 @@ class _Loader:
         row["usable"] = True
         who = {key: row[key] for key in IDENTITY} | {"environment": environment}
         self._keep("evaluations", evaluations, who)
-        self._optional("training", here / "training.csv", [], who)
-        self._optional("retrieval", here / "retrieval.csv", [], who)
         probes = folder / "probes" / run
-        self._optional("interventions", probes / "interventions.csv", INTERVENTION_COLUMNS, who)
-        self._optional("attention", probes / "attention.csv", ATTENTION_COLUMNS, who)
+        for kind, place in {"training": here, "retrieval": here, "interventions": probes, "attention": probes}.items():
+            self._optional(kind, place / f"{kind}.csv", who)
         if (probes / "gallery.json").is_file():
             self.galleries[run] = probes / "gallery.json"
 
@@ -278,7 +275,7 @@ class _Loader:
             self.problems.append((run, f"{len(changed)} data manifests changed since this run, first {changed[0]}"))
 
     def _evaluations(self, path: Path, record: dict[str, Any]) -> pd.DataFrame:
-        frame = _read_csv(path, EVALUATION_COLUMNS)
+        frame = _read_csv(path, COLUMNS["evaluations"])
         if frame.empty:
             raise _Damaged(f"{path.name} has no rows")
         frame["task"] = frame["task"].map(spelled)
@@ -292,11 +289,11 @@ class _Loader:
             raise _Damaged(f"{path.name}: the last point has {len(here)} of {len(all_tasks)} tasks")
         return frame
 
-    def _optional(self, kind: str, path: Path, columns: list[str], who: dict[str, Any]) -> None:
+    def _optional(self, kind: str, path: Path, who: dict[str, Any]) -> None:
         if not path.is_file():
             return
         try:
-            frame = _read_csv(path, columns)
+            frame = _read_csv(path, COLUMNS[kind])
         except _Damaged as damage:
             self.problems.append((f"{who['run']}/{path.name}", str(damage)))
             return
@@ -310,39 +307,57 @@ class _Loader:
             self.frames[kind].append(frame.assign(**who))
 
     def finish(self) -> Results:
-        columns = {
-            "evaluations": EVALUATION_COLUMNS,
-            "training": ["update"],
-            "retrieval": ["update"],
-            "interventions": INTERVENTION_COLUMNS,
-            "attention": ATTENTION_COLUMNS,
-        }
-        common = ["environment", *IDENTITY]
         tables = {
-            kind: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns[kind] + common)
+            kind: pd.concat(frames, ignore_index=True) if frames
+            else pd.DataFrame(columns=[*COLUMNS[kind], "environment", *IDENTITY])
             for kind, frames in self.frames.items()
-        }
+        }  # fmt: skip
         runs = pd.DataFrame(self.rows, columns=RUN_COLUMNS)
         for column in RUN_COLUMNS[RUN_COLUMNS.index("updates") :]:
             runs[column] = pd.to_numeric(runs[column], errors="coerce")
         runs["usable"] = runs["usable"].astype(bool)
-        evaluations = tables["evaluations"]
-        keys = zip(evaluations["environment"], evaluations["task"], strict=True)
-        evaluations["expert"] = [self.expert.get(key, math.nan) for key in keys]
-        evaluations["normalised"] = evaluations["return_mean"].astype(float) / evaluations["expert"].astype(float)
-        tables["evaluations"] = evaluations
+        tables["evaluations"] = self._scored(tables["evaluations"])
+        # The return on another task than the one in play, whose dataset was given, is measured on that task's reward.
+        acted = tables["interventions"]
+        given = acted["intervention"].astype(str).str.endswith("-given")
+        acted = self._scored(acted.assign(measured=acted["given_task"].where(given, acted["task"])), "measured")
+        tables["interventions"] = acted.drop(columns="measured")
         self._compare_configurations(runs)
-        return Results(
-            self.scale,
-            self.root,
-            runs,
-            **tables,
-            records=self.records,
-            galleries=self.galleries,
-            expert=self.expert,
-            manifests=self.manifests,
-            problems=self.problems,
-        )
+        kept = {name: getattr(self, name) for name in ("experiments", "records", "galleries", "expert", "manifests")}
+        return Results(self.scale, self.root, runs, **tables, **kept, problems=self.problems)
+
+    def _scored(self, frame: pd.DataFrame, task: str = "task") -> pd.DataFrame:
+        """With the columns `expert` and `score`.
+
+        Args:
+          task: the column that names the task which was measured on.
+        """
+        keys = zip(frame["environment"], frame[task], strict=True)
+        frame = frame.assign(expert=np.array([self.expert.get(key, math.nan) for key in keys], dtype=float))
+        frame["score"] = np.nan
+        for environment, rows in frame.groupby("environment"):
+            spec = _spec(environment)
+            if spec is None or spec.score is None:
+                self.problems.append((str(environment), "no such environment with a score; its runs have none"))
+                continue
+            raw = rows[spec.score.column] if spec.score.column in rows else pd.Series(np.nan, rows.index)
+            for run in rows["run"][raw.isna()].unique():
+                self.problems.append((f"{run}", f"rows without a {spec.score.column}; left out"))
+            frame.loc[rows.index, "score"] = normalised(spec, rows[task], raw.astype(float), rows["expert"])
+        return frame
+
+    def _environment(self, record: dict[str, Any], experiment: str) -> str:
+        """Whose score a run has: the configured one's, else that of its experiment or of its data."""
+        config = record.get("config")
+        if isinstance(config, dict) and isinstance(config.get("environment"), str):
+            return config["environment"]
+        if experiment in self.experiments:
+            return self.experiments[experiment].environment
+        for path in sorted(record.get("data") or {}):
+            parts = Path(path).parts
+            if len(parts) >= 3 and parts[0] == "data":
+                return parts[2]
+        return experiment
 
     def _compare_configurations(self, runs: pd.DataFrame) -> None:
         """Seeds of one variant must differ in nothing but the seed."""
@@ -353,16 +368,31 @@ class _Loader:
                 self.problems.append((where, f"its seeds were run with {len(configurations)} different configurations"))
 
 
-def _environment(record: dict[str, Any], experiment: str) -> str:
-    """Which environment's experts to compare with: the configured one, else that of the data, else the experiment."""
-    config = record.get("config")
-    if isinstance(config, dict) and isinstance(config.get("environment"), str):
-        return config["environment"]
-    for path in sorted(record.get("data") or {}):
-        parts = Path(path).parts
-        if len(parts) >= 3 and parts[0] == "data":
-            return parts[2]
-    return experiment
+def _spec(environment: Any) -> EnvSpec | None:
+    try:
+        return spec_of(str(environment))
+    except RarlError:
+        return None
+
+
+def normalised(spec: EnvSpec, tasks: pd.Series, raw: pd.Series, expert: pd.Series | None = None) -> pd.Series:
+    """Scores by an environment's `Score`, NaN where what counts as 0 and as 1 is not known.
+
+    Args:
+      tasks: as they are spelled in tables.
+      raw: the score's column.
+      expert: the return of the expert.
+    """
+    score = spec.score
+    zero, one = 0.0, 1.0
+    if score.normaliser == "expert":
+        one = expert
+    elif score.normaliser is not None:
+        named = {spelled(task): task for task in spec.tasks}
+        ends = load(score.normaliser)
+        known = {task: ends(named.get(task, task)) or (math.nan, math.nan) for task in tasks.unique()}
+        zero, one = (tasks.map({task: ends[i] for task, ends in known.items()}).astype(float) for i in (0, 1))
+    return score.factor * (raw - zero) / (one - zero)
 
 
 def _without_seed(config: Any) -> Any:

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pandas as pd
 
 from rarl.reporting import tables
 from rarl.reporting.results import Results
 
-TITLE = "What is retrieved, and whether it is used"
-_RETRIEVAL = {  # column of retrieval.csv -> head and digits
-    "states": ("States in a batch", 0),
-    "steps_per_trajectory": ("Steps of a trajectory", 1),
-    "last_share": ("Last steps, share", 2),
-    "effective_states": ("States attended to, effectively", 1),
-    "logit_std": ("Standard deviation of logits", 3),
-    "z_between": ("Deviation of z between batches, of its size", 3),
-    "flips_redrawn": ("Actions changed by another draw, %", 1),
-    "flips_exchanged": ("by another task's batch, %", 1),
-    "flips_removed": ("by none, %", 1),
-}
-_WHO = ["experiment", "task_set", "variant"]
+_COLUMNS = [  # of retrieval.csv
+    tables.words("agent", "Agent"),
+    tables.numbers("states", "States in a batch"),
+    tables.numbers("steps_per_trajectory", "Steps of a trajectory", 1),
+    tables.numbers("last_share", "Last steps, share", 2),
+    tables.numbers("effective_states", "Effective number of attended states", 1),
+    tables.numbers("logit_std", "Standard deviation of logits", 3),
+    tables.numbers("z_between", "Deviation of z between batches, of its size", 3),
+    tables.numbers("flips_redrawn", "Actions changed by another draw, %", 1),
+    tables.numbers("flips_exchanged", "by another task's batch, %", 1),
+    tables.numbers("flips_removed", "by none, %", 1),
+]
 
 
-def retrieval_table(results: Results, label: Callable[[str, str], str]) -> str:
+def retrieval_table(results: Results) -> str:
     """One row for each variant of a task set, means over its seeds at their last evaluation; empty without any."""
     frame = results.retrieval
     if frame.empty:
         return ""
     last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
-    columns = [column for column in _RETRIEVAL if column in last]
-    rows = []
-    for (experiment, task_set, variant), group in last.groupby(_WHO, sort=False):
-        cells = []
-        for column in columns:
-            value = pd.to_numeric(group[column], errors="coerce").mean()
-            value *= 100 if column.startswith("flips") else 1
-            cells.append("" if pd.isna(value) else tables.number(float(value), _RETRIEVAL[column][1]))
-        rows.append([f"{label(experiment, variant)} ({task_set})", *cells])
-    return tables.table(["Agent", *(_RETRIEVAL[column][0] for column in columns)], rows, "l" + "r" * len(columns))
+    who = ["experiment", "task_set", "variant"]
+    measured = [column.name for column in _COLUMNS if column.name in last]
+    numbers = last[measured].apply(pd.to_numeric, errors="coerce")
+    means = numbers.groupby([last[key] for key in who], sort=False).mean().reset_index()
+    for column in means.columns[means.columns.str.startswith("flips")]:
+        means[column] *= 100
+    means["agent"] = [f"{results.label(row.experiment, row.variant)} ({row.task_set})" for row in means.itertuples()]
+    return tables.to_markdown(means, _COLUMNS)
 
 
 def sampling_line(results: Results) -> str:

@@ -1,8 +1,8 @@
-"""What a section writes on: text, tables and figures become Markdown, files land in the report's folders."""
+"""What a part of the report writes on: text, tables and figures become Markdown, files land in the report's folders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,24 @@ from matplotlib.figure import Figure
 
 from rarl.files import atomic_writer
 from rarl.reporting import figures, tables
-from rarl.reporting.claims import Outcome, Settings
+from rarl.reporting.claims import Rules
 from rarl.reporting.results import Results
 
 
 @dataclass
 class Sheet:
-    """The part of the report that one section fills, top to bottom.
+    """A section of the report, filled top to bottom.
 
-    output: the report's folder; figures go to figures/, CSV files to tables/. results, settings, outcomes: what there
-    is to report. stamp: text across every figure, where the numbers are not results.
+    output: the report's folder; figures go to figures/, CSV files to tables/. results, rules: what there is to
+    report. stamp: text across every figure, where the numbers are not results. title: of the section.
     """
 
     output: Path
     results: Results
-    settings: Settings
-    outcomes: list[Outcome] = field(default_factory=list)
+    rules: Rules
     stamp: str = ""
     figure_number: int = 0
+    title: str = ""
     parts: list[Markup] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
 
@@ -42,9 +42,30 @@ class Sheet:
         """A paragraph; escaped unless it is Markup."""
         self.parts.append(tables.md(text))
 
-    def table(self, headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = "") -> None:
-        """A table."""
-        self.parts.append(tables.table(headers, rows, align))
+    def table(
+        self,
+        name: str,
+        frame: pd.DataFrame,
+        columns: Sequence[tables.Column],
+        *,
+        shown: pd.DataFrame | None = None,
+        folded: str = "",
+    ) -> None:
+        """A frame as a table, and as tables/`name`.csv with all its columns; nothing without rows.
+
+        Args:
+          columns: those that are shown.
+          shown: the frame in other words for the page; None: as it is.
+          folded: the title under which the table is opened on demand; "": it is open.
+        """
+        if frame.empty:
+            return
+        body = tables.to_markdown(frame if shown is None else shown, columns)
+        if folded:
+            self.folded(folded, body)
+        else:
+            self.parts.append(body)
+        self.numbers(name, frame)
 
     def folded(self, title: Any, body: Markup) -> None:
         """A part that the reader opens on demand."""
@@ -72,7 +93,7 @@ class Sheet:
         self._show(f"figures/{name}.svg", alt, caption)
 
     def image(self, file_name: str, content: bytes, alt: str, caption: str) -> None:
-        """Save a ready-made image (GIF, PNG) under figures/ and show it."""
+        """Save a ready-made image (WebP, PNG) under figures/ and show it."""
         path = self.output / "figures" / file_name
         with atomic_writer(path, "wb") as file:
             file.write(content)

@@ -7,8 +7,8 @@ Every function therefore wants one aggregate per seed, or a table with one row p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from rarl.errors import RarlError, did_you_mean
-from rarl.reporting.texts import KINDS, LEVEL, WITH_MARGIN
+from rarl.reporting.claims import KINDS, LEVEL, WITH_MARGIN
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,17 @@ class Interval:
     low: float
     high: float
     n: tuple[int, ...]
-    level: float = LEVEL
     note: str = ""
 
     @property
     def known(self) -> bool:
         """Whether there is an interval at all (at least two seeds in every group)."""
         return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def seeds(self) -> str:
+        """How many, per group: "5 v 5"."""
+        return " v ".join(map(str, self.n))
 
 
 def finite(values: np.ndarray | pd.Series | list[float]) -> np.ndarray:
@@ -47,13 +51,13 @@ def finite(values: np.ndarray | pd.Series | list[float]) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _no_interval(estimate: float, n: tuple[int, ...], level: float) -> Interval:
-    return Interval(estimate, math.nan, math.nan, n, level, f"n/a (n={min(n)})")
+def _no_interval(estimate: float, n: tuple[int, ...]) -> Interval:
+    return Interval(estimate, math.nan, math.nan, n, f"n/a (n={min(n)})")
 
 
 def _interval(estimate: float, error: float, df: float, n: tuple[int, ...], level: float) -> Interval:
     half = float(stdtrit(df, 0.5 + level / 2)) * error
-    return Interval(estimate, estimate - half, estimate + half, n, level, "" if error > 0 else "seeds do not differ")
+    return Interval(estimate, estimate - half, estimate + half, n, "" if error > 0 else "seeds do not differ")
 
 
 def t_interval(values: np.ndarray | pd.Series | list[float], level: float = LEVEL) -> Interval:
@@ -61,7 +65,7 @@ def t_interval(values: np.ndarray | pd.Series | list[float], level: float = LEVE
     x = finite(values)
     mean = float(x.mean()) if x.size else math.nan
     if x.size < 2:
-        return _no_interval(mean, (x.size,), level)
+        return _no_interval(mean, (x.size,))
     return _interval(mean, float(x.std(ddof=1)) / math.sqrt(x.size), x.size - 1, (x.size,), level)
 
 
@@ -71,7 +75,7 @@ def welch_interval(a: np.ndarray | list[float], b: np.ndarray | list[float], lev
     n = (x.size, y.size)
     difference = float(x.mean() - y.mean()) if min(n) else math.nan
     if min(n) < 2:
-        return _no_interval(difference, n, level)
+        return _no_interval(difference, n)
     va, vb = float(x.var(ddof=1)) / x.size, float(y.var(ddof=1)) / y.size
     if va + vb == 0:
         return _interval(difference, 0.0, x.size + y.size - 2, n, level)
@@ -87,6 +91,53 @@ def paired_interval(a: np.ndarray | list[float], b: np.ndarray | list[float], le
     if a.shape != b.shape:
         raise RarlError(f"paired values need equal shapes, not {a.shape} and {b.shape}")
     return t_interval(a - b, level)
+
+
+DESIGNS = ("independent", "paired", "single")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One number per seed of what is compared.
+
+    a, b: seed -> value. design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone;
+    b, if given, is what defined the question).
+    detail: one sentence for tables; must not hold anything that the numbers do not say.
+    """
+
+    a: Mapping[int, float]
+    b: Mapping[int, float] = field(default_factory=dict)
+    design: str = "independent"
+    detail: str = ""
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """The interval that fits the design."""
+        if self.design == "independent":
+            return welch_interval(list(self.a.values()), list(self.b.values()), level)
+        if self.design == "paired":
+            seeds = sorted(set(self.a) & set(self.b))
+            return paired_interval([self.a[s] for s in seeds], [self.b[s] for s in seeds], level)
+        if self.design == "single":
+            # A second group that only defines the question (which tasks count) must have its seeds as well.
+            n = (len(self.a), len(self.b)) if self.b else (len(self.a),)
+            return replace(t_interval(list(self.a.values()), level), n=n)
+        raise RarlError(f"unknown design of samples {self.design!r}: {did_you_mean(self.design, DESIGNS)}")
+
+
+def independent(a: Mapping[int, float], b: Mapping[int, float]) -> Samples | None:
+    """Two groups of seeds; None where one has none."""
+    return Samples(a, b) if a and b else None
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Samples | None:
+    """The same seeds twice; None without a seed that has both."""
+    return Samples(a, b, design="paired") if set(a) & set(b) else None
+
+
+def seed_means(table: pd.DataFrame) -> dict[int, float]:
+    """(seeds, tasks) -> seed -> mean over tasks. A seed that lacks a task's score is left out."""
+    table = table.dropna()
+    return {int(seed): float(value) for seed, value in table.mean(axis=1).items()} if table.shape[1] else {}
 
 
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:
@@ -139,12 +190,12 @@ def bootstrap_interval(
     scores = complete_rows(table)
     n = scores.shape[0]
     if n < 2:
-        return _no_interval(float(statistic(scores.reshape(-1))) if scores.size else math.nan, (n,), level)
+        return _no_interval(float(statistic(scores.reshape(-1))) if scores.size else math.nan, (n,))
     rows = np.random.default_rng(seed).integers(n, size=(repetitions, n))
     draws = statistic(scores[rows].reshape(repetitions, -1))
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     note = "" if high > low else "seeds do not differ"
-    return Interval(float(statistic(scores.reshape(-1))), float(low), float(high), (n,), level, note)
+    return Interval(float(statistic(scores.reshape(-1))), float(low), float(high), (n,), note)
 
 
 def _wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -171,15 +222,15 @@ def probability_of_improvement(
     x, y = complete_rows(a), complete_rows(b)
     n = (x.shape[0], y.shape[0])
     if min(n) == 0:
-        return _no_interval(math.nan, n, level)
+        return _no_interval(math.nan, n)
     wins = _wins(x, y)
     if min(n) < 2:
-        return _no_interval(float(wins.mean()), n, level)
+        return _no_interval(float(wins.mean()), n)
     rng = np.random.default_rng(seed)
     rows, columns = rng.integers(n[0], size=(repetitions, n[0])), rng.integers(n[1], size=(repetitions, n[1]))
     draws = wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(wins.mean()), float(low), float(high), n, level)
+    return Interval(float(wins.mean()), float(low), float(high), n)
 
 
 def left_out_best(scores: pd.DataFrame) -> dict[int, tuple[Any, float]]:
@@ -213,9 +264,7 @@ class Verdict:
     reason: str = ""
 
 
-def verdict(
-    kind: str, interval: Interval | None, *, margin: float = 0.0, min_seeds: int = 5, able: bool = True
-) -> Verdict:
+def verdict(kind: str, interval: Interval | None, *, margin: float = 0.0, min_seeds: int = 5) -> Verdict:
     """The rule that is printed in every report; fixed before the runs.
 
     Args:
@@ -225,14 +274,11 @@ def verdict(
       interval: of the difference, or None where there is nothing to compute it from.
       margin: half-width of the zone that counts as "no difference", in the unit of the difference.
       min_seeds: with fewer seeds in any group the verdict is at most "inconclusive".
-      able: whether this scale can judge the claim at all.
     """
     if kind not in KINDS:
         raise RarlError(f"unknown kind of claim {kind!r}: {did_you_mean(kind, KINDS)}")
     if kind in WITH_MARGIN and not margin > 0:
         raise RarlError(f"a claim of {kind} needs a margin above 0, not {margin!r}")
-    if not able:
-        return Verdict("not tested at this scale")
     if interval is None or not math.isfinite(interval.estimate):
         return Verdict("not tested", "nothing to compute it from")
     n = min(interval.n)
@@ -244,20 +290,12 @@ def verdict(
     low, high = interval.low, interval.high
     if kind == "estimate":
         return Verdict("estimated")
-    if kind == "superiority":
-        if low > 0:
-            return Verdict("supported", "interval above 0")
-        if high < 0:
-            return Verdict("contradicted", "interval below 0")
-        return Verdict("inconclusive", "interval holds 0")
-    if kind == "no gain":
-        if high < margin:
-            return Verdict("supported", f"interval below +{margin:g}")
-        if low > margin:
-            return Verdict("contradicted", f"interval above +{margin:g}")
-        return Verdict("inconclusive", f"interval holds +{margin:g}")
-    if -margin < low and high < margin:
-        return Verdict("supported", f"interval inside ±{margin:g}")
-    if low > margin or high < -margin:
-        return Verdict("contradicted", f"interval outside ±{margin:g}")
-    return Verdict("inconclusive", f"interval crosses ±{margin:g}")
+    m = f"{margin:g}"
+    yes, why, no, why_not, unknown = {
+        "superiority": (low > 0, "above 0", high < 0, "below 0", "holds 0"),
+        "no gain": (high < margin, f"below +{m}", low > margin, f"above +{m}", f"holds +{m}"),
+        "equivalence": (-margin < low and high < margin, f"inside ±{m}", low > margin or high < -margin,
+                        f"outside ±{m}", f"crosses ±{m}"),
+    }[kind]  # fmt: skip
+    outcome, reason = ("supported", why) if yes else ("contradicted", why_not) if no else ("inconclusive", unknown)
+    return Verdict(outcome, f"interval {reason}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,7 +43,7 @@ def code(text: Any) -> Markup:
 
 def number(value: Any, digits: int = 2, *, signed: bool = False) -> str:
     """A number with a fixed number of decimals, or a dash where there is none."""
-    if value is None or not _is_number(value) or not math.isfinite(value):
+    if not _is_number(value):
         return NONE
     rounded = f"{abs(value):,.{digits}f}"
     zero = not any(c in "123456789" for c in rounded)
@@ -52,7 +52,7 @@ def number(value: Any, digits: int = 2, *, signed: bool = False) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def count(value: Any) -> str:
@@ -61,8 +61,8 @@ def count(value: Any) -> str:
 
 
 def spaced(name: Any) -> str:
-    """A name of paths for people: "lift-red" -> "lift red", "10-tasks" -> "10 tasks"."""
-    return str(name).replace("-", " ")
+    """A name of paths for people: "lift-red" -> "lift red", "kung_fu_master" -> "kung fu master"."""
+    return str(name).replace("-", " ").replace("_", " ")
 
 
 def unbroken(text: Any) -> str:
@@ -88,14 +88,9 @@ def interval(value: Interval | None, digits: int = 2, *, signed: bool = False) -
     return text.replace(" ", HARD_SPACE)
 
 
-def seeds(n: Sequence[int]) -> str:
-    """How many seeds, per group: "5 v 5"."""
-    return " v ".join(str(i) for i in n).replace(" ", HARD_SPACE) if n else NONE
-
-
 def duration(seconds: Any) -> str:
     """ "48 s", "12.3 min" or "3.4 h"."""
-    if seconds is None or not _is_number(seconds) or not math.isfinite(seconds):
+    if not _is_number(seconds):
         return NONE
     for limit, divisor, unit, digits in ((120, 1, "s", 0), (7200, 60, "min", 1), (math.inf, 3600, "h", 1)):
         if seconds < limit:
@@ -110,8 +105,6 @@ def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = ""
     Args:
       align: one letter per column: l, r or c; missing letters mean l.
     """
-    if len(align) > len(headers):
-        raise ValueError(f"{len(align)} alignments for {len(headers)} columns")
     align = align.ljust(len(headers), "l")
     rule = {"l": ":--", "r": "--:", "c": ":-:"}
     lines = ["| " + " | ".join(str(md(h)) for h in headers) + " |", "|" + "|".join(rule[a] for a in align) + "|"]
@@ -123,6 +116,58 @@ def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = ""
     return Markup("\n".join(lines))
 
 
+# ------------------------------------------------------------------------------------------------------------ frames
+
+
+class Column(NamedTuple):
+    """A column of a table in Markdown. name: of the frame's column. form: value -> cell. align: l or r."""
+
+    name: str
+    head: str
+    form: Callable[[Any], Any]
+    align: str = "r"
+
+
+def words(name: str, head: str, form: Callable[[Any], Any] = str) -> Column:
+    """Text."""
+    return Column(name, head, form, "l")
+
+
+def numbers(name: str, head: str, digits: int = 0, *, signed: bool = False) -> Column:
+    """Numbers with a fixed number of decimals."""
+    return Column(name, head, lambda value: number(value, digits, signed=signed))
+
+
+def intervals(name: str, head: str, digits: int = 2, *, signed: bool = False) -> Column:
+    """Intervals: the frame's column holds `Interval`, or None."""
+    return Column(name, head, lambda value: interval(value, digits, signed=signed))
+
+
+def to_markdown(frame: pd.DataFrame, columns: Sequence[Column]) -> Markup:
+    """The columns of a frame as a table; those without any value are left out."""
+    shown = [column for column in columns if column.name in frame and frame[column.name].notna().any()]
+    rows = [[_cell(column, row[column.name]) for column in shown] for _, row in frame.iterrows()]
+    return table([column.head for column in shown], rows, "".join(column.align for column in shown))
+
+
+def _cell(column: Column, value: Any) -> Any:
+    absent = value is None or (isinstance(value, float) and math.isnan(value))
+    return None if absent else column.form(value)
+
+
+def expanded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of intervals as three: the estimate under the column's name, NAME_low and NAME_high."""
+    columns: dict[str, Any] = {}
+    for name in frame:
+        found = [value for value in frame[name] if isinstance(value, Interval)]
+        if not found:
+            columns[name] = frame[name]
+            continue
+        for suffix, part in (("", "estimate"), ("_low", "low"), ("_high", "high")):
+            columns[f"{name}{suffix}"] = [getattr(value, part, math.nan) for value in frame[name]]
+    return pd.DataFrame(columns, index=frame.index)
+
+
 def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
-    """Write a table; the same numbers give the same bytes."""
-    write_text(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    """Write a table, intervals expanded; the same numbers give the same bytes."""
+    write_text(path, expanded(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n"))

@@ -161,7 +161,7 @@ def try_settings(
     torch.set_num_threads(s.threads)
     torch.manual_seed(s.seed)
     learner = learner_of(run, open_datasets(scale, run), choose_device("auto"))
-    measure = spec_of(s.environment).measure
+    measure = spec_of(s.environment).score.column
     curve, training_seconds = [], 0.0
     for update in range(1, s.updates + 1):
         started = time.process_time()

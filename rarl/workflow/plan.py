@@ -27,7 +27,7 @@ from rarl.jobs import (
 )
 from rarl.mappings import leaves
 from rarl.progress import duration
-from rarl.reporting.texts import check_texts
+from rarl.reporting.choices import check_texts
 from rarl.runs.run_folder import RunPaths
 from rarl.workflow.records import record_of
 from rarl.workflow.rules import cost_digest, gpus, index_cost_digest, plan_digest
@@ -95,7 +95,7 @@ def standing(scale: Scale) -> Standing:
     states["costs"] = Counter(
         [costs, _recorded_state(root, f"results/{s}/index-cost.csv", index_cost_digest(scale), index_cost)]
     )
-    report = _recorded_state(root, f"reports/{s}/report.html", plan_digest(scale), code_digest_of(report_job()))
+    report = _recorded_state(root, f"reports/{s}/report.html", plan_digest(scale), code_digest_of(report_job(scale)))
     if report == CURRENT and not Standing(states).complete:
         report = AFTER
     return Standing(states | {"report": Counter([report])}, why)

@@ -12,7 +12,7 @@ from typing import Any
 from rarl.config.scale import Run, Scale, index_cost_plan, task_set_name, values_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
-from rarl.reporting.texts import check_texts
+from rarl.reporting.choices import check_texts
 
 # Per source of trajectories: the files of a dataset beside its manifest.
 _ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
+
+from rarl.reporting.claims import load_claims
 from rarl.reporting.report import build_report
+from rarl.reporting.results import load_results
+from rarl.reporting.study import Study, load_studies
+from rarl.reporting.verdicts import Outcome, evaluate_claims
 
 
 def build(root: Path, scale: str = "laptop", **options) -> tuple[str, str]:
@@ -18,19 +23,21 @@ def build(root: Path, scale: str = "laptop", **options) -> tuple[str, str]:
     return (path.parent / "REPORT.md").read_text(), path.read_text()
 
 
-def plain(text: str) -> str:
-    """With plain spaces, brackets and hyphens."""
-    return text.replace("\u00a0", " ").replace("&#91;", "[").replace("&#93;", "]").replace("\u2011", "-")
+def table(folder: Path, name: str, *keys: str) -> pd.DataFrame:
+    """A table of a report, by `keys`."""
+    frame = pd.read_csv(folder / "tables" / f"{name}.csv")
+    return frame.set_index(list(keys)) if keys else frame
 
 
-def section(text: str, title: str) -> str:
-    """An experiment's section of the Markdown."""
-    return text[text.index(f"\n## {title}\n") : text.index("\n## Protocol")]
+def study_of(root: Path, name: str, scale: str = "laptop") -> Study:
+    return load_studies(load_results(scale, root))[name]
 
 
-def drawn(report: Path, name: str) -> list[str]:
-    """The texts of a figure: matplotlib writes them beside their outlines."""
-    return re.findall(r"<!-- (.*?) -->", (report / "figures" / f"{name}.svg").read_text())
+def outcomes(root: Path, planned: list[str] | None = None, scale: str = "laptop") -> dict[str, Outcome]:
+    """All claims of the project, answered."""
+    rules, claims = load_claims(root / "config" / "claims.yaml")
+    results = load_results(scale, root, planned)
+    return {o.claim.id: o for o in evaluate_claims(claims, rules, results, load_studies(results))}
 
 
 class Page(HTMLParser):

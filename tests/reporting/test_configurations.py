@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from rarl.envs.gridroboman.tasks import TASKS
 from rarl.reporting.configurations import differences, first_run, settings_of, value_of
 from rarl.reporting.results import load_results
-from tests.reporting import synthetic
-from tests.reporting import synthetic_ablations as made
+from tests.reporting import synthetic as made
 
 
 @pytest.fixture
 def two(tmp_path):
     """A function: changes of the second run's configuration -> what it says of the two."""
-    synthetic.write_project(tmp_path)
-    a = made.write_run(tmp_path, "ablations", "30-tasks", "ra-dqn", 0, 0.5, TASKS[:2])
+    made.write_project(tmp_path)
+    a = made.write_run(tmp_path, "ablations/30-tasks/ra-dqn/seed-0", 0.5, made.BOARDS[:2])
 
     def compared(**changes):
-        b = made.write_run(tmp_path, "ablations", "30-tasks", "a4-masking", 0, 0.5, TASKS[:2], changes=changes)
+        b = made.write_run(tmp_path, "ablations/30-tasks/a4-masking/seed-0", 0.5, made.BOARDS[:2], changes=changes)
         return differences(load_results("laptop", tmp_path), a, b)
 
     return compared
@@ -49,9 +47,9 @@ def test_a_default_that_is_written_out_is_no_difference(two):
 
 
 def test_values_and_first_runs(tmp_path):
-    synthetic.write_project(tmp_path)
-    runs = [made.write_run(tmp_path, "ablations", "30-tasks", "slots-8", seed, 0.5, TASKS[:2]) for seed in (10, 2)]
-    made.write_run(tmp_path, "ablations", "30-tasks", "slots-8", 0, 0.5, TASKS[:2], status="failed")
+    made.write_project(tmp_path)
+    runs = [made.write_run(tmp_path, f"ablations/30-tasks/slots-8/seed-{n}", 0.5, made.BOARDS[:2]) for n in (10, 2)]
+    made.write_run(tmp_path, "ablations/30-tasks/slots-8/seed-0", 0.5, made.BOARDS[:2], status="failed")
     results = load_results("laptop", tmp_path)
     assert first_run(results, "ablations", "30-tasks", "slots-8") == runs[1]
     assert first_run(results, "ablations", "30-tasks", "slots-4") is None

@@ -6,30 +6,26 @@ import pytest
 import yaml
 
 from rarl.errors import RarlError
-from rarl.reporting.known_faults import NAME, fault_table, read_known_faults
+from rarl.reporting.known_faults import NAME, read_known_faults
 
 ENTRY = {"shown": "Retrieval gains 19 points", "wrong": "It does not: the other arm was harmed."}
 
 
-def test_they_become_a_table(tmp_path):
+def test_they_are_read(tmp_path):
     (tmp_path / NAME).write_text(yaml.safe_dump([ENTRY, ENTRY | {"shown": "More"}]))
-    entries = read_known_faults(tmp_path)
-    table = fault_table(entries)
-    assert [entry["shown"] for entry in entries] == ["Retrieval gains 19 points", "More"]
-    assert "It does not: the other arm was harmed." in table
+    assert [entry.shown for entry in read_known_faults(tmp_path)] == ["Retrieval gains 19 points", "More"]
 
 
 def test_without_a_file_there_are_none(tmp_path):
     assert read_known_faults(tmp_path) == []
-    assert fault_table([]) == ""
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("shown: one", "must be a list"),
-        ("- shown: one", "entry 0: needs the texts shown and wrong"),
-        ("- {shown: one, wrong: 3}", "entry 0: needs"),
+        ("shown: one", "list"),
+        ("- shown: one", "'entries.0.wrong' is missing"),
+        ("- {shown: one, wrong: 3}", "entries.0.wrong: "),
         ("- [", "not valid YAML"),
     ],
 )

@@ -7,106 +7,78 @@ import re
 
 import pytest
 
-from rarl.files import write_json
 from rarl.reporting.report import build_report
-from tests.reporting import synthetic
-from tests.reporting.built import Page, build
+from tests.reporting import synthetic as made
+from tests.reporting.built import Page, build, table
+
+TWO = {"dqn-hidden": 0.1, "ra-dqn-hidden": 0.5}
+
+
+def write(root, levels=TWO, *, seeds=2, **options):
+    return made.write_runs(root, "gridroboman", "10-tasks", levels, made.BOARDS[:3], seeds=seeds, **options)
 
 
 def test_same_runs_same_bytes_and_no_stale_figure(tmp_path):
-    synthetic.write_results(tmp_path, sets=(10,), variants=("dqn-hidden", "ra-dqn-hidden"), seeds=2)
+    write(tmp_path)
     build(tmp_path)
     folder = tmp_path / "reports" / "laptop"
     first = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     (folder / "figures" / "gridroboman-old.svg").write_text("<svg/>")
     _, html = build(tmp_path)
-    assert "not a result" not in (folder / "figures" / "gridroboman-aggregate.svg").read_text()
     assert '<div id="mark"></div>' in html
     assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
 
 
 def test_without_any_run(tmp_path):
-    synthetic.write_project(tmp_path)
-    text, _ = build(tmp_path)
-    assert "No run has finished yet, so no claim is judged." in text
-    text, _ = build(tmp_path, planned_runs=[synthetic.run_name(30, "dqn-hidden", 0)])
-    assert "0 of 1 planned run used (1 missing)" in text
-    assert "No usable run yet" in text
-
-
-def test_one_seed_of_one_agent_without_probes(tmp_path):
-    synthetic.write_results(tmp_path, sets=(30,), variants=("ra-dqn-hidden",), seeds=1, probes=False)
-    text, _ = build(tmp_path)
-    assert "CI\u00a0n/a\u00a0(n=1)" in text
-    assert "✓" not in text
-    assert "No interventions were measured." in text
-    assert "No gallery was recorded." in text
+    made.write_project(tmp_path)
+    assert "\n## Gridroboman\n" not in build(tmp_path)[0]
+    text, _ = build(tmp_path, planned_runs=["gridroboman/30-tasks/dqn-hidden/seed-0"])
+    assert "\n## Gridroboman\n" in text
+    assert table(tmp_path / "reports/laptop", "runs")["status"].tolist() == ["missing"]
 
 
 @pytest.mark.parametrize("variant", ["dqn-hidden", "oracle", "unheard-of"])
 def test_any_agent_alone(tmp_path, variant):
-    synthetic.write_project(tmp_path)
-    tasks = 30 if variant == "oracle" else 10
-    data = synthetic.write_manifests(tmp_path, "laptop", synthetic.TASKS)
-    for seed in range(2):
-        synthetic.write_run(tmp_path, "laptop", tasks, variant, seed, data=data)
-    text, _ = build(tmp_path)
-    assert "✓" not in text
-    assert "2 of 2 planned runs used" in text
-
-
-def test_without_experts_nothing_is_normalised(tmp_path):
-    synthetic.write_project(tmp_path)
-    synthetic.write_run(tmp_path, "laptop", 10, "dqn-hidden", 0)
-    synthetic.write_run(tmp_path, "laptop", 10, "ra-dqn-hidden", 0)
-    text, _ = build(tmp_path)
-    assert "could not be normalised" in text
-    assert "not tested (nothing to compute it from)" in text
+    write(tmp_path, {variant: 0.3})
+    build(tmp_path)
+    assert not table(tmp_path / "reports/laptop", "claims")["outcome"].isin(["supported", "contradicted"]).any()
 
 
 def test_constant_nan_and_failed_scores(tmp_path):
-    synthetic.write_results(tmp_path, sets=(10,), variants=("dqn-hidden", "ra-dqn-hidden"), seeds=3)
-    runs = tmp_path / "results/laptop/runs/gridroboman/10-tasks"
-    for seed in range(3):
-        path = runs / "dqn-hidden" / f"seed-{seed}" / "evaluations.csv"
+    names = write(tmp_path, seeds=3)
+    runs = tmp_path / "results/laptop/runs"
+    for name in names[:3]:
+        path = runs / name / "evaluations.csv"
         rows = [row.split(",") for row in path.read_text().splitlines()]
         path.write_text("\n".join(",".join([*r[:3], "0.0" if i else r[3], *r[4:]]) for i, r in enumerate(rows)) + "\n")
-    path = runs / "ra-dqn-hidden/seed-0/evaluations.csv"
+    path = runs / names[3] / "evaluations.csv"
     path.write_text(re.sub(r"(2000,[^,]*,32,)[\d.]+", r"\1nan", path.read_text()))
-    record = runs / "ra-dqn-hidden/seed-1/run.json"
-    write_json(record, json.loads(record.read_text()) | {"status": "failed", "reason": "killed: <b>no memory</b> | x"})
+    record = runs / names[4] / "run.json"
+    failed = {"status": "failed", "reason": "<b>no memory</b> | x"}
+    record.write_text(json.dumps(json.loads(record.read_text()) | failed))
     text, html = build(tmp_path)
-    assert "4 of 6 planned runs used (1 failed, 1 excluded)" in text
-    assert "seeds\u00a0do\u00a0not\u00a0differ" in text
-    assert "return is not a number on 10 tasks" in text
-    assert "killed: &lt;b&gt;no memory&lt;/b&gt; &#124; x" in text
+    status = table(tmp_path / "reports/laptop", "runs", "run")["status"]
+    assert status.loc[names].tolist() == ["finished"] * 3 + ["excluded", "failed", "finished"]
+    rows = table(tmp_path / "reports/laptop", "gridroboman-scores", "variant")
+    assert rows.loc["dqn-hidden", ["score", "score_low", "score_high"]].tolist() == [0, 0, 0]
+    assert rows.loc["ra-dqn-hidden", "seeds"] == 1
+    assert "&lt;b&gt;no memory&lt;/b&gt; &#124; x" in text
     assert "<b>no memory" not in html
 
 
 def test_hostile_names_stay_text(tmp_path):
-    synthetic.write_project(tmp_path)
     evil = "x|y <script>alert(1)</script> [a](http://example.org) `c`"
-    data = synthetic.write_manifests(tmp_path, "laptop", synthetic.TASKS[:10])
-    run = synthetic.write_run(
-        tmp_path,
-        "laptop",
-        10,
-        "ra-dqn-hidden",
-        0,
-        data=data,
-        command=evil,
-        versions={"torch": evil},
-        hardware={"cpu": evil, "gpu": evil},
-        git={"commit": evil, "dirty": evil},
-        config={"agent": {"discount": evil}},
-    )
+    (run,) = write(
+        tmp_path, {"ra-dqn-hidden": 0.5}, seeds=1, command=evil, versions={"torch": evil}, hardware={"cpu": evil},
+        git={"commit": evil, "dirty": evil}, changes={"agent": {"encoder": evil}},
+    )  # fmt: skip
     path = tmp_path / "results/laptop/runs" / run / "evaluations.csv"
-    path.write_text(path.read_text().replace("lift red", '"$lift_x$ <b>|</b>"'))
+    path.write_text(path.read_text().replace("touch red", '"$lift_x$ <b>|</b>"'))
     odd = tmp_path / "results/laptop/runs/gridroboman/10-tasks/{{ 7*7 }}<i>|/seed-0"
     odd.parent.mkdir()
     (tmp_path / "results/laptop/runs" / run).rename(odd)
     record = odd / "run.json"
-    write_json(record, json.loads(record.read_text()) | {"run": "gridroboman/10-tasks/{{ 7*7 }}<i>|/seed-0"})
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"run": "gridroboman/10-tasks/{{ 7*7 }}<i>|/seed-0"}))
     record = tmp_path / "results/search/gridroboman.jsonl"
     record.parent.mkdir(parents=True)
     entry = {"variant": evil, "task_set": evil, "seed": 1, "changed": [evil], "return_by_update": [[1, 2.0]]}
@@ -121,14 +93,12 @@ def test_hostile_names_stay_text(tmp_path):
 
 
 def test_a_smoke_report_cannot_be_mistaken(tmp_path):
-    synthetic.write_results(tmp_path, "smoke", sets=(10,), variants=("dqn-hidden", "ra-dqn-hidden"), seeds=2)
+    write(tmp_path, scale="smoke")
     text, html = build(tmp_path, "smoke")
     assert text.startswith("**Scale: smoke** — ")
-    assert "No claim is judged by it." in text.splitlines()[0]
     assert "> [!WARNING]" in text
-    assert "must not be quoted" in text
-    assert "✓" not in text
-    assert "✗" not in text
+    assert not re.search("✓|✗", text)
+    assert "## What matters" not in text
     assert "<title>[smoke]" in html
     assert '<div id="mark">smoke</div>' in html
     for path in (tmp_path / "reports/smoke/figures").glob("*.svg"):
@@ -137,15 +107,14 @@ def test_a_smoke_report_cannot_be_mistaken(tmp_path):
 
 
 def test_preview_says_preliminary_and_leaves_the_published_report_alone(tmp_path):
-    names = synthetic.write_results(tmp_path, sets=(10,), variants=("dqn-hidden",), seeds=2)
-    text, html = build(tmp_path, planned_runs=[*names, synthetic.run_name(10, "ra-dqn-hidden", 0)], preview=True)
-    assert "Preliminary: 2 of 3 runs (1 missing)." in text
+    names = write(tmp_path, {"dqn-hidden": 0.1})
+    _, html = build(tmp_path, planned_runs=[*names, "gridroboman/10-tasks/ra-dqn-hidden/seed-0"], preview=True)
     assert '<div id="mark">preliminary</div>' in html
     assert not (tmp_path / "reports").exists()
     assert (tmp_path / "scratch/laptop/preview/report.html").is_file()
 
 
 def test_output_folder_with_spaces(tmp_path):
-    synthetic.write_results(tmp_path, sets=(10,), variants=("dqn-hidden",), seeds=1)
+    write(tmp_path, {"dqn-hidden": 0.1}, seeds=1)
     path = build_report("laptop", tmp_path, output=tmp_path / "a folder ü")
     assert path == tmp_path / "a folder ü" / "report.html"

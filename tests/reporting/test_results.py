@@ -8,19 +8,20 @@ import math
 import numpy as np
 import pytest
 
-from rarl.envs.gridroboman.tasks import TASKS
 from rarl.errors import RarlError
 from rarl.files import write_json
 from rarl.reporting.provenance import making
 from rarl.reporting.results import identity, load_results
-from tests.reporting import synthetic
+from tests.reporting import synthetic as made
 
-RUN = synthetic.run_name(10, "dqn-hidden", 0)
+RUN = "gridroboman/10-tasks/dqn-hidden/seed-0"
 
 
 @pytest.fixture
 def project(tmp_path):
-    synthetic.write_results(tmp_path, sets=(10,), variants=("dqn-hidden",), seeds=2)
+    data = made.write_manifests(tmp_path)
+    levels, more = {"dqn-hidden": 0.1}, {"seeds": 2, "data": data, "expert_returns": {}}
+    made.write_runs(tmp_path, "gridroboman", "10-tasks", levels, made.BOARDS[:10], **more)
     return tmp_path
 
 
@@ -38,30 +39,27 @@ def test_reads_runs_and_normalises_by_the_expert(project):
     assert results.problems == []
     last = results.last
     assert len(last) == 20
-    assert set(last["update"]) == {synthetic.UPDATES[-1]}
+    assert set(last["update"]) == {made.UPDATES[-1]}
     row = last[last["task"] == "lift-red"].iloc[0]
-    expert = synthetic.EXPERT + TASKS.index(next(t for t in TASKS if t.slug == "lift-red")) % 3
-    assert row["expert"] == expert
-    assert row["normalised"] == pytest.approx(row["return_mean"] / expert)
+    assert row["expert"] == made.EXPERT
+    assert row["score"] == pytest.approx(row["return_mean"] / made.EXPERT)
 
 
 def test_the_last_point_counts_not_the_best(project):
     path = folder(project) / "evaluations.csv"
     lines = path.read_text().splitlines()
-    # Make an earlier point better than anything.
-    lines = [
-        ",".join([*row.split(",")[:3], "50", *row.split(",")[4:]]) if row.startswith("500,") else row for row in lines
-    ]
+    rows = [line.split(",") for line in lines]  # an earlier point better than anything
+    lines = [",".join([*row[:3], "50", *row[4:]]) if row[0] == "1000" else ",".join(row) for row in rows]
     path.write_text("\n".join(lines) + "\n")
     results = load_results("laptop", project)
     assert results.last["return_mean"].max() < 50
 
 
 def test_missing_and_unplanned_runs(project):
-    planned = [RUN, synthetic.run_name(10, "dqn-hidden", 7)]
+    planned = [RUN, RUN.replace("seed-0", "seed-7")]
     results = load_results("laptop", project, planned)
     status = dict(zip(results.runs["run"], results.runs["status"], strict=True))
-    assert status == {RUN: "finished", planned[1]: "missing", synthetic.run_name(10, "dqn-hidden", 1): "not planned"}
+    assert status == {RUN: "finished", planned[1]: "missing", RUN.replace("seed-0", "seed-1"): "not planned"}
     assert set(results.evaluations["seed"]) == {0}
     assert len(results.planned()) == 2
 
@@ -73,85 +71,32 @@ def test_failed_run_keeps_its_reason_and_gives_no_numbers(project):
     assert set(results.evaluations["seed"]) == {1}
 
 
-def damage_json(path):
-    (path / "run.json").write_text("{")
-
-
-def no_json(path):
-    (path / "run.json").unlink()
-
-
-def other_run(path):
-    edit_json(path / "run.json", run="gridroboman/10-tasks/dqn-hidden/seed-9")
-
-
-def odd_status(path):
-    edit_json(path / "run.json", status="great")
-
-
-def torn(path):
-    text = (path / "evaluations.csv").read_text()
-    (path / "evaluations.csv").write_text(text[:-4])
-
-
-def cut_at_a_line(path):
-    lines = (path / "evaluations.csv").read_text().splitlines(keepends=True)
-    (path / "evaluations.csv").write_text("".join(lines[:-3]))
-
-
-def cut_at_a_point(path):
-    lines = (path / "evaluations.csv").read_text().splitlines(keepends=True)
-    (path / "evaluations.csv").write_text("".join(lines[:-10]))
-
-
-def words(path):
-    text = (path / "evaluations.csv").read_text().replace(",32,", ",many,")
-    (path / "evaluations.csv").write_text(text)
-
-
-def no_column(path):
-    text = (path / "evaluations.csv").read_text().replace("return_mean", "mean")
-    (path / "evaluations.csv").write_text(text)
-
-
-def empty(path):
-    (path / "evaluations.csv").write_text("")
-
-
-def head_only(path):
-    lines = (path / "evaluations.csv").read_text().splitlines(keepends=True)
-    (path / "evaluations.csv").write_text(lines[0])
-
-
-def twice(path):
-    lines = (path / "evaluations.csv").read_text().splitlines(keepends=True)
-    (path / "evaluations.csv").write_text("".join(lines + lines[-1:]))
-
-
-def binary(path):
-    (path / "evaluations.csv").write_bytes(b"\xff\xfe\x00\n")
+def lines(text: bytes) -> list[bytes]:
+    return text.splitlines(keepends=True)
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("file", "damage", "says"),
     [
-        (damage_json, "not valid JSON"),
-        (no_json, "no such file"),
-        (other_run, "seed-9"),
-        (odd_status, "finished or failed"),
-        (torn, "last line is torn"),
-        (cut_at_a_line, "7 of 10 tasks"),
-        (cut_at_a_point, "ends at update 1500, run.json says 2000"),
-        (words, "not a number"),
-        (no_column, "lacks the columns return_mean"),
-        (empty, "is empty"),
-        (head_only, "no rows"),
-        (twice, "twice"),
-        (binary, "not readable"),
+        ("run.json", lambda text: b"{", "not valid JSON"),
+        ("run.json", lambda text: None, "no such file"),
+        ("run.json", lambda text: text.replace(b"seed-0", b"seed-9"), "seed-9"),
+        ("run.json", lambda text: text.replace(b': "finished"', b': "great"'), "finished or failed"),
+        ("evaluations.csv", lambda text: text[:-4], "last line is torn"),
+        ("evaluations.csv", lambda text: b"".join(lines(text)[:-3]), "7 of 10 tasks"),
+        ("evaluations.csv", lambda text: b"".join(lines(text)[:-10]), "ends at update 1000, run.json says 2000"),
+        ("evaluations.csv", lambda text: text.replace(b",32,", b",many,"), "not a number"),
+        ("evaluations.csv", lambda text: text.replace(b"return_mean", b"mean"), "lacks the columns return_mean"),
+        ("evaluations.csv", lambda text: b"", "is empty"),
+        ("evaluations.csv", lambda text: lines(text)[0], "no rows"),
+        ("evaluations.csv", lambda text: text + lines(text)[-1], "twice"),
+        ("evaluations.csv", lambda text: b"\xff\xfe\x00\n", "not readable"),
     ],
 )
-def test_damaged_runs_are_named_and_left_out(project, damage, says):
-    damage(folder(project))
+def test_damaged_runs_are_named_and_left_out(project, file, damage, says):
+    path = folder(project) / file
+    damaged = damage(path.read_bytes())
+    path.unlink() if damaged is None else path.write_bytes(damaged)
     results = load_results("laptop", project)
     row = results.runs.set_index("run").loc[RUN]
     assert row["status"] == "damaged"
@@ -178,8 +123,8 @@ def test_expert_returns_from_the_record_when_there_is_no_data(project):
     for path in sorted((project / "data").glob("**/manifest.json")):
         path.unlink()
     results = load_results("laptop", project)
-    assert results.last["normalised"].isna().all()
-    edit_json(folder(project) / "run.json", expert_returns={task.name: 40.0 for task in TASKS[:10]})
+    assert results.last["score"].isna().all()
+    edit_json(folder(project) / "run.json", expert_returns=dict.fromkeys(made.BOARDS, 40.0))
     results = load_results("laptop", project)
     np.testing.assert_allclose(results.last["expert"], 40.0)
 
@@ -194,15 +139,31 @@ def test_changed_data_and_configurations_are_noted(project):
     assert "2 different configurations" in said["gridroboman/10-tasks/dqn-hidden"]
 
 
-def test_damaged_probes_do_not_cost_the_run(tmp_path):
-    synthetic.write_results(tmp_path, sets=(30,), variants=("ra-dqn-hidden",), seeds=1)
-    run = synthetic.run_name(30, "ra-dqn-hidden", 0)
-    (tmp_path / "results/laptop/probes" / run / "interventions.csv").write_text("a,b\n1")
-    results = load_results("laptop", tmp_path)
+def test_damaged_probes_do_not_cost_the_run(project):
+    made.write_attention(project, [RUN], [("lift red", "kl", 1.0)])
+    path = project / "results/laptop/probes" / RUN / "interventions.csv"
+    path.write_text("a,b\n1")
+    results = load_results("laptop", project)
     assert results.runs["usable"].all()
     assert results.interventions.empty
-    assert not results.attention.empty
-    assert results.problems == [(f"{run}/interventions.csv", "interventions.csv: the last line is torn")]
+    assert results.attention["task"].tolist() == ["lift-red"]
+    assert results.problems == [(f"{RUN}/interventions.csv", "interventions.csv: the last line is torn")]
+
+
+def test_scores_of_the_environment_that_is_configured(project):
+    made.write_runs(project, "babyai", "x", {"rdqn": 0.3}, made.LEVELS, seeds=1)
+    games = ["pong", "ping"]
+    made.write_runs(project, "atari", "pong", {"r2d2": 0.1}, games, seeds=1, raw=lambda task, share: (-20.7, 0))
+    made.write_interventions(project, ["babyai/x/rdqn/seed-0"], made.same({"own": 0.5}, made.LEVELS), "babyai")
+    results = load_results("laptop", project)
+    last = results.last.groupby("run")["score"]
+    assert last.max()["babyai/x/rdqn/seed-0"] == pytest.approx(28)
+    assert last.max()["atari/pong/r2d2/seed-0"] == pytest.approx(0)
+    assert last.count()["atari/pong/r2d2/seed-0"] == 1  # there is no game of the other name
+    assert results.interventions["score"].tolist() == pytest.approx([48] * 4)
+    edit_json(folder(project) / "run.json", config={"environment": "doom"})
+    results = load_results("laptop", project)
+    assert ("doom", "no such environment with a score; its runs have none") in results.problems
 
 
 def test_nothing_at_all(tmp_path):
@@ -221,7 +182,7 @@ def test_names_of_runs():
 
 def test_a_run_made_outside_a_repository_says_so_once(project):
     for seed in (0, 1):
-        path = folder(project, synthetic.run_name(10, "dqn-hidden", seed)) / "run.json"
+        path = folder(project, RUN.replace("seed-0", f"seed-{seed}")) / "run.json"
         edit_json(path, git={"commit": "unknown", "dirty": "unknown"})
     rows = dict(making(load_results("laptop", project)))
     assert rows["Commit"] == "unknown: made outside a git repository"

@@ -10,7 +10,8 @@ from rarl.reporting.retrieval_use import retrieval_table, sampling_line
 
 
 def results(retrieval=(), training=()):
-    return SimpleNamespace(retrieval=pd.DataFrame(retrieval), training=pd.DataFrame(training))
+    label = "{}: {}".format
+    return SimpleNamespace(retrieval=pd.DataFrame(retrieval), training=pd.DataFrame(training), label=label)
 
 
 def row(seed, update, flips, **more):
@@ -19,7 +20,7 @@ def row(seed, update, flips, **more):
 
 
 def test_means_over_seeds_at_the_last_evaluation():
-    table = retrieval_table(results([row(0, 5, 0.9), row(0, 10, 0.2), row(1, 10, 0.3)]), lambda e, v: f"{e}: {v}")
+    table = retrieval_table(results([row(0, 5, 0.9), row(0, 10, 0.2), row(1, 10, 0.3)]))
     head, _, line = table.splitlines()
     assert "States in a batch" in head
     assert "another task" not in head  # not recorded
@@ -29,7 +30,7 @@ def test_means_over_seeds_at_the_last_evaluation():
 
 
 def test_nothing_retrieved_nothing_shown():
-    assert retrieval_table(results(), str) == ""
+    assert retrieval_table(results()) == ""
     assert sampling_line(results()) == ""
 
 

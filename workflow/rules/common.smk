@@ -54,7 +54,7 @@ try:
     CODE = {
         "costs": code_digest_of(costs_job(SCALE)),
         "index-cost": code_digest_of(index_cost_job(INDEX_COST_PLAN and INDEX_COST_PLAN[1])),
-        "report": code_digest_of(report_job()),
+        "report": code_digest_of(report_job(SCALE)),
     }
     PLAN = plan_to_tell(SCALE) if workflow.is_main_process else None
     guard(workflow, SCALE)

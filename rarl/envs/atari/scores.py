@@ -1,19 +1,16 @@
-"""Scores of humans, of random play and of the paper's agents, and what the paper's add up to."""
+"""Scores of humans, of random play and of the paper's agents."""
 
 from __future__ import annotations
 
 import csv
 import functools
 import importlib.resources
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from rarl.envs.atari.games import check_game
-
-# The paper's headline: RA-R2D2's mean human-normalised score over R2D2's. Its own table gives another, see `gain`.
-HEADLINE_GAIN, HEADLINE_SPREAD = 0.1132, 0.012
 
 
 @dataclass(frozen=True)
@@ -50,25 +47,14 @@ def reaches_human(game: str, returns: np.ndarray) -> np.ndarray:
     return returns >= table()[check_game(game)].human
 
 
-def gain(
-    base: Mapping[str, float], other: Mapping[str, float], aggregate: Callable[[list[float]], float] = np.mean
-) -> float:
-    """How much larger the aggregate of `other`'s human-normalised scores is than that of `base`'s, as a share.
-
-    Args:
-      base, other: game -> score, of the same games.
-      aggregate: of the human-normalised scores over games, `np.mean` or `np.median`.
-    """
-    if base.keys() != other.keys():
-        raise ValueError(f"scores of different games: {sorted(base.keys() ^ other.keys())}")
-    old, new = (
-        aggregate([human_normalised(game, score) for game, score in scores.items()]) for scores in (base, other)
-    )
-    return float(new / old - 1)
+def random_and_human(game: str) -> tuple[float, float] | None:
+    """The scores of random play and of the human; None for what is no game."""
+    scores = table().get(game)
+    return None if scores is None else (scores.random, scores.human)
 
 
-def paper_scores() -> tuple[dict[str, float], dict[str, float]]:
-    """The paper's mean scores of R2D2 and of RA-R2D2, game -> score, of the 56 games that have both."""
-    rows = {game: row for game, row in table().items() if None not in (row.paper_r2d2_mean, row.paper_ra_r2d2_mean)}
-    r2d2 = {game: row.paper_r2d2_mean for game, row in rows.items()}
-    return r2d2, {game: row.paper_ra_r2d2_mean for game, row in rows.items()}
+def reported(variant: str, game: str) -> tuple[float, float | None] | None:
+    """The mean and its spread that the paper printed for R2D2 and RA-R2D2."""
+    scores, column = table().get(game), f"paper_{variant.replace('-', '_')}"
+    mean = getattr(scores, f"{column}_mean", None)
+    return None if mean is None else (mean, getattr(scores, f"{column}_spread"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rarl.envs.atari.games import GAMES
-from rarl.envs.spec import EnvSpec
+from rarl.envs.spec import EnvSpec, Score
 
 SPEC = EnvSpec(
     name="atari",
@@ -22,4 +22,19 @@ SPEC = EnvSpec(
     tokens="rarl.envs.atari.tokens:READING",
     probes={"plain": "rarl.probes.game_probe:GameProbe"},
     acting="rarl.benchmarks.acting_in_games:in_a_game",
+    title="Atari",
+    score=Score(
+        label="human-normalised score",
+        unit="of the human's score above random play",
+        margin=0.05,
+        normaliser="rarl.envs.atari.scores:random_and_human",
+        marks={"random": 0.0, "human": 1.0},
+        meaning="The score of a game is the mean over episodes of what it counts, neither clipped nor discounted. "
+        "Human-normalised it is the score less that of random play, divided by the human's less that of random play. "
+        "Frames count those of all actors, skipped ones included.",
+    ),
+    task_noun="game",
+    one_task=True,
+    reported="rarl.envs.atari.scores:reported",
+    picture="rarl.envs.atari.pictures:PICTURES",
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rarl.envs.gridroboman.tasks import EPISODE_STEPS, TASK_SETS, TASKS
-from rarl.envs.spec import EnvSpec
+from rarl.envs.gridroboman.tasks import EPISODE_STEPS, FAMILIES, TASK_SETS, TASKS
+from rarl.envs.spec import EnvSpec, Score
 
 SPEC = EnvSpec(
     name="gridroboman",
@@ -28,6 +28,19 @@ SPEC = EnvSpec(
         "pool": "rarl.probes.relevance_probe:RelevanceProbe",
     },
     acting="rarl.benchmarks.acting:on_states",
+    title="Gridroboman",
+    score=Score(
+        label="share of the expert's return",
+        unit="of the expert's return",
+        margin=0.05,
+        normaliser="expert",
+        marks={"expert": 1.0},
+        ends=(0.0, 1.0),
+        meaning="The return is the number of rewarded steps of an episode. It is divided by the mean return of the "
+        "scripted expert without noise, task by task, and averaged over tasks.",
+    ),
+    task_groups={family: tuple(task.name for task in TASKS if task.family == family) for family in FAMILIES},
+    picture="rarl.envs.gridroboman.pictures:PICTURES",
     gymnasium=(
         {
             "id": "rarl/Gridroboman-v0",

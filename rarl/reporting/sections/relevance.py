@@ -2,314 +2,268 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import re
+from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from rarl.reporting import cost, tables
-from rarl.reporting.claims import Samples, Settings, shared_task_set
-from rarl.reporting.scores import paired
-from rarl.reporting.sections import Section, no_facts
-from rarl.reporting.sections import relevance_figures as draw
-from rarl.reporting.sections.relevance_measures import (
-    BUT_ADDS,
-    COST_COLUMNS,
-    EXPERIMENT,
-    LABELS,
-    MEASURES,
-    TOLD_SHARE,
-    UNIFORM,
-    UNIT,
-    aggregate,
-    batch_size,
-    effects,
-    name_of,
-    none_relevant,
-    other_ways,
-    quantity_table,
-    return_table,
-    score,
-    staleness_text,
-    task_sets,
-    taught,
-    variants,
-    without_index,
-    worth_text,
-)
+from rarl.reporting import figures, tables
+from rarl.reporting.claims import Rules
+from rarl.reporting.effects import Change, Effect, effect
+from rarl.reporting.figures import FAINT, Look
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import t_interval
+from rarl.reporting.statistics import Samples, independent, paired, t_interval
+from rarl.reporting.study import Study, Variant
 
-QUANTITIES = {
-    "recall@1": "recall@1",
-    "recall@10": "recall@10",
-    "recall@64": "recall@64",
-    "mrr": "MRR",
-    "new_recall@10": "recall@10, new",
-    "new_mrr": "MRR, new",
-    "relevant_in_batch": "Relevant in the batch",
-    "attention_on_relevant": "Attention on them",
-}
-
-NEW = ("new_recall@10", "new_mrr")
+_SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
+SHARE = 0.01  # that the questions are about
+_PANELS = {"recall@10": "recall@10", "mrr": "MRR"}
 
 
-def _label(variant: str) -> str:
-    return LABELS.get(variant, variant)
+def share_of(name: str) -> tuple[float, str] | None:
+    """(share, way to find a batch) of an intervention's name, or of the first part of a quantity's; None of others.
+
+    The way "" is the one that a network was trained with.
+    """
+    found = _SHARE.fullmatch(name)
+    return (float(found[1]), found[2] or "") if found else None
 
 
-def _seeds(table: pd.DataFrame, share: float) -> dict[int, float]:
-    """seed -> value, of one row of (shares, seeds)."""
-    return {int(seed): float(value) for seed, value in table.loc[share].dropna().items()}
+def name_of(share: float, way: str = "") -> str:
+    """ "share-0.01", "share-0.01-index" """
+    return f"share-{share:g}" + (f"-{way}" if way else "")
 
 
-def _shown(sheet: Sheet) -> str:
-    """The largest task set that was looked into, else the largest."""
-    sets = task_sets(sheet.results)
-    probed = [s for s in sets if any(not return_table(sheet.results, s, v).empty for v in variants(sheet.results, s))]
-    return (probed or sets)[-1]
+def probed_set(study: Study) -> str | None:
+    """The largest task set at whose shares something was measured."""
+    frame = study.interventions()
+    shares = frame["intervention"].map(lambda name: share_of(str(name)) is not None).astype(bool)
+    probed = set(frame["task_set"][shares])
+    return next((name for name in reversed(study.used_sets) if name in probed), None)
 
 
-def _returns(sheet: Sheet) -> None:
-    results, level = sheet.results, sheet.settings.level
-    task_set = _shown(sheet)
+def write(study: Study, sheet: Sheet) -> None:
+    """Returns by share, and what is found."""
+    task_set = probed_set(study)
+    if task_set is None:
+        return
     sheet.heading("Returns")
     sheet.text(
         "The retrieval dataset of each task is mixed from its own trajectories, which are relevant, and those of other "
-        "tasks. The query is told the task, the rest of the agent is not: what to do must come from what is retrieved. "
-        "One network was trained on a mixture of all shares and is evaluated at each."
+        "tasks. The query observes the task, the rest of the agent does not: what to do must come from what is "
+        "retrieved. One network was trained on a mixture of all shares and is evaluated at each. "
+        + batch_text(study, task_set)
     )
-    figure = draw.returns(results, task_set)
-    if figure is None:
-        sheet.text("No interventions were measured: nothing is known about the shares.")
-        return
+    seeds = seed_frame(study, task_set)
     sheet.figure(
-        "relevance-returns",
-        figure,
-        "Return against the share of relevant trajectories for each way to find a retrieval batch, every seed, with "
-        "intervals.",
-        f"{tables.spaced(task_set)}: normalised return against the share of the retrieval dataset that is relevant. "
-        "Thin: every seed. Bold: mean over seeds, with its t interval. Hollow: the same networks when their batch is "
-        "found in the other way. Level, dotted, of the same colour: their mean where nothing is relevant or, if that "
-        "was not measured, where nothing is retrieved.",
+        f"{study.name}-returns",
+        returns(study, seeds, sheet.rules.level),
+        "Score against the share of relevant trajectories for each way to find a retrieval batch, with intervals.",
+        f"{study.set_title(task_set)}: {study.score.label} against the share of the data that is relevant. "
+        "Hollow: means of the same networks when their batch is found in the other way. Dotted, of the same colour: "
+        "where nothing is relevant.",
     )
-    worth = [worth_text(results, task_set, variant, sheet.settings) for variant in variants(results, task_set)]
-    for text in filter(None, worth):
-        sheet.text(text)
-    if any(text.endswith(BUT_ADDS) for text in worth):
-        sheet.text(
-            "How retrieval can add something that is not relevant: the query is told the task, and what it picks among "
-            "any trajectories can tell the agent which one it is."
-        )
-    _batch(sheet, task_set)
-    rows, data = [], []
-    for variant in variants(results, task_set):
-        table = return_table(results, task_set, variant)
-        measured: list[tuple[str, Any, dict[int, float]]] = [
-            (_label(variant), f"{share:g}", _seeds(table, share)) for share in table.index[::-1]
-        ]
-        for way in other_ways(results, task_set, variant):
-            other = return_table(results, task_set, variant, way)
-            measured += [
-                (f"{_label(variant)}; evaluated with {_label(way)}", f"{share:g}", _seeds(other, share))
-                for share in other.index[::-1]
-            ]
-        for name, text in draw.LEVELS.items():
-            if level_scores := score(results, task_set, variant, name):
-                measured.append((f"{_label(variant)}; {text}", None, level_scores))
-        at_one = score(results, task_set, variant, name_of(1.0))
-        for who, share, scores in measured:
-            mean = t_interval(list(scores.values()), level)
-            samples = paired(scores, at_one) if share != "1" or who != _label(variant) else None
-            change = samples.interval(level) if samples else None
-            rows.append(
-                [who, share, tables.seeds(mean.n), tables.interval(mean, 3), tables.interval(change, 3, signed=True)]
-            )
-            data.append({"variant": variant, "as": who, "share": share, "seeds": mean.n[0], "normalised": mean.estimate,
-                         "low": mean.low, "high": mean.high})  # fmt: skip
-    _against_uniform(sheet, task_set)
-    headers = ["Network", "Share", "Seeds", "Return", "Less its own way at 1"]
-    sheet.folded("All returns", tables.table(headers, rows, "lrrrr"))
-    sheet.numbers("relevance-returns", pd.DataFrame(data))
+    digits, unit = study.score.digits, study.score.label.capitalize()
+    columns = [
+        tables.words("who", "Network"),
+        tables.Column("share", "Share", "{:g}".format),
+        tables.numbers("seeds", "Seeds"),
+        tables.intervals("score", unit, digits),
+        tables.intervals("delta_all", "Δ vs all relevant", digits, signed=True),
+        tables.words("reference", "Compared with", study.label),
+        tables.intervals("delta", "Δ vs that, at the same share", digits, signed=True),
+    ]
+    frame = share_frame(study, seeds, sheet.rules.level)
+    sheet.table(f"{study.name}-returns", frame, columns, folded="All returns")
+    _found(study, sheet, task_set)
 
 
-def _batch(sheet: Sheet, task_set: str) -> None:
+def seed_frame(study: Study, task_set: str) -> pd.DataFrame:
+    """Rows variant, way, share, seed, score: means over tasks; share NaN where nothing is retrieved."""
+    rows = []
+    for variant in study.variants_on(task_set):
+        names = study.interventions(variant, task_set)["intervention"].unique()
+        known = {name: share_of(name) for name in names if share_of(name)} | {"removed": (math.nan, "removed")}
+        for name, (share, way) in sorted(known.items(), key=lambda item: (item[1][1], -item[1][0])):
+            rows += [{"variant": variant.name, "way": way, "share": share, "seed": seed, "score": score}
+                     for seed, score in study.under(variant, task_set, name).items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=["variant", "way", "share", "seed", "score"])
+
+
+def share_frame(study: Study, seeds: pd.DataFrame, level: float) -> pd.DataFrame:
+    """A row for each network, way and share: its score, that less its own where all is relevant, and against the
+    variant that it changes at the same share."""
+    groups = {key: dict(zip(rows["seed"], rows["score"], strict=True))
+              for key, rows in seeds.groupby(["variant", "way", "share"], sort=False, dropna=False)}  # fmt: skip
+    rows = []
+    for (name, way, share), scores in groups.items():
+        variant = study.variants[name]
+        reference = variant.relative_to[0] if variant.relative_to and way == "" else None
+        whole, other = groups.get((name, "", 1.0), {}), groups.get((reference, "", share), {})
+        lost = paired(scores, whole) if (way, share) != ("", 1.0) else None
+        gained = independent(scores, other) if share > 0 else None
+        rows.append({
+            "variant": name, "way": way, "share": share, "seeds": len(scores),
+            "score": t_interval(list(scores.values()), level), "delta_all": lost and lost.interval(level),
+            "delta": gained and gained.interval(level), "reference": reference if gained else None,
+            "who": variant.label + {"": "", "removed": "; nothing retrieved"}.get(way, f"; with {study.label(way)}"),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def batch_text(study: Study, task_set: str) -> str:
     """What a uniform batch holds, by arithmetic."""
-    n_traj = batch_size(sheet.results, task_set, UNIFORM)
-    shares = [s for s in return_table(sheet.results, task_set, UNIFORM).index if s < 1]
-    if n_traj is None or not shares:
+    n_traj = study.value(study.base, task_set, "agent.retrieval.n_traj")
+    shares = study.value(study.base, task_set, "agent.retrieval.pool.relevant")
+    if not isinstance(n_traj, int) or not isinstance(shares, list):
+        return ""
+    held = [f"{share:g}: {share * n_traj:.1f}, and none in {100 * (1 - share) ** n_traj:.0f} % of batches"
+            for share in sorted(shares, reverse=True) if share < 1]  # fmt: skip
+    return f"Relevant trajectories in a uniform batch of {n_traj}, on average, by share: {'; '.join(held)}."
+
+
+def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
+    figures.logarithmic(axes, shares)
+    axes.tick_params(axis="x", labelsize=7.5)
+    axes.set_xlabel("share of trajectories that are relevant")
+
+
+def returns(study: Study, seeds: pd.DataFrame, level: float) -> Figure:
+    """Score against the share."""
+    looks = {name: study.variants[name].look for name in seeds["variant"].unique()}
+    figure = figures.new_figure(3.9)
+    axes = figure.subplots()
+    frame = seeds[seeds["share"] > 0].rename(columns={"variant": "agent"})
+    figures.curves(axes, frame[frame["way"] == ""], "share", "score", looks)
+    for (name, _), rows in frame[frame["way"] != ""].groupby(["agent", "way"]):
+        means = rows.groupby("share")["score"].mean()
+        axes.plot(means.index, means, color=looks[name].colour, lw=0.9, ls=(0, (1, 1)), marker=looks[name].marker, ms=6,
+                  mfc="white", mew=1.4, zorder=5)  # fmt: skip
+    for name, rows in seeds[(seeds["share"] == 0) & (seeds["way"] == "")].groupby("variant"):
+        axes.axhline(rows["score"].mean(), color=looks[name].colour, lw=1, ls=(0, (1, 1.5)))
+    _share_axis(axes, sorted(frame["share"].unique()))
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(study.score.label)
+    figures.legend(figure, looks.values())
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------------- what is found
+
+
+def quantities(study: Study, task_set: str) -> pd.DataFrame:
+    """Rows variant, way, share, quantity, seed, value: means over tasks of what was measured at each share."""
+    rows = []
+    for variant in study.variants_on(task_set):
+        frame = study.results.select(study.results.attention, *variant.runs[:1], task_set, variant.runs[1])
+        for (name, seed), values in frame.astype({"value": float}).groupby(["quantity", "seed"])["value"]:
+            head, _, quantity = str(name).partition("/")
+            if (found := share_of(head)) is not None:
+                rows.append({"variant": variant.name, "way": found[1], "share": found[0], "quantity": quantity,
+                             "seed": seed, "value": values.mean()})  # fmt: skip
+    return pd.DataFrame(rows, columns=["variant", "way", "share", "quantity", "seed", "value"])
+
+
+def _found(study: Study, sheet: Sheet, task_set: str) -> None:
+    seeds = quantities(study, task_set)
+    if seeds.empty:
         return
-    told = []
-    for share in sorted(shares, reverse=True):
-        empty = tables.number(100 * none_relevant(share, n_traj), 0)
-        told.append(f"{share:g}: {tables.number(share * n_traj, 1)}, and none in {empty} % of batches")
-    sheet.text(f"Relevant trajectories in a uniform batch of {n_traj}, on average, by share: {'; '.join(told)}.")
-
-
-def _against_uniform(sheet: Sheet, task_set: str) -> None:
-    """Every index against uniform sampling, share by share."""
-    results, level = sheet.results, sheet.settings.level
-    rows, unlike = [], []
-    for variant in variants(results, task_set):
-        base = without_index(results, task_set, variant)
-        if base is None:
-            continue
-        if taught(base) != taught(variant):
-            unlike.append(variant)
-        table, other = (return_table(results, task_set, v) for v in (variant, base))
-        for share in table.index[::-1]:
-            if share in other.index:
-                change = Samples(_seeds(table, share), _seeds(other, share)).interval(level)
-                difference = tables.interval(change, 3, signed=True)
-                rows.append([_label(variant), _label(base), f"{share:g}", tables.seeds(change.n), difference])
-    if rows:
-        sheet.text(f"An index less uniform sampling, at the same share ({UNIT}, Welch interval):")
-        for variant in unlike:
-            sheet.text(
-                f"{_label(variant).capitalize()}: two things differ, since uniform sampling has the loss that "
-                "teaches the query what is relevant."
-            )
-        sheet.table(["Network", "Less", "Share", "Seeds", "Difference"], rows, "llrrr")
-
-
-def _found(sheet: Sheet) -> None:
-    results, level = sheet.results, sheet.settings.level
-    task_set = _shown(sheet)
     sheet.heading("What is found")
-    figure = draw.found(results, task_set)
-    if figure is not None:
-        sheet.figure(
-            "relevance-found",
-            figure,
-            "Recall among the ten best and mean reciprocal rank against the share of relevant trajectories, with "
-            "chance.",
-            "Recall@10: of what ten places can hold of the relevant trajectories, the share that is among the ten "
-            "best. MRR: the mean of one over the place of the first, 0 if there is none. An index ranks its whole "
-            "dataset, uniform sampling what was drawn, so that it cannot find more than that. Thin: every seed. Bold: "
-            "mean, with its t interval. Dotted: what a random order of the whole dataset gives.",
-        )
-    rows, data = [], []
-    for variant in variants(results, task_set):
-        for way in ("", *other_ways(results, task_set, variant)):
-            found = {what: quantity_table(results, task_set, variant, what, way) for what in QUANTITIES}
-            who = _label(variant) + (f"; evaluated with {_label(way)}" if way else "")
-            for share in sorted({share for table in found.values() for share in table.index}, reverse=True):
-                cells = []
-                for what, table in found.items():
-                    mean = t_interval(list(_seeds(table, share).values()) if share in table.index else [], level)
-                    cells.append(tables.number(mean.estimate))
-                    if mean.n[0]:
-                        data.append({"variant": variant, "as": who, "share": share, "quantity": what,
-                                     "seeds": mean.n[0], "value": mean.estimate, "low": mean.low,
-                                     "high": mean.high})  # fmt: skip
-                rows.append([who, f"{share:g}", *cells])
-    if not rows:
-        sheet.text("What is found was not measured.")
-        return
-    if any(row["quantity"] in NEW for row in data):
-        sheet.text(
-            "All this is among the trajectories that training retrieved from. New: among as many others of the same "
-            "tasks, which it never retrieved, though their steps were among those that it learned from."
-        )
-    sheet.folded(
-        "All that was measured of what is found, means over seeds",
-        tables.table(["Network", "Share", *QUANTITIES.values()], rows, "lr" + "r" * len(QUANTITIES)),
-    )
-    sheet.numbers("relevance-found", pd.DataFrame(data))
-
-
-def _index(sheet: Sheet) -> None:
-    """What an index costs, measured apart from any run."""
-    table = sheet.results.table("index-cost", COST_COLUMNS)
-    sheet.heading("What an index costs")
-    figure = draw.index_cost(table)
-    if figure is None:
-        sheet.text("The cost of an index was not measured.")
-        return
-    threads = sorted({int(n) for n in table["threads"].dropna()})
-    with_threads = (
-        f" with {' or '.join(map(str, threads))} {'thread' if threads == [1] else 'threads'}" if threads else ""
-    )
     sheet.figure(
-        "relevance-index-cost",
-        figure,
-        "Cost of exact and approximate indices against the number of states: building, searching, memory, and the "
-        "share of the ten nearest that is found.",
-        f"Measured{with_threads}, against the number of states. Searching, filled: many queries at once; hollow: one "
-        "at a time. Memory: by formula. Recall@10: how many of the ten best keys by exact search are among those "
-        "found. Keys are drawn in clusters, not learned. Exact search builds nothing; IVF looks through the clusters "
-        "of keys nearest to the query; HNSW follows links from key to near key. Refresh: encoding all states anew.",
+        f"{study.name}-found",
+        found(study, seeds, study.value(study.base, task_set, "agent.retrieval.pool.trajectories") or 0),
+        "Recall among the ten best and mean reciprocal rank against the share of relevant trajectories, with chance.",
+        "Recall@10: of what ten places can hold of the relevant trajectories, the share that is among the ten best. "
+        "MRR: the mean of one over the place of the first, 0 if there is none. An index ranks its whole dataset, "
+        "uniform sampling what was drawn. Dotted: a random order of the whole dataset.",
     )
-    if text := _index_text(table):
-        sheet.text(text)
-    for variant in variants(sheet.results, _shown(sheet)):
-        if text := staleness_text(sheet.results, _shown(sheet), variant):
-            sheet.text(text)
-    digits = {"build_seconds": 2, "query_ms": 3, "single_query_ms": 3, "memory_mb": 1, "recall_at_10": 3,
-              "refresh_seconds": 2}  # fmt: skip
-    rows = [[draw.KINDS[k].label if (k := str(row["kind"])) in draw.KINDS else k, tables.count(row["states"]),
-             *(tables.number(row[column], n) for column, n in digits.items())]
-            for _, row in table.sort_values(["states", "kind"]).iterrows()]  # fmt: skip
-    headers = [
-        "Index",
-        "States",
-        "Building, s",
-        "Query, ms",
-        "Query alone, ms",
-        "Memory, MB",
-        "Recall@10",
-        "Refresh, s",
-    ]
-    sheet.folded("All measurements", tables.table(headers, rows, "lrrrrrrr"))
-    sheet.numbers("relevance-index-cost", table)
+    sheet.text(
+        "Among the trajectories that training retrieved from; “new”: among as many others of the same tasks, which it "
+        "never retrieved, though their steps were among those that it learned from."
+    )
+    keys = ["variant", "way", "share", "quantity"]
+    rows = [dict(zip(keys, key, strict=True)) | {"seeds": len(values), "value": t_interval(values, sheet.rules.level)}
+            for key, values in seeds.groupby(keys, sort=False)["value"]]  # fmt: skip
+    sheet.numbers(f"{study.name}-found", pd.DataFrame(rows), "These and other quantities")
 
 
-def _index_text(table: pd.DataFrame) -> str:
-    """The approximate ways against exact search, at the largest number of states that both were measured at."""
-    exact = table[table["kind"] == "exact"].set_index("states")
-    parts = []
-    for kind, rows in table[table["kind"] != "exact"].groupby("kind"):
-        rows = rows.set_index("states")
-        both = [n for n in rows.index if n in exact.index]
-        if not both:
-            continue
-        here, there = rows.loc[max(both)], exact.loc[max(both)]
-        ratio = there["query_ms"] / here["query_ms"] if here["query_ms"] > 0 else float("nan")
-        name = draw.KINDS[kind].label if kind in draw.KINDS else str(kind)
-        parts.append(
-            f"{name} answers in {tables.number(here['query_ms'], 3)} ms where exact search takes "
-            f"{tables.number(there['query_ms'], 3)} ms (×{tables.number(ratio, 1)} as fast), with a recall@10 of "
-            f"{tables.number(here['recall_at_10'])}, at {tables.count(max(both))} states"
-        )
-    return f"{'. '.join(parts)}." if parts else ""
+def found(study: Study, seeds: pd.DataFrame, trajectories: int) -> Figure:
+    """Recall and MRR against the share, with chance."""
+    frame = seeds[(seeds["way"] == "") & seeds["quantity"].isin(list(_PANELS)) & (seeds["share"] > 0)]
+    looks = {name: study.variants[name].look for name in frame["variant"].unique()}
+    figure = figures.new_figure(2.9)
+    grid = figure.subplots(1, len(_PANELS), sharey=True)
+    shares = sorted(frame["share"].unique())
+    for axes, (quantity, title) in zip(grid, _PANELS.items(), strict=True):
+        here = frame[frame["quantity"] == quantity].rename(columns={"variant": "agent"})
+        figures.curves(axes, here, "share", "value", looks)
+        fine = np.geomspace(min(shares), max(shares), 60)
+        if trajectories:
+            by_chance = [chance(quantity, share, trajectories) for share in fine]
+            axes.plot(fine, by_chance, color=FAINT, lw=1.2, ls=(0, (1, 1.5)))
+        _share_axis(axes, shares)
+        axes.set_ylim(0, 1.03)
+        axes.set_title(title, weight="bold")
+    figures.legend(figure, [*looks.values(), Look("chance", FAINT, "", (1, 1.5))])
+    return figure
 
 
-def _cost(sheet: Sheet) -> None:
-    order = [(s, v) for s in task_sets(sheet.results) for v in variants(sheet.results, s)]
-    cost.write(sheet, EXPERIMENT, order, UNIFORM, draw.look)
+def chance(what: str, share: float, trajectories: int) -> float:
+    """What a random order of a whole retrieval dataset gives; not a number where that is not known.
+
+    recall@k: of what k places can hold of the relevant, the share that is there, k share / min(k, relevant). mrr: the
+    mean of 1 / (place of the first relevant one), the sum over places of share (1 - share)^(place - 1) / place, which
+    is -share ln(share) / (1 - share), if the dataset is large against the places that count.
+
+    Args:
+      trajectories: in the dataset.
+    """
+    if match := re.fullmatch(r"recall@(\d+)", what):
+        relevant = max(round(share * trajectories), 1)
+        return int(match[1]) * relevant / trajectories / min(int(match[1]), relevant)
+    if what == "mrr":
+        return 1.0 if share >= 1 else -share * math.log(share) / (1 - share)
+    return math.nan
 
 
-def _protocol(settings: Settings) -> list[tuple[str, str]]:
-    return [
-        (
-            "Rare relevance.",
-            "Networks that retrieve in different ways are independent (Welch); shares, and ways to find a batch at "
-            "evaluation, are compared within the same network (paired). The questions are about a share of "
-            f"{TOLD_SHARE:g}.",
-        )
-    ]
+# ------------------------------------------------------------------------------------------------------------- effects
 
 
-SECTION = Section(
-    experiment=EXPERIMENT,
-    title="Rare relevance",
-    measures=MEASURES,
-    scale_facts=no_facts,
-    parts=(_returns, _found, _index, _cost),
-    aggregate=aggregate,
-    labels=LABELS,
-    protocol=_protocol,
-    task_set=shared_task_set,
-    has_expert=True,
-    extends="gridroboman",
-    effects=effects,
-)
+def effects(study: Study, rules: Rules) -> list[Effect]:
+    """What rare relevance costs, and what an index makes of it, on the largest task set that was probed.
+
+    Of each variant's shares the first at which it costs, the one that the questions are about, and 0.
+    """
+    task_set = probed_set(study)
+    if task_set is None:
+        return []
+
+    def under(variant: Variant, share: float) -> dict[int, float]:
+        return study.under(variant, task_set, name_of(share))
+
+    def made(change: Change, samples: Samples | None) -> Effect | None:
+        return effect(change, study, task_set, samples, rules)
+
+    chosen: list[Effect | None] = []
+    for variant in study.variants_on(task_set):
+        drawn = variant in (study.base, study.full)  # in the figure of all effects
+        shares = sorted({found[0] for name in study.interventions(variant, task_set)["intervention"].unique()
+                         if (found := share_of(name)) and 0 < found[0] < 1 and not found[1]}, reverse=True)  # fmt: skip
+        falls = {}
+        for share in [*shares, 0.0]:
+            what = f"a share of {share:g}" if share else "nothing"
+            change = Change("data", f"Rare relevance, {variant.label}: {what} is relevant",
+                            f"{share:g} relevant, {variant.label}" if drawn else "")  # fmt: skip
+            falls[share] = made(change, paired(under(variant, share), under(variant, 1)))
+        first = next((s for s, e in falls.items() if e is not None and e.reading == "costs"), None)
+        chosen += [falls[s] for s in dict.fromkeys((first, SHARE, 0.0)) if s in falls]
+        for name in variant.relative_to:
+            other = study.variants[name]
+            what = f"Where a share of {SHARE:g} is relevant: {variant.label}, in the place of {other.label}"
+            change = Change("repair", what, f"{variant.label}, {SHARE:g} relevant" if drawn else "")
+            chosen.append(made(change, independent(under(variant, SHARE), under(other, SHARE))))
+    return [one for one in chosen if one is not None]

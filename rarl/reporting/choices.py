@@ -1,0 +1,92 @@
+"""choices.yaml beside this module: where we deviate from the paper, what it leaves open, and what else people write.
+
+Read and checked before anything runs; what is wrong in it is reported in one line that names the choice and the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from rarl.config import validate as checks
+from rarl.config.scale import read_experiments
+from rarl.config.settings import RunSettings
+from rarl.config.validate import keys_of, validate
+from rarl.errors import RarlError, did_you_mean
+from rarl.files import read_yaml
+from rarl.reporting.claims import load_claims
+from rarl.reporting.registry import PARTS
+
+CHOICES = Path(__file__).parent / "choices.yaml"
+
+
+class _Choice(checks.Settings):
+    what: str
+    experiment: str | list[str] = Field([])
+    kind: Literal["deviation", "open"]
+    paper: str
+    here: str
+    config: str | None = None
+    paper_values: list[Any] | None = None
+    why: str
+    effect: str
+
+
+class _Texts(checks.Settings):
+    choices: list[Any] = Field([])
+    limitations: list[str] = Field([])
+    easy: list[str] = Field([])
+    difficult: list[str] = Field([])
+    questions: list[str] = Field([])
+    contact: str = ""
+
+
+def read_texts(path: str | Path = CHOICES) -> dict[str, Any]:
+    """choices.yaml: choices, limitations, easy, difficult, questions, contact; a missing part is empty.
+
+    Raises:
+        RarlError: the first mistake, named with the choice and key.
+    """
+    path = Path(path)
+    file = validate(_Texts, {key: v for key, v in (read_yaml(path) or {}).items() if v is not None}, str(path))
+    choices = []
+    for i, entry in enumerate(file.choices):
+        name = entry.get("what") if isinstance(entry, dict) else None
+        where = f"{path}: choice {name!r}" if name else f"{path}: choices.{i}"
+        choice = validate(_Choice, entry, where)
+        if choice.config is not None:
+            _check_setting(choice.config, where)
+        elif choice.paper_values is not None:
+            raise RarlError(f"{where}: paper_values belong to the values of 'config', which is missing")
+        choices.append(choice.model_dump(exclude_none=True))
+    return file.model_dump() | {"choices": choices}
+
+
+def _check_setting(key: str, where: str) -> None:
+    """That a dotted key is one of a run's settings."""
+    parts = tuple(key.split("."))
+    for n in range(1, len(parts) + 1):
+        known = keys_of(RunSettings, parts[:n])
+        if parts[n - 1] not in known:
+            raise RarlError(f"{where}: config: unknown key {key!r}; {did_you_mean(parts[n - 1], known)}")
+
+
+def experiments_of(choice: Mapping[str, Any]) -> list[str]:
+    """Those that a choice is about; none where it is about all."""
+    named = choice.get("experiment") or []
+    return [named] if isinstance(named, str) else list(named)
+
+
+def check_texts(root: str | Path = ".") -> None:
+    """Read and check all that people write for the report of the project in `root`."""
+    load_claims(Path(root) / "config" / "claims.yaml")
+    read_texts()
+    for name, experiment in read_experiments(root).items():
+        for part in experiment.report or ():
+            if part not in PARTS:
+                raise RarlError(
+                    f"config/experiments/{name}.yaml: report: unknown part {part!r}; {did_you_mean(part, PARTS)}"
+                )

@@ -1,8 +1,0 @@
-"""Ablations on Atari: the same parts as Gridroboman's."""
-
-from __future__ import annotations
-
-from rarl.reporting.sections.ablations import section_of
-from rarl.reporting.sections.ablations_measures import BENCHES
-
-SECTION = section_of(BENCHES["ablations-atari"])

@@ -1,0 +1,102 @@
+"""What was measured of attention: how it spreads, and on what it falls beside what chance would give."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from rarl.reporting import tables
+from rarl.reporting.results import spelled
+from rarl.reporting.sections.tasks import by_task, stacked
+from rarl.reporting.sheet import Sheet
+from rarl.reporting.statistics import paired, seed_means, t_interval
+from rarl.reporting.study import Study, Variant
+
+
+class Quantity(NamedTuple):
+    """A quantity of attention.csv. chance: the one that says what attending everywhere alike would give."""
+
+    text: str
+    chance: str = ""
+
+
+QUANTITIES = {
+    "effective_states": Quantity("effective number of attended states (exp of the entropy)"),
+    "kl": Quantity("KL of z's posterior from its prior, nats per step"),
+    "task_named": Quantity("task decodable from z (accuracy of a linear probe)"),
+    "rewarded_share": Quantity("attention on rewarded states", "rewarded_candidates"),
+    "goal_state_mass": Quantity("attention on goal states", "goal_state_share"),
+    "other_share": Quantity("attention on other tasks' trajectories", "other_candidates"),
+    "related_there": Quantity("batches with a trajectory about the same thing"),
+    "related_share": Quantity("attention on such trajectories", "related_candidates"),
+    "place_distance": Quantity("steps between the attended states' place in their episodes and the current one",
+                               "place_candidates"),
+}  # fmt: skip
+_DRAWN = ("goal_state_mass", "other_share")  # task by task
+
+
+def write(study: Study, sheet: Sheet) -> None:
+    """The table of all quantities; task by task, where attention falls."""
+    frame = attention_frame(study, sheet.rules.level)
+    if frame.empty:
+        return
+    sheet.heading("Attention")
+    task_set = frame["task_set"].iloc[-1]
+    for quantity in _DRAWN:
+        shown = [v for v in study.variants.values() if _chance(study, v, task_set, quantity).to_numpy().any()]
+        if shown:
+            noun = study.spec.task_noun
+            panels = {v.label: {v.look: stacked(study.attention(v, task_set, quantity))} for v in shown}
+            chance = {v.label: stacked(_chance(study, v, task_set, quantity)) for v in shown}
+            sheet.figure(
+                f"{study.name}-attention-{quantity.partition('_')[0]}",
+                by_task(study, panels, QUANTITIES[quantity].text, (0.0, 1.0), chance=chance),
+                f"Per {noun}: {QUANTITIES[quantity].text}, and what chance would give.",
+                f"{QUANTITIES[quantity].text.capitalize()} ({study.set_title(task_set)}). Dots: seeds. Grey: the "
+                "share of such states among the candidates; a dot on it is no better than chance.",
+            )
+    columns = [
+        *study.columns[:2],
+        tables.words("text", "Quantity"),
+        tables.words("group", "Mean over"),
+        tables.numbers("seeds", "Seeds"),
+        tables.intervals("value", "Value", 3),
+        tables.intervals("over_chance", "Minus chance", 3, signed=True),
+    ]
+    sheet.table(f"{study.name}-attention", frame, columns, folded="All that was measured of attention")
+
+
+def _chance(study: Study, variant: Variant, task_set: str, quantity: str) -> pd.DataFrame:
+    name = QUANTITIES[quantity].chance
+    return study.attention(variant, task_set, name) if name else pd.DataFrame()
+
+
+def attention_frame(study: Study, level: float) -> pd.DataFrame:
+    """A row for each task set, variant, quantity and group of tasks: its mean, and that less what chance gives."""
+    groups = {"all": None} | {name: set(map(spelled, tasks)) for name, tasks in study.spec.task_groups.items()}
+    rows = []
+    for task_set in study.used_sets:
+        for variant in study.variants_on(task_set):
+            for name, quantity in QUANTITIES.items():
+                values = study.attention(variant, task_set, name)
+                chance = _chance(study, variant, task_set, name)
+                for group, tasks in groups.items():
+                    if group != "all" and (name not in _DRAWN or len(groups) > 3):
+                        continue  # many groups are seen task by task
+                    found, by_chance = (_of(table, tasks) for table in (values, chance))
+                    if not found:
+                        continue
+                    over = paired(found, by_chance)
+                    rows.append({
+                        "task_set": task_set, "variant": variant.name, "quantity": name, "group": group,
+                        "seeds": len(found), "value": t_interval(list(found.values()), level),
+                        "chance": t_interval(list(by_chance.values()), level) if by_chance else None,
+                        "over_chance": over and over.interval(level), "set": study.set_title(task_set),
+                        "agent": variant.label, "text": quantity.text,
+                    })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _of(table: pd.DataFrame, tasks: set[str] | None) -> dict[int, float]:
+    return seed_means(table[[task for task in table if tasks is None or task in tasks]])

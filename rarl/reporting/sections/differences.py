@@ -1,0 +1,127 @@
+"""Every variant against the base agent and against what it changes: the form of the paper's figure 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rarl.reporting import effects, figures, tables
+from rarl.reporting.claims import EVERY, Rules
+from rarl.reporting.figures import PALETTE, Look, StripRow
+from rarl.reporting.sheet import Sheet
+from rarl.reporting.statistics import t_interval
+from rarl.reporting.study import Study, Variant, grouped
+
+_OF_GROUPS = ((PALETTE[3], "D"), (PALETTE[6], "^"), (PALETTE[2], "P"), (PALETTE[7], "s"))
+
+
+def write(study: Study, sheet: Sheet) -> None:
+    """A figure of the largest task set, and the table of all."""
+    frame = difference_frame(study, sheet.rules)
+    if frame.empty:
+        return
+    sheet.heading("Differences")
+    task_set = study.compared_sets[-1]
+    figure = relative(study, task_set, sheet.rules)
+    base = study.base.label
+    noun = study.spec.task_noun
+    if figure is not None:
+        band = f" Band: {study.full.label}, with its interval." if study.full is not None else ""
+        sheet.figure(
+            f"{study.name}-differences",
+            figure,
+            f"Every variant as its difference from {base}: each seed, the mean and its interval.",
+            f"{study.where(task_set)}: difference from {base} (line at 0), mean over {noun}s.{band} Dots: seeds. "
+            f"Ticks: their mean. Bars: Welch interval of the difference ({base}'s own: t interval of its mean).",
+        )
+    digits = study.score.digits
+    references = frame["reference"].dropna().unique()
+    to = f"Δ vs {study.label(references[0])}" if len(references) == 1 else "Δ vs that"
+    columns = [
+        *study.columns,
+        tables.intervals("delta_base", f"Δ vs {base}", digits, signed=True),
+        tables.words("reference", "Compared with", study.label),
+        tables.intervals("delta", to, digits, signed=True),
+        tables.words("reading", "That is", effects.READINGS.get),
+    ]
+    if len(references) == 1:
+        columns.pop(-3)
+    sheet.table(f"{study.name}-differences", frame, columns)
+    if frame["reading"].notna().any():
+        sheet.text(f"Δ: difference with its Welch interval. No visible difference: inside ±{study.score.margin:g}.")
+
+
+def difference_frame(study: Study, rules: Rules) -> pd.DataFrame:
+    """A row for each task set and variant: score, differences from the base and from what it changes, the reading."""
+    rows = []
+    sets = study.used_sets + [EVERY] * (study.spec.one_task and len(study.used_sets) > 1)
+    for task_set in sets:
+        shown = study.variants_on(task_set, sweeps=False)
+        for variant in shown if any(v.runs[0] == study.name for v in shown) else ():
+            rows.append(row_of(study, variant, task_set, rules))
+    return pd.DataFrame(rows)
+
+
+def row_of(study: Study, variant: Variant, task_set: str, rules: Rules) -> dict[str, Any]:
+    """A variant's row; differences that cannot be computed are None."""
+    scores = list(study.seed_scores(variant, task_set).values())
+    row: dict[str, Any] = {
+        "task_set": task_set, "variant": variant.name, "seeds": len(scores), "score": t_interval(scores, rules.level),
+        "delta_base": None, "delta": None, "reference": None, "reading": None,
+        "set": study.set_title(task_set), "agent": variant.label,
+    }  # fmt: skip
+    reference = study.variants[variant.relative_to[0]] if variant.relative_to else None
+    if variant != study.base:
+        samples = study.compare(variant, study.base, task_set)
+        row["delta_base"] = samples and samples.interval(rules.level)
+        _note_mismatches(study, variant, study.base, task_set)
+    samples = study.compare(variant, reference, task_set) if reference not in (None, study.base) else None
+    if samples is not None and reference is not None:
+        row |= {"delta": samples.interval(rules.level), "reference": reference.name}
+        if not study.settings.whole_recipes:
+            row["reading"] = effects.read(row["delta"], study.score.margin, rules.min_seeds)
+    return row
+
+
+def _note_mismatches(study: Study, variant: Variant, other: Variant, task_set: str) -> None:
+    """Why there is no difference, among the problems of the report."""
+    for line in study.mismatches(variant, other, task_set):
+        problem = ("/".join(variant.runs), f"not compared with {'/'.join(other.runs)}: {line}")
+        if problem not in study.results.problems:
+            study.results.problems.append(problem)
+
+
+def relative(study: Study, task_set: str, rules: Rules) -> Figure | None:
+    """Every variant as a difference from the base agent, the full agent as a band; None without base or others."""
+    shown = study.variants_on(task_set, sweeps=False)
+    groups: dict[str, list[StripRow]] = {}
+    for i, (header, variants) in enumerate(grouped(shown).items()):
+        made = [_relative_row(study, v, task_set, rules, _OF_GROUPS[i % len(_OF_GROUPS)]) for v in variants]
+        groups[header] = [row for row in made if row is not None]
+    if not any(groups.values()) or study.base not in shown or len(shown) < 3:
+        return None
+    figure, axes = figures.strip(groups, f"difference from {study.base.label},\n{study.score.label}")
+    axes.axvline(0, color=study.base.look.colour, lw=1.6, ls=study.base.look.line)
+    gain = study.compare(study.full, study.base, task_set) if study.full is not None else None
+    if gain is not None and study.full is not None:
+        interval = gain.interval(rules.level)
+        if interval.known:
+            axes.axvspan(interval.low, interval.high, color=study.full.look.colour, alpha=0.1, lw=0, zorder=0)
+        axes.axvline(interval.estimate, color=study.full.look.colour, lw=1, alpha=0.6, zorder=1)
+    return figure
+
+
+def _relative_row(
+    study: Study, variant: Variant, task_set: str, rules: Rules, of_group: tuple[str, str]
+) -> StripRow | None:
+    own, base = study.common_scores([variant, study.base], task_set)
+    if not own or not base:
+        return None
+    zero = sum(base.values()) / len(base)
+    shifted = [score - zero for score in own.values()]
+    samples = None if variant == study.base else study.compare(variant, study.base, task_set)
+    interval = samples.interval(rules.level) if samples else t_interval(shifted, rules.level)
+    look = variant.look if variant in (study.base, study.full) else Look(variant.label, *of_group)
+    return StripRow(look, shifted, interval)

@@ -1,0 +1,190 @@
+"""Learning curves, last scores and what they rest on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rarl.envs.spec import load
+from rarl.reporting import figures, tables
+from rarl.reporting.claims import Rules
+from rarl.reporting.figures import Look, StripRow
+from rarl.reporting.results import normalised, spelled
+from rarl.reporting.sheet import Sheet
+from rarl.reporting.statistics import bootstrap_interval, probability_of_improvement, t_interval
+from rarl.reporting.study import Study, Variant
+
+_ACROSS = 3  # panels side by side
+
+
+def write(study: Study, sheet: Sheet) -> None:
+    """Curves, a strip of all seeds, the table."""
+    sheet.heading("Scores")
+    curves = study.curves(study.used_sets)
+    drawn, axis = learning_curves(study, curves)
+    sheet.figure(
+        f"{study.name}-curves",
+        drawn,
+        f"Learning curves of all agents: {study.score.label} against {axis}.",
+        "Thin: every seed. Bold: mean over seeds, with its t interval. Level lines: the last evaluation of agents that "
+        "play nothing themselves.",
+    )
+    frame = score_frame(study, sheet.rules)
+    groups = {
+        study.set_title(task_set): [
+            StripRow(v.look, list(study.seed_scores(v, task_set).values()),
+                     printed=None if study.score.normaliser else reported(study, v, task_set))
+            for v in study.variants_on(task_set, sweeps=False)
+        ]
+        for task_set in study.used_sets
+    }  # fmt: skip
+    strip, axes = figures.strip(groups, f"{study.score.label}, last evaluation", study.score.ends)
+    figures.marks(axes, study.score.marks, across=False)
+    diamonds = any(row.printed for rows in groups.values() for row in rows)
+    sheet.figure(
+        f"{study.name}-scores",
+        strip,
+        f"Last scores ({study.score.label}) of every seed, with means and intervals, by task set and agent.",
+        "Last evaluation. Each marker is a seed, the tick their mean, the bar the t interval."
+        + (" Open diamond: the paper's number with its spread, at a scale of its own." if diamonds else ""),
+    )
+    noun = study.spec.task_noun
+    columns = [
+        *study.columns,
+        tables.intervals("iqm", "IQM, bootstrap", study.score.digits),
+        tables.intervals("improvement", f"Better than {study.base.label}"),
+        tables.numbers("solved", f"{noun.capitalize()}s solved", 1),
+        tables.numbers("steps", study.step_unit.capitalize()),
+        tables.words("learns_from", "Learns from"),
+    ]
+    if study.score.normaliser:
+        columns.insert(3, tables.intervals("raw", "Return", 1))
+    if frame["learns_from"].nunique() < 2:
+        columns.pop()
+    if (frame["reported"].notna()).any():
+        frame = frame.assign(paper=[_plus_minus(*row) for row in zip(frame["reported"], frame["spread"], strict=True)])
+        columns.append(tables.words("paper", "Paper"))
+    sheet.table(f"{study.name}-scores", frame, columns)
+    sheet.numbers(f"{study.name}-curves", curves, "Curves")
+    recomputed(study, sheet)
+
+
+def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
+    """(figure, what is on the x axis): a panel per task set; where variants have groups, a row of them per group."""
+    frame = curves.rename(columns={"variant": "agent"})
+    own = [v.name for v in study.variants.values() if v.runs[0] == study.name]
+    plays = frame[frame["agent"].isin(own)]["steps"].notna().all()
+    x, axis = ("steps", study.step_unit) if plays else ("update", "learner updates")
+    shown = {task_set: study.groups_on(task_set) for task_set in study.used_sets}
+    headers = list(dict.fromkeys(header for groups in shown.values() for header in groups))
+    if len(headers) > 1:
+        lines = [[(task_set, header) for task_set in shown if header in shown[task_set]] for header in headers]
+    else:
+        panels = [(task_set, headers[0]) for task_set in shown]
+        lines = [panels[i : i + _ACROSS] for i in range(0, len(panels), _ACROSS)]
+    figure = figures.new_figure(2.1 * len(lines) + 0.75)
+    ends = study.score.ends
+    grid = figure.subplots(len(lines), max(map(len, lines)), sharey=ends is not None, squeeze=False)
+    drawn: dict[tuple, Look] = {}
+    for i, j in np.ndindex(grid.shape):
+        axes = grid[i, j]
+        if j >= len(lines[i]):
+            axes.set_axis_off()
+            continue
+        task_set, header = lines[i][j]
+        here = frame[frame["task_set"] == task_set]
+        variants = shown[task_set][header]
+        figures.curves(axes, here, x, "score", {v.name: v.look for v in variants})
+        for variant in variants:
+            if here[here["agent"] == variant.name][x].isna().all():
+                figures.level(axes, list(study.seed_scores(variant, task_set).values()), variant.look)
+            look = variant.look.within(header)
+            drawn[look.label, look.colour] = look
+        figures.thousands(axes)
+        if ends is not None:
+            axes.set_ylim(*ends)
+        figures.marks(axes, study.score.marks, across=True)
+        if i == 0 or len(headers) == 1 or lines[i][j][0] != lines[0][j][0]:
+            axes.set_title(study.set_title(task_set), weight="bold")
+        if i + 1 == len(lines) or j >= len(lines[i + 1]):
+            axes.set_xlabel(axis)
+        if j == 0:
+            axes.set_ylabel(f"{header}\n{study.score.label}" if header else study.score.label)
+    figures.legend(figure, drawn.values())
+    return figure, axis
+
+
+def score_frame(study: Study, rules: Rules) -> pd.DataFrame:
+    """A row for each task set and variant with runs: its scores, what they are compared with and rest on."""
+    rows = []
+    bootstrap: dict[str, Any] = {
+        "repetitions": rules.repetitions, "seed": rules.bootstrap_seed, "level": rules.level
+    }  # fmt: skip
+    for task_set in study.used_sets:
+        base = study.table(study.base, task_set)
+        for variant in study.variants_on(task_set):
+            table = study.table(variant, task_set)
+            scores = list(study.seed_scores(variant, task_set).values())
+            raw = list(study.table(variant, task_set, study.score.column).mean(axis=1))  # per seed, as it was measured
+            compared = variant != study.base and list(base.columns) == list(table.columns)
+            source, steps = study.experience(variant, task_set)
+            printed = reported(study, variant, task_set) or (math.nan, math.nan)
+            solved = (table.dropna() >= rules.solved).sum(axis=1).mean()
+            rows.append({
+                "task_set": task_set, "variant": variant.name, "seeds": len(scores), "tasks": table.shape[1],
+                "raw": t_interval(raw, rules.level), "score": t_interval(scores, rules.level),
+                "iqm": bootstrap_interval(table, **bootstrap),
+                "improvement": probability_of_improvement(table, base, **bootstrap) if compared else None,
+                "solved": solved if study.score.normaliser == "expert" else math.nan,
+                "learns_from": source, "steps": steps, "reported": printed[0], "spread": printed[1],
+                "set": study.set_title(task_set), "agent": variant.label,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def reported(study: Study, variant: Variant, task_set: str) -> tuple[float, float | None] | None:
+    """What the paper printed for a variant: of a task alone, or of the amount of data that is set beside it.
+
+    It is set beside the least and the most data; with one amount there is nothing to choose by.
+    """
+    if study.spec.reported is not None and study.spec.one_task:
+        tasks = study.results.select(study.results.last, *variant.runs[:1], task_set, variant.runs[1])["task"].unique()
+        return load(study.spec.reported)(variant.name, str(tasks[0])) if len(tasks) == 1 else None
+    printed, sets = variant.settings.reported, study.used_sets
+    if not printed or len(sets) < 2 or task_set not in (sets[0], sets[-1]):
+        return None
+    mean, spread = printed[0 if task_set == sets[0] else -1]
+    return mean, spread
+
+
+def _plus_minus(mean: float, spread: float | None) -> str | None:
+    if mean is None or math.isnan(mean):
+        return None
+    text = f"{mean:,.10g}"
+    return tables.unbroken(text if spread is None or math.isnan(spread) else f"{text} ± {spread:,.10g}")
+
+
+def recomputed(study: Study, sheet: Sheet) -> None:
+    """What the paper's own table adds up to: how much more the full agent scores than the base."""
+    if study.spec.reported is None or study.full is None:
+        return
+    of = load(study.spec.reported)
+    tasks = [task for task in study.spec.tasks if of(study.base.name, task) and of(study.full.name, task)]
+    if not tasks:
+        return
+    names = pd.Series(list(map(spelled, tasks)))
+    base, full = (normalised(study.spec, names, pd.Series([of(v.name, task)[0] for task in tasks]))
+                  for v in (study.base, study.full))  # fmt: skip
+    gains = {name: (reduce(full) / reduce(base) - 1) for name, reduce in (("mean", np.mean), ("median", np.median))}
+    noun = study.spec.task_noun
+    sheet.text(
+        f"By the paper's own table of {len(tasks)} {noun}s the {study.score.label} of {study.full.label} is larger "
+        f"than that of {study.base.label} by "
+        + " and ".join(f"{100 * gain:.1f} % in the {name}" for name, gain in gains.items())
+    )
+    data = [{"aggregate": name, f"{noun}s": len(tasks), "gain": gain} for name, gain in gains.items()]
+    sheet.numbers(f"{study.name}-reported", pd.DataFrame(data))

@@ -1,0 +1,428 @@
+"""One experiment as a study: what is compared with what, by which score, and the runs that there are of it.
+
+Everything that the report shows of an experiment, whatever its environment, is drawn from a `Study`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from rarl.config.files import ExperimentSettings, VariantSettings
+from rarl.config.settings import EpisodicSettings
+from rarl.envs.content import content_of
+from rarl.envs.spec import EnvSpec, Score, spec_of
+from rarl.reporting import tables
+from rarl.reporting.claims import EVERY, ClaimTest
+from rarl.reporting.configurations import differences, first_run, settings_of, value_of
+from rarl.reporting.figures import Look, in_order, looks
+from rarl.reporting.registry import USUAL_PARTS
+from rarl.reporting.results import Results, spelled
+from rarl.reporting.statistics import Samples, independent, paired, score_table, seed_means
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """An agent of a study.
+
+    Attributes:
+      name: in the study.
+      runs: (experiment, variant) whose runs are its own; of another experiment where it is shown beside.
+      settings: what the experiment's file says of it.
+      look: how it is drawn.
+      relative_to: names of the variants that it changes.
+    """
+
+    name: str
+    runs: tuple[str, str]
+    settings: VariantSettings
+    look: Look
+    relative_to: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return self.look.label
+
+
+class TaskSet(NamedTuple):
+    """A task set. tasks: how many. episodes: of each task's dataset that are learned from. None: not known."""
+
+    name: str
+    tasks: int | None
+    episodes: int | None
+
+
+class Study:
+    """What is compared with what in an experiment.
+
+    Attributes:
+      name, title: of the experiment.
+      settings: its file.
+      spec, score: its environment, and by what its agents are compared.
+      results: the runs of the scale.
+      variants: name -> variant, in the order in which they are shown: those of the extended experiment that stand
+        beside, then its own, then those that have runs and are not in the file.
+      base, full: the agent without and the one with retrieval.
+      parts: of its report.
+    """
+
+    def __init__(self, name: str, experiments: Mapping[str, ExperimentSettings], results: Results):
+        self.name, self.results = name, results
+        self.settings = experiments[name]
+        self.title = self.settings.title
+        self.spec: EnvSpec = spec_of(self.settings.environment)
+        self.score: Score = self.spec.score or Score()
+        extended = experiments.get(self.settings.extends or "")
+        own = dict(self.settings.variants)
+        base = self.settings.base_variant or next(iter(own))
+        full = self.settings.full_variant
+        beside = [n for n in dict.fromkeys([base, full, *self.settings.beside]) if n is not None and n not in own]
+        found = {n: extended.variants[n] for n in beside if extended is not None and n in extended.variants}
+        unknown = sorted(set(map(str, results.planned(name)["variant"])) - {*own, *found})
+        found |= own | {n: VariantSettings() for n in unknown}
+        kinds = {n: v.kind for n, v in found.items()} | {base: "base"} | ({full: "gain"} if full else {})
+        first = [n for n in (base, full) if n in found]  # of equal claims to a look these have it
+        drawn = looks({n: (found[n].label or n, found[n].group, kinds[n]) for n in dict.fromkeys([*first, *found])})
+        self.variants: dict[str, Variant] = {}
+        for n, settings in found.items():
+            there = n not in own and n not in unknown
+            runs = (self.settings.extends or "", settings.same_as or n) if there or settings.same_as else (name, n)
+            default = () if kinds[n] == "base" else (base,) if kinds[n] == "gain" else (full or base,)
+            relative = default if settings.relative_to is None else tuple(settings.relative_to)
+            relative = tuple(other for other in relative if other in found and other != n)
+            settings = settings.model_copy(update={"kind": kinds[n]})
+            self.variants[n] = Variant(n, runs, settings, drawn[n], relative)
+        self.parts = USUAL_PARTS if self.settings.report is None else tuple(self.settings.report)
+        self.base: Variant = self.variants[base]
+        self.full: Variant | None = self.variants[full] if full else None
+
+    def variant(self, runs: tuple[str, str]) -> Variant:
+        """The variant of these (experiment, variant); one that the study does not show has its name for a label."""
+        plain = Variant(runs[1], runs, VariantSettings(), Look(runs[1], "black", "o"))
+        return next((v for v in self.variants.values() if v.runs == runs), plain)
+
+    def label(self, name: str) -> str:
+        """What a variant of this name is called."""
+        return self.variants[name].label if name in self.variants else name
+
+    @cached_property
+    def task_sets(self) -> list[TaskSet]:
+        """The planned task sets, those with more tasks later, then those with more data."""
+        planned = self.results.planned(self.name)
+        sets = [self._task_set(str(name), group["run"]) for name, group in planned.groupby("task_set")]
+        return sorted(sets, key=lambda s: (s.tasks or 0, s.episodes or 0, s.name))
+
+    def _task_set(self, name: str, runs: Iterable[str]) -> TaskSet:
+        """What the name says counts, "6-levels-1000-episodes"; else the evaluations, and the runs' datasets."""
+        head, data = re.match(r"(\d+)-", name), re.search(r"(\d+)-episodes?$", name)
+        tasks = int(head[1]) if head else self.results.select(self.results.last, self.name, name)["task"].nunique()
+        episodes = [int(data[1])] if data else [n for run in runs for n in self._dataset_sizes(run)]
+        return TaskSet(name, tasks or None, min(episodes, default=None))
+
+    def _dataset_sizes(self, run: str) -> list[int]:
+        """Episodes that a run learns from, of each of its datasets."""
+        if isinstance(first := value_of(self.results, run, "episodes"), int):
+            return [first]
+        paths = self.results.records.get(run, {}).get("data") or {}
+        sizes = [self.results.manifests.get(path, {}).get("episodes") for path in paths]
+        return [size for size in sizes if isinstance(size, int)]
+
+    @cached_property
+    def used_sets(self) -> list[str]:
+        """Names of the task sets on which variants of its own have usable runs, the largest last."""
+        used = set(self.results.select(self.results.last, self.name)["task_set"])
+        return [chosen.name for chosen in self.task_sets if chosen.name in used]
+
+    @cached_property
+    def compared_sets(self) -> list[str]:
+        """On what agents are compared: the used sets; all of them at once where every run learns one task alone."""
+        return [EVERY] if self.used_sets and self.spec.one_task else self.used_sets
+
+    def set_title(self, task_set: str) -> str:
+        """A task set for people: "30 tasks"; "1,000 episodes per level" where sets differ in that alone."""
+        if task_set == EVERY:
+            return f"all {self.spec.task_noun}s"
+        known = {chosen.name: chosen for chosen in self.task_sets}
+        chosen = known.get(task_set)
+        if chosen and chosen.episodes and len(known) > 1 and len({c.tasks for c in known.values()}) == 1:
+            return f"{chosen.episodes:,} episodes per {self.spec.task_noun}"
+        return tables.spaced(task_set)
+
+    def variants_on(self, task_set: str, *, sweeps: bool = True) -> list[Variant]:
+        """Those with usable runs on a task set; with or without those that are there for a sweep alone."""
+        found = [v for v in self.variants.values() if sweeps or not v.settings.sweep]
+        return [v for v in found if self.table(v, task_set).shape[1]]
+
+    def groups_on(self, task_set: str) -> dict[str, list[Variant]]:
+        """Header -> the variants of a task set that are shown in one panel: a group, and what it changes of others."""
+        shown = self.variants_on(task_set, sweeps=False)
+        groups = grouped(shown)
+        for variants in groups.values():
+            changed = {name for v in variants for name in v.relative_to if v.settings.kind not in ("base", "gain")}
+            variants[:0] = [v for v in shown if v.name in changed and v not in variants]
+        return groups
+
+    def task_order(self, tasks: Iterable[str]) -> dict[str, list[str]]:
+        """Header -> tasks, as they are spelled in tables, in the order of the environment."""
+        tasks = set(tasks)
+        groups = {header: [t for t in map(spelled, members) if t in tasks]
+                  for header, members in self.spec.task_groups.items()}  # fmt: skip
+        rest = in_order(map(spelled, self.spec.tasks), sorted(tasks - {t for g in groups.values() for t in g}))
+        groups["other" if self.spec.task_groups else ""] = rest
+        return {header: members for header, members in groups.items() if members}
+
+    def where(self, task_set: str, variant: Variant | None = None) -> str:
+        """The environment, and what of it, for lists over all experiments.
+
+        Args:
+          variant: the full agent in question, named if there are several.
+        """
+        if self.settings.extends:
+            return f"{self.title}, {self.set_title(task_set)}"
+        several = sum(v.settings.kind == "gain" for v in self.variants.values()) > 1
+        return f"{self.spec.title}, {variant.label}" if variant is not None and several else self.spec.title
+
+    @property
+    def columns(self) -> list[tables.Column]:
+        """Of tables with a row for each task set and variant: set, agent, seeds, score."""
+        return [
+            tables.words("set", f"{self.spec.task_noun.capitalize()}s"),
+            tables.words("agent", "Agent"),
+            tables.numbers("seeds", "Seeds"),
+            tables.intervals("score", self.score.label.capitalize(), self.score.digits),
+        ]
+
+    def table(self, variant: Variant, task_set: str, value: str = "score") -> pd.DataFrame:
+        """(seeds, tasks): a column of the last evaluations. Empty where there are no usable runs.
+
+        Where every run learns one task alone, the columns are task sets, those of `EVERY` all.
+        """
+        chosen = None if task_set == EVERY else task_set
+        frame = self.results.select(self.results.last, variant.runs[0], chosen, variant.runs[1])
+        frame = frame.assign(task=frame["task_set"]) if self.spec.one_task else frame
+        return score_table(frame, value).astype(float)
+
+    def seed_scores(self, variant: Variant, task_set: str) -> dict[int, float]:
+        """seed -> mean over tasks of the last score. A seed that lacks a task's score is left out."""
+        return seed_means(self.table(variant, task_set))
+
+    def mismatches(self, a: Variant, b: Variant, task_set: str) -> list[str]:
+        """Why two variants may not be compared: what agents of different experiments should share and do not."""
+        if a.runs[0] == b.runs[0] or self.settings.whole_recipes:
+            return []
+        found = []
+        for name in self.used_sets if task_set == EVERY else [task_set]:
+            runs = [first_run(self.results, experiment, name, variant) for experiment, variant in (a.runs, b.runs)]
+            if runs[0] is not None and runs[1] is not None:
+                differing = differences(self.results, runs[0], runs[1])
+                found += [f"{key} {_short(x)} against {_short(y)}" for key, x, y in differing]
+        return list(dict.fromkeys(found))
+
+    def common_scores(self, variants: Sequence[Variant], task_set: str) -> list[dict[int, float]]:
+        """Of each variant seed -> mean over the tasks that all of them have. Empty where they may not be compared."""
+        if any(self.mismatches(variants[0], other, task_set) for other in variants[1:]):
+            return [{} for _ in variants]
+        return list(map(seed_means, common([self.table(v, task_set) for v in variants])))
+
+    def compare(self, a: Variant, b: Variant, task_set: str) -> Samples | None:
+        """a against b, with independent seeds, over the tasks that both have."""
+        return independent(*self.common_scores([a, b], task_set))
+
+    def value(self, variant: Variant, task_set: str, key: str) -> Any:
+        """A variant's configured value of a dotted key, or None."""
+        runs = [first_run(self.results, variant.runs[0], name, variant.runs[1])
+                for name in (self.used_sets if task_set == EVERY else [task_set])]  # fmt: skip
+        return next((value_of(self.results, run, key) for run in runs if run is not None), None)
+
+    def interventions(self, variant: Variant | None = None, task_set: str | None = None) -> pd.DataFrame:
+        """Rows of interventions with a score. variant: None takes those of the experiment's own."""
+        experiment, name = variant.runs if variant else (self.name, None)
+        chosen = None if task_set == EVERY else task_set
+        frame = self.results.select(self.results.interventions, experiment, chosen, name)
+        return frame.dropna(subset=["score"])
+
+    def under(
+        self, variant: Variant, task_set: str, intervention: str, tasks: set[str] | None = None
+    ) -> dict[int, float]:
+        """seed -> mean score over tasks, each the mean over the datasets given, under one intervention.
+
+        Args:
+          tasks: only these; None: all.
+        """
+        frame = self.interventions(variant, task_set)
+        frame = frame[frame["intervention"] == intervention]
+        frame = frame if tasks is None else frame[frame["task"].isin(tasks)]
+        means = frame.groupby(["seed", "task"])["score"].mean().groupby("seed").mean()
+        return {int(seed): float(mean) for seed, mean in means.items()}
+
+    def acted(self, variant: Variant, task_set: str, of: str, against: str) -> Samples | None:
+        """The same networks under two interventions, on the tasks that both were measured on."""
+        frame = self.interventions(variant, task_set)
+        both = set.intersection(*(set(frame["task"][frame["intervention"] == name]) for name in (of, against)))
+        return paired(*(self.under(variant, task_set, name, both) for name in (of, against)))
+
+    def attention(self, variant: Variant, task_set: str, quantity: str) -> pd.DataFrame:
+        """(seeds, tasks): a quantity of attention.csv. May be empty."""
+        chosen = None if task_set == EVERY else task_set
+        frame = self.results.select(self.results.attention, variant.runs[0], chosen, variant.runs[1])
+        frame = frame[frame["quantity"] == quantity].astype({"value": float})
+        return frame.pivot_table(index="seed", columns="task", values="value", aggfunc="mean")
+
+    def probed_sets(self) -> list[str]:
+        """The used task sets on which interventions were measured, the largest last."""
+        probed = set(self.interventions()["task_set"])
+        return [name for name in self.used_sets if name in probed]
+
+    def steps_per_update(self, run: str) -> float:
+        """Environment steps (frames, where actions are repeated) that a run plays between two learner updates.
+
+        NaN if it plays nothing, or does not say how much.
+        """
+        config = settings_of(self.results, run)
+        online, episodic = config.get("online"), config.get("episodic")
+        if isinstance(online, Mapping):
+            return float(online["actors"] * online["steps_per_update"] * online["frame_skip"])
+        if isinstance(episodic, Mapping):
+            each = episodic.get("episodes_per_update", EpisodicSettings().episodes_per_update)
+            return float(each * len(config.get("tasks") or []) * (self._episode_steps or math.nan))
+        return math.nan
+
+    @cached_property
+    def step_unit(self) -> str:
+        """What `steps_per_update` counts."""
+        skips = [value_of(self.results, run, "online.frame_skip") for run in self.results.planned(self.name)["run"]]
+        return "frames" if any(skip not in (None, 1) for skip in skips) else "environment steps"
+
+    @property
+    def _episode_steps(self) -> int | None:
+        content = content_of(self.settings.environment)
+        return content.steps if content else None
+
+    def experience(self, variant: Variant, task_set: str) -> tuple[str, float]:
+        """(where a variant's experience comes from, how many steps): it plays itself, or learns from datasets."""
+        run = first_run(self.results, variant.runs[0], task_set, variant.runs[1])
+        if run is None:
+            return "unknown", math.nan
+        record, source = self.results.records[run], value_of(self.results, run, "source")
+        if value_of(self.results, run, "online") is not None or value_of(self.results, run, "episodic") is not None:
+            return "its own play", (record.get("updates") or math.nan) * self.steps_per_update(run)
+        manifests = [self.results.manifests.get(path, {}) for path in (record.get("data") or {})]
+        steps = self._steps_in(manifests, value_of(self.results, run, "episodes"))
+        return f"datasets ({source})" if source else "datasets", steps
+
+    def _steps_in(self, manifests: Sequence[Mapping[str, Any]], episodes: Any) -> float:
+        """Steps in the datasets' first so many episodes; not a number where one does not say."""
+        total = 0.0
+        for manifest in manifests:
+            steps, of = manifest.get("steps"), manifest.get("episodes")
+            if not isinstance(of, int) or of <= 0 or not (isinstance(steps, int) or self._episode_steps):
+                return math.nan
+            steps = steps if isinstance(steps, int) else of * self._episode_steps
+            total += steps * min(1.0, episodes / of) if isinstance(episodes, int) else steps
+        return total if manifests else math.nan
+
+    def curves(self, task_sets: Iterable[str]) -> pd.DataFrame:
+        """Rows task_set, variant, seed, update, steps, raw, score: means over tasks at each evaluation point.
+
+        raw: the score's column as it was measured.
+        """
+        keys, parts = ["task_set", "variant", "seed", "run", "update"], []
+        for variant in self.variants.values():
+            frame = self.results.select(self.results.evaluations, variant.runs[0], variant=variant.runs[1])
+            frame = frame[frame["task_set"].isin(list(task_sets))].assign(variant=variant.name)
+            if len(frame):
+                grouped_ = frame.assign(raw=frame[self.score.column].astype(float)).groupby(keys)
+                curve = grouped_[["raw", "score"]].agg(lambda x: x.mean(skipna=False)).reset_index()
+                each = curve["run"].map({run: self.steps_per_update(run) for run in curve["run"].unique()})
+                parts.append(curve.assign(steps=curve["update"] * each.astype(float)))
+        columns = ["task_set", "variant", "seed", "update", "steps", "raw", "score"]
+        return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+
+    def named_set(self, test: ClaimTest) -> str | None:
+        """The task set that a claim means; None where this scale has none.
+
+        "every": all at once, if all agents are planned. "shared": the largest for which all agents are planned, or all
+        at once where every run learns one task alone. Of the sets with the most tasks, "smaller" and "larger" are those
+        with the least and the most data (with one size only there is no larger one), and "probed" is the one with the
+        most data on which the claim's agent was probed; if none was, the one with the most data. Anything else is a
+        task set's own name.
+        """
+        rule, planned = test.task_set, self.results.planned()
+        if rule in (EVERY, "shared"):
+            sets = [set(planned["task_set"][(planned["experiment"] == experiment) & _like(planned["variant"], pattern)])
+                    for experiment, pattern in test.sides()]  # fmt: skip
+            if rule == EVERY or self.spec.one_task:
+                return EVERY if (all(sets) if rule == EVERY else set.intersection(*sets)) else None
+            names = set.intersection(*sets)
+            return next((chosen.name for chosen in reversed(self.task_sets) if chosen.name in names), None)
+        if rule not in ("smaller", "larger", "probed"):
+            return rule
+        names = [chosen.name for chosen in self.task_sets if chosen.tasks == self.task_sets[-1].tasks]
+        if not names or (rule == "larger" and len(names) == 1):
+            return None
+        if rule == "smaller":
+            return names[0]
+        if rule == "probed":
+            experiment, variant = test.sides()[0]
+            probes = (self.results.attention, self.results.interventions)
+            probed = {name for name in names for frame in probes
+                      if len(self.results.select(frame, experiment, name, variant))}  # fmt: skip
+            names = [name for name in names if name in probed] or names
+        return names[-1]
+
+    def sizes(self, test: ClaimTest) -> dict[str, float]:
+        """How large the runs of a claim are, in the words of claims.yaml, to be set beside the paper's."""
+        noun = self.spec.task_noun
+        if self.spec.one_task:
+            last = self.results.last
+            last = last[[tuple(who) in test.sides() for who in zip(last["experiment"], last["variant"], strict=True)]]
+            frames = last["update"] * last["run"].map({run: self.steps_per_update(run) for run in last["run"].unique()})
+            found = {f"frames per {noun}": frames.astype(float).min(), f"{noun}s": last["task"].nunique()}
+        else:
+            chosen = next((c for c in self.task_sets if c.name == test.task_set), TaskSet("", None, None))
+            found = {f"episodes per {noun}": chosen.episodes, f"{noun}s": chosen.tasks}
+        return {name: float(value) for name, value in found.items() if value and value > 0}
+
+
+def load_studies(results: Results, scale_order: Sequence[str] = ()) -> dict[str, Study]:
+    """Every experiment of the project as a study, each followed by those that extend it.
+
+    Args:
+      scale_order: experiments in the order in which they are shown; others come last.
+    """
+    experiments = results.experiments
+    ordered = in_order(scale_order, experiments)
+    mains = [name for name in ordered if experiments[name].extends not in experiments]
+    names = [n for main in mains for n in (main, *(e for e in ordered if experiments[e].extends == main))]
+    return {name: Study(name, experiments, results) for name in names}
+
+
+def grouped(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
+    """Group -> its variants, in order. Those without a group stand in front of all groups, as the one named ""."""
+    groups: dict[str, list[Variant]] = {}
+    for variant in variants:
+        groups.setdefault(variant.settings.group, []).append(variant)
+    return groups
+
+
+def common(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The same tables with only those columns that all have."""
+    columns = [name for name in frames[0] if all(name in frame for frame in frames)]
+    return [frame[columns] for frame in frames]
+
+
+def _like(names: pd.Series, pattern: str) -> pd.Series:
+    return names.map(lambda name: fnmatchcase(name, pattern)).astype(bool)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"

@@ -1,0 +1,170 @@
+"""Rare relevance, held-out tasks and the cost of an index: by their tables, claims and effects."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rarl.reporting.claims import Rules
+from rarl.reporting.sections import held_out, index_cost, relevance
+from rarl.reporting.sections.relevance import chance, name_of, share_of
+from tests.reporting import synthetic as made
+from tests.reporting.built import build, outcomes, study_of, table
+
+SHARES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+RETURNS = {"uniform": (0.50, 0.49, 0.42, 0.23, 0.14, 0.11), "index": (0.48, 0.48, 0.47, 0.45, 0.40, 0.30)}
+OTHER_WAY = {"uniform": ("index", (0.47, 0.45, 0.40, 0.30, 0.20, 0.15)),
+             "index": ("uniform", (0.46, 0.42, 0.35, 0.2, 0.13, 0.11))}  # fmt: skip
+RECALL = {"uniform": (1.0, 0.8, 0.6, 0.4, 0.3, 0.1), "index": (1.0, 1.0, 0.98, 0.95, 0.9, 0.7)}
+TASKS = made.BOARDS[:1]
+
+
+def write(root, returns=RETURNS):
+    """Both ways to find a retrieval batch, probed at every share."""
+    for variant, levels in returns.items():
+        kind = variant.partition("-")[0]
+        names = made.write_runs(root, "relevance", "10-tasks", {variant: levels[0]}, TASKS)
+        way, other = OTHER_WAY[kind]
+        rows = dict(zip(map(name_of, SHARES), levels, strict=True))
+        rows |= {name_of(share, way): level for share, level in zip(SHARES, other, strict=True)}
+        made.write_interventions(root, names, made.same(rows | {"share-0": 0.09, "removed": 0.10}, TASKS))
+        found = [(task, f"{name_of(share)}/{what}", value) for task in TASKS
+                 for share, best in zip(SHARES, RECALL[kind], strict=True)
+                 for what, value in (("recall@10", best), ("mrr", 0.6 * best))]  # fmt: skip
+        made.write_attention(root, names, found)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("relevance")
+    write(root)
+    rows = [(kind, n, 1e-7 * n, 1e-5 * n, 3e-5 * n, 1e-4 * n, 1.0, 2e-5 * n, 1) for kind in ("exact", "ivf", "new|kind")
+            for n in (1000, 10_000)]  # fmt: skip
+    made.write_frame(root / "results/laptop/index-cost.csv", pd.DataFrame(rows, columns=index_cost.COLUMNS))
+    training = {"update": [50, 100, 150], "index_stale_recall": [0.2, None, 0.8], "index_refresh_seconds": 0.5}
+    made.write_frame(root / "results/laptop/runs/relevance/10-tasks/index/seed-0/training.csv", pd.DataFrame(training))
+    build(root)
+    return root
+
+
+def test_names_of_shares():
+    assert share_of("share-0.003") == (0.003, "")
+    assert share_of("share-0.01-index") == (0.01, "index")
+    assert share_of("removed") is None
+    assert (name_of(1.0), name_of(0.003, "uniform")) == ("share-1", "share-0.003-uniform")
+
+
+@pytest.mark.parametrize(("what", "share"), [("recall@10", 0.1), ("recall@1", 0.3), ("mrr", 0.3), ("mrr", 1.0)])
+def test_chance_equals_random_orders(what, share):
+    """Against orders that were really drawn."""
+    rng, n, found = np.random.default_rng(0), 300, []
+    relevant = round(share * n)
+    for _ in range(4000):
+        hits = rng.permutation(n) < relevant
+        k = int(what.split("@")[1]) if "@" in what else 0
+        found.append(1 / (1 + int(np.argmax(hits))) if what == "mrr" else hits[:k].sum() / min(k, relevant))
+    assert chance(what, share, n) == pytest.approx(np.mean(found), abs=0.015)
+
+
+def test_chance_with_fewer_relevant_ones_than_places():
+    # 12 of 4,000 are relevant; a random order has 64 * 12 / 4000 of them among 64, of 12 that could be there.
+    assert chance("recall@64", 0.003, 4000) == pytest.approx(64 / 4000)
+    assert math.isnan(chance("another", 0.1, 4000))
+
+
+def test_claims_by_hand(root):
+    said = outcomes(root)
+    expected = {"Q14-uniform": (0.36, (5,)), "Q14-index": (0.26, (5, 5)), "Q14-index-all": (-0.02, (5, 5)),
+                "Q14-acting": (0.27, (5,)), "Q14-late": (0.06, (5,)), "Q14-recall": (0.60, (5, 5))}  # fmt: skip
+    for name, (estimate, n) in expected.items():
+        assert said[name].interval.estimate == pytest.approx(estimate), name
+        assert (said[name].verdict.outcome, said[name].interval.n) == ("supported", n), name
+
+
+def test_tables_by_hand(root):
+    folder = root / "reports/laptop"
+    rows = table(folder, "relevance-returns", "variant", "way", "share")
+    assert rows.loc["index"].loc[(math.nan, 0.01), ["score", "delta_all", "delta"]].tolist() == pytest.approx(
+        [0.4, -0.08, 0.26]
+    )
+    assert rows.loc[("uniform", "index", 0.01), "score"] == pytest.approx(0.20)
+    rows = table(folder, "relevance-found", "variant", "share", "quantity")
+    assert rows.loc[("index", 0.003, "recall@10"), "value"] == pytest.approx(0.70)
+    assert table(folder, "relevance-stale-keys").loc[
+        0, ["first_recall", "last_recall", "refresh_updates"]
+    ].tolist() == [20, 80, 50]
+    assert len(table(folder, "relevance-index-cost")) == 6
+    assert "0.01: 0.6, and none in 53 % of batches" in (folder / "REPORT.md").read_text()  # 0.99^64 = 0.526
+
+
+def test_effects_name_where_it_begins(root):
+    found = {e.change.what: e for e in relevance.effects(study_of(root, "relevance"), Rules())}
+    first = found["Rare relevance, uniform sampling: a share of 0.1 is relevant"]  # 0.3 loses 0.01 only
+    assert (first.reading, first.interval.estimate) == ("costs", pytest.approx(-0.08))
+    assert "Rare relevance, uniform sampling: a share of 0.03 is relevant" not in found
+    assert found["Rare relevance, uniform sampling: nothing is relevant"].interval.estimate == pytest.approx(-0.41)
+    repair = found["Where a share of 0.01 is relevant: exact index, in the place of uniform sampling"]
+    assert (repair.reading, repair.interval.estimate) == ("helps", pytest.approx(0.26))
+
+
+def test_an_index_is_compared_with_uniform_sampling_of_the_same_losses(tmp_path):
+    levels = {"uniform": "index", "uniform-end-to-end": "uniform", "index-end-to-end": "index"}
+    write(tmp_path, {variant: RETURNS[like] for variant, like in levels.items()})
+    found = relevance.effects(study_of(tmp_path, "relevance"), Rules())
+    repairs = {e.change.what.partition(": ")[2]: e.interval.estimate for e in found if e.change.kind == "repair"}
+    losses = ", paper's losses alone"
+    assert repairs == {f"exact index{losses}, in the place of uniform sampling{losses}": pytest.approx(0.26)}
+
+
+def test_runs_that_were_not_probed(tmp_path):
+    made.write_runs(tmp_path, "relevance", "10-tasks", {"uniform": 0.5}, TASKS, seeds=1)
+    made.write_runs(tmp_path, "held-out", "24-tasks", {"ra-dqn": 0.5}, TASKS, seeds=1)
+    build(tmp_path)
+    assert {path.stem for path in (tmp_path / "reports/laptop/tables").iterdir()} == {"claims", "runs"}
+
+
+# --- held-out tasks ---------------------------------------------------------------------------------------------------
+
+NEW = made.BOARDS[5::5]  # five of thirty
+
+
+def write_held_out(root, own=0.30):
+    learned = [task for task in made.BOARDS if task not in NEW]
+    changes = {"held_out": list(NEW)}
+    names = made.write_runs(root, "held-out", "24-tasks", {"dqn": 0.11, "ra-dqn": 0.50}, learned, changes=changes)
+    rows = made.same({"own": 0.50}, learned)
+    for i, task in enumerate(NEW):
+        rows[("held-out", task, task)] = own + 0.05 * (i - 2)
+        rows[("held-out-removed", task, task)] = 0.10
+        rows |= {("held-out-swapped", task, given): 0.12 for given in learned[i::8]}
+    made.write_interventions(root, [name for name in names if "/ra-dqn/" in name], rows)
+
+
+def test_held_out_tasks_by_hand(tmp_path):
+    write_held_out(tmp_path)
+    said = outcomes(tmp_path)
+    for name, estimate in (("Q15-removed", 0.20), ("Q15-swapped", 0.18)):
+        assert said[name].verdict.outcome == "supported"
+        assert said[name].interval.estimate == pytest.approx(estimate)
+    assert said["Q15-kept"].samples.a == pytest.approx(
+        {s: (0.30 + off) / (0.50 + off) for s, off in enumerate(made.BY_SEED)}
+    )
+    build(tmp_path)
+    folder = tmp_path / "reports/laptop"
+    rows = table(folder, "held-out", "variant", "intervention")
+    assert rows.loc[("ra-dqn", "held-out-swapped"), ["score", "delta"]].tolist() == pytest.approx([0.12, 0.18])
+    assert rows.loc[("ra-dqn", "held-out-removed"), "won"].startswith("5")
+    assert rows.loc[("dqn", "last evaluation"), "score"] == pytest.approx(0.11)
+    rows = table(folder, "held-out-tasks", "intervention", "task", "seed")
+    assert rows.loc[("held-out", "red-on-green", 2), "score"] == pytest.approx(0.40)
+
+
+def test_held_out_tasks_flip_with_the_numbers(tmp_path):
+    write_held_out(tmp_path, own=0.05)
+    assert outcomes(tmp_path)["Q15-removed"].verdict.outcome == "contradicted"
+    effects = held_out.effects(study_of(tmp_path, "held-out"), Rules())
+    assert [e.interval.estimate for e in effects] == pytest.approx([0.05, 0.07])
+    assert held_out.won(study_of(tmp_path, "held-out"), "24-tasks", held_out.REMOVED).startswith("1")
