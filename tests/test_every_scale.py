@@ -23,6 +23,7 @@ from rarl.collect.make import make_dataset
 from rarl.config.files import SCALES
 from rarl.config.scale import Dataset, Run, Scale
 from rarl.config.settings import EPISODIC, ONLINE, DatasetSettings, RunSettings
+from rarl.envs.spec import spec_of
 from rarl.files import digest
 from rarl.runs.loop import Settings, torch_settings
 from rarl.trajectories.store import TrajectoryDataset
@@ -120,7 +121,7 @@ def try_out(run: Run, datasets: list[TrajectoryDataset]) -> None:
             assert len(learner.agent) > 0, "nothing is remembered"
             return
         with torch.device("meta"):
-            configured = build_network(run.settings.agent, n_actions, len(run.tasks))
+            configured = build_network(spec_of(run.settings.environment), run.settings.agent, n_actions, len(run.tasks))
         assert shapes(learner.network) == shapes(configured)
         assert learner.optimiser.state, "nothing was learned"
         assert all(parameter.isfinite().all() for parameter in learner.parameters)

@@ -11,7 +11,7 @@ import torch
 
 from rarl.agents.exploration import explore
 from rarl.nn.retrieval import Summaries
-from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
+from rarl.nn.value_network import State, ValueNetwork
 
 
 def _in_groups(state: State, groups: int) -> State:
@@ -38,7 +38,7 @@ class Policy:
         self.device = next(network.parameters()).device
         self.q = np.zeros((len(self.epsilons), 0), dtype=np.float32)
         self._state: State | None = None
-        if isinstance(network, RecurrentValueNetwork):
+        if network.core is not None:
             with torch.no_grad():
                 core, slots = network.initial_state(1, len(self.epsilons))
             self._state = State(core, None if slots is None else slots.expand(1, len(self.epsilons), -1, -1))
@@ -82,15 +82,11 @@ class Policy:
         with self._apart():
             groups = 1 if self.retrieved is None else len(self.retrieved.keys)
             inputs = torch.from_numpy(x).to(self.device).unflatten(0, (groups, -1))
-            if self._state is None:
-                task = torch.zeros(inputs.shape[:2], dtype=torch.int64, device=self.device)
-                q = self.network(inputs, task, self.retrieved)[0]
-            else:
-                unrolled = self.network.unroll(
-                    inputs[:, :, None], None, _in_groups(self._state, groups), self.retrieved
-                )
-                self._state, q = _in_groups(unrolled.state, 1), unrolled.q[:, :, 0]
-            self.q = q.flatten(0, 1).float().cpu().numpy()
+            state = None if self._state is None else _in_groups(self._state, groups)
+            unrolled = self.network.unroll(inputs[:, :, None], None, state, self.retrieved)
+            if self._state is not None:
+                self._state = _in_groups(unrolled.state, 1)
+            self.q = unrolled.q[:, :, 0].flatten(0, 1).float().cpu().numpy()
         return explore(self.q.argmax(1), self.q.shape[1], self.epsilons, self.rng)
 
     @contextlib.contextmanager

@@ -23,10 +23,11 @@ from rarl.agents.losses import greedy_value, n_step_targets, td_loss, weighted_m
 from rarl.collect.arguments import check_seed
 from rarl.collect.online import STREAM, OnlineSettings, one_thread
 from rarl.envs.babyai.datasets import measure_expert
+from rarl.envs.babyai.encoders import BabyAIEncoder
 from rarl.envs.babyai.levels import Level, level_named
 from rarl.envs.babyai.vector import ACTIONS, OBSERVATION_SIZE, VectorBabyAI
 from rarl.errors import RarlError
-from rarl.nn.value_network import RecurrentValueNetwork, State
+from rarl.nn.value_network import State, ValueNetwork
 from rarl.trajectories.store import DatasetWriter
 
 CHUNK_STEPS = 10_000  # written at once
@@ -309,14 +310,8 @@ class _Agent:
         s = self.settings = settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed)
-            self.network = RecurrentValueNetwork(
-                "rarl.envs.babyai.encoders:BabyAIEncoder",
-                s.d_s,
-                len(ACTIONS),
-                n_tasks=1,
-                task_observed=False,
-                encoder_options={"channels": s.channels, "blocks": s.blocks, "d_mission": s.d_mission},
-            )
+            encoder = BabyAIEncoder(s.d_s, channels=s.channels, blocks=s.blocks, d_mission=s.d_mission)
+            self.network = ValueNetwork(encoder, s.d_s, len(ACTIONS), recurrent=True)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=s.learning_rate, fused=True)
         self.replay = _Replay(s.replay_steps)

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,14 +29,14 @@ from rarl.agents.value_rescaling import rescale
 from rarl.config.scale import Run
 from rarl.envs.atari.observation import pack
 from rarl.envs.atari.scores import reaches_human
+from rarl.envs.spec import spec_of
 from rarl.errors import RunFailedError
 from rarl.learners.actors import Actors
 from rarl.learners.playing import Playing
 from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.nn.auxiliary import Supports
-from rarl.nn.bottleneck import Gaussian
 from rarl.nn.retrieval import Mode, Summaries
-from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
+from rarl.nn.value_network import State, Unrolled, ValueNetwork
 from rarl.replay.prioritised import Replay, ReplaySettings, Sequences
 from rarl.replay.windows import Window
 from rarl.rollouts.games import environments, evaluate_game, evaluation_blocks
@@ -91,19 +91,6 @@ def retrieval_batch(
     )
 
 
-class Values(NamedTuple):
-    """A network's values on sequences.
-
-    q: (1, B, T + 1, n_actions). z: what was read, (1, B, T + 1, n_f, d_m), None if nothing is; p, r: its posterior and
-    prior, None where they play no part.
-    """
-
-    q: Tensor
-    z: Tensor | None
-    p: Gaussian | None
-    r: Gaussian | None
-
-
 class GameLearner(ValueLearner):
     """Learns one game while it plays it.
 
@@ -118,7 +105,7 @@ class GameLearner(ValueLearner):
         envs = environments(self.game, online.actors, online, s.seed)
         super().__init__(run, None, 1, device, envs.num_actions, _SUPPORTS)
         self._memory_rng, actor_rng = (np.random.default_rng([s.seed, 2, stream]) for stream in range(2))
-        self.acting = copy_network(self.network, s.agent, envs.num_actions, 1)
+        self.acting = copy_network(self.network, spec_of(s.environment), s.agent, envs.num_actions, 1)
         epsilons = actor_epsilons(online.actors, online.epsilon_base, online.epsilon_alpha)
         policy = Policy(self.acting, epsilons, actor_rng)
         self.actors = Actors(envs, policy, s.agent.stack)
@@ -241,7 +228,7 @@ class GameLearner(ValueLearner):
         if not priorities.isfinite().all():
             raise RunFailedError(f"update {self.rounds + 1}: the TD errors are not finite")
         self.replay.update_priorities(windows.ids, priorities.numpy())
-        kl = self._kl(online, seen)
+        kl = self._kl(online.step, seen)
         scalars = {"q_mean": weighted_mean(q_t.detach().mean(-1), learn), "priority": priorities.mean()}
         return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
 
@@ -317,25 +304,13 @@ class GameLearner(ValueLearner):
         x: Tensor,
         seen: Tensor,
         exclude: Tensor | None,
-    ) -> Values:
+    ) -> Unrolled:
         """Values in the states x (1, B, T + 1, bytes), after a burn-in without gradients where there is one.
 
         seen: (1, B, T + 1) bool, which of the states are real. exclude: (1, B, n_traj) bool, what they must not read.
         """
-        groups, batch, length = x.shape[:3]
-        if not isinstance(network, RecurrentValueNetwork):
-            task = torch.zeros(groups, batch * length, dtype=torch.int64, device=x.device)
-            exclude = None if exclude is None else exclude.repeat_interleave(length, dim=1)
-            q, step = network(x.flatten(1, 2), task, retrieved, mode=mode, counts=seen.flatten(1, 2), exclude=exclude)
-
-            def apart(part: Tensor) -> Tensor:
-                part = part.expand(groups, batch * length, *part.shape[2:])
-                return part.unflatten(1, (batch, length))
-
-            if step is None:
-                return Values(apart(q), None, None, None)
-            p, r = (None if each is None else Gaussian(*map(apart, each)) for each in (step.p, step.r))
-            return Values(apart(q), apart(step.z), p, r)
+        if network.core is None:
+            return network.unroll(x, None, None, retrieved, mode=mode, counts=seen, exclude=exclude)
         state = self._stored_state(network, windows, mode)
         if before is not None:
             lead = torch.from_numpy(lead).to(self.device)
@@ -345,17 +320,16 @@ class GameLearner(ValueLearner):
                     before, None, state, retrieved, mode=mode, counts=real[None], exclude=exclude, keep_states=True
                 ).trail
             state = _state_after(state, trail, lead)
-        unrolled = network.unroll(x, None, state, retrieved, mode=mode, counts=seen, exclude=exclude)
-        return Values(unrolled.q, unrolled.z, unrolled.p, unrolled.r)
+        return network.unroll(x, None, state, retrieved, mode=mode, counts=seen, exclude=exclude)
 
-    def _stored_state(self, network: RecurrentValueNetwork, windows: Sequences, mode: Mode) -> State:
+    def _stored_state(self, network: ValueNetwork, windows: Sequences, mode: Mode) -> State:
         """The recurrent state that the actor had; at an episode's start the network's own, as it is now."""
         core = self._tensor(windows.state["core"])
         if "slots" not in windows.state:
             return State(core, None)
         slots = self._tensor(windows.state["slots"])
         begins = self._tensor(windows.starts == 0)[..., None, None]
-        return State(core, torch.where(begins, network.retrieval.initial_slots(mode, 1, len(windows)), slots))
+        return State(core, torch.where(begins, network.process.initial_slots(mode, 1, len(windows)), slots))
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -373,11 +347,7 @@ class GameLearner(ValueLearner):
         """Sequences of random play, since those of the replay change with the agent."""
         if self._random_play is None:
             self._random_play = self._play_at_random(rng)
-        x = torch.from_numpy(self._random_play).to(self.device)[None]
-        if isinstance(self.network, RecurrentValueNetwork):
-            return Asking(x, None)
-        x = x.flatten(1, 2)
-        return Asking(x, torch.zeros(x.shape[:2], dtype=torch.int64, device=self.device))
+        return Asking(torch.from_numpy(self._random_play).to(self.device)[None], None)
 
     def _play_at_random(self, rng: np.random.Generator) -> np.ndarray:
         """(sequences, T, bytes): sequences in a row of the first episodes of two environments."""

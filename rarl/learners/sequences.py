@@ -16,7 +16,7 @@ from rarl.envs.babyai.vector import ACTIONS
 from rarl.learners.value_learner import ASKING, Losses, ValueLearner
 from rarl.nn.auxiliary import Supports
 from rarl.nn.retrieval import Mode, Summaries
-from rarl.nn.value_network import RecurrentValueNetwork, Unrolled
+from rarl.nn.value_network import Unrolled, ValueNetwork
 from rarl.rollouts.levels import evaluation_seeds, play_levels
 from rarl.rollouts.rows import retrieval_blocks
 from rarl.trajectories.sampling import SequenceSampler
@@ -71,7 +71,7 @@ class SequenceLearner(ValueLearner):
         retrieved = self._retrieve(tasks).apart_from(*source, self.settings.agent.retrieval.keep_apart)
         seen = torch.cat([mask[..., :1], mask], dim=-1)  # observations that are real: one more than steps
 
-        def unrolled(network: RecurrentValueNetwork, summaries: Summaries | None, mode: Mode) -> Unrolled:
+        def unrolled(network: ValueNetwork, summaries: Summaries | None, mode: Mode) -> Unrolled:
             state = network.initial_state(*groups, mode)
             return network.unroll(x, told, state, summaries, mode=mode, counts=seen, exclude=retrieved.exclude)
 
@@ -83,7 +83,7 @@ class SequenceLearner(ValueLearner):
         q_t = online.q[:, :, :-1]
         td = weighted_mean(td_loss(q_t, a_t, targets, learning.huber_delta), learn)
         conservative = weighted_mean(conservative_loss(q_t, a_t), learn) if learning.conservative > 0 else None
-        kl = self._kl(online, seen)
+        kl = self._kl(online.step, seen)
         scalars = {
             "q_mean": weighted_mean(q_t.detach().mean(-1), learn),
             # As often learned from as they are in the data, if windows are drawn right.

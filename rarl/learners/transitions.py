@@ -102,8 +102,10 @@ class TransitionLearner(ValueLearner):
         x_t (G, B, ...), task (G, B), r_t (G, B).
         """
         s_t = self.network.encoder_of_retrieved(x_t, task)
-        step = self.network.ask(s_t, retrieved.online, mode=Mode.LEARN, task=task, exclude=retrieved.exclude)
-        error = 0.5 * (self.reward_from_reading(s_t, step.z) - r_t).square().mean()
+        step = self.network.ask(
+            s_t[:, :, None], task[:, :, None], retrieved.online, mode=Mode.LEARN, exclude=retrieved.exclude
+        )
+        error = 0.5 * (self.reward_from_reading(s_t[:, :, None], step.z) - r_t[:, :, None]).square().mean()
         scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
         return Losses(error, None, self._kl(step), self._auxiliary(retrieved), scalars)
 
@@ -168,8 +170,8 @@ class TransitionLearner(ValueLearner):
     def _asking(self, rng: np.random.Generator) -> Asking:
         tasks = np.arange(len(self.tasks))
         x = self.transitions.sample(np.repeat(tasks, ASKING), rng).x_tm1.reshape(len(tasks), ASKING, -1)
-        told = torch.from_numpy(tasks)[:, None].expand(len(tasks), ASKING)
-        return Asking(torch.from_numpy(x).to(self.device), told.to(self.device))
+        context = torch.from_numpy(tasks)[:, None, None].expand(len(tasks), ASKING, 1)
+        return Asking(torch.from_numpy(x).to(self.device)[:, :, None], context.to(self.device))
 
     # --- state --------------------------------------------------------------------------------------------------------
 

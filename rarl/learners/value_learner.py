@@ -16,6 +16,7 @@ from rarl.agents.losses import weighted_mean
 from rarl.agents.masking import Masking, MaskingLoss
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config.scale import Run
+from rarl.envs.spec import spec_of
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.retrieval import Summaries
@@ -105,7 +106,7 @@ class ValueLearner(ABC):
         self.updates_done = 0
         self.n_actions, self.n_tasks = n_actions, n_tasks
 
-        shape = (s.agent, n_actions, n_tasks)
+        shape = (spec_of(s.environment), s.agent, n_actions, n_tasks)
         self.network = build_network(*shape).to(self.device)
         self.target = copy_network(self.network, *shape)
         retrieval = s.agent.retrieval
@@ -118,7 +119,8 @@ class ValueLearner(ABC):
         self.masking = Masking.of(run, datasets, self.device)
         self.parameters = [*self.network.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         self.parameters += self.masking.predictor.parameters() if self.masking else ()
-        self.retrieval_parameters = list(self.network.retrieval.parameters()) if self.network.retrieval else []
+        retrieves = self.network.process is not None and s.agent.kind == "ra-dqn"
+        self.retrieval_parameters = list(self.network.process.parameters()) if retrieves else []
         slow = [*self.retrieval_parameters, *(self.auxiliary.parameters() if self.auxiliary else ())]
         encoder = list(self.network.encoder.parameters())
         apart = {id(p) for p in (*slow, *encoder)}

@@ -132,7 +132,7 @@ class GameProbe(Probe):
     def played(self) -> Played:
         """The agent as trained. One play serves all measurements: games are long."""
         looking = _Looking(self.batch)
-        with looking.at(self.network.retrieval):
+        with looking.at(self.network.process):
             episodes = self._play(self.batch, looking.watch)
         for window, score in zip(looking.windows, episodes.returns, strict=True):
             # What a step gave is seen in the next observation; an episode's last step has none.

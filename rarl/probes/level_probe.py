@@ -127,8 +127,8 @@ class LevelProbe(DatasetProbe):
         of_trajectories = np.zeros((n, EPISODES, batch.a.shape[1]))  # attention, summed over steps
 
         def watch(step: Unrolled, active: np.ndarray) -> None:
-            alpha = step.alpha[:, :, 0].mean(2).numpy()  # over slots: (groups, B, N)
-            kl = step.kl.numpy().reshape(n, EPISODES)
+            alpha = step.step.alpha[:, :, 0].mean(2).numpy()  # over slots: (groups, B, N)
+            kl = step.step.kl.numpy().reshape(n, EPISODES)
             entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1).reshape(n, EPISODES)
             alpha = alpha.reshape(n, EPISODES, -1)
             going = active.reshape(n, EPISODES)
@@ -175,7 +175,7 @@ class LevelProbe(DatasetProbe):
         seen: list[np.ndarray] = []
 
         def watch(step: Unrolled, active: np.ndarray) -> None:
-            alpha = step.alpha[:, :, 0].mean(2).numpy()
+            alpha = step.step.alpha[:, :, 0].mean(2).numpy()
             seen.append(alpha.reshape(len(active), -1))
 
         episodes = self._play(batch, watch if batch is not None else None)

@@ -13,6 +13,7 @@ import torch
 from rarl.agents.build import build_network
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config.scale import Run, Scale
+from rarl.envs.spec import spec_of
 from rarl.nn.value_network import ValueNetwork
 from rarl.runs import checkpoints
 from rarl.runs.train import load_published, open_datasets
@@ -31,7 +32,7 @@ def network_of(run: Run, state: Mapping[str, Any], n_actions: int) -> ValueNetwo
     Raises:
       RarlError: it is not the network of this run; what does not fit is named.
     """
-    network = build_network(run.settings.agent, n_actions, len(run.tasks))
+    network = build_network(spec_of(run.settings.environment), run.settings.agent, n_actions, len(run.tasks))
     checkpoints.restore(network, state.get("network", {}), f"the checkpoint of {run.id}")
     return network.requires_grad_(False)
 

@@ -13,7 +13,7 @@ from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.envs.babyai.levels import Level
 from rarl.envs.babyai.vector import ACTIONS, VectorBabyAI
 from rarl.nn.retrieval import Summaries
-from rarl.nn.value_network import RecurrentValueNetwork, State, Unrolled
+from rarl.nn.value_network import State, Unrolled, ValueNetwork
 
 # Called at every step with what the network gave and which episodes were still going on, (n,) bool.
 Watch = Callable[[Unrolled, np.ndarray], None]
@@ -44,7 +44,7 @@ def evaluation_seeds(levels: Sequence[Level], episodes: int, seed: int, board_se
 
 @torch.no_grad()
 def roll_out_levels(
-    network: RecurrentValueNetwork,
+    network: ValueNetwork,
     levels: Sequence[Level],
     seeds: np.ndarray,
     retrieved: Summaries | None,
@@ -123,7 +123,7 @@ def roll_out_levels(
 
 @torch.no_grad()
 def play_levels(
-    network: RecurrentValueNetwork,
+    network: ValueNetwork,
     levels: Sequence[Level],
     seeds: np.ndarray,
     memory: Memory | None,

@@ -12,6 +12,7 @@ from rarl.agents.build import build_network
 from rarl.agents.policy import Policy
 from rarl.config.settings import AgentSettings
 from rarl.envs.atari.observation import packed_size
+from rarl.envs.spec import spec_of
 
 ACTIONS, STACK = 5, 2
 RETRIEVAL = {"n_f": 2, "d_m": 8, "d_e": 8, "d_h": 8, "d_v": 8, "slot_heads": 2, "n_traj": 3, "k_traj": 2, "k_states": 3}
@@ -25,15 +26,15 @@ def _one_thread():
 def network_of(kind="ra-dqn", core="gru"):
     agent = AgentSettings(kind=kind, task="hidden", core=core, encoder="tiny", stack=STACK, d_s=8, retrieval=RETRIEVAL)
     torch.manual_seed(1)
-    return build_network(agent, ACTIONS, 1).requires_grad_(False)
+    return build_network(spec_of("atari"), agent, ACTIONS, 1).requires_grad_(False)
 
 
 def policy_of(n, epsilon=0.0, seed=0, **kind):
     policy = Policy(network_of(**kind), np.full(n, epsilon), np.random.default_rng(seed))
-    if policy.network.retrieval is not None:
+    if policy.network.process is not None:
         s = torch.randn(1, 3, 4, 8, generator=torch.Generator().manual_seed(2))
         shape = s.shape[:3]
-        policy.retrieved = policy.network.retrieval.summarise(s, torch.zeros(shape).long(), torch.zeros(shape))
+        policy.retrieved = policy.network.process.summarise(s, torch.zeros(shape).long(), torch.zeros(shape))
     return policy
 
 

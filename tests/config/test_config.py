@@ -14,6 +14,7 @@ from rarl.config.files import SCALES
 from rarl.config.scale import Scale, default_scale
 from rarl.config.settings import EPISODIC, RunSettings
 from rarl.envs.gridroboman.tasks import EPISODE_STEPS, TASKS
+from rarl.envs.spec import spec_of
 from rarl.errors import RarlError
 from rarl.mappings import merge
 from rarl.runs.search import TUNING_SEEDS_FROM
@@ -706,8 +707,8 @@ def test_every_network_of_a_shipped_scale_can_be_built(name):
     from rarl.agents.build import build_network
 
     scale = Scale(name, ROOT)
-    agents = {run.settings.variant: run.settings.agent for run in scale.runs.values() if run.settings.seed == 0}
-    for variant, agent in agents.items():
+    runs = {run.settings.variant: run.settings for run in scale.runs.values() if run.settings.seed == 0}
+    for variant, settings in runs.items():
         with torch.random.fork_rng(devices=[]):
-            network = build_network(agent, 7, 30)
-        assert (network.retrieval is not None) == (agent.kind == "ra-dqn"), variant
+            network = build_network(spec_of(settings.environment), settings.agent, 7, 30)
+        assert (network.process is not None) == (settings.agent.kind in ("ra-dqn", "oracle")), variant

@@ -12,8 +12,9 @@ from rarl.agents.build import build_network
 from rarl.agents.policy import Policy
 from rarl.config.settings import AgentSettings
 from rarl.envs.atari.observation import EXTRA_BYTES, FRAME_BYTES
+from rarl.envs.spec import spec_of
 from rarl.learners.actors import Actors, Stepped
-from rarl.nn.value_network import RecurrentValueNetwork, State
+from rarl.nn.value_network import State
 from tests.fake_games import FakeGames, Watched
 
 N, DISCOUNT, EPSILON = 4, 0.9, 1e-3
@@ -38,11 +39,11 @@ def actors_of(name, rescale=EPSILON, **options):
     """Actors of a fresh network; with slots there is something to retrieve."""
     torch.manual_seed(0)
     agent, envs = agent_of(name), FakeGames(N, **options)
-    network = build_network(agent, envs.num_actions, 1).requires_grad_(False)
+    network = build_network(spec_of("atari"), agent, envs.num_actions, 1).requires_grad_(False)
     policy = Policy(network, np.full(N, 0.3), np.random.default_rng(5))
-    if network.retrieval is not None:
+    if network.process is not None:
         steps = (1, 3, 5)
-        policy.retrieved = network.retrieval.summarise(
+        policy.retrieved = network.process.summarise(
             torch.randn(*steps, 8), torch.zeros(steps, dtype=torch.int64), torch.zeros(steps)
         )
     return Actors(envs, Watched.watch(policy), agent.stack)
@@ -143,7 +144,7 @@ def test_recurrent_states_are_those_of_each_episode_unrolled_from_its_start(name
     actors.play(60)
     policy, calls = actors.policy, actors.policy.calls
     network = policy.network
-    assert isinstance(network, RecurrentValueNetwork)
+    assert network.core is not None
     lengths = []
     for actor, times in episodes_of(actors):
         x = torch.from_numpy(np.stack([calls[t][1][actor] for t in times]))[None, None]

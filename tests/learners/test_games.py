@@ -16,7 +16,7 @@ from rarl.envs.atari.observation import pack
 from rarl.errors import RunFailedError
 from rarl.learners import games
 from rarl.learners.value_learner import Retrieved, ValueLearner
-from rarl.nn.value_network import RecurrentValueNetwork, State
+from rarl.nn.value_network import State
 from rarl.replay.prioritised import Draw
 from rarl.rollouts import games as evaluation
 from rarl.runs import checkpoints
@@ -259,13 +259,13 @@ def literal_loss(learner, spy):
         values = []
         for network, summaries, learns in ((learner.network, online, True), (learner.target, target, False)):
             state, q = None, []
-            if isinstance(network, RecurrentValueNetwork):
+            if network.core is not None:
                 core = torch.from_numpy(windows.state["core"][b])[None, None]
                 slots = None
                 if "slots" in windows.state:
                     slots = torch.from_numpy(windows.state["slots"][b])[None, None]
                     if windows.starts[b] == 0:
-                        slots = network.retrieval.slot_mean[None, None]
+                        slots = network.process.slot_mean[None, None]
                 state = State(core, slots)
             for t in range(real + 1):
                 x = torch.from_numpy(packed[b, t])[None, None]

@@ -51,7 +51,7 @@ def attention_on_own_episode(learner, updates=6):
         passes.append((keywords["mode"], step.alpha.detach()))
 
     for network in (learner.network, learner.target):
-        network.retrieval.register_forward_hook(notice, with_kwargs=True)
+        network.process.register_forward_hook(notice, with_kwargs=True)
     for _ in range(updates):
         passes.clear()
         ValueLearner.update(learner)

@@ -177,9 +177,9 @@ def test_the_told_query_leaves_all_else_initialised_as_it_was(tiny_root):
 
 def test_the_query_learns_the_task(tiny_root):
     learner = learner_of(tiny_root)
-    before = learner.network.retrieval.task_in_query.detach().clone()
+    before = learner.network.process.task_in_query.detach().clone()
     learner.update()
-    assert (learner.network.retrieval.task_in_query != before).any(1).all()
+    assert (learner.network.process.task_in_query != before).any(1).all()
 
 
 def test_relevance_trains_encoder_summariser_and_query_and_nothing_else(tiny_root):

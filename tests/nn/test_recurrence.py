@@ -11,6 +11,7 @@ from rarl.agents.memory import Memory
 from rarl.config.settings import AgentSettings, RetrievalSettings
 from rarl.envs.babyai.missions import MISSION_LENGTH, VOCABULARY
 from rarl.envs.babyai.view import CELLS, CODES
+from rarl.envs.spec import spec_of
 from rarl.nn.retrieval import Mode
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
 
@@ -34,7 +35,7 @@ def agent_of(kind, **retrieval):
 
 def network_of(kind, seed=0, **retrieval):
     torch.manual_seed(seed)
-    network = build_network(agent_of(kind, **retrieval), 7, 3).double()
+    network = build_network(spec_of("babyai"), agent_of(kind, **retrieval), 7, 3).double()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn_like(parameter) * (0.5 if parameter.ndim > 1 else 0.2))
@@ -182,6 +183,6 @@ def test_gradients_reach_slots_through_time(memory):
     x, told = inputs_of(3, 2, 4)
     out = network.unroll(x, told, network.initial_state(3, 2), batch_from(memory, network), mode=Mode.LEARN)
     out.q[:, :, -1].sum().backward()
-    attention = network.retrieval.slot_attention
+    attention = network.process.slot_attention
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in attention.parameters() if p.requires_grad)
-    assert network.retrieval.slot_mean.grad.abs().sum() > 0
+    assert network.process.slot_mean.grad.abs().sum() > 0

@@ -65,7 +65,7 @@ def test_the_trained_network_is_loaded(trained):
     assert network.state_dict().keys() == fresh.state_dict().keys()
     assert not torch.equal(network.encoder.table, fresh.encoder.table)
     # 12 updates left their traces in the running statistics too.
-    assert (network.retrieval.standardise.mean != 0).any()
+    assert (network.process.standardise.mean != 0).any()
 
 
 def test_interventions_have_their_format(written, trained):
@@ -189,8 +189,8 @@ def test_the_gallery_leaves_out_weights_that_round_to_nothing(trained):
     """A sharp attention gives a state a weight of a millionth, which would be written as 0."""
     probe = BoardProbe(*trained)
     with torch.no_grad():
-        probe.network.retrieval.query[-1].weight.mul_(300)
-        probe.network.retrieval.query[-1].bias.mul_(300)
+        probe.network.process.query[-1].weight.mul_(300)
+        probe.network.process.query[-1].bias.mul_(300)
     weights = [item["weight"] for e in probe.gallery()["episodes"] for s in e["steps"] for item in s["retrieved"]]
     assert min(weights) > 0
     assert max(weights) > 0.5

@@ -41,7 +41,7 @@ def _one_thread():
 CHANGES = {
     "period": {},
     "rate": {"learning": {"target_period_updates": None, "target_rate": 0.1, "tasks_per_batch": 4, "n_step": 3}},
-    "direct": {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}},
+    "direct": {"agent": {"retriever.fusion": "add", "retrieval": {"process": "direct"}}},
     "retriever first": {"agent": {"retrieval": {"first_updates": 9}}},
     "all of it": {
         "agent": {
@@ -135,7 +135,11 @@ def test_encoder_and_retrieval_have_rates_of_their_own(tiny_root):
     changes = {"learning": {"encoder_rate": 0.5, "retrieval_rate": 0.25, "warm_up_updates": 0, "decay_from": 1.0}}
     for name, rates in rates_of(tiny_project.learner_of(tiny_root, "ra-dqn", changes), 3).items():
         multiple = (
-            0.5 if name.startswith("encoder.") else 0.25 if name.startswith(("retrieval.", "auxiliary.")) else 1.0
+            0.5
+            if name.startswith("encoder.")
+            else 0.25
+            if name.startswith(("retriever.process.", "auxiliary."))
+            else 1.0
         )
         assert rates == pytest.approx([0.003 * multiple] * 3), name
     for name, rates in rates_of(tiny_project.learner_of(tiny_root, "dqn", changes), 3).items():
@@ -176,7 +180,7 @@ def test_the_target_is_copied_every_so_many_updates(tiny_root):
             assert_same(state_of(learner.target), before)
         else:
             assert_same(state_of(learner.target), state_of(learner.network))
-    assert not torch.equal(start["retrieval.standardise.mean"], learner.target.retrieval.standardise.mean)
+    assert not torch.equal(start["retriever.process.standardise.mean"], learner.target.process.standardise.mean)
 
 
 def test_the_target_moves_by_a_share_on_every_update(tiny_root):
@@ -184,7 +188,7 @@ def test_the_target_moves_by_a_share_on_every_update(tiny_root):
         tiny_root, "ra-dqn", {"learning": {"target_period_updates": None, "target_rate": 0.25}}
     )
     buffers = {name for name, _ in learner.network.named_buffers()}
-    assert "retrieval.standardise.variance" in buffers
+    assert "retriever.process.standardise.variance" in buffers
     for _ in range(4):
         before = state_of(learner.target)
         learner.update()
