@@ -106,7 +106,7 @@ def costs_job(scale: Scale) -> Job:
     uses = []
     for runs in scale.cost_runs().values():
         for run in runs.values():
-            uses += [*_learning(run.settings), _field(run.settings.environment, "acting")]
+            uses += _learning(run.settings)
     return _job("costs", uses)
 
 

@@ -222,7 +222,7 @@ def _play(
             state.core[:, free] = 0.0
         explores = rng.random(n) < epsilon
         random_actions = rng.integers(len(ACTIONS), size=n)
-        greedy_actions, state = agent.act(observations, envs.missions, state)
+        greedy_actions, state = agent.act(observations, envs.context, state)
         actions = np.where(explores, random_actions, greedy_actions)
         observations, rewards, terminated, _ = envs.step(actions)
         played += n
@@ -231,7 +231,7 @@ def _play(
             lane.actions.append(actions[i])
             lane.rewards.append(rewards[i])
             if not envs.active[i]:
-                finished[lane.number] = lane.ended(bool(terminated[i]), envs.missions[i])
+                finished[lane.number] = lane.ended(bool(terminated[i]), envs.context[i])
                 agent.replay.add(finished[lane.number])
                 lanes[i] = None
         agent.learn(n, rng)

@@ -19,6 +19,7 @@ from rarl.errors import RarlError, did_you_mean
 
 if TYPE_CHECKING:
     from rarl.config.settings import RunSettings
+    from rarl.envs.vector import VectorEnv
 
 ENVIRONMENTS = ("gridroboman", "babyai", "atari")
 
@@ -30,6 +31,17 @@ class EnvSpec:
     Attributes:
       name: in configuration and paths.
       tasks: names of the tasks, in the order of their ids.
+      make_vector: function (tasks, seed) -> `rarl.envs.vector.VectorEnv` with one environment for each of the named
+        tasks, as they may come in any number; with `protocol`, (tasks, seed, settings of the run).
+      protocol: whether a run's settings decide how it is played.
+      n_actions: number of actions; None: the environments tell.
+      return_range: least and greatest discounted sum of rewards that there can be.
+      reward_range: least and greatest reward; both as they are learned.
+      range_points: on how many points predictions of rewards and of returns are spread.
+      context: name of the array in datasets that holds, for each episode, what an agent is told about it from its start
+        on (a mission's tokens, for example); None: it is told the task's id, where the task is observed.
+      success: function (task, returns (n,), last rewards (n,)) -> (n,) bool, which episodes count as a success.
+      codec: function (settings of the run) -> how observations are kept in a replay; None: as they are.
       task_sets: nested sets of tasks that go by their size.
       sources: where datasets come from: name -> function (task, size, seed, folder, progress=, ...) that writes one.
       learners: kind (`learner_kind`) -> class (run, device) of what `rarl.runs.loop` trains; with datasets to
@@ -39,7 +51,6 @@ class EnvSpec:
       encoder_options: settings of an agent that its encoders take, or "n_actions".
       tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`.
       probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures.
-      acting: function (run, learner, datasets, n) -> what chooses actions in n states, to time it.
       measure: the column of an evaluation by which settings are compared.
       gymnasium: arguments of `gymnasium.register`, one mapping for each id.
     """
@@ -49,13 +60,21 @@ class EnvSpec:
     learners: Mapping[str, str]
     encoders: Mapping[str, str]
     tokens: str
+    make_vector: str
     probes: Mapping[str, str]
-    acting: str
     task_sets: Mapping[int, Sequence[str]] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     content: str | None = None
     encoder_options: Sequence[str] = ()
     measure: str = "return_mean"
+    protocol: bool = False
+    context: str | None = None
+    n_actions: int | None = None
+    reward_range: tuple[float, float] = (0.0, 1.0)
+    return_range: tuple[float, float] = (0.0, 1.0)
+    range_points: tuple[int, int] = (2, 21)
+    success: str = "rarl.rollouts.evaluation:rewarded_at_the_end"
+    codec: str | None = None
     gymnasium: Sequence[Mapping[str, Any]] = ()
 
 
@@ -74,6 +93,16 @@ def spec_of(environment: str) -> EnvSpec:
     if environment not in ENVIRONMENTS:
         raise RarlError(f"unknown environment {environment!r}; {did_you_mean(environment, ENVIRONMENTS)}")
     return importlib.import_module(f"rarl.envs.{environment}.spec").SPEC
+
+
+def make_vector(settings: RunSettings, tasks: Sequence[str], seed: int = 0) -> VectorEnv:
+    """One environment of a run for each of the named tasks, for example ["lift red"] * 8.
+
+    seed: of all episodes that are not given a seed of their own.
+    """
+    spec = spec_of(settings.environment)
+    options = {"settings": settings} if spec.protocol else {}
+    return load(spec.make_vector)(list(tasks), seed, **options)
 
 
 def learner_kind(settings: RunSettings) -> str:

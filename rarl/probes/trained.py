@@ -78,7 +78,7 @@ class Probe(ABC):
     def __init__(self, scale: Scale, run: Run, tasks: Sequence[str], n_actions: int, stream: int):
         s = run.settings
         torch.set_num_threads(s.threads)
-        self.run, self.names = run, list(tasks)
+        self.run, self.names, self.spec = run, list(tasks), spec_of(s.environment)
         state = final_state(scale, run)
         self.network = network_of(run, state, n_actions)
         self._recall(scale, state)

@@ -8,7 +8,7 @@ import torch
 from rarl.nn.retrieval import DirectRetrieval, Mode
 from tests import tiny_babyai, tiny_project
 
-DIRECT = {"agent": {"retriever.fusion": "add", "retrieval": {"process": "direct"}}}
+DIRECT = {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}}
 NOTHING = {"source": "none"}
 FIRST = 4
 

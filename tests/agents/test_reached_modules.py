@@ -59,7 +59,7 @@ CHANGED = {
         {"td": BASE | USES_Z | RETRIEVAL, "auxiliary": AUXILIARY},
     ),
     "direct": (
-        {"agent": {"retriever.fusion": "add", "retrieval": {"process": "direct"}}},
+        {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}},
         {
             "td": BASE | {"retriever.fusion"} | {f"retriever.process.{part}" for part in READS - {"action_and_reward"}},
             "auxiliary": AUXILIARY,

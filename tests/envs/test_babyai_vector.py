@@ -26,7 +26,7 @@ def walk_beside_minigrid(levels, seed, steps, policy):
     for i, env in enumerate(plain):
         theirs = plain_reset(env, int(seeds[i]))
         check_observation(observations[i], theirs)
-        assert words(envs.missions[i]) == theirs["mission"]
+        assert words(envs.context[i]) == theirs["mission"]
         assert envs.max_steps[i] == env.max_steps
     act = policy(envs)
     events = {"terminated": 0, "truncated": 0, "carrying": 0, "grid": 0}
@@ -126,7 +126,7 @@ def test_some_start_again_while_others_go_on():
     envs.step(np.array([2, 2, 2]))
     observations = envs.reset(np.array([9]), where=np.array([1]))
     np.testing.assert_array_equal(observations[1], alone.reset(np.array([9]))[0])
-    assert words(envs.missions[1]) == words(alone.missions[0])
+    assert words(envs.context[1]) == words(alone.context[0])
     assert [env.step_count for env in envs.envs] == [1, 0, 1]
     assert (first[0] != observations[0]).any()
     with pytest.raises(ValueError, match="2 environments to start need as many seeds, not 1"):

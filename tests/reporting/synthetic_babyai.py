@@ -156,7 +156,7 @@ def played(level: str, seed: int, most: int = 60) -> tuple[dict, np.ndarray]:
         steps.append({"t": len(steps), "action": action, "reward": float(reward[0]), "retrieved": []})
     episode = {
         "task": level,
-        "mission": words(env.missions[0]),
+        "mission": words(env.context[0]),
         "seed": seed,
         "return": sum(step["reward"] for step in steps),
         "success": bool(env.success[0]),
