@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from rarl.config.scale import Run
 from rarl.envs.spec import load, spec_of
 from rarl.nn.retrieval import Summaries
-from rarl.config.scale import Run
 from rarl.trajectories.store import TrajectoryDataset
 
 if TYPE_CHECKING:

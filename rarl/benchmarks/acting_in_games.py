@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from rarl.agents.policy import Policy
-from rarl.envs.atari.observation import Observer
 from rarl.benchmarks.acting import Actions, by_memory, is_episodic, retrieved_by
-from rarl.rollouts.games import environments
 from rarl.config.scale import Run
+from rarl.envs.atari.observation import Observer
+from rarl.rollouts.games import environments
 from rarl.trajectories.store import TrajectoryDataset
 
 

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from rarl.benchmarks.timing import Work, take_turns
+from rarl.config.scale import Run, Scale
 from rarl.config.settings import RunSettings
+from rarl.envs.gridroboman.datasets import generate_planner
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, TASKS
 from rarl.envs.gridroboman.vector import VectorGridroboman
 from rarl.files import check_writable, write_json
-from rarl.mappings import merge
-from rarl.config.scale import Run, Scale
-from rarl.provenance import run_record
-from rarl.benchmarks.timing import Work, take_turns
-from rarl.runs.device import choose_device
 from rarl.learners.transitions import TransitionLearner
-from rarl.envs.gridroboman.datasets import generate_planner
+from rarl.mappings import merge
+from rarl.provenance import run_record
+from rarl.runs.device import choose_device
 from rarl.trajectories.sampling import RetrievalSampler
 from rarl.trajectories.store import TrajectoryDataset
 

@@ -17,8 +17,8 @@ results/{scale}/costs.csv has a row for each variant of each experiment's larges
 
 An empty cell is what this agent does not have. Replays and episodic memories are nearly empty: what grows with them
 (memory, and the time in which episodic control finds neighbours) is that of a run's beginning. The learners are those
-of `rarl train`; those of one experiment take turns (`rarl.benchmarks.timing`). With one thread on a CPU a time is that of the
-processor.
+of `rarl train`; those of one experiment take turns (`rarl.benchmarks.timing`). With one thread on a CPU a time is that
+of the processor.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ import torch
 from torch import Tensor, nn
 
 from rarl import provenance
+from rarl.benchmarks.acting import acting, reading
+from rarl.benchmarks.timing import Work
+from rarl.config.scale import Run, Scale
 from rarl.config.settings import RunSettings
 from rarl.errors import RarlError
-from rarl.benchmarks.acting import acting, reading
 from rarl.files import check_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, costs_job
 from rarl.mappings import merge
-from rarl.config.scale import Run, Scale
-from rarl.benchmarks.timing import Work
+from rarl.progress import Progress
 from rarl.runs.device import choose_device
 from rarl.runs.loop import Settings, torch_settings
-from rarl.progress import Progress
 from rarl.runs.train import learner_of, open_datasets
 from rarl.trajectories.store import TrajectoryDataset
 

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from rarl.config.files import IndexCostSettings
+from rarl.config.scale import Run, Scale, index_cost_plan
 from rarl.files import check_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, index_cost_job
-from rarl.config.scale import Run, Scale, index_cost_plan
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,6 @@ import csv
 
 import numpy as np
 import pytest
-from tests import tiny_project
-from tests.tiny_relevance import changes
 
 from rarl import cli
 from rarl.benchmarks import index_cost as bench_index
@@ -15,6 +13,8 @@ from rarl.config.files import IndexCostSettings
 from rarl.config.scale import Scale, index_cost_plan
 from rarl.errors import RarlError
 from rarl.workflow.rules import index_cost_digest
+from tests import tiny_project
+from tests.tiny_relevance import changes
 
 EXPERIMENT = {"variants": {"index": {"agent": {"kind": "ra-dqn"}}}}
 

@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests import tiny_atari
-from tests import tiny_babyai
-from tests import tiny_project
 import torch
 import yaml
-from tests.command_line import fails
 from torch import nn
 
 from rarl.benchmarks import costs
@@ -23,6 +19,8 @@ from rarl.config.scale import Scale
 from rarl.errors import RarlError
 from rarl.mappings import merge
 from rarl.workflow import rules as workflow
+from tests import tiny_atari, tiny_babyai, tiny_project
+from tests.command_line import fails
 
 RELATIVES: dict[str, Any] = {  # an experiment without a base of its own
     "environment": "gridroboman",
