@@ -354,7 +354,7 @@ def test_other_code_than_was_planned_is_refused(smoke: Scale, edited: Path) -> N
     job = job_of(smoke)
     planned = job.code().digest
     assert LoadedCode(job, planned).code.digest == planned
-    append(edited / "trajectories" / "generate.py", "ANOTHER = 1\n")
+    append(edited / "envs" / "gridroboman" / "datasets.py", "ANOTHER = 1\n")
     with pytest.raises(
         RarlError, match=rf"code of this job \(dataset\) has digest .{{12}}, the caller expected {planned}"
     ):
@@ -364,12 +364,14 @@ def test_other_code_than_was_planned_is_refused(smoke: Scale, edited: Path) -> N
 
 def test_a_change_while_a_job_works_is_told_with_what_changed(smoke: Scale, edited: Path) -> None:
     loaded = LoadedCode(job_of(smoke))
-    append(edited / "training" / "games.py", "ANOTHER = 1\n")
-    append(edited / "trajectories" / "generate.py", "# a remark\n")
+    append(edited / "learners" / "games.py", "ANOTHER = 1\n")
+    append(edited / "envs" / "gridroboman" / "datasets.py", "# a remark\n")
     loaded.check()
-    append(edited / "trajectories" / "generate.py", "ANOTHER = 1\n")
+    append(edited / "envs" / "gridroboman" / "datasets.py", "ANOTHER = 1\n")
     append(edited / "files.py", "ANOTHER = 1\n")
-    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.files, rarl\.trajectories\.generate; undo"):
+    with pytest.raises(
+        RarlError, match=r"changed while it worked: rarl\.envs\.gridroboman\.datasets, rarl\.files; undo"
+    ):
         loaded.check()
 
 
@@ -397,10 +399,10 @@ def test_a_run_is_not_published_but_kept_if_its_code_changed_meanwhile(own_root:
     scale = Scale("tiny", own_root)
     run = scale.find_run("gridroboman/10-tasks/dqn/seed-0")
     loaded = LoadedCode(jobs.train_job(run))
-    loop = edited / "training" / "loop.py"
+    loop = edited / "runs" / "loop.py"
     before = loop.read_text()
     append(loop, "ANOTHER = 1\n")
-    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.training\.loop; undo"):
+    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.runs\.loop; undo"):
         train_run(scale, run, device="cpu", code=loaded)
     assert not (own_root / "results").exists()
     loop.write_text(before)
@@ -416,7 +418,7 @@ def test_a_probe_is_not_published_if_its_code_changed_meanwhile(own_root: Path, 
     run = scale.find_run("gridroboman/10-tasks/ra-dqn/seed-0")
     train_run(scale, run, device="cpu")
     loaded = LoadedCode(jobs.probe_job(run))
-    append(edited / "evaluation" / "board_probe.py", "ANOTHER = 1\n")
-    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.evaluation\.board_probe"):
+    append(edited / "probes" / "board_probe.py", "ANOTHER = 1\n")
+    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.probes\.board_probe"):
         probe_run(scale, run, loaded)
     assert not (own_root / "results" / "tiny" / "probes").exists()

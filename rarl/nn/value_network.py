@@ -239,8 +239,8 @@ class ValueNetwork(nn.Module):
         return self.encoder if self.retriever_encoder is None else self.retriever_encoder
 
     def freeze_retriever(self, frozen: bool = True) -> ValueNetwork:
-        """Whether the retriever and its encoder stay as they are from now on, statistics included."""
-        for part in (self.retriever, self.retriever_encoder):
+        """Whether the retrieval process and its encoder stay as they are from now on, statistics included."""
+        for part in (self.process, self.retriever_encoder):
             part.requires_grad_(not frozen).train(not frozen)
         return self
 

@@ -197,7 +197,7 @@ def test_killed_and_run_again(tmp_path):
     target, reference = tmp_path / "killed" / "red-ball", tmp_path / "reference"
     code = (
         "import os, signal, sys\n"
-        "from rarl.trajectories import online_rdqn\n"
+        "from rarl.collect import online_rdqn\n"
         "online_rdqn.CHUNK_STEPS = 300\n"
         "die = lambda done, all: os.kill(os.getpid(), signal.SIGKILL) if done > 500 else None\n"
         f"settings = online_rdqn.OnlineRDQNSettings(**{TINY})\n"

@@ -46,7 +46,9 @@ def learner_of(request, monkeypatch):
     """Makes a learner of the base agent (False) or of the one that retrieves (True), ready for learner steps."""
     project, base, retrieves = ENVIRONMENTS[request.param]
     atari = project is tiny_atari
-    root = request.getfixturevalue({"gridroboman": "tiny_root"}.get(request.param, f"{project.__name__}_root"))
+    root = request.getfixturevalue(
+        {"gridroboman": "tiny_root"}.get(request.param, f"{project.__name__.rpartition('.')[2]}_root")
+    )
     for module in (games, evaluation) if atari else ():
         monkeypatch.setattr(module, "environments", FakeGames.of())
 

@@ -348,7 +348,7 @@ def test_code_that_changes_while_the_workflow_runs_makes_no_result(project: Proj
     project.scale(longer)
     output = tmp_path / "output.txt"
     scratch = project.folder / "scratch" / "tiny" / "runs"
-    loop = project.folder / "rarl" / "training" / "loop.py"
+    loop = project.folder / "rarl" / "runs" / "loop.py"
     before = loop.read_text()
     workflow = project.start("snakemake", "--cores", "1", "train", output=output)
     until(
