@@ -70,9 +70,10 @@ EXPERIMENT: dict[str, Any] = {
     "variants": {
         "r2d2": {},
         "ra-r2d2": {"agent": {"kind": "ra-dqn"}},
-        "dqn": {"agent": {"core": "none", "stack": 4}, "learning": {"burn_in": 0}, "online": {"period_steps": 8}},
+        "dqn": {"agent": {"core": "none"}, "environment_options": {"stack": 4}, "learning": {"burn_in": 0}, "online": {"period_steps": 8}},
         "ra-dqn": {
-            "agent": {"core": "none", "stack": 4, "kind": "ra-dqn"},
+            "agent": {"core": "none", "kind": "ra-dqn"},
+            "environment_options": {"stack": 4},
             "learning": {"burn_in": 0},
             "online": {"period_steps": 8},
         },

@@ -32,7 +32,7 @@ def network_of(run: Run, state: Mapping[str, Any], n_actions: int) -> ValueNetwo
     Raises:
       RarlError: it is not the network of this run; what does not fit is named.
     """
-    network = build_network(spec_of(run.settings.environment), run.settings.agent, n_actions, len(run.tasks))
+    network = build_network(run.settings, n_actions)
     checkpoints.restore(network, state.get("network", {}), f"the checkpoint of {run.id}")
     return network.requires_grad_(False)
 
