@@ -64,13 +64,18 @@ EXPERIMENT: dict[str, Any] = {
             "capacity_sequences": 60,
             "start_sequences": 6,
             "period_steps": 3,
-            "max_frames": 120,
         },
+        "environment_options": {"max_frames": 120},
     },
     "variants": {
         "r2d2": {},
         "ra-r2d2": {"agent": {"kind": "ra-dqn"}},
-        "dqn": {"agent": {"core": "none"}, "environment_options": {"stack": 4}, "learning": {"burn_in": 0}, "online": {"period_steps": 8}},
+        "dqn": {
+            "agent": {"core": "none"},
+            "environment_options": {"stack": 4},
+            "learning": {"burn_in": 0},
+            "online": {"period_steps": 8},
+        },
         "ra-dqn": {
             "agent": {"core": "none", "kind": "ra-dqn"},
             "environment_options": {"stack": 4},

@@ -10,7 +10,9 @@ LEVELS = ["GoToRedBallGrey", "PutNextLocal", "PickupLoc"]
 TASK_SET = "3-levels-12-episodes"
 SCALE: dict[str, Any] = SMALLEST | {
     "datasets": {
-        "babyai": [{"source": "bot", "tasks": LEVELS, "episodes": 16, "seed": 0, "options": {"noise_percent": [0, 30]}}],
+        "babyai": [
+            {"source": "bot", "tasks": LEVELS, "episodes": 16, "seed": 0, "options": {"noise_percent": [0, 30]}}
+        ],
     },
     "experiments": {
         "babyai": {
