@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def make_dataset(scale: Scale, dataset: Dataset, code: LoadedCode | None = None)
     settings = dataset.settings
     source = spec_of(dataset.environment).sources[settings.source]
     generate, unit = load(source.make), source.unit
+    known = inspect.signature(generate).parameters
+    about = {"environment": dataset.environment} if "environment" in known else {}  # one that serves several
     log.info("%s: generating", folder)
     with Progress(settings.size, unit=unit.replace("_", " ")) as progress:
 
@@ -40,6 +43,7 @@ def make_dataset(scale: Scale, dataset: Dataset, code: LoadedCode | None = None)
             settings.size,
             settings.seed,
             folder,
+            **about,
             **settings.options,
             progress=told,
         )

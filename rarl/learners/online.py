@@ -278,7 +278,7 @@ class OnlineLearner(ValueLearner):
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """One group: (B, ...) -> (1, B, ...) on the device."""
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)[None]
+        return torch.from_numpy(np.require(array, requirements=("C", "W"))).to(self.device)[None]
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:

@@ -83,14 +83,16 @@ class _Numbers(nn.Module):
     def __init__(self, low: np.ndarray, high: np.ndarray):
         super().__init__()
         low, high = (np.asarray(bound, dtype=np.float64) for bound in (low, high))
-        bounded = np.isfinite(low) & np.isfinite(high) & (high - low < 1e6)
-        middle, half = np.where(bounded, (low + high) / 2, 0), np.where(bounded, (high - low) / 2, 1)
+        bounded = np.isfinite(low) & np.isfinite(high)
+        bounded &= np.subtract(high, low, where=bounded, out=np.full(low.shape, np.inf)) < 1e6
+        low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+        middle, half = (low + high) / 2, (high - low) / 2
         self.axes, self.size = low.ndim, low.size
-        for name, value in (("middle", middle), ("half", np.maximum(half, 1e-6)), ("bounded", bounded)):
+        for name, value in (("middle", middle), ("spread", np.maximum(half, 1e-6)), ("bounded", bounded)):
             self.register_buffer(name, torch.from_numpy(value.ravel()).to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = (x.reshape(len(x), -1).to(self.middle.dtype) - self.middle) / self.half
+        x = (x.reshape(len(x), -1).to(self.middle.dtype) - self.middle) / self.spread
         return torch.where(self.bounded > 0, x, x.sign() * x.abs().log1p())
 
 

@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from rarl.agents.diagnosis import diagnose
-from rarl.learners import games
-from rarl.rollouts import games as evaluation
 from tests import tiny_atari, tiny_babyai, tiny_project
 from tests.fake_games import FakeGames
 
@@ -83,8 +81,7 @@ def loud(network):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_it_tells_whether_retrieval_is_used(request, monkeypatch, module, root, variant, names):
-    for place in (games, evaluation):
-        monkeypatch.setattr(place, "environments", FakeGames.of())
+    FakeGames.play_instead(monkeypatch)
     learner = module.learner_of(request.getfixturevalue(root), variant)
     if hasattr(learner, "replay"):
         assert learner.diagnose() == {}  # nothing to retrieve from yet
