@@ -77,8 +77,8 @@ lock: ## write requirements.lock anew from requirements.txt, pins kept where the
 	  --excludes <(echo torch) --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
 
 .PHONY: bench
-bench: $(STAMP) ## speed of environment, sampling and learner steps
-	@python -m rarl bench
+bench: $(STAMP) ## time and memory of every variant beside its base, measured in one run
+	@python -m rarl costs $(if $(SCALE),--scale $(SCALE)) --output benchmarks/costs.csv
 
 .PHONY: record
 record: $(STAMP) ## bring the default scale up to date and let DVC note what belongs to this commit

@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rarl.code_digest import PACKAGE, Code, code_of
-from rarl.envs.spec import learner_kind, probe_kind, spec_of
+from rarl.envs.spec import LEARNERS, PROBES, learner_kind, probe_kind, spec_of
 from rarl.errors import RarlError
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ NOT_COMPUTING = {
     "rarl.provenance": "records commit, machine and versions",
     "rarl.progress": "says how far a job is",
 }
+
+
+_NAMED = re.compile(r"[\w./-]+(\.py)?:[A-Za-z_]\w*")  # module:attribute, file.py:attribute
 
 
 class Kind(NamedTuple):
@@ -72,8 +76,8 @@ class Job:
     def code(self, root: str | os.PathLike = PACKAGE) -> Code:
         """Its code as the files of the package in `root` are now."""
         entries, leave_out = KINDS[self.kind]
-        named = [name for _, name in self.uses if ":" in name]
-        return code_of((*entries, *named), leave_out=leave_out, uses=dict(self.uses), root=root)
+        followed = [name for _, name in self.uses if _NAMED.fullmatch(name)]
+        return code_of((*entries, *followed), leave_out=leave_out, uses=dict(self.uses), root=root)
 
 
 @functools.cache
@@ -87,7 +91,9 @@ def code_digest_of(job: Job) -> str:
 
 def dataset_job(dataset: Dataset) -> Job:
     """Making a dataset."""
-    return _job("dataset", [_field(dataset.environment, "sources", dataset.settings.source)])
+    spec, name = spec_of(dataset.environment), dataset.settings.source
+    source = (f"{spec.name}.sources.{name}", named(spec.sources[name].make))
+    return _job("dataset", [source, *_own_file(dataset.environment)])
 
 
 def train_job(run: Run) -> Job:
@@ -98,7 +104,8 @@ def train_job(run: Run) -> Job:
 def probe_job(run: Run) -> Job:
     """Looking into a run."""
     s = run.settings
-    return _job("probe", [_field(s.environment, "probes", probe_kind(s)), *_encoding(s), *_data(s)])
+    probe = named((spec_of(s.environment).probes or PROBES)[probe_kind(s)])
+    return _job("probe", [("probe", probe), *_network(s), *_playing(s), *_data(s)])
 
 
 def costs_job(scale: Scale) -> Job:
@@ -112,7 +119,7 @@ def costs_job(scale: Scale) -> Job:
 
 def index_cost_job(run: Run | None) -> Job:
     """Measuring what an index costs; run: by whose network, None if nothing is measured."""
-    return _job("index-cost", [] if run is None else _encoding(run.settings))
+    return _job("index-cost", [] if run is None else [*_network(run.settings), *_playing(run.settings)])
 
 
 def report_job() -> Job:
@@ -120,27 +127,46 @@ def report_job() -> Job:
     return _job("report", [])
 
 
+def named(value: Any) -> str:
+    """What an environment's specification says, as text: "module:attribute" of functions and classes."""
+    if isinstance(value, str) or not callable(value):
+        return str(value)
+    return f"{value.__module__}:{getattr(value, '__qualname__', type(value).__name__)}"
+
+
 def _learning(s: RunSettings) -> list[tuple[str, str]]:
-    tokens = [_field(s.environment, "tokens")] if s.learning.masking.weight > 0 else []
-    return [_field(s.environment, "learners", learner_kind(s)), *_encoding(s), *tokens, *_data(s)]
+    fields = ["reward_range", "return_range", "range_points"]
+    fields += ["tokens"] if s.learning.masking.weight > 0 else []
+    fields += ["codec"] if s.plays else []
+    return [("learner", LEARNERS[learner_kind(s)]), *_fields(s, fields), *_network(s), *_playing(s), *_data(s)]
 
 
 def _data(s: RunSettings) -> list[tuple[str, str]]:
     """By what its datasets are checked."""
-    return [_field(s.environment, "content")] if spec_of(s.environment).content else []
+    return _fields(s, ["content"]) if s.source != "replay" else []
 
 
-def _encoding(s: RunSettings) -> list[tuple[str, str]]:
-    options = " ".join(spec_of(s.environment).encoder_options)
-    return [
-        _field(s.environment, "encoders", s.agent.encoder),
-        (f"{s.environment}.encoder_options", options),
-    ]
+def _network(s: RunSettings) -> list[tuple[str, str]]:
+    spec = spec_of(s.environment)
+    encoder = (f"{spec.name}.encoders.{s.agent.encoder}", named(spec.encoders[s.agent.encoder]))
+    return [encoder, *_fields(s, ["n_actions", "observation"])]
 
 
-def _field(environment: str, name: str, key: str | None = None) -> tuple[str, str]:
-    value = getattr(spec_of(environment), name)
-    return (f"{environment}.{name}", value) if key is None else (f"{environment}.{name}.{key}", value[key])
+def _playing(s: RunSettings) -> list[tuple[str, str]]:
+    return _fields(s, ["make", "make_vector", "context", "success"])
+
+
+def _fields(s: RunSettings, names: Iterable[str]) -> list[tuple[str, str]]:
+    """What is said about a run's environment, as far as it says anything, and the file that says it if it is no part of
+    this package."""
+    spec = spec_of(s.environment)
+    values = ((name, getattr(spec, name)) for name in names)
+    said = [(f"{spec.name}.{name}", named(value)) for name, value in values if value is not None]
+    return [*said, *_own_file(s.environment)]
+
+
+def _own_file(environment: str) -> list[tuple[str, str]]:
+    return [("environment", environment)] if ":" in environment else []
 
 
 def _job(kind: str, uses: Iterable[tuple[str, str]]) -> Job:

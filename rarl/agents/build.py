@@ -7,26 +7,26 @@ from collections.abc import Set
 import torch
 from torch import Tensor, nn
 
-from rarl.config.settings import AgentSettings
-from rarl.envs.spec import EnvSpec
+from rarl.config.settings import AgentSettings, RunSettings
 from rarl.nn.encoders import encoder_of
 from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess, Retriever, SlotRetrieval, TaskOracle
 from rarl.nn.value_network import ValueNetwork
 
 
-def build_network(spec: EnvSpec, agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNetwork:
+def build_network(settings: RunSettings, n_actions: int, n_tasks: int | None = None) -> ValueNetwork:
     """A freshly initialised network (from torch's global generator).
 
     Args:
-      spec: the environment, whose encoder it is.
-      agent: the settings.
-      n_actions, n_tasks: numbers of actions and tasks.
+      settings: of the run.
+      n_actions: number of actions.
+      n_tasks: number of tasks; None: those of the run.
     """
-    r = agent.retrieval
+    agent, r = settings.agent, settings.agent.retrieval
+    n_tasks = len(settings.tasks) if n_tasks is None else n_tasks
     process = _process(agent, n_actions, n_tasks) if agent.kind == "ra-dqn" else None
 
     def new_encoder() -> nn.Module:
-        return encoder_of(spec, agent, n_actions, n_tasks if agent.task == "observed" else 0)
+        return encoder_of(settings, n_actions, n_tasks if agent.task == "observed" else 0)
 
     encoder = new_encoder()
     if agent.kind == "oracle":
@@ -110,11 +110,9 @@ def count_reached(module: nn.Module, reached: Set[Tensor]) -> int:
     return sum(p.numel() for p in module.parameters() if p in reached)
 
 
-def copy_network(
-    network: ValueNetwork, spec: EnvSpec, agent: AgentSettings, n_actions: int, n_tasks: int
-) -> ValueNetwork:
+def copy_network(network: ValueNetwork, settings: RunSettings, n_actions: int) -> ValueNetwork:
     """A target network: the same weights, no gradients; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        target = build_network(spec, agent, n_actions, n_tasks)
+        target = build_network(settings, n_actions)
     target.load_state_dict(network.state_dict())
     return target.requires_grad_(False).to(next(network.parameters()).device)

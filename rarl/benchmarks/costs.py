@@ -164,7 +164,9 @@ def _shortened(settings: RunSettings) -> RunSettings:
     if settings.episodic is not None:
         changes = merge(changes, {"episodic": {"learn_from_steps": 0}})
         if settings.online is not None:  # what is played is stored when its episode ends
-            changes = merge(changes, {"online": {"max_frames": min(SHORT_EPISODE, settings.online.max_frames)}})
+            cap = settings.environment_options.get("max_frames")
+            if cap is not None:
+                changes = merge(changes, {"environment_options": {"max_frames": min(SHORT_EPISODE, cap)}})
     return _changed(settings, changes)
 
 
@@ -300,7 +302,7 @@ def tensor_bytes(learner: Any) -> int:
 def _clock(subject: _Subject) -> Callable[[], float]:
     """The clock for a variant's time: with one thread, that of the process, so that what others take does not count."""
     s = subject.run.settings
-    apart = s.online is not None and (s.online.overlap or s.online.emulator_threads > 1)
+    apart = s.online is not None and (s.online.overlap or s.environment_options.get("emulator_threads", 1) > 1)
     return time.process_time if subject.device == "cpu" and s.threads == 1 and not apart else time.perf_counter
 
 

@@ -1,8 +1,9 @@
-"""What the rest of the project knows of an environment: one small data module each, `rarl/envs/{name}/spec.py`.
+"""The one seam between an environment and all else: what the rest of the project knows of it.
 
-No module outside an environment's package imports that package. What an environment brings is named in its `SPEC` as
-"module:attribute" and imported by that name when it is needed. So a job depends on the code of its own environment
-alone, and its digest of code follows the names that it uses (`rarl.jobs`).
+No module outside an environment's package imports that package. What an environment brings is named in its `EnvSpec`,
+most of it as "module:attribute", and imported by that name when it is needed. So a job depends on the code of its own
+environment alone, and its digest of code follows the names that it uses (`rarl.jobs`). In a file of one's own,
+functions and classes may stand in the place of names.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,63 +19,100 @@ from typing import TYPE_CHECKING, Any
 from rarl.errors import RarlError, did_you_mean
 
 if TYPE_CHECKING:
+    import gymnasium as gym
+
     from rarl.config.settings import RunSettings
     from rarl.envs.vector import VectorEnv
 
-ENVIRONMENTS = ("gridroboman", "babyai", "atari")
+ENVIRONMENTS = ("gridroboman", "babyai", "atari")  # those that come with the project
+
+ENCODERS = {"default": "rarl.nn.default_encoders:DefaultEncoder"}  # of those that bring none
+
+# "module:attribute", or the thing itself.
+Named = str | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where datasets come from.
+
+    Attributes:
+      make: function (task, size, seed, folder, *, progress, **options) that writes one with
+        `rarl.trajectories.store.DatasetWriter`; progress: called with (done, of all).
+      unit: what its size is counted in, "episodes" or "environment_steps".
+      options: what else can be set, with its default.
+      arrays: names of the per-episode arrays that it writes beside those that every dataset has.
+    """
+
+    make: Named
+    unit: str = "episodes"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """An environment: data, and the names of what is particular to it ("module:attribute").
+    """An environment: data, and the names of what is particular to it.
 
     Attributes:
       name: in configuration and paths.
       tasks: names of the tasks, in the order of their ids.
-      make_vector: function (tasks, seed) -> `rarl.envs.vector.VectorEnv` with one environment for each of the named
-        tasks, as they may come in any number; with `protocol`, (tasks, seed, settings of the run).
-      protocol: whether a run's settings decide how it is played.
+      make: function (task) -> gymnasium's environment of a task, with discrete actions; the simplest way to be played.
+      make_vector: function (tasks, seed, **environment options) -> `rarl.envs.vector.VectorEnv` with one environment
+        for each of the named tasks; in the place of `make`, where many at once are faster. With neither of the two
+        there are logs alone, and nothing is rolled out.
+      observation: space of what is stored and learned from, one observation; None: that of the environments.
       n_actions: number of actions; None: the environments tell.
-      return_range: least and greatest discounted sum of rewards that there can be.
-      reward_range: least and greatest reward; both as they are learned.
-      range_points: on how many points predictions of rewards and of returns are spread.
-      context: name of the array in datasets that holds, for each episode, what an agent is told about it from its start
-        on (a mission's tokens, for example); None: it is told the task's id, where the task is observed.
-      success: function (task, returns (n,), last rewards (n,)) -> (n,) bool, which episodes count as a success.
-      codec: function (settings of the run) -> how observations are kept in a replay; None: as they are.
+      context: name of the array in datasets, and of what the environments tell, that says something about an episode
+        from its start on (a mission's tokens, for example); None: an agent is told the task's id, where the task is
+        observed.
       task_sets: nested sets of tasks that go by their size.
-      sources: where datasets come from: name -> function (task, size, seed, folder, progress=, ...) that writes one.
-      learners: kind (`learner_kind`) -> class (run, device) of what `rarl.runs.loop` trains; with datasets to
-        learn from (run, datasets, device).
-      encoders: name -> class (d_s, n_tasks, **options) of encoders of its observations.
-      content: what its trajectories may hold, a `rarl.envs.content.Content`; None: nothing is known, or there are none.
-      encoder_options: settings of an agent that its encoders take, or "n_actions".
-      tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`.
-      probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures.
+      sources: where datasets come from, by name.
+      encoders: name -> class (d_s, n_tasks, **options) of encoders of its observations, the default first; of
+        n_actions, space (that of the observations) and the environment's options a class gets those that it has
+        arguments for. By default one by the kind of the space.
+      encoder_options: encoder's name -> model (pydantic) of the options that it has beside.
+      options: model (pydantic) of what can be set about how the environments are played.
+      options_without_effect: those of them that change how a run is carried out, and not what comes out.
+      content: what its trajectories may hold, a `rarl.envs.content.Content`; None: what space and actions say.
+      reward_range, return_range: least and greatest reward, and discounted sum of rewards, as they are learned.
+      range_points: on how many points predictions of rewards and of returns are spread.
+      success: function (task, returns (n,), last rewards (n,)) -> (n,) bool, which episodes count as a success; None:
+        those whose last step was rewarded.
       measure: the column of an evaluation by which settings are compared.
+      codec: function (environment options) -> how observations are kept in a replay (`rarl.replay.codec`); None: as
+        they are.
+      tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`; None: there is no masking loss.
+      probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures; None: what every environment has.
+      long_episode: steps of a long episode, from which memory is estimated.
+      memory: what jobs need, as a `rarl.workflow.resources.Memory`; None: by the size of an observation.
       gymnasium: arguments of `gymnasium.register`, one mapping for each id.
     """
 
     name: str
     tasks: Sequence[str]
-    learners: Mapping[str, str]
-    encoders: Mapping[str, str]
-    tokens: str
-    make_vector: str
-    probes: Mapping[str, str]
-    task_sets: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-    content: str | None = None
-    encoder_options: Sequence[str] = ()
-    measure: str = "return_mean"
-    protocol: bool = False
-    context: str | None = None
+    make: Named | None = None
+    make_vector: Named | None = None
+    observation: gym.Space | None = None
     n_actions: int | None = None
+    context: str | None = None
+    task_sets: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    encoders: Mapping[str, Named] = field(default_factory=lambda: dict(ENCODERS))
+    encoder_options: Mapping[str, Named] = field(default_factory=dict)
+    options: Named | None = None
+    options_without_effect: Sequence[str] = ()
+    content: Named | None = None
     reward_range: tuple[float, float] = (0.0, 1.0)
     return_range: tuple[float, float] = (0.0, 1.0)
     range_points: tuple[int, int] = (2, 21)
-    success: str = "rarl.rollouts.evaluation:rewarded_at_the_end"
-    codec: str | None = None
+    success: Named | None = None
+    measure: str = "return_mean"
+    codec: Named | None = None
+    tokens: Named | None = None
+    probes: Mapping[str, Named] | None = None
+    long_episode: int = 100
+    memory: Named | None = None
     gymnasium: Sequence[Mapping[str, Any]] = ()
 
 
@@ -89,9 +127,15 @@ def spec_of(environment: str) -> EnvSpec:
       RarlError: there is none of this name.
     """
     if ":" in environment:
-        return load(environment)
+        found = load(environment)
+        if not isinstance(found, EnvSpec):
+            raise RarlError(f"{environment}: must be a rarl.envs.spec.EnvSpec, is a {type(found).__name__}")
+        return found
     if environment not in ENVIRONMENTS:
-        raise RarlError(f"unknown environment {environment!r}; {did_you_mean(environment, ENVIRONMENTS)}")
+        raise RarlError(
+            f"unknown environment {environment!r}; {did_you_mean(environment, ENVIRONMENTS)}; "
+            "of your own: module:SPEC or file.py:SPEC"
+        )
     return importlib.import_module(f"rarl.envs.{environment}.spec").SPEC
 
 
@@ -99,15 +143,39 @@ def make_vector(settings: RunSettings, tasks: Sequence[str], seed: int = 0) -> V
     """One environment of a run for each of the named tasks, for example ["lift red"] * 8.
 
     seed: of all episodes that are not given a seed of their own.
+
+    Raises:
+      RarlError: there is no simulator.
     """
     spec = spec_of(settings.environment)
-    options = {"settings": settings} if spec.protocol else {}
-    return load(spec.make_vector)(list(tasks), seed, **options)
+    if spec.make_vector is not None:
+        return load(spec.make_vector)(list(tasks), seed, **settings.environment_options)
+    if spec.make is None:
+        raise RarlError(f"{spec.name}: there is no simulator (neither `make` nor `make_vector`): nothing can be played")
+    from rarl.envs.vector import GymnasiumVector
+
+    make = load(spec.make)
+    return GymnasiumVector([make(task, **settings.environment_options) for task in tasks], seed)
+
+
+def plays(spec: EnvSpec) -> bool:
+    """Whether there is a simulator."""
+    return spec.make is not None or spec.make_vector is not None
 
 
 def learner_kind(settings: RunSettings) -> str:
-    """Which of an environment's learners trains a run."""
-    return "value" if settings.episodic is None else "episodic"
+    """Which learner trains a run."""
+    if settings.episodic is not None:
+        return "episodic"
+    return "offline" if settings.online is None else "online"
+
+
+LEARNERS = {  # kind -> class (run, device), or (run, datasets, device) of the one that learns from datasets
+    "offline": "rarl.learners.offline:OfflineLearner",
+    "online": "rarl.learners.online:OnlineLearner",
+    "episodic": "rarl.learners.episodic:EpisodicLearner",
+}
+PROBES = {"plain": "rarl.probes.plain:PlainProbe"}  # what every environment has
 
 
 def probe_kind(settings: RunSettings) -> str:
@@ -115,12 +183,16 @@ def probe_kind(settings: RunSettings) -> str:
     return "pool" if settings.agent.retrieval.pool else "plain"
 
 
-def load(name: str) -> Any:
+def load(name: Named) -> Any:
     """What "module:attribute" or "folder/file.py:attribute" names. A file finds its neighbours, as a script does.
+
+    What is no text is the thing itself.
 
     Raises:
       RarlError: there is no such module, file or attribute.
     """
+    if not isinstance(name, str):
+        return name
     module, _, attribute = name.rpartition(":")
     try:
         if module.endswith(".py"):

@@ -114,6 +114,7 @@ class GymnasiumVector(VectorEnv):
         if len({int(space.n) for space in spaces}) > 1:
             raise RarlError("environments that are played together need the same actions")
         self.actions = tuple(f"action {i}" for i in range(int(spaces[0].n)))
+        self.observation_space = self.envs[0].observation_space
         self._rngs = [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(self.num_envs)]
         self._told = context
         self.active = np.zeros(self.num_envs, dtype=bool)

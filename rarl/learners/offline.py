@@ -15,6 +15,7 @@ from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, 
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Run
+from rarl.envs.space import number_of_actions
 from rarl.envs.spec import spec_of
 from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.nn.retrieval import Mode, RetrievalStep
@@ -62,7 +63,7 @@ class OfflineLearner(ValueLearner):
     def __init__(self, run: Run, datasets: list[TrajectoryDataset], device: str):
         s, spec, learning = run.settings, spec_of(run.settings.environment), run.settings.learning
         memory = (PoolMemory if s.agent.retrieval.pool else Memory).of(run, datasets)
-        super().__init__(run, memory, len(datasets), device, spec.n_actions, datasets)
+        super().__init__(run, memory, len(datasets), device, number_of_actions(s), datasets)
         self.tasks, self._context = list(run.tasks), spec.context
         self._index = memory.index if isinstance(memory, PoolMemory) else None
         retrieval = s.agent.retrieval

@@ -27,7 +27,7 @@ from rarl.agents.priorities import actor_epsilons, sequence_priorities
 from rarl.agents.targets import sequence_targets
 from rarl.agents.value_rescaling import rescale
 from rarl.config.scale import Run
-from rarl.envs.spec import make_vector, spec_of
+from rarl.envs.spec import make_vector
 from rarl.errors import RunFailedError
 from rarl.learners.actors import Actors
 from rarl.learners.playing import Playing
@@ -104,7 +104,7 @@ class OnlineLearner(ValueLearner):
         n_actions = len(envs.actions)
         super().__init__(run, None, 1, device, n_actions)
         self._memory_rng, actor_rng = (np.random.default_rng([s.seed, 2, stream]) for stream in range(2))
-        self.acting = copy_network(self.network, spec_of(s.environment), s.agent, n_actions, 1)
+        self.acting = copy_network(self.network, s, n_actions)
         epsilons = actor_epsilons(online.actors, online.epsilon_base, online.epsilon_alpha)
         policy = Policy(self.acting, epsilons, actor_rng)
         self.actors = Actors(envs, policy, self.codec)
@@ -278,7 +278,7 @@ class OnlineLearner(ValueLearner):
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """One group: (B, ...) -> (1, B, ...) on the device."""
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)[None]
+        return torch.from_numpy(np.require(array, requirements=("C", "W"))).to(self.device)[None]
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:

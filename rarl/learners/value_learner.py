@@ -116,9 +116,8 @@ class ValueLearner(ABC):
         self.n_actions, self.n_tasks = n_actions, n_tasks
 
         spec = spec_of(s.environment)
-        shape = (spec, s.agent, n_actions, n_tasks)
-        self.network = build_network(*shape).to(self.device)
-        self.target = copy_network(self.network, *shape)
+        self.network = build_network(s, n_actions, n_tasks).to(self.device)
+        self.target = copy_network(self.network, s, n_actions)
         retrieval = s.agent.retrieval
         self._network_parameters, self._target_parameters = (list(n.parameters()) for n in (self.network, self.target))
         self.memory = memory

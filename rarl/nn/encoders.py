@@ -7,29 +7,28 @@ Which encoders there are is told by the environments, whose observations they re
 
 from __future__ import annotations
 
+import inspect
+
 from torch import nn
 
-from rarl.config.settings import AgentSettings
-from rarl.envs.spec import EnvSpec, load
-from rarl.errors import RarlError, did_you_mean
+from rarl.config.settings import RunSettings
+from rarl.envs.space import observation_space
+from rarl.envs.spec import load, spec_of
 
 
-def encoder_of(spec: EnvSpec, agent: AgentSettings, n_actions: int, n_tasks: int) -> nn.Module:
-    """A new encoder of an environment's observations.
+def encoder_of(settings: RunSettings, n_actions: int, n_tasks: int) -> nn.Module:
+    """A new encoder of a run's observations.
 
     Args:
-      spec: the environment.
-      agent: which encoder, and its options.
+      settings: which encoder, and its options.
       n_actions: number of actions.
       n_tasks: number of tasks that may be told; 0 if the task is hidden.
-
-    Raises:
-      RarlError: the environment has no such encoder.
     """
-    if agent.encoder not in spec.encoders:
-        raise RarlError(
-            f"agent.encoder = {agent.encoder!r}: {spec.name} has none of this name; "
-            f"{did_you_mean(agent.encoder, spec.encoders)}"
-        )
-    options = {name: n_actions if name == "n_actions" else getattr(agent, name) for name in spec.encoder_options}
-    return load(spec.encoders[agent.encoder])(agent.d_s, n_tasks, **options)
+    spec, agent = spec_of(settings.environment), settings.agent
+    make = load(spec.encoders[agent.encoder])
+    known = inspect.signature(make).parameters
+    offered = {**settings.environment_options, "n_actions": n_actions}
+    if "space" in known:
+        offered["space"] = observation_space(settings)
+    asked = {name: value for name, value in offered.items() if name in known}
+    return make(agent.d_s, n_tasks, **asked, **agent.encoder_options)

@@ -32,7 +32,7 @@ def network_of(run: Run, state: Mapping[str, Any], n_actions: int) -> ValueNetwo
     Raises:
       RarlError: it is not the network of this run; what does not fit is named.
     """
-    network = build_network(spec_of(run.settings.environment), run.settings.agent, n_actions, len(run.tasks))
+    network = build_network(run.settings, n_actions)
     checkpoints.restore(network, state.get("network", {}), f"the checkpoint of {run.id}")
     return network.requires_grad_(False)
 
@@ -82,7 +82,8 @@ class Probe(ABC):
         state = final_state(scale, run)
         self.network = network_of(run, state, n_actions)
         self._recall(scale, state)
-        self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, stream])
+        # No stream of start states ends like this (`Evaluation.of`); three numbers count as if a task 0 came after them.
+        self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, stream, -1 % 2**32])
 
     @abstractmethod
     def _recall(self, scale: Scale, state: Mapping[str, Any]) -> None:

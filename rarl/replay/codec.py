@@ -63,7 +63,7 @@ def codec_of(settings: RunSettings, envs: VectorEnv) -> Codec:
     """That of a run's environments."""
     spec = spec_of(settings.environment)
     if spec.codec is not None:
-        return load(spec.codec)(settings)
+        return load(spec.codec)(**settings.environment_options)
     x = envs.reset()
     envs.active[:] = False
     return Bytes(x.shape[1:], x.dtype)

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from rarl.config import validate as checks
 from rarl.config.scale import task_set_name
-from rarl.config.settings import Environment, RunSettings
+from rarl.config.settings import RunSettings
 from rarl.config.validate import keys_of, validate
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
@@ -119,7 +119,7 @@ class _Rules(checks.Settings):
     solved: float = Field(0.5, gt=0, le=1)
     repetitions: int = Field(10_000, ge=1)
     bootstrap_seed: int = Field(0, ge=0)
-    margins: dict[Environment, float] = Field({})
+    margins: dict[str, float] = Field({})
     scales: dict[str, _Scale] = Field({})
 
 

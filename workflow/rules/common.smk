@@ -32,8 +32,9 @@ from rarl.workflow.resources import (
     uses_gpu,
 )
 from rarl.workflow.rules import (
-    DATASET_FILES,
     cost_digest,
+    dataset_files,
+    dataset_kinds,
     gpus,
     index_cost_digest,
     plan_digest,
@@ -67,6 +68,7 @@ if PLAN is not None:
 S = SCALE.name
 MINUTES = math.ceil(60 * SCALE.settings.resources.hours)
 FIRST = set(preview_runs(SCALE))
+DATASET_KINDS = dataset_kinds(SCALE)
 
 
 wildcard_constraints:
@@ -79,7 +81,7 @@ def dataset_targets():
     return [
         f"data/{S}/{dataset.id}/{name}"
         for dataset in SCALE.datasets.values()
-        for name in DATASET_FILES[dataset.settings.source]
+        for name in dataset_files(dataset)
     ]
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rarl.envs.atari.observation import EXTRA_BYTES, SCREEN, Observer, newest_frame, pack
 from rarl.envs.atari.vector import VectorAtari
 from rarl.envs.vector import Step, VectorEnv, where_of
-
-if TYPE_CHECKING:
-    from rarl.config.settings import RunSettings
 
 
 class PackedAtari(VectorEnv):
@@ -54,20 +51,9 @@ class PackedAtari(VectorEnv):
         self._observer.load_state_dict(state["observer"])
 
 
-def make_vector(tasks: Sequence[str], seed: int, settings: RunSettings) -> PackedAtari:
-    """Environments of these games under a run's protocol."""
-    online = settings.online
-    games = VectorAtari(
-        tasks,
-        seed=seed,
-        full_actions=online.full_actions,
-        sticky=online.sticky,
-        noop_max=online.noop_max,
-        frame_skip=online.frame_skip,
-        max_frames=online.max_frames,
-        threads=online.emulator_threads,
-    )
-    return PackedAtari(games, settings.agent.stack)
+def make_vector(tasks: Sequence[str], seed: int, *, stack: int, emulator_threads: int, **options: Any) -> PackedAtari:
+    """Environments of these games; the arguments are those of `rarl.envs.atari.options`."""
+    return PackedAtari(VectorAtari(tasks, seed=seed, threads=emulator_threads, **options), stack)
 
 
 class FrameCodec:
@@ -97,6 +83,6 @@ class FrameCodec:
         return x
 
 
-def codec(settings: RunSettings) -> FrameCodec:
-    """That of a run."""
-    return FrameCodec(settings.agent.stack)
+def codec(*, stack: int, **options: Any) -> FrameCodec:
+    """That of environments with these options."""
+    return FrameCodec(stack)

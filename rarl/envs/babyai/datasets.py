@@ -57,7 +57,7 @@ def generate_bot(
     rejected: dict[str, int] = {}  # filled on the way; the writer reads it at the end
     generator = {
         "policy": "bot",
-        "noise_percentages": list(noise_percent),
+        "noise_percent": list(noise_percent),
         "rejected": rejected,
         "minigrid": version("minigrid"),
     }

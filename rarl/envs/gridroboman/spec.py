@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, TASK_SETS, TASKS
-from rarl.envs.spec import EnvSpec
+from rarl.envs.spec import EnvSpec, Source
 
 SPEC = EnvSpec(
     name="gridroboman",
     tasks=tuple(task.name for task in TASKS),
+    make_vector="rarl.envs.gridroboman.vector:make_vector",
+    n_actions=len(ACTIONS),
     task_sets={size: tuple(task.name for task in tasks) for size, tasks in TASK_SETS.items()},
     sources={
-        "planner": "rarl.envs.gridroboman.datasets:generate_planner",
-        "dqn": "rarl.collect.online_dqn:generate_dqn",
-    },
-    learners={
-        "value": "rarl.learners.offline:OfflineLearner",
-        "episodic": "rarl.learners.episodic:EpisodicLearner",
+        "planner": Source(
+            "rarl.envs.gridroboman.datasets:generate_planner",
+            options={"noise_percent": (0, 10, 25, 50, 100)},
+            arrays=("noise",),
+        ),
+        "dqn": Source("rarl.collect.online_dqn:generate_dqn", unit="environment_steps", arrays=("epsilon",)),
     },
     encoders={
         "relational": "rarl.envs.gridroboman.encoders:RelationalEncoder",
         "mlp": "rarl.envs.gridroboman.encoders:MLPEncoder",
     },
-    tokens="rarl.envs.gridroboman.tokens:READING",
-    make_vector="rarl.envs.gridroboman.vector:make_vector",
-    n_actions=len(ACTIONS),
-    return_range=(0.0, float(EPISODE_STEPS)),
     content="rarl.envs.gridroboman.content:CONTENT",
+    return_range=(0.0, float(EPISODE_STEPS)),
+    tokens="rarl.envs.gridroboman.tokens:READING",
     probes={
         "plain": "rarl.probes.board_probe:BoardProbe",
         "pool": "rarl.probes.relevance_probe:RelevanceProbe",
     },
+    long_episode=EPISODE_STEPS,
     gymnasium=(
         {
             "id": "rarl/Gridroboman-v0",
