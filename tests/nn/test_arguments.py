@@ -63,7 +63,7 @@ def test_a_network_names_what_it_does_not_know():
     with pytest.raises(RarlError, match="gridroboman has none of this name; known: 'relational'"):
         build_network(spec_of("gridroboman"), agent, 3, 1)
     with pytest.raises(ValueError, match="fusion='flim': unknown; did you mean 'film'"):
-        Retriever(DirectRetrieval(**READING), 8, 4, "flim")
+        Retriever(8, DirectRetrieval(**READING), fusion="flim")
 
 
 @pytest.mark.parametrize("summariser", ["gru", "decay"])
