@@ -225,7 +225,9 @@ def test_verify_says_with_what_it_compared(root, capsys):
 def test_content_is_looked_at_once_for_each_manifest(root, monkeypatch):
     looked_at = []
     check = verify.check_content
-    monkeypatch.setattr(verify, "check_content", lambda dataset: looked_at.append(dataset.folder) or check(dataset))
+    monkeypatch.setattr(
+        verify, "check_content", lambda dataset, *of: looked_at.append(dataset.folder) or check(dataset, *of)
+    )
     scale = Scale("tiny", root)
     dataset = scale.datasets[LIFT_RED]
     folder = root / "data" / "tiny" / LIFT_RED
