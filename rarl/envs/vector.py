@@ -110,8 +110,9 @@ class GymnasiumVector(VectorEnv):
     ):
         self.envs, self.num_envs = list(envs), len(envs)
         spaces = [env.action_space for env in self.envs]
-        if any(not isinstance(space, gym.spaces.Discrete) or space.start for space in spaces):
-            raise RarlError(f"action space {spaces[0]}: agents here need Discrete(n), from 0")
+        for space in spaces:
+            if not isinstance(space, gym.spaces.Discrete) or space.start:
+                raise RarlError(f"action space {space}: agents here need Discrete(n), from 0")
         if len({int(space.n) for space in spaces}) > 1:
             raise RarlError("environments that are played together need the same actions")
         self.actions = tuple(f"action {i}" for i in range(int(spaces[0].n)))
@@ -171,19 +172,22 @@ class GymnasiumVector(VectorEnv):
             "seeds": self._seeds.copy(),
             "logs": [np.array(log, dtype=np.int64) for log in self._logs],
             "active": self.active.copy(),
-            "observations": self._observations,
+            "observations": None if self._observations is None else self._observations.copy(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for rng, saved in zip(self._rngs, state["rngs"], strict=True):
-            rng.bit_generator.state = saved
+        for rng, of_rng in zip(self._rngs, state["rngs"], strict=True):
+            rng.bit_generator.state = of_rng
+        saved = state["observations"]
+        self._observations, self.context = None if saved is None else saved.copy(), None
+        self._seeds, self._logs = np.full(self.num_envs, -1), [[] for _ in self.envs]
         for i, (seed, log) in enumerate(zip(state["seeds"].tolist(), state["logs"], strict=True)):
             if seed < 0:
                 continue
             self._begin(i, seed)
             for action in log.tolist():
                 self._play(i, action)
-            if not np.array_equal(self._observations[i], state["observations"][i]):
+            if not np.array_equal(self._observations[i], saved[i]):
                 raise RarlError(
                     f"environment {self.envs[i]} does not play as it did when the state was saved: seed and actions do "
                     "not fix its episodes, or it has another version"

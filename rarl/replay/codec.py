@@ -55,8 +55,8 @@ class Bytes:
         return x.copy()
 
     def restore(self, frames: np.ndarray, last_actions: np.ndarray, last_rewards: np.ndarray) -> np.ndarray:
-        leading = frames.shape[:-2]
-        return np.ascontiguousarray(frames).reshape(*leading, -1).view(self._dtype).reshape(*leading, *self._shape)
+        alone = np.ascontiguousarray(frames[..., 0, :])
+        return alone.view(self._dtype).reshape((*alone.shape[:-1], *self._shape))
 
 
 def codec_of(settings: RunSettings, envs: VectorEnv) -> Codec:
