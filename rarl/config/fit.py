@@ -61,6 +61,8 @@ def check_run(spec: EnvSpec, s: RunSettings, where: str) -> None:
     for has, key in by_id:
         if has and spec.context is not None:
             raise RarlError(f"{where}: {key}: {told}")
+    if s.source != "replay":
+        source_of(spec, s.source, f"{where}: source")
     if s.plays and not plays(spec):
         raise RarlError(f"{where}: {spec.name} has no simulator: its agents learn from datasets alone")
     if s.learning.masking.weight and spec.tokens is None:
@@ -90,6 +92,11 @@ def dataset_with_options(spec: EnvSpec, s: DatasetSettings, where: str) -> Datas
         if key not in source.options:
             known = did_you_mean(key, source.options) if source.options else "it has none"
             raise RarlError(f"{where}.options: source {s.source!r} has no option {key!r}; {known}")
+    if source.check is not None:
+        try:
+            load(source.check)(**s.options)
+        except RarlError as error:
+            raise RarlError(f"{where}.options: {error}") from None
     other = "environment_steps" if source.unit == "episodes" else "episodes"
     if getattr(s, source.unit) is None or getattr(s, other) is not None:
         raise RarlError(f"{where}: the size of source {s.source!r} is given by {source.unit!r}")

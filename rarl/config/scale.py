@@ -22,10 +22,17 @@ from rarl.config.settings import (
 from rarl.config.validate import check_name, validate
 from rarl.envs.catalogue import tasks_of_set
 from rarl.envs.names import slug
-from rarl.envs.spec import spec_of
+from rarl.envs.spec import EnvSpec, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest, read_yaml
 from rarl.mappings import merge
+
+
+def _spec(environment: str, where: str) -> EnvSpec:
+    try:
+        return spec_of(environment)
+    except RarlError as error:
+        raise RarlError(f"{where}: {error}") from None
 
 
 def values_of(part: Any, without: Mapping[str, Any] | None = None) -> Any:
@@ -166,6 +173,7 @@ class Scale:
                     f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
                 )
             self.experiments[experiment] = validate(ExperimentSettings, read_yaml(file), str(file))
+            _spec(self.experiments[experiment].environment, f"{file}: environment")
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
                 self._check_extends(name, experiment)
@@ -234,6 +242,12 @@ class Scale:
                         raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
                     if self.run(name, size, listed, 0).settings.agent.kind in EPISODIC:
                         raise RarlError(f"{where}: probes: variant {listed!r} is episodic control, which has no probe")
+                    s = self.run(name, size, listed, 0).settings
+                    if spec_of(s.environment).probes_by_task and not s.retrieves_by_task:
+                        raise RarlError(
+                            f"{where}: probes: variant {listed!r} has no retrieval batches of each task, into which "
+                            f"the probe of {s.environment} looks"
+                        )
 
     def run(
         self, experiment: str, task_set: int | str, variant: str, seed: int, changes: Mapping[str, Any] | None = None
@@ -266,7 +280,7 @@ class Scale:
 
     def _datasets(self) -> Iterator[Dataset]:
         for environment, kinds in self.settings.datasets.items():
-            spec = spec_of(environment)
+            spec = _spec(environment, f"{self._path}: datasets.{environment}")
             for i, kind in enumerate(kinds):
                 whole = dataset_with_options(spec, kind, f"{self._path}: datasets.{environment}.{i}")
                 for task in spec.tasks if kind.tasks == "all" else kind.tasks:

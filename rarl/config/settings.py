@@ -379,6 +379,11 @@ class RunSettings(Settings):
             for key, neutral in (("targets", "n-step"), ("rescale_epsilon", None)):
                 if getattr(self.learning, key) != neutral:
                     raise ValueError(f"learning.{key} is for agents that learn while they play")
+            if self.agent.core == "none" and self.agent.retrieves and self.agent.retrieval.source == "all":
+                raise ValueError(
+                    "agent.retrieval.source = 'all' is for agents with a core: single states have a retrieval batch "
+                    "for each task, 'own', 'random' or 'none'"
+                )
             return self
         learning, online, retrieval = self.learning, self.online, self.agent.retrieval
         if len(self.tasks) != 1:

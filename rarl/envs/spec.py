@@ -41,6 +41,7 @@ class Source:
         `rarl.trajectories.store.DatasetWriter`; progress: called with (done, of all).
       unit: what its size is counted in, "episodes" or "environment_steps".
       options: what else can be set, with its default.
+      check: function (**options) that raises RarlError if one of those given cannot have its value.
       arrays: names of the per-episode arrays that it writes beside those that every dataset has.
     """
 
@@ -48,6 +49,7 @@ class Source:
     unit: str = "episodes"
     options: Mapping[str, Any] = field(default_factory=dict)
     arrays: Sequence[str] = ()
+    check: Named | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class EnvSpec:
         they are.
       tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`; None: there is no masking loss.
       probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures; None: what every environment has.
+      probes_by_task: whether these look only into agents with a retrieval batch of each task.
       long_episode: steps of a long episode, from which memory is estimated.
       memory: what jobs need, as a `rarl.workflow.resources.Memory`; None: by the size of an observation.
       gymnasium: arguments of `gymnasium.register`, one mapping for each id.
@@ -116,6 +119,7 @@ class EnvSpec:
     codec: Named | None = None
     tokens: Named | None = None
     probes: Mapping[str, Named] | None = None
+    probes_by_task: bool = False
     long_episode: int = 100
     memory: Named | None = None
     gymnasium: Sequence[Mapping[str, Any]] = ()

@@ -82,7 +82,7 @@ class Probe(ABC):
         state = final_state(scale, run)
         self.network = network_of(run, state, n_actions)
         self._recall(scale, state)
-        # No stream of start states ends like this (`Evaluation.of`); of three numbers a fourth would count as 0.
+        # No stream of start states ends like this (`Evaluation.of`); three numbers count as if task 0 came after them.
         self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, stream, -1 % 2**32])
 
     @abstractmethod

@@ -173,7 +173,7 @@ def test_on_sequences(tiny_babyai_root, variant):
 
 @pytest.mark.parametrize("variant", GAMES)
 def test_on_games(tiny_atari_root, variant):
-    learner = tiny_atari.learner_of(tiny_atari_root, variant, {"online": {"max_frames": 60}})
+    learner = tiny_atari.learner_of(tiny_atari_root, variant, {"environment_options": {"max_frames": 60}})
     while len(learner.replay) < learner.settings.least_sequences:
         learner.actors.play(10).add_to(learner.replay)
     found, reached = reached_by(learner)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from rarl.agents.build import build_network, copy_network
-from rarl.envs.spec import spec_of
 from rarl.nn.retrieval import TaskOracle
 from rarl.nn.value_network import ValueNetwork
 from tests import tiny_project
@@ -324,9 +323,9 @@ def test_groups_learn_from_their_own_tasks_steps(tiny_root):
 def test_the_target_network_is_a_copy_without_gradients(tiny_root):
     run = tiny_project.run_of(tiny_root, "ra-dqn")
     torch.manual_seed(0)
-    network = build_network(spec_of("gridroboman"), run.settings.agent, 7, 10)
+    network = build_network(run.settings, 7)
     before = torch.get_rng_state()
-    target = copy_network(network, spec_of("gridroboman"), run.settings.agent, 7, 10)
+    target = copy_network(network, run.settings, 7)
     assert torch.equal(torch.get_rng_state(), before)
     assert isinstance(target, ValueNetwork)
     assert not any(p.requires_grad for p in target.parameters())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rarl.agents.build import build_network
-from rarl.config.settings import AgentSettings
+from rarl.config.fit import with_options
 from rarl.envs.spec import spec_of
 from rarl.errors import RarlError
 from rarl.nn.masking import MaskedTokens
@@ -59,9 +58,8 @@ def test_nothing_is_selected_by_zero():
 def test_a_network_names_what_it_does_not_know():
     with pytest.raises(ValueError, match="summariser='lstm': unknown; known: 'gru', 'decay'"):
         MaskedTokens(6, 8, 4, "lstm")
-    agent = AgentSettings(kind="dqn", task="hidden", encoder="tiny")
-    with pytest.raises(RarlError, match="gridroboman has none of this name; known: 'relational'"):
-        build_network(spec_of("gridroboman"), agent, 3, 1)
+    with pytest.raises(RarlError, match=r"here: agent.encoder = 'relation' does not .*; did you mean 'relational'"):
+        with_options(spec_of("gridroboman"), {"agent": {"encoder": "relation"}}, "here")
     with pytest.raises(ValueError, match="fusion='flim': unknown; did you mean 'film'"):
         Retriever(8, DirectRetrieval(**READING), fusion="flim")
 

@@ -16,6 +16,7 @@ SPEC = EnvSpec(
             "rarl.envs.babyai.datasets:generate_bot",
             options={"noise_percent": (0, 10, 25, 50, 100)},
             arrays=("mission", "terminated", "noise", "seed"),
+            check="rarl.collect.arguments:check_noise",
         ),
         "rdqn": Source(
             "rarl.collect.online_rdqn:generate_rdqn",

@@ -16,6 +16,7 @@ SPEC = EnvSpec(
             "rarl.envs.gridroboman.datasets:generate_planner",
             options={"noise_percent": (0, 10, 25, 50, 100)},
             arrays=("noise",),
+            check="rarl.collect.arguments:check_noise",
         ),
         "dqn": Source("rarl.collect.online_dqn:generate_dqn", unit="environment_steps", arrays=("epsilon",)),
     },
@@ -30,6 +31,7 @@ SPEC = EnvSpec(
         "plain": "rarl.probes.board_probe:BoardProbe",
         "pool": "rarl.probes.relevance_probe:RelevanceProbe",
     },
+    probes_by_task=True,
     long_episode=EPISODE_STEPS,
     gymnasium=(
         {
