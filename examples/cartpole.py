@@ -2,7 +2,7 @@
 
 import gymnasium
 
-from rarl.envs.spec import EnvSpec, Source
+from rarl.envs.spec import EnvSpec
 
 
 def make(task):
@@ -20,9 +20,5 @@ SPEC = EnvSpec(
     reward_range=(0.0, 1.0),
     return_range=(0.0, 500.0),
     success=balances,
-    sources={
-        "random": Source("rarl.collect.play:generate_random", arrays=("terminated",)),
-        "agent": Source("rarl.collect.play:generate_agent", unit="environment_steps", arrays=("terminated",)),
-    },
     long_episode=500,
 )

@@ -15,7 +15,7 @@ from rarl.config.fit import with_options
 from rarl.config.settings import RunSettings
 from rarl.config.validate import check_name, validate
 from rarl.envs.content import content_of
-from rarl.envs.spec import EnvSpec, load, make_vector, plays, spec_of
+from rarl.envs.spec import EnvSpec, load, make_vector, plays, sources_of, spec_of
 from rarl.envs.vector import VectorEnv
 from rarl.errors import RarlError
 from rarl.mappings import merge
@@ -64,13 +64,13 @@ def _fields(spec: EnvSpec) -> Iterator[str]:
     for field in ("encoders", "encoder_options", "probes"):
         for key, value in (getattr(spec, field) or {}).items():
             _loaded(f"{spec.name}: {field}[{key!r}]", value)
-    for key, source in spec.sources.items():
+    for key, source in sources_of(spec).items():
         _loaded(f"{spec.name}: sources[{key!r}].make", source.make)
         if source.unit not in ("episodes", "environment_steps"):
             raise RarlError(
                 f"{spec.name}: sources[{key!r}].unit = {source.unit!r}: must be 'episodes' or 'environment_steps'"
             )
-    yield f"{spec.name}: {len(spec.tasks)} tasks, sources {', '.join(spec.sources) or 'none'}"
+    yield f"{spec.name}: {len(spec.tasks)} tasks, sources {', '.join(sources_of(spec))}"
 
 
 def _loaded(where: str, value: Any) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rarl.code_digest import PACKAGE, Code, code_of
-from rarl.envs.spec import LEARNERS, PROBES, learner_kind, probe_kind, spec_of
+from rarl.envs.spec import LEARNERS, PROBES, learner_kind, probe_kind, sources_of, spec_of
 from rarl.errors import RarlError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def code_digest_of(job: Job) -> str:
 def dataset_job(dataset: Dataset) -> Job:
     """Making a dataset."""
     spec, name = spec_of(dataset.environment), dataset.settings.source
-    source = (f"{spec.name}.sources.{name}", named(spec.sources[name].make))
+    source = (f"{spec.name}.sources.{name}", named(sources_of(spec)[name].make))
     return _job("dataset", [source, *_own_file(dataset.environment)])
 
 

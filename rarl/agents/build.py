@@ -35,7 +35,7 @@ def build_network(settings: RunSettings, n_actions: int, n_tasks: int | None = N
         encoder,
         agent.d_s,
         n_actions,
-        None if process is None else Retriever(process, agent.d_s, r.d_e, agent.fusion),
+        None if process is None else Retriever(agent.d_s, process, d_e=r.d_e, fusion=agent.fusion),
         d_e=r.d_e,
         dueling=agent.dueling,
         recurrent=agent.core == "gru",

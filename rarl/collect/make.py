@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from rarl.config.scale import Dataset, Scale
-from rarl.envs.spec import load, spec_of
+from rarl.envs.spec import load, sources_of, spec_of
 from rarl.files import check_folder_writable
 from rarl.jobs import LoadedCode, dataset_job
 from rarl.progress import Progress
@@ -25,7 +25,7 @@ def make_dataset(scale: Scale, dataset: Dataset, code: LoadedCode | None = None)
     folder = folder_of(scale, dataset.id)
     check_folder_writable(folder.parent, folder)
     settings = dataset.settings
-    source = spec_of(dataset.environment).sources[settings.source]
+    source = sources_of(spec_of(dataset.environment))[settings.source]
     generate, unit = load(source.make), source.unit
     known = inspect.signature(generate).parameters
     about = {"environment": dataset.environment} if "environment" in known else {}  # one that serves several

@@ -7,7 +7,7 @@ from typing import Any
 
 from rarl.config.settings import EPISODIC, DatasetSettings, RunSettings
 from rarl.config.validate import Settings, validate
-from rarl.envs.spec import EnvSpec, Source, load, plays
+from rarl.envs.spec import EnvSpec, Source, load, plays, sources_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.mappings import merge
 
@@ -75,10 +75,10 @@ def source_of(spec: EnvSpec, name: str, where: str) -> Source:
     Raises:
       RarlError: there is none of this name.
     """
-    if name not in spec.sources:
-        known = did_you_mean(name, spec.sources) if spec.sources else "it has none"
-        raise RarlError(f"{where}: {spec.name} has no source {name!r}; {known}")
-    return spec.sources[name]
+    sources = sources_of(spec)
+    if name not in sources:
+        raise RarlError(f"{where}: {spec.name} has no source {name!r}; {did_you_mean(name, sources)}")
+    return sources[name]
 
 
 def dataset_with_options(spec: EnvSpec, s: DatasetSettings, where: str) -> DatasetSettings:

@@ -116,7 +116,8 @@ def _by_spaces(spec: EnvSpec) -> Content | None:
     space, n_actions = spec.observation, spec.n_actions
     if (space is None or n_actions is None) and spec.make is not None:
         env = load(spec.make)(spec.tasks[0])
-        space, n_actions = space or env.observation_space, n_actions or int(env.action_space.n)
+        given = None if spec.prepare is not None else env.observation_space
+        space, n_actions = space or given, n_actions or int(env.action_space.n)
         env.close()
     if space is None or n_actions is None:
         return None

@@ -12,7 +12,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,9 @@ class EnvSpec:
       make_vector: function (tasks, seed, **environment options) -> `rarl.envs.vector.VectorEnv` with one environment
         for each of the named tasks; in the place of `make`, where many at once are faster. With neither of the two
         there are logs alone, and nothing is rolled out.
+      prepare: function (observation as `make`'s environments give it) -> array that is stored and learned from; None:
+        as it is.
+      tell: function (first observation, info) -> array, what an episode is about; goes with `context`.
       observation: space of what is stored and learned from, one observation; None: that of the environments.
       n_actions: number of actions; None: the environments tell.
       context: name of the array in datasets, and of what the environments tell, that says something about an episode
@@ -96,6 +99,8 @@ class EnvSpec:
     tasks: Sequence[str]
     make: Named | None = None
     make_vector: Named | None = None
+    prepare: Named | None = None
+    tell: Named | None = None
     observation: gym.Space | None = None
     n_actions: int | None = None
     context: str | None = None
@@ -118,6 +123,23 @@ class EnvSpec:
     long_episode: int = 100
     memory: Named | None = None
     gymnasium: Sequence[Mapping[str, Any]] = ()
+
+
+# Sources that every environment has that can be played, and the data of others.
+COMMON: Mapping[str, Source] = {
+    "random": Source("rarl.collect.play:generate_random"),
+    "agent": Source("rarl.collect.play:generate_agent", unit="environment_steps", options={"settings": {}}),
+    "minari": Source("rarl.collect.minari_source:generate_minari", options={"id": None, "root": None}),
+}
+
+
+def sources_of(spec: EnvSpec) -> dict[str, Source]:
+    """All sources of an environment's datasets, its own first."""
+    arrays = ("terminated", *((spec.context,) if spec.context else ()))
+    common = {name: replace(source, arrays=arrays) for name, source in COMMON.items()}
+    if not plays(spec):
+        common = {"minari": common["minari"]}
+    return {**spec.sources, **{name: source for name, source in common.items() if name not in spec.sources}}
 
 
 @functools.cache
@@ -159,7 +181,9 @@ def make_vector(settings: RunSettings, tasks: Sequence[str], seed: int = 0) -> V
     from rarl.envs.vector import GymnasiumVector
 
     make = load(spec.make)
-    return GymnasiumVector([make(task, **settings.environment_options) for task in tasks], seed)
+    envs = [make(task, **settings.environment_options) for task in tasks]
+    prepare, tell = (None if part is None else load(part) for part in (spec.prepare, spec.tell))
+    return GymnasiumVector(envs, seed, tell, prepare)
 
 
 def plays(spec: EnvSpec) -> bool:

@@ -98,6 +98,7 @@ class GymnasiumVector(VectorEnv):
       envs: n environments; observations are arrays or numbers (Box, Discrete, MultiDiscrete, MultiBinary).
       seed: of all episodes that are not given a seed of their own; each environment has its own stream.
       context: (observation, info) of an episode's start -> what is told about it, an array; None: nothing.
+      prepare: observation -> the array that agents see; None: as it is, by its space.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class GymnasiumVector(VectorEnv):
         envs: Sequence[gym.Env],
         seed: int = 0,
         context: Callable[[Any, Mapping[str, Any]], np.ndarray] | None = None,
+        prepare: Callable[[Any], np.ndarray] | None = None,
     ):
         self.envs, self.num_envs = list(envs), len(envs)
         spaces = [env.action_space for env in self.envs]
@@ -114,9 +116,10 @@ class GymnasiumVector(VectorEnv):
         if len({int(space.n) for space in spaces}) > 1:
             raise RarlError("environments that are played together need the same actions")
         self.actions = tuple(f"action {i}" for i in range(int(spaces[0].n)))
-        self.observation_space = self.envs[0].observation_space
+        # What is prepared has a space that nobody knows.
+        self.observation_space = None if prepare is not None else self.envs[0].observation_space
         self._rngs = [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(self.num_envs)]
-        self._told = context
+        self._told, self._prepare = context, prepare
         self.active = np.zeros(self.num_envs, dtype=bool)
         self._seeds = np.full(self.num_envs, -1)
         self._logs: list[list[int]] = [[] for _ in self.envs]
@@ -141,7 +144,10 @@ class GymnasiumVector(VectorEnv):
             self.context[i] = told
 
     def _see(self, i: int, observation: Any) -> None:
-        array = np.asarray(observation, dtype=self.envs[i].observation_space.dtype)
+        if self._prepare is not None:
+            array = np.asarray(self._prepare(observation))
+        else:
+            array = np.asarray(observation, dtype=self.envs[i].observation_space.dtype)
         if self._observations is None:
             self._observations = np.zeros((self.num_envs, *array.shape), array.dtype)
         self._observations[i] = array

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -590,19 +590,55 @@ class SlotReadout(nn.Module):
 
 
 class Retriever(nn.Module):
-    """All six steps: from states and a retrieval batch to s~ = s + u.
+    """All six steps, one object: from states and a retrieval batch to u, and s~ = s + u.
+
+        retriever = Retriever(d_s=64, n_actions=4)
+        memory = retriever.remember(encoder(x), a, r)  # the retrieval batch: (n_traj, l, ...)
+        u = retriever(encoder(states), memory)  # (B, d_s)
 
     Args:
-      process: steps 1 to 5.
       d_s: width of the agent's state.
-      d_e: width of step 6's attention over z.
+      process: steps 1 to 5; None: `SlotRetrieval` with `DEFAULTS`, changed by `options`.
+      n_actions: number of actions if summaries see actions and rewards too, 0 if they see states only.
+      d_e: width of queries and keys, in step 6 too.
       fusion: how what is read changes the state, a name in `rarl.nn.fusion.FUSIONS`.
+      options: arguments of `SlotRetrieval`.
+
+    Raises:
+      ValueError, TypeError: it names the argument.
     """
 
-    def __init__(self, process: RetrievalProcess, d_s: int, d_e: int, fusion: str = "film"):
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        "n_f": 4,
+        "d_m": 32,
+        "d_h": 64,
+        "d_v": 64,
+        "k_traj": None,
+        "k_states": 16,
+        "summariser": "gru",
+        "standardise": True,
+        "slot_heads": 4,
+        "priced": False,
+    }
+
+    def __init__(
+        self,
+        d_s: int,
+        process: RetrievalProcess | None = None,
+        *,
+        n_actions: int = 0,
+        d_e: int = 32,
+        fusion: str = "film",
+        **options: Any,
+    ):
         super().__init__()
         join = chosen("fusion", fusion, FUSIONS)
-        self.process = process
+        if process is None:
+            require_positive(d_s=d_s, d_e=d_e)
+            process = SlotRetrieval(d_s, n_actions, d_e=d_e, **{**self.DEFAULTS, **options})
+        elif options:
+            raise TypeError(f"{next(iter(options))}: of a process that is given, it cannot be set here")
+        self.d_s, self.n_actions, self.process = d_s, n_actions, process
         self.readout = SlotReadout(d_s, process.d_z, d_e) if process.several else None
         self.fusion = join(d_s, process.d_z)
 
@@ -610,6 +646,56 @@ class Retriever(nn.Module):
     def d_z(self) -> int:
         """Width of what the head attends over; 0 where it does not: one z, and nothing to choose from (A-1)."""
         return self.process.d_z if self.process.several else 0
+
+    def remember(
+        self, s: Tensor, a: Tensor | None = None, r: Tensor | None = None, mask: Tensor | None = None
+    ) -> Summaries:
+        """Make a retrieval batch ready, for any number of states that ask.
+
+        Args:
+          s: (n_traj, l, d_s), encoded states of trajectories; or (G, n_traj, l, d_s) for groups with one each.
+          a, r: (n_traj, l), actions (int64) and rewards; needed where `n_actions` is not 0.
+          mask: (n_traj, l) bool, True on real steps, which come first; None: all are.
+
+        Raises:
+          ValueError: it names the argument whose shape does not fit.
+        """
+        if s.dim() not in (3, 4) or s.shape[-1] != self.d_s:
+            raise ValueError(f"s: must be (n_traj, l, {self.d_s}) or (G, n_traj, l, {self.d_s}), is {tuple(s.shape)}")
+        for name, part in (("a", a), ("r", r), ("mask", mask)):
+            if part is None and self.n_actions and name != "mask":
+                raise ValueError(f"{name}: is needed, for n_actions={self.n_actions}")
+            if part is not None and part.shape != s.shape[:-1]:
+                raise ValueError(f"{name}: must be {tuple(s.shape[:-1])} as s is, is {tuple(part.shape)}")
+        groups = [None if part is None else part.reshape(-1, *part.shape[-2:]) for part in (a, r, mask)]
+        whole = s.reshape(-1, *s.shape[-3:])
+        shape = whole.shape[:-1]
+        return self.process.summarise(whole, *(None if part is None else part.reshape(shape) for part in groups))
+
+    def forward(self, s: Tensor, memory: Summaries | None = None, mode: Mode | None = None) -> Tensor:
+        """u, what retrieval adds to states.
+
+        Args:
+          s: (B, d_s), or (G, B, d_s) for groups with a retrieval batch each.
+          memory: from `remember`; None: slots read zeros.
+          mode: see `Mode`; None: LEARN where the module is in training and gradients are on, else ACT.
+
+        Returns:
+          The shape of s; s~ = s + u.
+
+        Raises:
+          ValueError: shapes do not fit.
+        """
+        if s.dim() not in (2, 3) or s.shape[-1] != self.d_s:
+            raise ValueError(f"s: must be (B, {self.d_s}) or (G, B, {self.d_s}), is {tuple(s.shape)}")
+        asking = s if s.dim() == 3 else s[None]
+        if memory is not None and len(memory.keys) != len(asking):
+            raise ValueError(f"memory: has {len(memory.keys)} groups, s has {len(asking)}")
+        if mode is None:
+            mode = Mode.LEARN if self.training and torch.is_grad_enabled() else Mode.ACT
+        slots = self.process.initial_slots(mode, *asking.shape[:2])
+        step = self.process(asking, slots, memory, mode=mode, carry=False)
+        return (self.fuse(asking, step.z) - asking).view_as(s)
 
     def fuse(self, s: Tensor, z: Tensor) -> Tensor:
         """Step 6: s (..., d_s), z (..., n_f, d_z) -> s~ (..., d_s)."""

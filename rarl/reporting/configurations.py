@@ -27,7 +27,7 @@ _APART = (
     "agent.retrieval",
     "learning.masking",
     "online.overlap",
-    "online.emulator_threads",
+    "environment_options.emulator_threads",
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rarl.config.scale import Dataset, Run, Scale, index_cost_plan, task_set_name, values_of
-from rarl.envs.spec import spec_of
+from rarl.envs.spec import sources_of, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
 from rarl.reporting.texts import check_texts
@@ -20,7 +20,7 @@ _ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")  # of eve
 
 def dataset_files(dataset: Dataset) -> list[str]:
     """The names of a dataset's files."""
-    arrays = (*_ARRAYS, *spec_of(dataset.environment).sources[dataset.settings.source].arrays)
+    arrays = (*_ARRAYS, *sources_of(spec_of(dataset.environment))[dataset.settings.source].arrays)
     return ["manifest.json", *(f"{name}.npy" for name in arrays)]
 
 

@@ -10,9 +10,8 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.policy import Policy
-from rarl.config.settings import AgentSettings
 from rarl.envs.atari.observation import packed_size
-from rarl.envs.spec import spec_of
+from tests.tiny import settings_of
 
 ACTIONS, STACK = 5, 2
 RETRIEVAL = {"n_f": 2, "d_m": 8, "d_e": 8, "d_h": 8, "d_v": 8, "slot_heads": 2, "n_traj": 3, "k_traj": 2, "k_states": 3}
@@ -24,9 +23,9 @@ def _one_thread():
 
 
 def network_of(kind="ra-dqn", core="gru"):
-    agent = AgentSettings(kind=kind, task="hidden", core=core, encoder="tiny", stack=STACK, d_s=8, retrieval=RETRIEVAL)
+    agent = {"kind": kind, "core": core, "encoder": "tiny", "d_s": 8, "retrieval": RETRIEVAL}
     torch.manual_seed(1)
-    return build_network(spec_of("atari"), agent, ACTIONS, 1).requires_grad_(False)
+    return build_network(settings_of("atari", agent, {"stack": STACK}), ACTIONS).requires_grad_(False)
 
 
 def policy_of(n, epsilon=0.0, seed=0, groups=1, places=None, **kind):
@@ -261,9 +260,9 @@ def test_places_say_which_actors_read_which_batch(core):
 
 @torch.no_grad()
 def test_actors_are_told_their_tasks():
-    agent = AgentSettings(kind="dqn", task="observed", core="none", encoder="mlp", d_s=8, retrieval=RETRIEVAL)
+    settings = settings_of("gridroboman", {"task": "observed", "encoder": "mlp", "d_s": 8}, tasks=5)
     torch.manual_seed(1)
-    network = build_network(spec_of("gridroboman"), agent, 7, 5).requires_grad_(False)
+    network = build_network(settings, 7).requires_grad_(False)
     x = np.random.default_rng(0).integers(0, 2, size=(4, 11)).astype(np.int8)
     told = np.array([3, 0, 4, 4])
     expected = [network(torch.from_numpy(x[i])[None, None], torch.tensor([[told[i]]]))[0][0, 0] for i in range(4)]
@@ -277,11 +276,10 @@ def test_actors_are_told_their_tasks():
 
 @torch.no_grad()
 def test_what_is_told_at_an_episodes_start_holds_until_something_else_is_told():
-    agent = AgentSettings(
-        kind="dqn", task="hidden", core="gru", encoder="babyai", channels=2, blocks=1, d_mission=4, d_s=8
-    )
+    options = {"channels": 2, "blocks": 1, "d_mission": 4}
     torch.manual_seed(1)
-    network = build_network(spec_of("babyai"), agent, 7, 1).requires_grad_(False)
+    network = build_network(settings_of("babyai", {"core": "gru", "d_s": 8, "encoder_options": options}), 7)
+    network.requires_grad_(False)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 4, size=(4, 3, 50)).astype(np.uint8)
     missions = rng.integers(1, 6, size=(2, 3, 9)).astype(np.uint8)

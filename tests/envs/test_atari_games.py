@@ -29,13 +29,13 @@ def settings():
 def plays(settings, game):
     packed = make_vector(settings[game], [game] * 2, seed=4)
     assert isinstance(packed, PackedAtari)
-    envs, full = packed.games, settings[game].online.full_actions
+    envs, full = packed.games, settings[game].environment_options["full_actions"]
     plain = PlainAtari(game, full)
     assert packed.actions == envs.actions == tuple(action.name.lower() for action in plain.actions)
     assert full
     assert envs.actions == (MOVES if game == "skiing" else ACTIONS)
 
-    stack = settings[game].agent.stack
+    stack = settings[game].environment_options["stack"]
     assert packed.reset().shape == (2, packed_size(stack))
     first = envs.reset()
     assert (first.shape, first.dtype) == ((2, 84, 84), np.uint8)

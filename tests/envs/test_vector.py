@@ -8,6 +8,7 @@ import pytest
 
 from rarl.envs.vector import GymnasiumVector, VectorEnv, where_of
 from rarl.errors import RarlError
+from rarl.rollouts.roll_out import Memoryless, roll_out
 from rarl.runs.checkpoints import decode, encode
 
 
@@ -170,6 +171,35 @@ def test_what_is_told_is_of_each_episode():
     envs.step(np.zeros(3, dtype=int))
     envs.reset([9], np.array([1]))
     assert envs.context.tolist() == [told(1), told(9), told(3)]
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_every_seed_is_rolled_out_to_its_end(n):
+    """Against each played alone by hand."""
+    seeds = [4, 9, 2, 2, 7, 1]
+
+    def best(x):
+        return np.where(x[..., 0] > 0, 0, 2)
+
+    tell = {"context": lambda observation, info: np.array([info["wind"]])}
+    episodes = roll_out(walks(n, **tell), Memoryless(best), seeds, keep=True)
+    for i, seed in enumerate(seeds):
+        env = gym.wrappers.TimeLimit(Walk(), 9)
+        observation, info = env.reset(seed=seed)
+        rewards, over = [], False
+        while not over:
+            assert (episodes.observations[i, len(rewards)] == observation.astype(np.float32)).all()
+            action = best(observation)
+            assert episodes.actions[i, len(rewards)] == action
+            observation, reward, terminated, truncated, _ = env.step(action)
+            rewards.append(reward)
+            over = terminated or truncated
+        assert episodes.lengths[i] == len(rewards)
+        assert episodes.returns[i] == sum(rewards)
+        assert episodes.last_rewards[i] == rewards[-1]
+        assert episodes.terminated[i] == terminated
+        assert episodes.context[i] == [info["wind"]]
+    assert len(set(episodes.lengths.tolist())) > 2
 
 
 # ---------------------------------------------------------------------------------------------------------------- state

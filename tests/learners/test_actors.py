@@ -10,20 +10,19 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.policy import Policy
-from rarl.config.settings import AgentSettings
 from rarl.envs.atari.observation import EXTRA_BYTES, FRAME_BYTES
 from rarl.envs.atari.packed import FrameCodec
-from rarl.envs.spec import spec_of
 from rarl.learners.actors import Actors, Stepped
 from rarl.nn.value_network import State
 from tests.fake_games import FakeGames, Watched
+from tests.tiny import settings_of
 
 N, DISCOUNT, EPSILON = 4, 0.9, 1e-3
 RETRIEVAL = {"n_f": 2, "d_m": 8, "d_e": 8, "d_h": 8, "d_v": 8, "slot_heads": 2, "n_traj": 3, "k_traj": 2, "k_states": 3}
 AGENTS = {
     "gru": {"kind": "dqn", "core": "gru"},
     "slots": {"kind": "ra-dqn", "core": "gru"},
-    "stack": {"kind": "dqn", "core": "none", "stack": 4},
+    "stack": {"kind": "dqn", "core": "none"},
 }
 
 
@@ -32,23 +31,20 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def agent_of(name):
-    return AgentSettings(**AGENTS[name], task="hidden", encoder="tiny", d_s=8, dueling=True, retrieval=RETRIEVAL)
-
-
 def actors_of(name, rescale=EPSILON, **options):
     """Actors of a fresh network; with slots there is something to retrieve."""
     torch.manual_seed(0)
-    agent = agent_of(name)
-    envs = FakeGames.packed(N, agent.stack, **options)
-    network = build_network(spec_of("atari"), agent, len(envs.actions), 1).requires_grad_(False)
+    agent = {"encoder": "tiny", "d_s": 8, "dueling": True, "retrieval": RETRIEVAL, **AGENTS[name]}
+    stack = 4 if name == "stack" else 1
+    envs = FakeGames.packed(N, stack, **options)
+    network = build_network(settings_of("atari", agent, {"stack": stack}), len(envs.actions)).requires_grad_(False)
     policy = Policy(network, np.full(N, 0.3), np.random.default_rng(5))
     if network.process is not None:
         steps = (1, 3, 5)
         policy.retrieved = network.process.summarise(
             torch.randn(*steps, 8), torch.zeros(steps, dtype=torch.int64), torch.zeros(steps)
         )
-    return Actors(envs, Watched.watch(policy), FrameCodec(agent.stack))
+    return Actors(envs, Watched.watch(policy), FrameCodec(stack))
 
 
 def h(x):

@@ -99,7 +99,8 @@ def test_games_go_on_bitwise_from_a_saved_state(roots, tmp_path, variant):
 
 def test_the_same_with_real_games(roots, tmp_path):
     changes = {
-        "online": {"sticky": 0.25, "max_frames": 60, "emulator_threads": 2, "steps_per_update": 20},
+        "online": {"steps_per_update": 20},
+        "environment_options": {"sticky": 0.25, "max_frames": 60, "emulator_threads": 2},
         "episodic": {"learn_from_steps": 100},
         "evaluation": {"episodes_per_task": 1},
     }
@@ -247,7 +248,7 @@ def rewards_of(task, x, actions):
 @AGENTS
 @pytest.mark.usefixtures("fake")
 def test_games_store_what_was_played(roots, monkeypatch, variant):
-    learner = learner_of(roots, "atari", variant, {"agent": {"stack": 2}})
+    learner = learner_of(roots, "atari", variant, {"environment_options": {"stack": 2}})
     spy, log = Written(learner, monkeypatch), learner.playing.envs.games.log
     scalars = [learner.update() for _ in range(20)]
     acting, ends = [], [bool((step.terminated | step.truncated).any()) for _, step in log]
@@ -396,7 +397,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path, tiny_root, envir
         "log_every": 2,
         "checkpoint_seconds": 0.05,
         "evaluation": {"every_updates": 20, "episodes_per_task": 1},
-        **({"online": {"max_frames": 60}} if environment == "atari" else {}),
+        **({"environment_options": {"max_frames": 60}} if environment == "atari" else {}),
     }
     key = {"gridroboman": 10, "atari": "pong"}[environment]
     change = {"settings": settings, "task_sets": {key: {"variants": ["nec"], "probes": []}}}

@@ -85,7 +85,8 @@ def test_a_learner_goes_on_bitwise_from_its_saved_state(tiny_atari_root, tmp_pat
 
 
 def test_the_same_with_real_games(tiny_atari_root, tmp_path):
-    changes = {"online": {"sticky": 0.25, "max_frames": 60, "emulator_threads": 2, "overlap": True}}
+    options = {"sticky": 0.25, "max_frames": 60, "emulator_threads": 2}
+    changes = {"online": {"overlap": True}, "environment_options": options}
     goes_on_bitwise(tiny_atari_root, tmp_path, "ra-r2d2", changes)
 
 
@@ -108,8 +109,8 @@ def test_evaluations_are_deterministic_and_leave_learning_alone(tiny_atari_root)
 # ----------------------------------------------------------------------------------------- what must make no difference
 
 
-def after_rounds(root, variant, online, rounds=8):
-    learner = tiny_atari.learner_of(root, variant, {"online": online})
+def after_rounds(root, variant, changes, rounds=8):
+    learner = tiny_atari.learner_of(root, variant, changes)
     scalars = [numbers(learner.update()) for _ in range(rounds)]
     return scalars, learner.state_dict()
 
@@ -117,13 +118,16 @@ def after_rounds(root, variant, online, rounds=8):
 @pytest.mark.parametrize("variant", ["r2d2", "ra-r2d2"])
 @pytest.mark.usefixtures("fake")
 def test_playing_while_learning_changes_nothing(tiny_atari_root, variant):
-    one, other = (after_rounds(tiny_atari_root, variant, {"overlap": overlap}) for overlap in (False, True))
+    one, other = (after_rounds(tiny_atari_root, variant, {"online": {"overlap": each}}) for each in (False, True))
     assert "td_loss" in one[0][-1]
     assert_same(one, other)
 
 
 def test_emulator_threads_change_nothing(tiny_atari_root):
-    one, other = (after_rounds(tiny_atari_root, "r2d2", {"emulator_threads": n, "max_frames": 60}, 5) for n in (1, 2))
+    one, other = (
+        after_rounds(tiny_atari_root, "r2d2", {"environment_options": {"emulator_threads": n, "max_frames": 60}}, 5)
+        for n in (1, 2)
+    )
     assert_same(one, other)
 
 
@@ -580,7 +584,10 @@ def test_half_precision_of_the_encoder_gives_nearly_the_same_gradients(tiny_atar
     found = []
     for precision in ("float32", "bfloat16"):
         changes = {
-            "agent": {"recompute": recompute, "retrieval": {"bottleneck": 0.0, "k_traj": 4, "k_states": 100}},
+            "agent": {
+                "encoder_options": {"recompute": recompute},
+                "retrieval": {"bottleneck": 0.0, "k_traj": 4, "k_states": 100},
+            },
             "online": {"precision": precision},
         }
         learner = watched(tiny_atari.learner_of(tiny_atari_root, variant, changes), 60)
@@ -662,7 +669,8 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path):
         "log_every": 2,
         "checkpoint_seconds": 0.05,
         "evaluation": {"every_updates": 15, "episodes_per_task": 1},
-        "online": {"overlap": True, "max_frames": 60},
+        "online": {"overlap": True},
+        "environment_options": {"max_frames": 60},
     }
     roots = [tmp_path / name for name in ("undisturbed", "killed")]
     for root in roots:

@@ -61,7 +61,7 @@ def test_a_network_names_what_it_does_not_know():
     with pytest.raises(RarlError, match=r"here: agent.encoder = 'relation' does not .*; did you mean 'relational'"):
         with_options(spec_of("gridroboman"), {"agent": {"encoder": "relation"}}, "here")
     with pytest.raises(ValueError, match="fusion='flim': unknown; did you mean 'film'"):
-        Retriever(DirectRetrieval(**READING), 8, 4, "flim")
+        Retriever(8, DirectRetrieval(**READING), fusion="flim")
 
 
 @pytest.mark.parametrize("summariser", ["gru", "decay"])

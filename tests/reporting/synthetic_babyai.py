@@ -64,7 +64,7 @@ def write_manifests(root: Path, scale: str, levels: Sequence[str]) -> dict[str, 
                 "expert_return": 0.9,
                 "generator": {
                     "policy": "bot",
-                    "noise_percentages": [0, 20, 40, 60],
+                    "noise_percent": [0, 20, 40, 60],
                     "rejected": {"endless plan": 9, "box opened": 3} if level.composition == "unlock" else {},
                 },
             },

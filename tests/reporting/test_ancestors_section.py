@@ -108,7 +108,7 @@ def test_games(tmp_path):
     results = load_results("workstation", tmp_path)
     assert steps_per_update(results, "ancestors-atari/pong/nec/seed-0") == 40  # of 8 actors, 5 each
     here = section(plain(build(tmp_path, "workstation")[0]), "Ancestors: Atari")
-    assert "The games were not played alike: online.sticky 0.25 against 0.0." in here
+    assert "The games were not played alike: environment_options.sticky 0.25 against 0.0." in here
     assert "| pong | NEC | its own play | 80,000 | 1 | 0.040, CI n/a (n=1) | −0.120, CI n/a (n=1) |" in here
     assert "| breakout | R2D2 | its own play | 80,000 | 1 |" in here
     assert {"breakout", "pong", "R2D2", "NEC"} <= set(drawn(tmp_path / "reports/workstation", "ancestors-atari-curves"))

@@ -27,7 +27,7 @@ AFTER_OTHER_SETTINGS = {"measure_costs": 1, **AFTER_A_RUN}  # or other code, or 
 def test_reproduce_makes_everything(recorded: Project) -> None:
     output = (recorded.store / "reproduce.txt").read_text()
     assert jobs_in(output) == {
-        "make_planner_dataset": 10,
+        "make_gridroboman_planner_dataset": 10,
         "train_run": 2,
         "probe_run": 1,
         "measure_index_cost": 1,
@@ -85,7 +85,8 @@ def test_a_clone_with_pulled_data_has_nothing_to_do(recorded: Project, tmp_path:
 
 def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: Path) -> None:
     clone = recorded.clone(tmp_path / "clone")
-    everything = {"make_planner_dataset": 10, "train_run": 2, "measure_index_cost": 1, **AFTER_OTHER_SETTINGS}
+    made = {"make_gridroboman_planner_dataset": 10, "train_run": 2, "measure_index_cost": 1}
+    everything = {**made, **AFTER_OTHER_SETTINGS}
     assert clone.planned() == everything
     for path in clone.folder.rglob("*"):  # times decide nothing
         if path.is_file() and ".git" not in path.parts:
@@ -128,7 +129,7 @@ def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) ->
 
 
 def test_each_kind_of_change_reaches_what_it_concerns(project: Project) -> None:
-    everything = {"make_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
+    everything = {"make_gridroboman_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
 
     def other_seed(settings: dict) -> None:
         settings["datasets"]["gridroboman"][0]["seed"] = 1
@@ -241,19 +242,19 @@ def test_lost_data_are_made_again_and_nothing_that_learned_from_them(project: Pr
     folder = project.folder / "data/tiny/gridroboman/planner/lift-red"
     before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
     (folder / "rewards.npy").unlink()
-    assert jobs_in(project.snakemake("all")) == {"make_planner_dataset": 1}
+    assert jobs_in(project.snakemake("all")) == {"make_gridroboman_planner_dataset": 1}
     assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
     assert project.planned() == {}
     assert project.stages() == ["provenance"]  # when it was made
     # But where the code or the settings of the dataset changed, and so perhaps its content: then all is due.
     (folder / "rewards.npy").unlink()
     project.append("rarl/envs/gridroboman/datasets.py", "ANOTHER = 1\n")
-    assert project.planned() == {"make_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
+    assert project.planned() == {"make_gridroboman_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
     project.run("git", "checkout", "--quiet", "--", ".")
     # A whole dataset, by the documented command.
     shutil.rmtree(folder)
     jobs = jobs_in(project.make("reproduce"))
-    assert jobs == {"make_planner_dataset": 1}
+    assert jobs == {"make_gridroboman_planner_dataset": 1}
     assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
 
 

@@ -103,7 +103,8 @@ def test_the_smoke_scale_on_a_cluster_without_gpus(untouched: Project, without_g
     assert {job["State"] for job in jobs} == {"COMPLETED"}
     assert len(jobs) == output.count("has been submitted with SLURM jobid")
     found = gpus_by_rule(jobs)
-    assert set(found) >= {"make_planner_dataset", "make_bot_dataset", "train_run", "probe_run", "measure_costs"}
+    made = {"make_gridroboman_planner_dataset", "make_babyai_bot_dataset"}
+    assert set(found) >= made | {"train_run", "probe_run", "measure_costs"}
     assert set().union(*found.values()) == {("main", False)}
     used = memory_used(cluster)
     assert len(used) == len(jobs)
@@ -122,7 +123,7 @@ def test_a_gpu_is_asked_for_where_there_is_one_and_the_scale_wants_it(
         jobs = jobs_of(cluster, last)
         assert {job["State"] for job in jobs} == {"COMPLETED"}
         found = gpus_by_rule(jobs)
-        assert found.get("make_planner_dataset", {("main", False)}) == {("main", False)}
+        assert found.get("make_gridroboman_planner_dataset", {("main", False)}) == {("main", False)}
         return found["train_run"]
 
     cuda = {"PYTHONPATH": cuda_build_of_torch(tmp_path / "cuda")}

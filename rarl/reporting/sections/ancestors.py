@@ -30,7 +30,9 @@ from rarl.reporting.sections.atari_measures import score_frame
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import t_interval
 
-_GAME_KEYS = ("online.full_actions", "online.sticky", "online.noop_max", "online.frame_skip", "online.max_frames")
+_GAME_KEYS = tuple(
+    f"environment_options.{key}" for key in ("full_actions", "sticky", "noop_max", "frame_skip", "max_frames")
+)
 
 
 def _shown(results: Results, family: Family) -> list[str]:

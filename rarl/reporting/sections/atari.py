@@ -62,7 +62,11 @@ def _scores(sheet: Sheet) -> None:
         f"{_frames(last['frames'])} frames each; the paper's agents had {figures.short(PAPER_FRAMES)}. A score is the "
         "mean over episodes of what the game counts, neither clipped nor discounted."
     )
-    cut = [frames for frames in provenance.configured(results, "online.max_frames", EXPERIMENT) if frames < MAX_FRAMES]
+    cut = [
+        frames
+        for frames in provenance.configured(results, "environment_options.max_frames", EXPERIMENT)
+        if frames < MAX_FRAMES
+    ]
     if cut:
         sheet.text(
             f"Episodes are cut off after {' or '.join(map(tables.count, cut))} frames, where whole games of up to "

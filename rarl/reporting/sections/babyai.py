@@ -392,7 +392,7 @@ def _data(sheet: Sheet) -> None:
         sheet.text("The manifests of the data sets are not here.")
         return
     generators = [m["generator"] for m in manifests.values() if isinstance(m.get("generator"), dict)]
-    noise = sorted({str(g["noise_percentages"]).strip("[]") for g in generators if g.get("noise_percentages")})
+    noise = sorted({str(g["noise_percent"]).strip("[]") for g in generators if g.get("noise_percent")})
     played = "Ours: source " + ", ".join(sorted({str(m.get("source")) for m in manifests.values()}))
     if all(m.get("source") == "bot" for m in manifests.values()):
         played = (
