@@ -13,7 +13,7 @@ import yaml
 
 from rarl.collect.make import make_dataset
 from rarl.config.scale import Scale
-from rarl.config.settings import SIZE_KEYS, SOURCES
+from rarl.config.fit import sources_of
 from rarl.envs.spec import ENVIRONMENTS, spec_of
 from rarl.mappings import merge
 from rarl.trajectories.store import TrajectoryDataset
