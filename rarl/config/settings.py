@@ -16,8 +16,6 @@ WITHOUT_EFFECT = {  # settings of a run that change how it is carried out, and n
     "online": {"overlap": True},
 }
 
-
-Percent = Annotated[int, Field(ge=0, le=100)]
 EPISODIC = ("mfec", "nec")  # agents that learn while they play, from their own episodes
 
 
