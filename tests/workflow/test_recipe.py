@@ -138,6 +138,7 @@ def other_seed(settings: dict) -> None:
 
 
 EVERYTHING = {"make_gridroboman_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
+DUELING = "dueling: bool = Field(True"  # another default
 A_REMARK, ANOTHER = "# a remark\n", "ANOTHER = 1\n"
 # What is changed, the jobs that are due then, and the stages with which DVC begins.
 CHANGES: dict[str, tuple[Callable[[Project], None], dict[str, int], list[str]]] = {
