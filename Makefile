@@ -41,7 +41,7 @@ reproduce: $(STAMP) ## datasets, runs, tables, figures and report; stop with Ctr
 smoke: $(STAMP) ## the whole workflow in five minutes, with a few learner steps per run: a taste, no results
 	@snakemake --cores $(CORES) --config scale=smoke -- all
 
-pytest = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} pytest -q --numprocesses auto --maxprocesses 4 --dist loadgroup
+pytest = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} pytest -q --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test
 test: $(STAMP) ## all tests but the slow ones and those that need servers; PYTEST='-k name' chooses

@@ -157,7 +157,14 @@ def test_rdqn_learns_a_level(tiny_babyai_root, tmp_path):
     shutil.copytree(tiny_babyai_root / "config", tmp_path / "config")
     scale = {
         "datasets": {
-            "babyai": [{"source": "bot", "tasks": ["GoToRedBallGrey"], "episodes": 200, "noise_percent": [0, 50]}]
+            "babyai": [
+                {
+                    "source": "bot",
+                    "tasks": ["GoToRedBallGrey"],
+                    "episodes": 200,
+                    "options": {"noise_percent": [0, 50]},
+                }
+            ]
         },
         "experiments": {
             "babyai": {

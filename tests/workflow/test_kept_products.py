@@ -13,7 +13,7 @@ import yaml
 
 from tests.workflow.workflow_project import DQN, Project, jobs_in
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 DATA = Path("data/tiny/gridroboman/planner")
 CHECKPOINT = Path("results/tiny/checkpoints") / DQN / "checkpoint.pt"
@@ -174,6 +174,7 @@ def test_a_dataset_of_other_settings_is_made_again_and_never_recorded(project: P
     assert "seed 1 (planned: 0)" in told
 
 
+@pytest.mark.slow
 def test_the_records_of_scales_live_beside_each_other(project: Project, tmp_path: Path) -> None:
     settings = yaml.safe_load((project.folder / "config/tiny.yaml").read_text())
     settings["datasets"]["gridroboman"][0]["seed"] = 5

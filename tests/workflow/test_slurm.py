@@ -16,7 +16,6 @@ LACKING = slurm_cluster.why_not()
 pytestmark = [
     pytest.mark.servers,
     pytest.mark.workflow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(LACKING is not None, reason=LACKING or ""),
 ]
 
@@ -36,7 +35,7 @@ def with_gpus() -> Iterator[Cluster]:
 
 def submit(project: Project, cluster: Cluster, *arguments: str, expect: int = 0, **environment: str) -> str:
     """What Snakemake says that sends its jobs to a cluster."""
-    output = project.store / "output.txt"
+    output = project.folder.with_name("output.txt")
     process = project.start(
         *("snakemake", "--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"),
         *("--seconds-between-status-checks", "3"),
