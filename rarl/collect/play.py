@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rarl.collect.arguments import check_seed
-from rarl.config.fit import with_options
+from rarl.config.fit import check_run, with_options
 from rarl.config.scale import Run
 from rarl.config.settings import RunSettings
 from rarl.config.validate import validate
@@ -106,6 +106,7 @@ def generate_agent(
     check_seed(seed)
     spec = spec_of(environment)
     run = _run(environment, task, seed, merge(AGENT, settings or {}))
+    check_run(spec, run.settings, f"a dataset of {spec.name}")
     generator = {"policy": "agent", "environment_steps": environment_steps, "settings": dict(settings or {})}
     with _writer(folder, spec, task, "agent", seed, generator) as writer:
         state = torch.random.get_rng_state()

@@ -139,6 +139,8 @@ def sources_of(spec: EnvSpec) -> dict[str, Source]:
     common = {name: replace(source, arrays=arrays) for name, source in COMMON.items()}
     if not plays(spec):
         common = {"minari": common["minari"]}
+    elif spec.context is not None:  # which an agent in training is not told
+        del common["agent"]
     return {**spec.sources, **{name: source for name, source in common.items() if name not in spec.sources}}
 
 
