@@ -397,6 +397,16 @@ def test_what_knows_tasks_by_their_ids_is_refused_where_a_mission_is_told(tmp_pa
     assert f"{key}: babyai tells what an episode is about by 'mission', not by the id of its task" in str(caught.value)
 
 
+def test_who_learns_while_it_plays_is_not_told_a_mission(tmp_path):
+    """A replay does not keep it."""
+    one = {"task_sets": {tiny_babyai.TASK_SET: {"tasks": tiny_babyai.LEVELS[:1], "probes": []}}}
+    tiny_babyai.write_config(tmp_path, {"experiments": {"babyai": one}})
+    online = {"source": "replay", "episodes": None, "online": tiny_atari.EXPERIMENT["base"]["online"]}
+    for changes in (online, merge(online, {"agent": {"kind": "ra-dqn", "retrieval": {"select_by": "none"}}})):
+        with pytest.raises(RarlError, match="online: babyai tells .* by 'mission', which no replay keeps"):
+            tiny_babyai.run_of(tmp_path, "rdqn", changes=changes)
+
+
 def test_agents_with_a_core_learn_boards_too(tiny_root):
     """An environment says what it cannot do; all else goes."""
     sequences = {"batch_sequences": 20, "sequence_steps": 6}

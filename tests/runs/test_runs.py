@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rarl.learners.transitions import TransitionLearner
 
 from rarl import cli
 from rarl.config.scale import Run, Scale
