@@ -18,8 +18,8 @@ import pytest
 from rarl import code_digest, jobs
 from rarl.code_digest import PACKAGE, code_of, file_of
 from rarl.config.scale import Dataset, Scale, index_cost_plan
-from rarl.config.settings import EPISODIC, SIZE_KEYS
-from rarl.envs.spec import ENVIRONMENTS, EnvSpec, load, spec_of
+from rarl.config.settings import EPISODIC, DatasetSettings
+from rarl.envs.spec import COMMON, ENVIRONMENTS, LEARNERS, EnvSpec, Source, load, sources_of, spec_of
 from rarl.errors import RarlError
 from rarl.jobs import DATA, KINDS, NOT_COMPUTING, Job, LoadedCode
 from rarl.mappings import merge
@@ -39,6 +39,11 @@ def smoke() -> Scale:
 def all_jobs(smoke: Scale) -> dict[Job, str]:
     """Every job of the scale that has code of its own -> the environment that it is of, or ""."""
     found = {jobs.dataset_job(dataset): dataset.environment for dataset in smoke.datasets.values()}
+    for environment in ENVIRONMENTS:
+        spec = spec_of(environment)
+        for name in set(sources_of(spec)) & set(COMMON):
+            dataset = Dataset(environment, spec.tasks[0], DatasetSettings(source=name))
+            found[jobs.dataset_job(dataset)] = environment
     for run in smoke.runs.values():
         found[jobs.train_job(run)] = run.settings.environment
         if run.settings.agent.kind not in EPISODIC:
@@ -59,10 +64,12 @@ def test_every_kind_of_job_is_looked_at(all_jobs: dict[Job, str]) -> None:
     assert {job.kind for job in all_jobs} == set(KINDS)
     assert {name for name in all_jobs.values() if name} == set(ENVIRONMENTS)
     named = {name for job in all_jobs for name in dict(job.uses).values() if ":" in name}
+    assert set(LEARNERS.values()) <= named
     for environment in ENVIRONMENTS:
         spec = spec_of(environment)
-        fields = [*spec.sources.values(), *spec.learners.values(), *spec.probes.values(), spec.tokens, spec.acting]
-        assert set(fields) <= named, "the smoke scale runs every part"
+        fields = [*(source.make for source in sources_of(spec).values()), *spec.probes.values()]
+        fields += [spec.tokens, spec.make_vector, spec.content, spec.codec, spec.success]
+        assert {name for name in fields if name is not None} <= named, "the smoke scale runs every part"
 
 
 def test_what_generic_modules_import_belongs_to_no_environment() -> None:
@@ -100,8 +107,8 @@ def test_names_of_specifications_can_be_loaded_and_are_unique() -> None:
 
 
 def texts(value: object) -> Iterator[str]:
-    if isinstance(value, EnvSpec):
-        value = {name: getattr(value, name) for name in EnvSpec.__dataclass_fields__}
+    if isinstance(value, EnvSpec | Source):
+        value = {name: getattr(value, name) for name in value.__dataclass_fields__}
     if isinstance(value, dict):
         for inner in value.values():
             yield from texts(inner)
@@ -131,8 +138,7 @@ def test_an_environment_of_somebodys_own_is_found_by_its_file(tmp_path: Path, mo
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "my_neighbour_of_spec.py").write_text('TASKS = ("walk", "run")\n')
     (tmp_path / "my_own_spec.py").write_text(
-        "from my_neighbour_of_spec import TASKS\nfrom rarl.envs.spec import EnvSpec\n"
-        'SPEC = EnvSpec("mine", TASKS, {}, {}, "", {}, "")\n'
+        'from my_neighbour_of_spec import TASKS\nfrom rarl.envs.spec import EnvSpec\nSPEC = EnvSpec("mine", TASKS)\n'
     )
     assert spec_of(f"{tmp_path}/my_own_spec.py:SPEC").tasks == ("walk", "run")
 
@@ -245,8 +251,8 @@ def test_of_configuration_and_plans_code_takes_types_alone(all_jobs: dict[Job, s
         taken = names_from(tree, tuple(DATA))
         seen += len(taken)
         used = {node.id for node in evaluated(tree) if isinstance(node, ast.Name)}
-        # How large a dataset is, and of what the cost of an index is measured, is in their digests.
-        assert not taken & used - {"SIZE_KEYS", "index_cost_plan"}, module
+        # Of what the cost of an index is measured is in its digest.
+        assert not taken & used - {"index_cost_plan"}, module
     assert seen > 40
 
 
@@ -280,7 +286,8 @@ SHORT = {
     "atari": {
         "updates": 8,
         "evaluation": {"every_updates": 8, "episodes_per_task": 1},
-        "online": {"max_frames": 60, "noop_max": 0, "start_sequences": 1},
+        "environment_options": {"max_frames": 60, "noop_max": 0},
+        "online": {"start_sequences": 1},
     },
 }
 # Variants whose costs are measured, the one with an index for its own costs too.
@@ -364,7 +371,7 @@ def test_other_code_than_was_planned_is_refused(smoke: Scale, edited: Path) -> N
 
 def test_a_change_while_a_job_works_is_told_with_what_changed(smoke: Scale, edited: Path) -> None:
     loaded = LoadedCode(job_of(smoke))
-    append(edited / "learners" / "games.py", "ANOTHER = 1\n")
+    append(edited / "learners" / "online.py", "ANOTHER = 1\n")
     append(edited / "envs" / "gridroboman" / "datasets.py", "# a remark\n")
     loaded.check()
     append(edited / "envs" / "gridroboman" / "datasets.py", "ANOTHER = 1\n")
@@ -384,7 +391,8 @@ def test_a_dataset_is_not_published_if_its_code_changed_meanwhile(
     scale = copy.copy(smoke)
     scale.root = tmp_path
     planned = next(dataset for dataset in smoke.datasets.values() if dataset.settings.source == source)
-    size = {SIZE_KEYS[source]: {"episodes": 5, "environment_steps": 150}[SIZE_KEYS[source]]}
+    unit = sources_of(spec_of(planned.environment))[source].unit
+    size = {unit: {"episodes": 5, "environment_steps": 150}[unit]}
     dataset = Dataset(planned.environment, planned.task, planned.settings.model_copy(update=size))
     loaded = LoadedCode(jobs.dataset_job(dataset))
     append(edited / "trajectories" / "store.py", "ANOTHER = 1\n")

@@ -403,7 +403,7 @@ def test_who_learns_while_it_plays_is_not_told_a_mission(tmp_path):
     tiny_babyai.write_config(tmp_path, {"experiments": {"babyai": one}})
     online = {"source": "replay", "episodes": None, "online": tiny_atari.EXPERIMENT["base"]["online"]}
     for changes in (online, merge(online, {"agent": {"kind": "ra-dqn", "retrieval": {"select_by": "none"}}})):
-        with pytest.raises(RarlError, match="online: babyai tells .* by 'mission', which no replay keeps"):
+        with pytest.raises(RarlError, match=r"online: babyai tells .* by 'mission', which no replay keeps"):
             tiny_babyai.run_of(tmp_path, "rdqn", changes=changes)
 
 
