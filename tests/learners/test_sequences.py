@@ -170,7 +170,7 @@ def test_rdqn_learns_a_level(tiny_babyai_root, tmp_path):
             "babyai": {
                 "settings": {
                     "updates": 250,
-                    "agent": {"d_s": 48, "channels": 8},
+                    "agent": {"d_s": 48, "encoder_options": {"channels": 8}},
                     "learning": {
                         "batch_sequences": 32,
                         "sequence_steps": 10,
