@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rarl.code_digest import PACKAGE, Code, code_of
-from rarl.envs.spec import LEARNERS, PROBES, learner_kind, probe_kind, sources_of, spec_of
+from rarl.envs.registry import LEARNERS, PROBES
+from rarl.envs.spec import learner_kind, probe_kind, sources_of, spec_of
 from rarl.errors import RarlError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ DATA = {
     "rarl.config": "reads and checks values and says which datasets and runs there are, all in the digests of settings",
 }
 NOT_COMPUTING = {
+    "rarl.envs.registry": "names what jobs take, which is in the digest of each",
     "rarl.jobs": "says what belongs to the digest of a job's code, and so changes that digest itself",
     "rarl.provenance": "records commit, machine and versions",
     "rarl.progress": "says how far a job is",

@@ -15,7 +15,6 @@ from rarl.config.files import SCALES
 from rarl.config.scale import Run, Scale
 from rarl.config.settings import RunSettings
 from rarl.envs.atari.observation import pack
-from rarl.envs.spec import spec_of
 from rarl.nn.encoders import encoder_of
 from rarl.workflow import resources
 from rarl.workflow.resources import memory_of_costs, memory_of_run, step_mb
@@ -76,7 +75,7 @@ def test_a_larger_job_asks_for_more() -> None:
 def kept_bytes(settings: RunSettings) -> float:
     """What autograd keeps of one more state that passes the encoder, by its own account."""
     agent = settings.agent
-    encoder = encoder_of(spec_of(settings.environment), agent, 18, 0)
+    encoder = encoder_of(settings, 18, 0)
 
     def kept(n: int) -> int:
         if settings.environment == "atari":
