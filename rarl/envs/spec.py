@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rarl.envs import common
 from rarl.errors import RarlError, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from rarl.envs.vector import VectorEnv
 
 ENVIRONMENTS = ("gridroboman", "babyai", "atari")  # those that come with the project
-
-ENCODERS = {"default": "rarl.nn.default_encoders:DefaultEncoder"}  # of those that bring none
 
 # "module:attribute", or the thing itself.
 Named = str | Callable[..., Any]
@@ -106,7 +105,7 @@ class EnvSpec:
     context: str | None = None
     task_sets: Mapping[int, Sequence[str]] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
-    encoders: Mapping[str, Named] = field(default_factory=lambda: dict(ENCODERS))
+    encoders: Mapping[str, Named] = field(default_factory=lambda: dict(common.ENCODERS))
     encoder_options: Mapping[str, Named] = field(default_factory=dict)
     options: Named | None = None
     options_without_effect: Sequence[str] = ()
@@ -127,21 +126,21 @@ class EnvSpec:
 
 # Sources that every environment has that can be played, and the data of others.
 COMMON: Mapping[str, Source] = {
-    "random": Source("rarl.collect.play:generate_random"),
-    "agent": Source("rarl.collect.play:generate_agent", unit="environment_steps", options={"settings": {}}),
-    "minari": Source("rarl.collect.minari_source:generate_minari", options={"id": None, "root": None}),
+    "random": Source(common.RANDOM),
+    "agent": Source(common.AGENT, unit="environment_steps", options={"settings": {}}),
+    "minari": Source(common.MINARI, options={"id": None, "root": None}),
 }
 
 
 def sources_of(spec: EnvSpec) -> dict[str, Source]:
     """All sources of an environment's datasets, its own first."""
     arrays = ("terminated", *((spec.context,) if spec.context else ()))
-    common = {name: replace(source, arrays=arrays) for name, source in COMMON.items()}
+    others = {name: replace(source, arrays=arrays) for name, source in COMMON.items()}
     if not plays(spec):
-        common = {"minari": common["minari"]}
+        others = {"minari": others["minari"]}
     elif spec.context is not None:  # which an agent in training is not told
-        del common["agent"]
-    return {**spec.sources, **{name: source for name, source in common.items() if name not in spec.sources}}
+        del others["agent"]
+    return {**spec.sources, **{name: source for name, source in others.items() if name not in spec.sources}}
 
 
 @functools.cache
@@ -198,14 +197,6 @@ def learner_kind(settings: RunSettings) -> str:
     if settings.episodic is not None:
         return "episodic"
     return "offline" if settings.online is None else "online"
-
-
-LEARNERS = {  # kind -> class (run, device), or (run, datasets, device) of the one that learns from datasets
-    "offline": "rarl.learners.offline:OfflineLearner",
-    "online": "rarl.learners.online:OnlineLearner",
-    "episodic": "rarl.learners.episodic:EpisodicLearner",
-}
-PROBES = {"plain": "rarl.probes.plain:PlainProbe"}  # what every environment has
 
 
 def probe_kind(settings: RunSettings) -> str:
