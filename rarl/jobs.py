@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rarl.code_digest import PACKAGE, Code, code_of
-from rarl.envs.registry import LEARNERS, PROBES
+from rarl.envs.common import AGENT, LEARNERS, PROBES, RANDOM
 from rarl.envs.spec import learner_kind, probe_kind, sources_of, spec_of
 from rarl.errors import RarlError
 
@@ -29,10 +29,10 @@ DATA = {
     "rarl.config": "reads and checks values and says which datasets and runs there are, all in the digests of settings",
 }
 NOT_COMPUTING = {
-    "rarl.envs.registry": "names what jobs take, which is in the digest of each",
     "rarl.jobs": "says what belongs to the digest of a job's code, and so changes that digest itself",
     "rarl.provenance": "records commit, machine and versions",
     "rarl.progress": "says how far a job is",
+    "rarl.envs.common": "names what every environment has; of that a job's digest names what it uses",
 }
 
 
@@ -93,9 +93,26 @@ def code_digest_of(job: Job) -> str:
 
 def dataset_job(dataset: Dataset) -> Job:
     """Making a dataset."""
-    spec, name = spec_of(dataset.environment), dataset.settings.source
-    source = (f"{spec.name}.sources.{name}", named(sources_of(spec)[name].make))
-    return _job("dataset", [source, *_own_file(dataset.environment)])
+    spec, s = spec_of(dataset.environment), dataset.settings
+    make = sources_of(spec)[s.source].make
+    uses = [(f"{spec.name}.sources.{s.source}", named(make)), *_own_file(dataset.environment)]
+    if make in (RANDOM, AGENT):
+        uses += _of_play(dataset, make == AGENT)
+    elif s.source not in spec.sources:
+        uses += _said(
+            dataset.environment, ["content", "prepare", "tell", "context", "observation", "n_actions", "make"]
+        )
+    return _job("dataset", uses)
+
+
+def _of_play(dataset: Dataset, learns: bool) -> list[tuple[str, str]]:
+    """What playing takes of an environment, and the settings of who plays, which no digest of settings knows."""
+    from rarl.collect.play import run_of
+
+    given = dataset.settings.options.get("settings") if learns else None
+    run = run_of(dataset.environment, spec_of(dataset.environment).tasks[0], 0, given)  # the same for all tasks
+    uses = _learning(run.settings) if learns else _playing(run.settings)
+    return [("settings", run.digest), *_said(dataset.environment, ["content"]), *uses]
 
 
 def train_job(run: Run) -> Job:
@@ -155,16 +172,20 @@ def _network(s: RunSettings) -> list[tuple[str, str]]:
 
 
 def _playing(s: RunSettings) -> list[tuple[str, str]]:
-    return _fields(s, ["make", "make_vector", "context", "success"])
+    return _fields(s, ["make", "make_vector", "prepare", "tell", "context", "success"])
 
 
 def _fields(s: RunSettings, names: Iterable[str]) -> list[tuple[str, str]]:
-    """What is said about a run's environment, as far as it says anything, and the file that says it if it is no part of
-    this package."""
-    spec = spec_of(s.environment)
+    return _said(s.environment, names)
+
+
+def _said(environment: str, names: Iterable[str]) -> list[tuple[str, str]]:
+    """What is said about an environment, as far as it says anything, and the file that says it if it is no part of this
+    package."""
+    spec = spec_of(environment)
     values = ((name, getattr(spec, name)) for name in names)
     said = [(f"{spec.name}.{name}", named(value)) for name, value in values if value is not None]
-    return [*said, *_own_file(s.environment)]
+    return [*said, *_own_file(environment)]
 
 
 def _own_file(environment: str) -> list[tuple[str, str]]:

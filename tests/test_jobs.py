@@ -14,12 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from rarl import code_digest, jobs
 from rarl.code_digest import PACKAGE, code_of, file_of
 from rarl.config.scale import Dataset, Scale, index_cost_plan
 from rarl.config.settings import EPISODIC, DatasetSettings
-from rarl.envs.spec import COMMON, ENVIRONMENTS, LEARNERS, EnvSpec, Source, load, sources_of, spec_of
+from rarl.envs.common import LEARNERS
+from rarl.envs.spec import COMMON, ENVIRONMENTS, EnvSpec, Source, load, sources_of, spec_of
 from rarl.errors import RarlError
 from rarl.jobs import DATA, KINDS, NOT_COMPUTING, Job, LoadedCode
 from rarl.mappings import merge
@@ -251,9 +253,48 @@ def test_of_configuration_and_plans_code_takes_types_alone(all_jobs: dict[Job, s
         taken = names_from(tree, tuple(DATA))
         seen += len(taken)
         used = {node.id for node in evaluated(tree) if isinstance(node, ast.Name)}
-        # Of what the cost of an index is measured is in its digest.
-        assert not taken & used - {"index_cost_plan"}, module
+        # Of what the cost of an index is measured is in its digest; who plays for a dataset is in that of the job.
+        made = (
+            {"Run", "RunSettings", "check_run", "validate", "with_options"} if module == "rarl.collect.play" else set()
+        )
+        assert not taken & used - {"index_cost_plan"} - made, module
     assert seen > 40
+
+
+def test_the_settings_of_who_plays_for_a_dataset_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are given, those that the generator gives, and all others by default."""
+    from rarl.collect import play
+
+    def digest(source: str, environment: str = "gridroboman", **options: object) -> str:
+        dataset = Dataset(environment, spec_of(environment).tasks[0], DatasetSettings(source=source, options=options))
+        return jobs.dataset_job(dataset).code().digest
+
+    before = digest("agent"), digest("random"), digest("random", "atari")
+    assert digest("agent", settings={}) == before[0]
+    assert digest("agent", settings={"learning": {"discount": 0.5}}) != before[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(play, "AGENT", merge(play.AGENT, {"learning": {"discount": 0.5}}))
+        assert digest("agent") != before[0]
+    validate = play.validate
+    for place, value, others in (
+        (("learning", "adam_epsilon"), 0.5, [True, True, True]),
+        (("environment_options", "sticky"), 0.5, [False, False, True]),
+        (("environment_options", "emulator_threads"), 7, [False, False, False]),  # changes nothing that comes out
+    ):
+        with monkeypatch.context() as patch:  # as with another default
+            patch.setattr(play, "validate", lambda *a, place=place, value=value: replaced(validate(*a), place, value))
+            now = digest("agent"), digest("random"), digest("random", "atari")
+        assert [one != other for one, other in zip(now, before, strict=True)] == others, place
+    assert (digest("agent"), digest("random"), digest("random", "atari")) == before
+
+
+def replaced(settings: BaseModel, place: tuple[str, str], value: object) -> BaseModel:
+    """Settings with another value in one of their parts, where it has one."""
+    part, name = place
+    inner = getattr(settings, part)
+    if isinstance(inner, dict):
+        return settings.model_copy(update={part: {**inner, **({name: value} if name in inner else {})}})
+    return settings.model_copy(update={part: inner.model_copy(update={name: value})})
 
 
 def names_from(tree: ast.Module, modules: tuple[str, ...]) -> set[str]:
@@ -331,8 +372,12 @@ def test_nothing_is_imported_by_a_job_that_its_digest_does_not_cover(tmp_path: P
         }
         assert missing == set(), name
         taken = {tuple(field.split(".")[:2]) for field in job["uses"]}
-        # An encoder is looked for in all specifications.
-        assert {tuple(read) for read in job["read"] if read[1] != "encoders"} <= taken, name
+        # An encoder is found by its name, and the probe that is chosen is named: both are in the digest. The places of
+        # tasks, by which evaluations start, are told by the modules that make environments of them.
+        apart = {"encoders", "tasks"} | ({"probes"} if "probe" in job["uses"] else set())
+        assert {tuple(read) for read in job["read"] if read[1] not in apart} <= taken, name
+        if any(read[1] == "tasks" for read in job["read"]):
+            assert modules & {f"rarl.envs.{part}" for part in ("gridroboman.tasks", "babyai.levels", "atari.games")}
         assert {loaded for loaded in job["loaded"] if loaded.partition(":")[0] not in modules} == set(), name
 
 

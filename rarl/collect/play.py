@@ -68,7 +68,7 @@ def generate_random(
       progress: called with (episodes done, episodes) now and then.
     """
     check_seed(seed)
-    spec, plain = spec_of(environment), _plain_run(environment, task)
+    spec, plain = spec_of(environment), run_of(environment, task, seed).settings
     with _writer(folder, spec, task, "random", seed, {"policy": "random"}) as writer:
         for done in range(0, episodes, CHUNK_EPISODES):
             n = min(CHUNK_EPISODES, episodes - done)
@@ -105,7 +105,7 @@ def generate_agent(
 
     check_seed(seed)
     spec = spec_of(environment)
-    run = _run(environment, task, seed, merge(AGENT, settings or {}))
+    run = run_of(environment, task, seed, settings)
     check_run(spec, run.settings, f"a dataset of {spec.name}")
     generator = {"policy": "agent", "environment_steps": environment_steps, "settings": dict(settings or {})}
     with _writer(folder, spec, task, "agent", seed, generator) as writer:
@@ -209,11 +209,8 @@ def _writer(
     )
 
 
-def _plain_run(environment: str, task: str) -> RunSettings:
-    return _run(environment, task, 0, AGENT).settings
-
-
-def _run(environment: str, task: str, seed: int, settings: Mapping[str, Any]) -> Run:
+def run_of(environment: str, task: str, seed: int, settings: Mapping[str, Any] | None = None) -> Run:
+    """What an agent that makes a dataset does, and how its environments are played; settings: over `AGENT`."""
     place = {
         "experiment": "datasets",
         "environment": environment,
@@ -227,5 +224,8 @@ def _run(environment: str, task: str, seed: int, settings: Mapping[str, Any]) ->
     }
     where = f"a dataset of {spec_of(environment).name}"
     return Run(
-        "datasets", validate(RunSettings, with_options(spec_of(environment), {**settings, **place}, where), where)
+        "datasets",
+        validate(
+            RunSettings, with_options(spec_of(environment), {**merge(AGENT, settings or {}), **place}, where), where
+        ),
     )

@@ -12,11 +12,11 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rarl.envs import registry
+from rarl.envs import common
 from rarl.errors import RarlError, did_you_mean
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class EnvSpec:
     context: str | None = None
     task_sets: Mapping[int, Sequence[str]] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
-    encoders: Mapping[str, Named] = field(default_factory=lambda: dict(registry.ENCODERS))
+    encoders: Mapping[str, Named] = field(default_factory=lambda: dict(common.ENCODERS))
     encoder_options: Mapping[str, Named] = field(default_factory=dict)
     options: Named | None = None
     options_without_effect: Sequence[str] = ()
@@ -124,15 +124,23 @@ class EnvSpec:
     gymnasium: Sequence[Mapping[str, Any]] = ()
 
 
+# Sources that every environment has that can be played, and the data of others.
+COMMON: Mapping[str, Source] = {
+    "random": Source(common.RANDOM),
+    "agent": Source(common.AGENT, unit="environment_steps", options={"settings": {}}),
+    "minari": Source(common.MINARI, options={"id": None, "root": None}),
+}
+
+
 def sources_of(spec: EnvSpec) -> dict[str, Source]:
     """All sources of an environment's datasets, its own first."""
     arrays = ("terminated", *((spec.context,) if spec.context else ()))
-    common = {name: Source(arrays=arrays, **source) for name, source in registry.SOURCES.items()}
+    others = {name: replace(source, arrays=arrays) for name, source in COMMON.items()}
     if not plays(spec):
-        common = {"minari": common["minari"]}
+        others = {"minari": others["minari"]}
     elif spec.context is not None:  # which an agent in training is not told
-        del common["agent"]
-    return {**spec.sources, **{name: source for name, source in common.items() if name not in spec.sources}}
+        del others["agent"]
+    return {**spec.sources, **{name: source for name, source in others.items() if name not in spec.sources}}
 
 
 @functools.cache

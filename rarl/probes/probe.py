@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rarl.config.scale import Run, Scale
-from rarl.envs.registry import PROBES
+from rarl.envs.common import PROBES
 from rarl.envs.spec import load, probe_kind, spec_of
 from rarl.files import check_folder_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, probe_job

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from rarl.agents.policy import Policy
 from rarl.envs.vector import Step, VectorEnv
+
+if TYPE_CHECKING:
+    from rarl.agents.policy import Policy
 
 
 class Acting(Protocol):

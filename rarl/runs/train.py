@@ -10,7 +10,7 @@ import numpy as np
 
 from rarl.agents.candidates import candidates_of, cannot_select
 from rarl.config.scale import Run, Scale
-from rarl.envs.registry import LEARNERS
+from rarl.envs.common import LEARNERS
 from rarl.envs.spec import learner_kind, load
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file
