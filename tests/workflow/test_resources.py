@@ -74,7 +74,6 @@ def test_a_larger_job_asks_for_more() -> None:
 
 def kept_bytes(settings: RunSettings) -> float:
     """What autograd keeps of one more state that passes the encoder, by its own account."""
-    agent = settings.agent
     encoder = encoder_of(settings, 18, 0)
 
     def kept(n: int) -> int:
