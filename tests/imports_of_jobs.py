@@ -52,7 +52,7 @@ def _recorded_get(self, name):
     by = sys._getframe(1)
     # What there is and what its digest is, not what is computed.
     planning = by.f_globals["__name__"].startswith(("rarl.envs.catalogue", "rarl.config"))
-    planning = planning or by.f_code.co_name in ("sources_of", "plays")
+    planning = planning or by.f_code.co_qualname.partition(".")[0] in ("sources_of", "plays")
     if read is not None and value is not None and not planning and not name.startswith("_") and name != "name":
         read.add((_get(self, "name"), name))
     return value

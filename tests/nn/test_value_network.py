@@ -37,7 +37,7 @@ def network_of(kind, seed=0, standardise=False, **options):
         "direct": lambda: DirectRetrieval(D_S, 0, **READING, standardise=standardise),
     }[kind]()
     fusion = "add" if kind == "direct" else "film"
-    retriever = None if process is None else Retriever(process, D_S, READING["d_e"], fusion)
+    retriever = None if process is None else Retriever(D_S, process, d_e=READING["d_e"], fusion=fusion)
     network = ValueNetwork(Encoder(), D_S, ACTIONS, retriever, d_e=READING["d_e"], **options).double()
     with torch.no_grad():
         for parameter in network.parameters():
