@@ -41,7 +41,7 @@ reproduce: $(STAMP) ## datasets, runs, tables, figures and report; stop with Ctr
 smoke: $(STAMP) ## the whole workflow in five minutes, with a few learner steps per run: a taste, no results
 	@snakemake --cores $(CORES) --config scale=smoke -- all
 
-pytest = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} pytest -q --numprocesses auto --maxprocesses 4 --dist loadgroup
+pytest = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} pytest -q --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test
 test: $(STAMP) ## all tests but the slow ones and those that need servers; PYTEST='-k name' chooses
@@ -77,8 +77,8 @@ lock: ## write requirements.lock anew from requirements.txt, pins kept where the
 	  --excludes <(echo torch) --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
 
 .PHONY: bench
-bench: $(STAMP) ## speed of environment, sampling and learner steps
-	@python -m rarl bench
+bench: $(STAMP) ## time and memory of every variant beside its base, measured in one run
+	@python -m rarl costs $(if $(SCALE),--scale $(SCALE)) --output benchmarks/costs.csv
 
 .PHONY: record
 record: $(STAMP) ## bring the default scale up to date and let DVC note what belongs to this commit

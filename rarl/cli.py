@@ -170,10 +170,12 @@ def plan(arguments: argparse.Namespace) -> None:
     print(describe_plan(_scale(arguments)))
 
 
-def bench(arguments: argparse.Namespace) -> None:
-    from rarl.benchmarks.bench import run_benchmarks
+def env_check(arguments: argparse.Namespace) -> None:
+    import_torch()
+    from rarl.env_check import check_environment
 
-    run_benchmarks(Path(arguments.output) if arguments.output else None, device=arguments.device)
+    for line in check_environment(arguments.environment):
+        print(line)
 
 
 def index_cost(arguments: argparse.Namespace) -> None:
@@ -272,9 +274,11 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--check", action="store_true", help="only look whether the scale can be recorded here")
     add(commands, "plan", plan, "what `snakemake all` will do and about how long it takes here")
-    command = add(commands, "bench", bench, "speed of environment, sampling and learner steps, as ratios", scale=False)
-    command.add_argument("--device", default="auto")
-    command.add_argument("--output", help="also write the figures as JSON")
+    environment = commands.add_parser("env", help="look at an environment, yours too")
+    of_environment = environment.add_subparsers(required=True, metavar="COMMAND")
+    text = "check what a specification says, play it, and say what is wrong"
+    command = add(of_environment, "check", env_check, text, scale=False)
+    command.add_argument("environment", metavar="SPEC", help="for example gridroboman, my_env:SPEC or my_env.py:SPEC")
     return top
 
 

@@ -117,8 +117,8 @@ def read_json(path: str | os.PathLike) -> Any:
         raise RarlError(f"{path}: not valid JSON ({error})") from None
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, in which a key that stands twice in one mapping is an error.
+class _Strict:
+    """For PyYAML's safe loaders: a key that stands twice in one mapping is an error.
 
     YAML forbids it, but PyYAML silently takes the last one. A key beside `<<` may replace one that is merged in.
     """
@@ -149,6 +149,17 @@ class _StrictLoader(yaml.SafeLoader):
             first_lines[key] = key_node.start_mark.line + 1
 
 
+class _Loader(_Strict, yaml.SafeLoader):
+    """In Python: slow, and what is nested too deeply is a `RecursionError`."""
+
+
+class _FastLoader(_Strict, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """By libyaml where PyYAML has it: a tenth of the time. What is nested too deeply ends the process."""
+
+
+_NESTED = 5_000  # levels that libyaml can take with certainty
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text.
 
@@ -159,8 +170,9 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises:
         RarlError: not valid YAML, or a key stands twice in a mapping; the message has the line.
     """
+    levels = sum(map(text.count, "[{-?:"))  # at most: each takes one of these
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # a subclass of SafeLoader
+        return yaml.load(text, Loader=_FastLoader if levels < _NESTED else _Loader)  # subclasses of SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""

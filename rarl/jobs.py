@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rarl.code_digest import PACKAGE, Code, code_of
-from rarl.envs.spec import learner_kind, probe_kind, spec_of
+from rarl.envs.common import AGENT, LEARNERS, PROBES, RANDOM
+from rarl.envs.spec import learner_kind, probe_kind, sources_of, spec_of
 from rarl.errors import RarlError
 from rarl.files import digest
 
@@ -31,7 +33,11 @@ NOT_COMPUTING = {
     "rarl.jobs": "says what belongs to the digest of a job's code, and so changes that digest itself",
     "rarl.provenance": "records commit, machine and versions",
     "rarl.progress": "says how far a job is",
+    "rarl.envs.common": "names what every environment has; of that a job's digest names what it uses",
 }
+
+
+_NAMED = re.compile(r"[\w./-]+(\.py)?:[A-Za-z_]\w*")  # module:attribute, file.py:attribute
 
 
 class Kind(NamedTuple):
@@ -73,8 +79,8 @@ class Job:
     def code(self, root: str | os.PathLike = PACKAGE) -> Code:
         """Its code as the files of the package in `root` are now."""
         entries, leave_out = KINDS[self.kind]
-        named = [name for _, name in self.uses if ":" in name]
-        return code_of((*entries, *named), leave_out=leave_out, uses=dict(self.uses), root=root)
+        followed = [name for _, name in self.uses if _NAMED.fullmatch(name)]
+        return code_of((*entries, *followed), leave_out=leave_out, uses=dict(self.uses), root=root)
 
 
 @functools.cache
@@ -88,7 +94,26 @@ def code_digest_of(job: Job) -> str:
 
 def dataset_job(dataset: Dataset) -> Job:
     """Making a dataset."""
-    return _job("dataset", [_field(dataset.environment, "sources", dataset.settings.source)])
+    spec, s = spec_of(dataset.environment), dataset.settings
+    make = sources_of(spec)[s.source].make
+    uses = [(f"{spec.name}.sources.{s.source}", named(make)), *_own_file(dataset.environment)]
+    if make in (RANDOM, AGENT):
+        uses += _of_play(dataset, make == AGENT)
+    elif s.source not in spec.sources:
+        uses += _said(
+            dataset.environment, ["content", "prepare", "tell", "context", "observation", "n_actions", "make"]
+        )
+    return _job("dataset", uses)
+
+
+def _of_play(dataset: Dataset, learns: bool) -> list[tuple[str, str]]:
+    """What playing takes of an environment, and the settings of who plays, which no digest of settings knows."""
+    from rarl.collect.play import run_of
+
+    given = dataset.settings.options.get("settings") if learns else None
+    run = run_of(dataset.environment, spec_of(dataset.environment).tasks[0], 0, given)  # the same for all tasks
+    uses = _learning(run.settings) if learns else _playing(run.settings)
+    return [("settings", run.digest), *_said(dataset.environment, ["content"]), *uses]
 
 
 def train_job(run: Run) -> Job:
@@ -99,7 +124,8 @@ def train_job(run: Run) -> Job:
 def probe_job(run: Run) -> Job:
     """Looking into a run."""
     s = run.settings
-    return _job("probe", [_field(s.environment, "probes", probe_kind(s)), *_encoding(s), *_data(s)])
+    probe = named((spec_of(s.environment).probes or PROBES)[probe_kind(s)])
+    return _job("probe", [("probe", probe), *_network(s), *_playing(s), *_data(s)])
 
 
 def costs_job(scale: Scale) -> Job:
@@ -107,13 +133,13 @@ def costs_job(scale: Scale) -> Job:
     uses = []
     for runs in scale.cost_runs().values():
         for run in runs.values():
-            uses += [*_learning(run.settings), _field(run.settings.environment, "acting")]
+            uses += _learning(run.settings)
     return _job("costs", uses)
 
 
 def index_cost_job(run: Run | None) -> Job:
     """Measuring what an index costs; run: by whose network, None if nothing is measured."""
-    return _job("index-cost", [] if run is None else _encoding(run.settings))
+    return _job("index-cost", [] if run is None else [*_network(run.settings), *_playing(run.settings)])
 
 
 def report_job(scale: Scale) -> Job:
@@ -121,35 +147,59 @@ def report_job(scale: Scale) -> Job:
     uses = []
     for environment in {experiment.environment for experiment in scale.experiments.values()}:
         spec = spec_of(environment)
-        uses += [_field(environment, name) for name in ("picture", "reported") if getattr(spec, name) is not None]
-        if spec.score is not None and spec.score.normaliser is not None:
-            uses.append((f"{environment}.score.normaliser", spec.score.normaliser))
-        data = (spec.title, spec.score, spec.task_noun, spec.task_groups, spec.one_task, spec.tasks)
-        uses.append((f"{environment}.in reports", digest(repr(data))))
+        uses += _said(environment, ["picture", "reported"])
+        if spec.score.normaliser is not None:
+            uses.append((f"{spec.name}.score.normaliser", named(spec.score.normaliser)))
+        score = replace(spec.score, normaliser=None)  # a function would be written with its address
+        data = (spec.title, score, spec.task_noun, spec.task_groups, spec.one_task, spec.tasks)
+        uses.append((f"{spec.name}.in reports", digest(repr(data))))
     return _job("report", uses)
 
 
+def named(value: Any) -> str:
+    """What an environment's specification says, as text: "module:attribute" of functions and classes."""
+    if isinstance(value, str) or not callable(value):
+        return str(value)
+    return f"{value.__module__}:{getattr(value, '__qualname__', type(value).__name__)}"
+
+
 def _learning(s: RunSettings) -> list[tuple[str, str]]:
-    tokens = [_field(s.environment, "tokens")] if s.learning.masking.weight > 0 else []
-    return [_field(s.environment, "learners", learner_kind(s)), *_encoding(s), *tokens, *_data(s)]
+    fields = ["reward_range", "return_range", "range_points"]
+    fields += ["tokens"] if s.learning.masking.weight > 0 else []
+    fields += ["codec"] if s.plays else []
+    return [("learner", LEARNERS[learner_kind(s)]), *_fields(s, fields), *_network(s), *_playing(s), *_data(s)]
 
 
 def _data(s: RunSettings) -> list[tuple[str, str]]:
     """By what its datasets are checked."""
-    return [_field(s.environment, "content")] if spec_of(s.environment).content else []
+    return _fields(s, ["content"]) if s.source != "replay" else []
 
 
-def _encoding(s: RunSettings) -> list[tuple[str, str]]:
-    options = " ".join(spec_of(s.environment).encoder_options)
-    return [
-        _field(s.environment, "encoders", s.agent.encoder),
-        (f"{s.environment}.encoder_options", options),
-    ]
+def _network(s: RunSettings) -> list[tuple[str, str]]:
+    spec = spec_of(s.environment)
+    encoder = (f"{spec.name}.encoders.{s.agent.encoder}", named(spec.encoders[s.agent.encoder]))
+    return [encoder, *_fields(s, ["n_actions", "observation"])]
 
 
-def _field(environment: str, name: str, key: str | None = None) -> tuple[str, str]:
-    value = getattr(spec_of(environment), name)
-    return (f"{environment}.{name}", value) if key is None else (f"{environment}.{name}.{key}", value[key])
+def _playing(s: RunSettings) -> list[tuple[str, str]]:
+    return _fields(s, ["make", "make_vector", "prepare", "tell", "context", "success"])
+
+
+def _fields(s: RunSettings, names: Iterable[str]) -> list[tuple[str, str]]:
+    return _said(s.environment, names)
+
+
+def _said(environment: str, names: Iterable[str]) -> list[tuple[str, str]]:
+    """What is said about an environment, as far as it says anything, and the file that says it if it is no part of this
+    package."""
+    spec = spec_of(environment)
+    values = ((name, getattr(spec, name)) for name in names)
+    said = [(f"{spec.name}.{name}", named(value)) for name, value in values if value is not None]
+    return [*said, *_own_file(environment)]
+
+
+def _own_file(environment: str) -> list[tuple[str, str]]:
+    return [("environment", environment)] if ":" in environment else []
 
 
 def _job(kind: str, uses: Iterable[tuple[str, str]]) -> Job:

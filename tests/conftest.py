@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -41,5 +42,22 @@ def own_root(tiny_root, tmp_path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The workflow's tests first: they form one long piece, at whose end no other worker would have anything to do."""
+    """The workflow's tests first: they are long, and none shall be left for one process when the others are done."""
     items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests go together to a process, with `--dist loadscope`: those of a file, which share what they prepare.
+
+    Each of the workflow's goes by itself. They are long, and what they share is shared by all processes.
+    """
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith("tests/workflow/") else nodeid.partition("::")[0]
+
+    return Scheduling(config, log)

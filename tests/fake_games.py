@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from rarl.agents.policy import Policy
+from rarl.envs.atari.packed import PackedAtari
 from rarl.envs.atari.vector import Step
 
 
@@ -36,9 +38,18 @@ class FakeGames:
         self.log: list[tuple[np.ndarray, Step]] = []
 
     @classmethod
-    def of(cls, **options: Any):
-        """What takes the place of `rarl.rollouts.games.environments`."""
-        return lambda game, n, online, seed=0: cls(n, seed, **options)
+    def packed(cls, n: int, stack: int = 1, **options: Any) -> PackedAtari:
+        """As agents see them: the games themselves are its `games`."""
+        return PackedAtari(cls(n, **options), stack)
+
+    @classmethod
+    def play_instead(cls, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        """From here on games are fake, whoever plays."""
+
+        def games(names: list[str], *, seed: int, **protocol: Any) -> FakeGames:
+            return cls(len(names), seed, **options)
+
+        monkeypatch.setattr("rarl.envs.atari.packed.VectorAtari", games)
 
     def _look(self, i: int) -> None:
         self._frames[i] = self._rngs[i].integers(256, size=(84, 84), dtype=np.uint8)
@@ -92,12 +103,12 @@ class Watched(Policy):
         policy.calls = []
         return policy
 
-    def begin(self, first: np.ndarray) -> None:
+    def begin(self, first: np.ndarray, context: np.ndarray | None = None) -> None:
         self._first = first.copy()
-        super().begin(first)
+        super().begin(first, context)
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: np.ndarray, playing: np.ndarray | None = None, keep_attention: bool = False) -> np.ndarray:
         state = self.state
-        actions = super().__call__(x)
+        actions = super().__call__(x, playing, keep_attention)
         self.calls.append((self._first, x.copy(), state, self.q.copy(), actions))
         return actions

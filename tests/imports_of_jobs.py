@@ -49,8 +49,11 @@ _get, _load = spec.EnvSpec.__getattribute__, spec.load
 
 def _recorded_get(self, name):
     value = _get(self, name)
-    planning = sys._getframe(1).f_globals["__name__"] == "rarl.envs.catalogue"
-    if read is not None and not planning and not name.startswith("_"):
+    by = sys._getframe(1)
+    # What there is and what its digest is, not what is computed.
+    planning = by.f_globals["__name__"].startswith(("rarl.envs.catalogue", "rarl.config"))
+    planning = planning or by.f_code.co_qualname.partition(".")[0] in ("sources_of", "plays")
+    if read is not None and value is not None and not planning and not name.startswith("_") and name != "name":
         read.add((_get(self, "name"), name))
     return value
 

@@ -29,7 +29,6 @@ COMMANDS = [
     ["probe"],
     ["report"],
     ["plan"],
-    ["bench"],
     ["costs"],
 ]
 TOUCH_RED = "gridroboman/planner/touch-red"

@@ -22,7 +22,7 @@ from rarl.benchmarks.acting import acting
 from rarl.collect.make import make_dataset
 from rarl.config.files import SCALES
 from rarl.config.scale import Dataset, Run, Scale
-from rarl.config.settings import EPISODIC, ONLINE, DatasetSettings, RunSettings
+from rarl.config.settings import EPISODIC, DatasetSettings, RunSettings
 from rarl.files import digest
 from rarl.runs.loop import Settings, torch_settings
 from rarl.trajectories.store import TrajectoryDataset
@@ -33,7 +33,8 @@ EPISODES = 6  # of each dataset; a retrieval batch has as many
 DATASETS: dict[str, dict[str, Any]] = {  # by source
     "planner": {"episodes": EPISODES},
     "dqn": {"environment_steps": 50 * 32},
-    "bot": {"episodes": EPISODES, "noise_percent": [0, 100]},
+    "bot": {"episodes": EPISODES, "options": {"noise_percent": [0, 100]}},
+    "agent": {"environment_steps": 200},
 }
 
 
@@ -51,7 +52,7 @@ def small(settings: RunSettings) -> RunSettings:
         learning["masking"] = {"trajectories": 2, "step_stride": 2}
     if s.environment == "babyai":
         learning["tasks_per_batch"] = 2
-    if s.environment in ONLINE:
+    if s.online is not None:
         retrieval["step_stride"] = 2
         online = {"actors": 2, "steps_per_update": 24, "capacity_sequences": 64, "period_steps": 3}
         changes |= {"threads": 1, "online": online}
@@ -64,7 +65,7 @@ def kinds_of_agents(name: str) -> list[Run]:
     found: dict[str, Run] = {}
     for run in Scale(name, ROOT).runs.values():
         settings = small(run.settings).model_dump(exclude={"experiment", "variant", "task_set", "seed", "evaluation"})
-        if run.settings.online is not None and run.settings.online.full_actions:
+        if run.settings.environment_options.get("full_actions"):
             del settings["tasks"]  # games have the same actions and frames
         found.setdefault(digest(settings), run)
     return list(found.values())
@@ -96,7 +97,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Run], list[T
 
     def of(run: Run) -> list[TrajectoryDataset]:
         s = run.settings
-        return [] if s.environment in ONLINE else [dataset(s.environment, s.source, task) for task in run.tasks]
+        return [] if s.source == "replay" else [dataset(s.environment, s.source, task) for task in run.tasks]
 
     return of
 
@@ -120,7 +121,7 @@ def try_out(run: Run, datasets: list[TrajectoryDataset]) -> None:
             assert len(learner.agent) > 0, "nothing is remembered"
             return
         with torch.device("meta"):
-            configured = build_network(run.settings.agent, n_actions, len(run.tasks))
+            configured = build_network(run.settings, n_actions)
         assert shapes(learner.network) == shapes(configured)
         assert learner.optimiser.state, "nothing was learned"
         assert all(parameter.isfinite().all() for parameter in learner.parameters)

@@ -14,12 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from rarl import code_digest, jobs
 from rarl.code_digest import PACKAGE, code_of, file_of
 from rarl.config.scale import Dataset, Scale, index_cost_plan
-from rarl.config.settings import EPISODIC, SIZE_KEYS
-from rarl.envs.spec import ENVIRONMENTS, EnvSpec, load, spec_of
+from rarl.config.settings import EPISODIC, DatasetSettings
+from rarl.envs.common import LEARNERS
+from rarl.envs.spec import COMMON, ENVIRONMENTS, EnvSpec, Source, load, sources_of, spec_of
 from rarl.errors import RarlError
 from rarl.jobs import DATA, KINDS, NOT_COMPUTING, Job, LoadedCode
 from rarl.mappings import merge
@@ -39,6 +41,11 @@ def smoke() -> Scale:
 def all_jobs(smoke: Scale) -> dict[Job, str]:
     """Every job of the scale that has code of its own -> the environment that it is of, or ""."""
     found = {jobs.dataset_job(dataset): dataset.environment for dataset in smoke.datasets.values()}
+    for environment in ENVIRONMENTS:
+        spec = spec_of(environment)
+        for name in set(sources_of(spec)) & set(COMMON):
+            dataset = Dataset(environment, spec.tasks[0], DatasetSettings(source=name))
+            found[jobs.dataset_job(dataset)] = environment
     for run in smoke.runs.values():
         found[jobs.train_job(run)] = run.settings.environment
         if run.settings.agent.kind not in EPISODIC:
@@ -59,10 +66,12 @@ def test_every_kind_of_job_is_looked_at(all_jobs: dict[Job, str]) -> None:
     assert {job.kind for job in all_jobs} == set(KINDS)
     assert {name for name in all_jobs.values() if name} == set(ENVIRONMENTS)
     named = {name for job in all_jobs for name in dict(job.uses).values() if ":" in name}
+    assert set(LEARNERS.values()) <= named
     for environment in ENVIRONMENTS:
         spec = spec_of(environment)
-        fields = [*spec.sources.values(), *spec.learners.values(), *spec.probes.values(), spec.tokens, spec.acting]
-        assert set(fields) <= named, "the smoke scale runs every part"
+        fields = [*(source.make for source in sources_of(spec).values()), *spec.probes.values()]
+        fields += [spec.tokens, spec.make_vector, spec.content, spec.codec, spec.success]
+        assert {name for name in fields if name is not None} <= named, "the smoke scale runs every part"
 
 
 def test_what_generic_modules_import_belongs_to_no_environment() -> None:
@@ -100,8 +109,8 @@ def test_names_of_specifications_can_be_loaded_and_are_unique() -> None:
 
 
 def texts(value: object) -> Iterator[str]:
-    if isinstance(value, EnvSpec):
-        value = {name: getattr(value, name) for name in EnvSpec.__dataclass_fields__}
+    if isinstance(value, EnvSpec | Source):
+        value = {name: getattr(value, name) for name in value.__dataclass_fields__}
     if isinstance(value, dict):
         for inner in value.values():
             yield from texts(inner)
@@ -131,8 +140,7 @@ def test_an_environment_of_somebodys_own_is_found_by_its_file(tmp_path: Path, mo
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "my_neighbour_of_spec.py").write_text('TASKS = ("walk", "run")\n')
     (tmp_path / "my_own_spec.py").write_text(
-        "from my_neighbour_of_spec import TASKS\nfrom rarl.envs.spec import EnvSpec\n"
-        'SPEC = EnvSpec("mine", TASKS, {}, {}, "", {}, "")\n'
+        'from my_neighbour_of_spec import TASKS\nfrom rarl.envs.spec import EnvSpec\nSPEC = EnvSpec("mine", TASKS)\n'
     )
     assert spec_of(f"{tmp_path}/my_own_spec.py:SPEC").tasks == ("walk", "run")
 
@@ -245,9 +253,48 @@ def test_of_configuration_and_plans_code_takes_types_alone(all_jobs: dict[Job, s
         taken = names_from(tree, tuple(DATA))
         seen += len(taken)
         used = {node.id for node in evaluated(tree) if isinstance(node, ast.Name)}
-        # How large a dataset is, and of what the cost of an index is measured, is in their digests.
-        assert not taken & used - {"SIZE_KEYS", "index_cost_plan"}, module
+        # Of what the cost of an index is measured is in its digest; who plays for a dataset is in that of the job.
+        made = (
+            {"Run", "RunSettings", "check_run", "validate", "with_options"} if module == "rarl.collect.play" else set()
+        )
+        assert not taken & used - {"index_cost_plan"} - made, module
     assert seen > 40
+
+
+def test_the_settings_of_who_plays_for_a_dataset_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are given, those that the generator gives, and all others by default."""
+    from rarl.collect import play
+
+    def digest(source: str, environment: str = "gridroboman", **options: object) -> str:
+        dataset = Dataset(environment, spec_of(environment).tasks[0], DatasetSettings(source=source, options=options))
+        return jobs.dataset_job(dataset).code().digest
+
+    before = digest("agent"), digest("random"), digest("random", "atari")
+    assert digest("agent", settings={}) == before[0]
+    assert digest("agent", settings={"learning": {"discount": 0.5}}) != before[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(play, "AGENT", merge(play.AGENT, {"learning": {"discount": 0.5}}))
+        assert digest("agent") != before[0]
+    validate = play.validate
+    for place, value, others in (
+        (("learning", "adam_epsilon"), 0.5, [True, True, True]),
+        (("environment_options", "sticky"), 0.5, [False, False, True]),
+        (("environment_options", "emulator_threads"), 7, [False, False, False]),  # changes nothing that comes out
+    ):
+        with monkeypatch.context() as patch:  # as with another default
+            patch.setattr(play, "validate", lambda *a, place=place, value=value: replaced(validate(*a), place, value))
+            now = digest("agent"), digest("random"), digest("random", "atari")
+        assert [one != other for one, other in zip(now, before, strict=True)] == others, place
+    assert (digest("agent"), digest("random"), digest("random", "atari")) == before
+
+
+def replaced(settings: BaseModel, place: tuple[str, str], value: object) -> BaseModel:
+    """Settings with another value in one of their parts, where it has one."""
+    part, name = place
+    inner = getattr(settings, part)
+    if isinstance(inner, dict):
+        return settings.model_copy(update={part: {**inner, **({name: value} if name in inner else {})}})
+    return settings.model_copy(update={part: inner.model_copy(update={name: value})})
 
 
 def names_from(tree: ast.Module, modules: tuple[str, ...]) -> set[str]:
@@ -280,7 +327,8 @@ SHORT = {
     "atari": {
         "updates": 8,
         "evaluation": {"every_updates": 8, "episodes_per_task": 1},
-        "online": {"max_frames": 60, "noop_max": 0, "start_sequences": 1},
+        "environment_options": {"max_frames": 60, "noop_max": 0},
+        "online": {"start_sequences": 1},
     },
 }
 # Variants whose costs are measured, the one with an index for its own costs too.
@@ -324,8 +372,12 @@ def test_nothing_is_imported_by_a_job_that_its_digest_does_not_cover(tmp_path: P
         }
         assert missing == set(), name
         taken = {tuple(field.split(".")[:2]) for field in job["uses"]}
-        # An encoder is looked for in all specifications.
-        assert {tuple(read) for read in job["read"] if read[1] != "encoders"} <= taken, name
+        # An encoder is found by its name, and the probe that is chosen is named: both are in the digest. The places of
+        # tasks, by which evaluations start, are told by the modules that make environments of them.
+        apart = {"encoders", "tasks"} | ({"probes"} if "probe" in job["uses"] else set())
+        assert {tuple(read) for read in job["read"] if read[1] not in apart} <= taken, name
+        if any(read[1] == "tasks" for read in job["read"]):
+            assert modules & {f"rarl.envs.{part}" for part in ("gridroboman.tasks", "babyai.levels", "atari.games")}
         assert {loaded for loaded in job["loaded"] if loaded.partition(":")[0] not in modules} == set(), name
 
 
@@ -354,7 +406,7 @@ def test_other_code_than_was_planned_is_refused(smoke: Scale, edited: Path) -> N
     job = job_of(smoke)
     planned = job.code().digest
     assert LoadedCode(job, planned).code.digest == planned
-    append(edited / "trajectories" / "generate.py", "ANOTHER = 1\n")
+    append(edited / "envs" / "gridroboman" / "datasets.py", "ANOTHER = 1\n")
     with pytest.raises(
         RarlError, match=rf"code of this job \(dataset\) has digest .{{12}}, the caller expected {planned}"
     ):
@@ -364,12 +416,14 @@ def test_other_code_than_was_planned_is_refused(smoke: Scale, edited: Path) -> N
 
 def test_a_change_while_a_job_works_is_told_with_what_changed(smoke: Scale, edited: Path) -> None:
     loaded = LoadedCode(job_of(smoke))
-    append(edited / "training" / "games.py", "ANOTHER = 1\n")
-    append(edited / "trajectories" / "generate.py", "# a remark\n")
+    append(edited / "learners" / "online.py", "ANOTHER = 1\n")
+    append(edited / "envs" / "gridroboman" / "datasets.py", "# a remark\n")
     loaded.check()
-    append(edited / "trajectories" / "generate.py", "ANOTHER = 1\n")
+    append(edited / "envs" / "gridroboman" / "datasets.py", "ANOTHER = 1\n")
     append(edited / "files.py", "ANOTHER = 1\n")
-    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.files, rarl\.trajectories\.generate; undo"):
+    with pytest.raises(
+        RarlError, match=r"changed while it worked: rarl\.envs\.gridroboman\.datasets, rarl\.files; undo"
+    ):
         loaded.check()
 
 
@@ -382,7 +436,8 @@ def test_a_dataset_is_not_published_if_its_code_changed_meanwhile(
     scale = copy.copy(smoke)
     scale.root = tmp_path
     planned = next(dataset for dataset in smoke.datasets.values() if dataset.settings.source == source)
-    size = {SIZE_KEYS[source]: {"episodes": 5, "environment_steps": 150}[SIZE_KEYS[source]]}
+    unit = sources_of(spec_of(planned.environment))[source].unit
+    size = {unit: {"episodes": 5, "environment_steps": 150}[unit]}
     dataset = Dataset(planned.environment, planned.task, planned.settings.model_copy(update=size))
     loaded = LoadedCode(jobs.dataset_job(dataset))
     append(edited / "trajectories" / "store.py", "ANOTHER = 1\n")
@@ -397,10 +452,10 @@ def test_a_run_is_not_published_but_kept_if_its_code_changed_meanwhile(own_root:
     scale = Scale("tiny", own_root)
     run = scale.find_run("gridroboman/10-tasks/dqn/seed-0")
     loaded = LoadedCode(jobs.train_job(run))
-    loop = edited / "training" / "loop.py"
+    loop = edited / "runs" / "loop.py"
     before = loop.read_text()
     append(loop, "ANOTHER = 1\n")
-    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.training\.loop; undo"):
+    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.runs\.loop; undo"):
         train_run(scale, run, device="cpu", code=loaded)
     assert not (own_root / "results").exists()
     loop.write_text(before)
@@ -416,7 +471,7 @@ def test_a_probe_is_not_published_if_its_code_changed_meanwhile(own_root: Path, 
     run = scale.find_run("gridroboman/10-tasks/ra-dqn/seed-0")
     train_run(scale, run, device="cpu")
     loaded = LoadedCode(jobs.probe_job(run))
-    append(edited / "evaluation" / "board_probe.py", "ANOTHER = 1\n")
-    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.evaluation\.board_probe"):
+    append(edited / "probes" / "board_probe.py", "ANOTHER = 1\n")
+    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.probes\.board_probe"):
         probe_run(scale, run, loaded)
     assert not (own_root / "results" / "tiny" / "probes").exists()

@@ -10,7 +10,11 @@ from typing import Any
 import yaml
 
 from rarl.collect.make import make_dataset
+from rarl.config.fit import with_options
 from rarl.config.scale import Run, Scale
+from rarl.config.settings import RunSettings
+from rarl.config.validate import validate
+from rarl.envs.spec import spec_of
 from rarl.mappings import merge
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -61,6 +65,25 @@ EPISODIC: dict[str, dict[str, Any]] = {  # variants
 def variants(**settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Variants by the settings that each changes; "_" in a name stands for "-"."""
     return {name.replace("_", "-"): {"settings": changes} for name, changes in settings.items()}
+
+
+def settings_of(
+    environment: str, agent: Mapping[str, Any], options: Mapping[str, Any] | None = None, tasks: int = 1
+) -> RunSettings:
+    """A run's settings of which nothing but the agent and the environment's options matters."""
+    spec = spec_of(environment)
+    value = {
+        **dict.fromkeys(("experiment", "task_set", "variant", "source"), "test"),
+        "environment": environment,
+        "environment_options": options,
+        "tasks": list(spec.tasks)[:tasks],
+        "seed": 0,
+        "updates": 1,
+        "agent": {"kind": "dqn", "task": "hidden"} | agent,
+        "learning": {},
+        "evaluation": {"every_updates": 1},
+    }
+    return validate(RunSettings, with_options(spec, value, "test"), "test")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ LEVELS = ["GoToRedBallGrey", "PutNextLocal", "PickupLoc"]
 TASK_SET = "3-levels-12-episodes"
 SCALE: dict[str, Any] = SMALLEST | {
     "datasets": {
-        "babyai": [{"source": "bot", "tasks": LEVELS, "episodes": 16, "seed": 0, "noise_percent": [0, 30]}],
+        "babyai": [
+            {"source": "bot", "tasks": LEVELS, "episodes": 16, "seed": 0, "options": {"noise_percent": [0, 30]}}
+        ],
     },
     "experiments": {
         "babyai": {
@@ -43,9 +45,7 @@ EXPERIMENT: dict[str, Any] = {
             "core": "gru",
             "encoder": "babyai",
             "d_s": 12,
-            "channels": 4,
-            "blocks": 1,
-            "d_mission": 8,
+            "encoder_options": {"channels": 4, "blocks": 1, "d_mission": 8},
             "retrieval": RETRIEVAL | {"step_stride": 3},
         },
         "learning": {

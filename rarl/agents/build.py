@@ -7,59 +7,70 @@ from collections.abc import Set
 import torch
 from torch import Tensor, nn
 
-from rarl.config.settings import AgentSettings
-from rarl.nn.encoders import encoder_options
-from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess
-from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork
+from rarl.config.settings import AgentSettings, RunSettings
+from rarl.nn.encoders import encoder_of
+from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess, Retriever, SlotRetrieval, TaskOracle
+from rarl.nn.value_network import ValueNetwork
 
 
-def build_network(agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNetwork:
-    """A freshly initialised network (from torch's global generator)."""
-    r = agent.retrieval
-    retrieval = None
-    if agent.kind == "ra-dqn":
-        reading = {
-            "d_s": agent.d_s,
-            "n_actions": n_actions if r.trajectory_inputs == "state+action+reward" else 0,
-            "d_e": r.d_e,
-            "d_h": r.d_h,
-            "d_v": r.d_v,
-            # Chosen by return means chosen before encoding: then all that is there counts.
-            "k_traj": r.k_traj if r.select_by == "attention" else None,
-            "k_states": r.k_states,
-            "summariser": r.summariser,
-            "standardise": r.standardise,
-        }
-        if r.process == "direct":
-            retrieval = DirectRetrieval(**reading)
-        else:
-            slots = {
-                "n_f": r.n_f,
-                "d_m": r.d_m,
-                "slot_heads": r.slot_heads,
-                "draw_z": r.draw_z,
-                "priced": r.bottleneck > 0,
-                "sigma": r.sigma,
-                "draw_slots": r.draw_slots,
-                "retrieves": agent.retrieves,
-            }
-            retrieval = RetrievalProcess(**reading, **slots, n_tasks=n_tasks if agent.task == "query" else 0)
-    recurrent = agent.core == "gru"
-    return (RecurrentValueNetwork if recurrent else ValueNetwork)(
-        agent.encoder,
+def build_network(settings: RunSettings, n_actions: int, n_tasks: int | None = None) -> ValueNetwork:
+    """A freshly initialised network (from torch's global generator).
+
+    Args:
+      settings: of the run.
+      n_actions: number of actions.
+      n_tasks: number of tasks; None: those of the run.
+    """
+    agent, r = settings.agent, settings.agent.retrieval
+    n_tasks = len(settings.tasks) if n_tasks is None else n_tasks
+    process = _process(agent, n_actions, n_tasks) if agent.kind == "ra-dqn" else None
+
+    def new_encoder() -> nn.Module:
+        return encoder_of(settings, n_actions, n_tasks if agent.task == "observed" else 0)
+
+    encoder = new_encoder()
+    if agent.kind == "oracle":
+        process = TaskOracle(n_tasks, r.d_m)
+    return ValueNetwork(
+        encoder,
         agent.d_s,
         n_actions,
-        n_tasks,
-        task_observed=agent.task == "observed",
-        retrieval=retrieval,
-        d_m=r.d_m,
+        None if process is None else Retriever(agent.d_s, process, d_e=r.d_e, fusion=agent.fusion),
         d_e=r.d_e,
-        fusion=agent.fusion,
-        oracle=agent.kind == "oracle",
-        encoder_options=encoder_options(agent, n_actions),
         dueling=agent.dueling,
+        recurrent=agent.core == "gru",
         carry=r.carry,
-        own_retriever=r.first_updates > 0,
+        retriever_encoder=new_encoder() if r.first_updates > 0 else None,
+    )
+
+
+def _process(agent: AgentSettings, n_actions: int, n_tasks: int) -> RetrievalProcess:
+    r = agent.retrieval
+    reading = {
+        "d_s": agent.d_s,
+        "n_actions": n_actions if r.trajectory_inputs == "state+action+reward" else 0,
+        "d_e": r.d_e,
+        "d_h": r.d_h,
+        "d_v": r.d_v,
+        # Chosen by return means chosen before encoding: then all that is there counts.
+        "k_traj": r.k_traj if r.select_by == "attention" else None,
+        "k_states": r.k_states,
+        "summariser": r.summariser,
+        "standardise": r.standardise,
+    }
+    if r.process == "direct":
+        return DirectRetrieval(**reading)
+    return SlotRetrieval(
+        **reading,
+        n_f=r.n_f,
+        d_m=r.d_m,
+        slot_heads=r.slot_heads,
+        draw_z=r.draw_z,
+        priced=r.bottleneck > 0,
+        sigma=r.sigma,
+        draw_slots=r.draw_slots,
+        retrieves=agent.retrieves,
+        n_tasks=n_tasks if agent.task == "query" else 0,
     )
 
 
@@ -75,10 +86,10 @@ def parameter_counts(
     """
     parts = {
         "encoder": network.encoder,
-        "core": getattr(network, "core", None),
-        "retrieval": network.retrieval,
+        "core": network.core,
+        "retrieval": None if isinstance(network.process, TaskOracle) else network.process,
         "retriever's encoder": network.retriever_encoder,
-        "fusion": nn.ModuleList([m for m in (network.readout, network.fusion, network.oracle) if m is not None]),
+        "fusion": None if network.retriever is None else _fusing(network.retriever),
         "head": network.head,
         "auxiliary": auxiliary,
         "masking": masking,
@@ -87,14 +98,21 @@ def parameter_counts(
     return {name: n for name, n in counts.items() if n}
 
 
+def _fusing(retriever: Retriever) -> nn.Module:
+    """All of a retriever that is not steps 1 to 5."""
+    parts = [retriever.readout, retriever.fusion]
+    parts += [retriever.process] if isinstance(retriever.process, TaskOracle) else []
+    return nn.ModuleList([part for part in parts if part is not None])
+
+
 def count_reached(module: nn.Module, reached: Set[Tensor]) -> int:
     """The number of a module's parameters that are among the reached ones."""
     return sum(p.numel() for p in module.parameters() if p in reached)
 
 
-def copy_network(network: ValueNetwork, agent: AgentSettings, n_actions: int, n_tasks: int) -> ValueNetwork:
+def copy_network(network: ValueNetwork, settings: RunSettings, n_actions: int) -> ValueNetwork:
     """A target network: the same weights, no gradients; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        target = build_network(agent, n_actions, n_tasks)
+        target = build_network(settings, n_actions)
     target.load_state_dict(network.state_dict())
     return target.requires_grad_(False).to(next(network.parameters()).device)

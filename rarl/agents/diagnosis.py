@@ -13,18 +13,18 @@ from torch import Tensor
 
 from rarl.agents.memory import RetrievalBatch
 from rarl.nn.retrieval import Summaries
-from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork
+from rarl.nn.value_network import ValueNetwork
 
 
 class Asking(NamedTuple):
     """A fixed set of states, on the network's device.
 
-    x: (G, B, ...), or (G, B, T, ...) for a recurrent network, whose state starts afresh. told: what the encoder is
-    told, (G, B) or (G, B, 1, ...). real: (G, B, T) bool, False at padded observations; None: there are none.
+    x: (G, B, T, ...), before whose first step an episode starts. context: what the agent is told about the episode,
+    (G, B, 1, ...). real: (G, B, T) bool, False at padded observations; None: there are none.
     """
 
     x: Tensor
-    told: Tensor | None
+    context: Tensor | None
     real: Tensor | None = None
 
 
@@ -38,14 +38,10 @@ class _Answer(NamedTuple):
 
 
 def _answer(network: ValueNetwork, asking: Asking, retrieved: Summaries | None) -> _Answer:
-    if not isinstance(network, RecurrentValueNetwork):
-        q, step = network(asking.x, asking.told, retrieved)
-        return _Answer(q.flatten(0, 1), step.z.flatten(0, 1), step.alpha, step.q)
-    state = network.initial_state(*asking.x.shape[:2])
-    out = network.unroll(asking.x, asking.told, state, retrieved, keep_attention=True)
+    out = network.unroll(asking.x, asking.context, None, retrieved, keep_attention=True)
     real = slice(None) if asking.real is None else asking.real.flatten()
-    alpha, queries = (None if part is None else part.flatten(1, 2) for part in (out.alpha, out.queries))
-    return _Answer(out.q.flatten(0, 2)[real], out.z.flatten(0, 2)[real], alpha, queries)
+    alpha, queries = (None if part is None else part.flatten(1, 2) for part in (out.step.alpha, out.step.q))
+    return _Answer(out.q.flatten(0, 2)[real], out.step.z.flatten(0, 2)[real], alpha, queries)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rarl.agents.episodic_memory import EpisodicMemory, state_hashes
 from rarl.agents.exploration import any_of_the_best
 from rarl.config.settings import RunSettings
-from rarl.nn.encoders import encoder_named, encoder_options
+from rarl.nn.encoders import encoder_of
 
 _PROJECTION = 4  # stream of the run's seed that MFEC's projection is drawn from
 _RMSPROP_DECAY, _RMSPROP_EPSILON = 0.95, 0.01  # as in DQN; the papers name the method alone
@@ -257,7 +257,7 @@ class NECNetwork(nn.Module):
         super().__init__()
         agent = settings.agent
         told = n_tasks if agent.task == "observed" else 0
-        self.encoder = encoder_named(agent.encoder)(agent.d_s, told, **encoder_options(agent, n_actions))
+        self.encoder = encoder_of(settings, n_actions, told)
         self.key = nn.Linear(agent.d_s, settings.episodic.d_key)
 
     def forward(self, x: Tensor, task: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class Masking:
         tokens = tokens.flatten(0, 1)[masked]
 
         s = network.encoder_of_retrieved(batch.x, batch.told).flatten(0, 1)
-        summariser = network.retrieval.summariser if self.shares_summariser else None
+        summariser = network.process.summariser if self.shares_summariser else None
         logits = self.predictor(s, masked, None if batch.mask is None else batch.mask.flatten(0, 1), summariser)
         loss = F.cross_entropy(logits, tokens)
         scalars = {

@@ -103,7 +103,7 @@ class RetrievalBatch:
             with torch.no_grad():
                 others = encoder(self.x[:, gradients:], self.told[:, gradients:])
             s = torch.cat([learned, others], dim=1)
-        return network.retrieval.summarise(s, self.a, self.r, self.mask)
+        return network.process.summarise(s, self.a, self.r, self.mask)
 
 
 class Memory:

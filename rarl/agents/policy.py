@@ -1,4 +1,4 @@
-"""epsilon-greedy play by one network."""
+"""epsilon-greedy play by one network: the only place where an agent with a Q-network chooses its actions."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rarl.agents.exploration import explore
 from rarl.nn.retrieval import Summaries
-from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
-
-
-def _in_groups(state: State, groups: int) -> State:
-    """The state of the same actors in order, as so many groups."""
-    return State(*(None if part is None else part.flatten(0, 1).unflatten(0, (groups, -1)) for part in state))
+from rarl.nn.value_network import State, Unrolled, ValueNetwork
 
 
 class Policy:
@@ -28,26 +24,40 @@ class Policy:
       network: read, never written to.
       epsilons: (n,) probabilities of a random action.
       rng: source of randomness.
+      context: (n, ...), what the actors are told, as long as `begin` tells nothing else: ids of their tasks. None: 0.
+      places: (R, n / R), which actors read which of R retrieval batches; None: n / R in a row.
 
     Attributes:
       q: (n, n_actions) float32, values of the last call.
+      unrolled: what the network gave in the last call, for R groups of actors (`places`); of a call for some of them
+        alone, for as many groups as those are of.
     """
 
-    def __init__(self, network: ValueNetwork, epsilons: np.ndarray, rng: np.random.Generator):
+    def __init__(
+        self,
+        network: ValueNetwork,
+        epsilons: np.ndarray,
+        rng: np.random.Generator,
+        context: np.ndarray | None = None,
+        places: np.ndarray | None = None,
+    ):
         self.network, self.epsilons, self.rng = network, np.asarray(epsilons), rng
+        n = len(self.epsilons)
         self.device = next(network.parameters()).device
-        self.q = np.zeros((len(self.epsilons), 0), dtype=np.float32)
-        self._state: State | None = None
-        if isinstance(network, RecurrentValueNetwork):
-            with torch.no_grad():
-                core, slots = network.initial_state(1, len(self.epsilons))
-            self._state = State(core, None if slots is None else slots.expand(1, len(self.epsilons), -1, -1))
+        self.q = np.zeros((n, 0), dtype=np.float32)
+        self.unrolled: Unrolled | None = None
+        self._context = _as_input(np.zeros(n, dtype=np.int64) if context is None else context)
+        self._places = places
+        with torch.no_grad():
+            start = network.initial_state(1, n)
+        self._state = State(*(None if part is None else part.expand(1, n, *part.shape[2:]) for part in start))
+        self._carries = any(part is not None for part in start)
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.retrieved = None
 
     @property
     def retrieved(self) -> Summaries | None:
-        """What the actors retrieve from: R retrieval batches, each for n / R actors in a row; None: nothing.
+        """What the actors retrieve from: R retrieval batches; None: nothing.
 
         Set it, if need be to what it was, when the network has changed: on a GPU the next call then waits for that.
         """
@@ -56,42 +66,87 @@ class Policy:
     @retrieved.setter
     def retrieved(self, retrieved: Summaries | None) -> None:
         self._retrieved = retrieved
+        self._part: tuple[bytes, Summaries | None] = (b"", None)
         self._catch_up()
 
-    def begin(self, first: np.ndarray) -> None:
-        """Forget the past of actors whose episode begins: first (n,) bool."""
-        if self._state is None or not first.any():
+    @property
+    def places(self) -> np.ndarray:
+        """(R, n / R), which actors read which retrieval batch."""
+        if self._places is not None:
+            return self._places
+        groups = 1 if self._retrieved is None else len(self._retrieved.keys)
+        return np.arange(len(self.epsilons)).reshape(groups, -1)
+
+    def begin(self, first: np.ndarray, context: np.ndarray | None = None) -> None:
+        """Forget the past of actors whose episode begins.
+
+        Args:
+          first: (n,) bool, which.
+          context: (n, ...), what all actors are told about their episodes; None: as before.
+        """
+        if context is not None:
+            self._context = _as_input(context)
+        if not self._carries or not first.any():
             return
         with self._apart():
-            begins = torch.from_numpy(first).to(self.device)[None, :, None]
-            fresh, old = self.network.initial_state(1, len(first)), self._state
-            slots = None if old.slots is None else torch.where(begins[..., None], fresh.slots, old.slots)
-            self._state = State(torch.where(begins, fresh.core, old.core), slots)
+            begins, fresh = (
+                torch.from_numpy(first).to(self.device)[None, :, None],
+                self.network.initial_state(1, len(first)),
+            )
+            core, slots = self._state
+            if core is not None:
+                core = torch.where(begins, fresh.core, core)
+            if slots is not None:
+                slots = torch.where(begins[..., None], fresh.slots, slots)
+            self._state = State(core, slots)
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The recurrent state of each actor: core (n, d_s), slots (n, n_f, d_m), those that there are."""
-        if self._state is None:
-            return {}
         with self._apart():
             parts = self._state._asdict().items()
             return {name: part[0].cpu().numpy().copy() for name, part in parts if part is not None}
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """x (n, bytes) uint8 -> actions (n,) int64."""
+    def __call__(self, x: np.ndarray, playing: np.ndarray | None = None, keep_attention: bool = False) -> np.ndarray:
+        """x (n, ...) -> actions (n,) int64.
+
+        Args:
+          x: what is to be acted upon.
+          playing: (n,) bool, whose actions matter; None: all. The network may leave the others out.
+          keep_attention: see `ValueNetwork.unroll`.
+        """
+        places, groups = self.places, None
+        if playing is not None and not playing.all():
+            places, groups = _those_playing(places, playing)
         with self._apart():
-            groups = 1 if self.retrieved is None else len(self.retrieved.keys)
-            inputs = torch.from_numpy(x).to(self.device).unflatten(0, (groups, -1))
-            if self._state is None:
-                task = torch.zeros(inputs.shape[:2], dtype=torch.int64, device=self.device)
-                q = self.network(inputs, task, self.retrieved)[0]
-            else:
-                unrolled = self.network.unroll(
-                    inputs[:, :, None], None, _in_groups(self._state, groups), self.retrieved
+            rows = torch.from_numpy(places).to(self.device)
+            state = State(*(None if part is None else part[0][rows] for part in self._state))
+            self.unrolled = self.network.unroll(
+                torch.from_numpy(x[places]).to(self.device)[:, :, None],
+                torch.from_numpy(self._context[places]).to(self.device)[:, :, None],
+                state if self._carries else None,
+                self._of_groups(groups),
+                keep_attention=keep_attention,
+            )
+            if self._carries:
+                self._state = State(
+                    *(_with(old, rows, new) for old, new in zip(self._state, self.unrolled.state, strict=True))
                 )
-                self._state, q = _in_groups(unrolled.state, 1), unrolled.q[:, :, 0]
-            self.q = q.flatten(0, 1).float().cpu().numpy()
+            q = self.unrolled.q[:, :, 0].float().cpu().numpy()
+        if self.q.shape[1] != q.shape[-1]:
+            self.q = np.zeros((len(self.epsilons), q.shape[-1]), dtype=np.float32)
+        self.q[places] = q
         return explore(self.q.argmax(1), self.q.shape[1], self.epsilons, self.rng)
+
+    def _of_groups(self, groups: np.ndarray | None) -> Summaries | None:
+        """The retrieval batches of some groups (R',), kept as long as they are the same."""
+        if self._retrieved is None or groups is None or len(groups) == len(self._retrieved.keys):
+            return self._retrieved
+        key = groups.tobytes()
+        if self._part[0] != key:
+            rows = torch.from_numpy(groups).to(self.device)
+            self._part = key, Summaries(*(None if part is None else part[rows] for part in self._retrieved))
+        return self._part[1]
 
     @contextlib.contextmanager
     def _apart(self) -> Iterator[None]:
@@ -113,7 +168,32 @@ class Policy:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.rng.bit_generator.state = state["rng"]
-        if self._state is not None:
+        if self._carries:
             parts = {name: torch.from_numpy(array).to(self.device)[None] for name, array in state["state"].items()}
-            self._state = State(parts["core"], parts.get("slots"))
+            self._state = State(parts.get("core"), parts.get("slots"))
             self._catch_up()
+
+
+def _as_input(context: np.ndarray) -> np.ndarray:
+    """Codes, which are embedded, as int64; numbers as they are."""
+    context = np.asarray(context)
+    return context.astype(np.int64) if context.dtype.kind in "iub" else context
+
+
+def _those_playing(places: np.ndarray, playing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of places (R, n / R) those groups in which somebody plays, cut to the most who do: (R', m), and which (R',).
+
+    Who does not play fills the rows of the others up.
+    """
+    going = playing[places]
+    groups = np.flatnonzero(going.any(1))
+    going = going[groups]
+    order = np.argsort(~going, axis=1, kind="stable")[:, : going.sum(1).max(initial=0)]
+    return np.take_along_axis(places[groups], order, axis=1), groups
+
+
+def _with(old: Tensor | None, rows: Tensor, new: Tensor | None) -> Tensor | None:
+    """(1, n, ...) with new values (R, m, ...) in the rows (R, m)."""
+    if old is None:
+        return None
+    return old.index_copy(1, rows.flatten(), new.flatten(0, 1)[None])

@@ -196,7 +196,7 @@ class PoolMemory(Memory):
         for first in range(0, len(self.pools), ENCODED_AT_ONCE):
             rows = np.arange(first, min(first + ENCODED_AT_ONCE, len(self.pools)))[None]
             summaries = self.batch_of(np.zeros(1, dtype=np.int64), rows).to(device).summarise(network)
-            keys.append(summaries.keys.view(summaries.n_traj, -1, network.retrieval.d_e))
+            keys.append(summaries.keys.view(summaries.n_traj, -1, network.process.d_e))
         return torch.cat(keys)
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rarl.envs.spec import load, spec_of
-from rarl.nn.retrieval import Summaries
+from rarl.agents.policy import Policy
 from rarl.config.scale import Run
+from rarl.envs.spec import make_vector
+from rarl.nn.retrieval import Summaries
 from rarl.trajectories.store import TrajectoryDataset
 
 if TYPE_CHECKING:
-    from rarl.learners.value_learner import ValueLearner
+    pass
 
 Actions = Callable[[], np.ndarray]
 Reading = Callable[[], Summaries | None]
@@ -61,19 +62,14 @@ def acting(run: Run, learner: Any, datasets: Sequence[TrajectoryDataset], n: int
         return learner.acting_step(n)
     if not (hasattr(learner, "network") or is_episodic(learner)):
         return None
-    return load(spec_of(run.settings.environment).acting)(run, learner, datasets, n)
-
-
-def on_states(run: Run, learner: Any, datasets: Sequence[TrajectoryDataset], n: int) -> Actions | None:
-    """`acting` of agents that see a state by itself."""
-    x = _states(datasets[0], n)
-    return by_memory(learner, x) if is_episodic(learner) else _at_once(learner, x, retrieved_by(learner))
-
-
-def with_missions(run: Run, learner: Any, datasets: Sequence[TrajectoryDataset], n: int) -> Actions | None:
-    """`acting` of recurrent agents that are told a mission."""
-    missions = datasets[0].extras["mission"][np.arange(n) % datasets[0].episodes].astype(np.int64)
-    return _unrolled(learner, _states(datasets[0], n), missions, retrieved_by(learner))
+    envs = make_vector(run.settings, [run.tasks[0]] * n)
+    x = envs.reset()
+    if is_episodic(learner):
+        return by_memory(learner, learner.codec.alone(x))
+    policy = Policy(learner.network, np.zeros(n), np.random.default_rng(0))
+    policy.retrieved = retrieved_by(learner)
+    policy.begin(np.ones(n, dtype=bool), envs.context)
+    return lambda: policy(x)
 
 
 def is_episodic(learner: Any) -> bool:
@@ -91,36 +87,3 @@ def retrieved_by(learner: Any) -> Summaries | None:
     """One retrieval batch, summarised; None for an agent that reads none."""
     read = reading(learner)
     return None if read is None else read()
-
-
-def _at_once(learner: ValueLearner, observations: np.ndarray, retrieved: Summaries | None) -> Actions:
-    """observations: (n, ...)."""
-    told = torch.zeros(1, len(observations), dtype=torch.int64, device=learner.device)
-
-    @torch.no_grad()
-    def act() -> np.ndarray:
-        x = torch.from_numpy(observations).to(learner.device)[None]
-        return learner.network(x, told, retrieved)[0].argmax(-1).flatten().cpu().numpy()
-
-    return act
-
-
-def _unrolled(
-    learner: ValueLearner, observations: np.ndarray, missions: np.ndarray, retrieved: Summaries | None
-) -> Actions:
-    """observations: (n, ...). missions: (n, words)."""
-    told = torch.from_numpy(missions).to(learner.device)[None, :, None]
-    with torch.no_grad():
-        state = learner.network.initial_state(1, len(observations))
-
-    @torch.no_grad()
-    def act() -> np.ndarray:
-        x = torch.from_numpy(observations).to(learner.device)[None, :, None]
-        return learner.network.unroll(x, told, state, retrieved).q.argmax(-1).flatten().cpu().numpy()
-
-    return act
-
-
-def _states(dataset: TrajectoryDataset, n: int) -> np.ndarray:
-    """n observations of a dataset."""
-    return np.array(dataset.observations[np.arange(n) % len(dataset.observations)])

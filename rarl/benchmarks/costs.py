@@ -17,8 +17,8 @@ results/{scale}/costs.csv has a row for each variant of each experiment's larges
 
 An empty cell is what this agent does not have. Replays and episodic memories are nearly empty: what grows with them
 (memory, and the time in which episodic control finds neighbours) is that of a run's beginning. The learners are those
-of `rarl train`; those of one experiment take turns (`rarl.benchmarks.timing`). With one thread on a CPU a time is that of the
-processor.
+of `rarl train`; those of one experiment take turns (`rarl.benchmarks.timing`). With one thread on a CPU a time is that
+of the processor.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ import torch
 from torch import Tensor, nn
 
 from rarl import provenance
+from rarl.benchmarks.acting import acting, reading
+from rarl.benchmarks.timing import Work
+from rarl.config.scale import Run, Scale
 from rarl.config.settings import RunSettings
 from rarl.errors import RarlError
-from rarl.benchmarks.acting import acting, reading
 from rarl.files import check_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, costs_job
 from rarl.mappings import merge
-from rarl.config.scale import Run, Scale
-from rarl.benchmarks.timing import Work
+from rarl.progress import Progress
 from rarl.runs.device import choose_device
 from rarl.runs.loop import Settings, torch_settings
-from rarl.progress import Progress
 from rarl.runs.train import learner_of, open_datasets
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -164,7 +164,9 @@ def _shortened(settings: RunSettings) -> RunSettings:
     if settings.episodic is not None:
         changes = merge(changes, {"episodic": {"learn_from_steps": 0}})
         if settings.online is not None:  # what is played is stored when its episode ends
-            changes = merge(changes, {"online": {"max_frames": min(SHORT_EPISODE, settings.online.max_frames)}})
+            cap = settings.environment_options.get("max_frames")
+            if cap is not None:
+                changes = merge(changes, {"environment_options": {"max_frames": min(SHORT_EPISODE, cap)}})
     return _changed(settings, changes)
 
 
@@ -300,7 +302,7 @@ def tensor_bytes(learner: Any) -> int:
 def _clock(subject: _Subject) -> Callable[[], float]:
     """The clock for a variant's time: with one thread, that of the process, so that what others take does not count."""
     s = subject.run.settings
-    apart = s.online is not None and (s.online.overlap or s.online.emulator_threads > 1)
+    apart = s.online is not None and (s.online.overlap or s.environment_options.get("emulator_threads", 1) > 1)
     return time.process_time if subject.device == "cpu" and s.threads == 1 and not apart else time.perf_counter
 
 

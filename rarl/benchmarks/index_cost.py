@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from rarl.config.files import IndexCostSettings
+from rarl.config.scale import Run, Scale, index_cost_plan
 from rarl.files import check_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, index_cost_job
-from rarl.config.scale import Run, Scale, index_cost_plan
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def encoding_seconds(run: Run) -> tuple[float, int]:
     looks = -(-EPISODE_STEPS // run.settings.agent.retrieval.step_stride)
     shape = (1, ENCODED_AT_ONCE, looks)
     torch.manual_seed(0)
-    network = build_network(run.settings.agent, len(ACTIONS), len(run.tasks))
+    network = build_network(run.settings, len(ACTIONS))
     x = torch.from_numpy(random_boards(int(np.prod(shape)), np.random.default_rng(0)).observe()).view(*shape, -1)
     zeros = torch.zeros(shape)
     where = np.zeros(shape[:2], dtype=np.int64)

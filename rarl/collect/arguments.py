@@ -29,10 +29,15 @@ def check_noisy_episodes(episodes: int, seed: int, noise_percent: Sequence[int])
     Raises:
       RarlError: it names the argument that is out of its range.
     """
-    noise_percent = tuple(int(percent) for percent in noise_percent)
     if episodes < 1:
         raise RarlError(f"episodes={episodes}: must be at least 1")
     check_seed(seed)
-    if not noise_percent or not all(0 <= percent <= 100 for percent in noise_percent):
-        raise RarlError(f"noise_percent={noise_percent}: must be percentages from 0 to 100")
-    return noise_percent
+    return check_noise(noise_percent)
+
+
+def check_noise(noise_percent: Sequence[int] = NOISE_PERCENTAGES) -> tuple[int, ...]:
+    """The percentages; RarlError unless they are whole ones from 0 to 100, at least one."""
+    found = tuple(noise_percent) if isinstance(noise_percent, Sequence) else ()
+    if not found or not all(isinstance(percent, int) and 0 <= percent <= 100 for percent in found):
+        raise RarlError(f"noise_percent={found or noise_percent!r}: must be percentages from 0 to 100")
+    return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 
 from rarl.config.scale import Dataset, Scale
-from rarl.config.settings import SIZE_KEYS
-from rarl.envs.spec import load, spec_of
+from rarl.envs.spec import load, sources_of, spec_of
 from rarl.files import check_folder_writable
 from rarl.jobs import LoadedCode, dataset_job
 from rarl.progress import Progress
@@ -25,9 +25,10 @@ def make_dataset(scale: Scale, dataset: Dataset, code: LoadedCode | None = None)
     folder = folder_of(scale, dataset.id)
     check_folder_writable(folder.parent, folder)
     settings = dataset.settings
-    generate = load(spec_of(dataset.environment).sources[settings.source])
-    unit = SIZE_KEYS[settings.source]
-    more = {"noise_percent": settings.noise_percent} if unit == "episodes" else {}  # those of experts
+    source = sources_of(spec_of(dataset.environment))[settings.source]
+    generate, unit = load(source.make), source.unit
+    known = inspect.signature(generate).parameters
+    about = {"environment": dataset.environment} if "environment" in known else {}  # one that serves several
     log.info("%s: generating", folder)
     with Progress(settings.size, unit=unit.replace("_", " ")) as progress:
 
@@ -42,7 +43,8 @@ def make_dataset(scale: Scale, dataset: Dataset, code: LoadedCode | None = None)
             settings.size,
             settings.seed,
             folder,
-            **more,
+            **about,
+            **settings.options,
             progress=told,
         )
     log.info("%s: done", folder)

@@ -23,7 +23,7 @@ from rarl.collect.online import STREAM, OnlineSettings, one_thread
 from rarl.envs.gridroboman.encoders import RelationalEncoder
 from rarl.envs.gridroboman.planner import planner_episodes
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, Task, task_named
-from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, VectorGridroboman
+from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, VectorGridroboman, random_boards
 from rarl.errors import RarlError
 from rarl.trajectories.store import DatasetWriter
 
@@ -125,14 +125,14 @@ def _play(
     observations = np.empty((boards, EPISODE_STEPS + 1, OBSERVATION_SIZE), dtype=np.int8)
     actions = np.empty((boards, EPISODE_STEPS), dtype=np.int8)
     rewards = np.empty((boards, EPISODE_STEPS), dtype=np.uint8)
-    observations[:, 0], _ = envs.reset(seed=int(rng.integers(2**62)))
+    observations[:, 0] = envs.start(random_boards(boards, np.random.default_rng(int(rng.integers(2**62)))))
     for t in range(EPISODE_STEPS):
         epsilon = settings.epsilon((done + boards * t / EPISODE_STEPS) / episodes)
         explores = rng.random(boards) < epsilon
         random_actions = rng.integers(len(ACTIONS), size=boards)
         x_tm1 = observations[:, t]
         actions[:, t] = np.where(explores, random_actions, agent.greedy(x_tm1))
-        x_t, r_t, _, _, _ = envs.step(actions[:, t])
+        x_t, r_t, *_ = envs.step(actions[:, t])
         observations[:, t + 1], rewards[:, t] = x_t, r_t
         agent.observe(x_tm1, actions[:, t], rewards[:, t], x_t, rng)
     return observations, actions, rewards

@@ -23,10 +23,11 @@ from rarl.agents.losses import greedy_value, n_step_targets, td_loss, weighted_m
 from rarl.collect.arguments import check_seed
 from rarl.collect.online import STREAM, OnlineSettings, one_thread
 from rarl.envs.babyai.datasets import measure_expert
+from rarl.envs.babyai.encoders import BabyAIEncoder
 from rarl.envs.babyai.levels import Level, level_named
 from rarl.envs.babyai.vector import ACTIONS, OBSERVATION_SIZE, VectorBabyAI
 from rarl.errors import RarlError
-from rarl.nn.value_network import RecurrentValueNetwork, State
+from rarl.nn.value_network import State, ValueNetwork
 from rarl.trajectories.store import DatasetWriter
 
 CHUNK_STEPS = 10_000  # written at once
@@ -221,7 +222,7 @@ def _play(
             state.core[:, free] = 0.0
         explores = rng.random(n) < epsilon
         random_actions = rng.integers(len(ACTIONS), size=n)
-        greedy_actions, state = agent.act(observations, envs.missions, state)
+        greedy_actions, state = agent.act(observations, envs.context, state)
         actions = np.where(explores, random_actions, greedy_actions)
         observations, rewards, terminated, _ = envs.step(actions)
         played += n
@@ -230,7 +231,7 @@ def _play(
             lane.actions.append(actions[i])
             lane.rewards.append(rewards[i])
             if not envs.active[i]:
-                finished[lane.number] = lane.ended(bool(terminated[i]), envs.missions[i])
+                finished[lane.number] = lane.ended(bool(terminated[i]), envs.context[i])
                 agent.replay.add(finished[lane.number])
                 lanes[i] = None
         agent.learn(n, rng)
@@ -309,14 +310,8 @@ class _Agent:
         s = self.settings = settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed)
-            self.network = RecurrentValueNetwork(
-                "rarl.envs.babyai.encoders:BabyAIEncoder",
-                s.d_s,
-                len(ACTIONS),
-                n_tasks=1,
-                task_observed=False,
-                encoder_options={"channels": s.channels, "blocks": s.blocks, "d_mission": s.d_mission},
-            )
+            encoder = BabyAIEncoder(s.d_s, channels=s.channels, blocks=s.blocks, d_mission=s.d_mission)
+            self.network = ValueNetwork(encoder, s.d_s, len(ACTIONS), recurrent=True)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=s.learning_rate, fused=True)
         self.replay = _Replay(s.replay_steps)

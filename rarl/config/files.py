@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from rarl.config.settings import TUNING_SEEDS_FROM, DatasetSettings, Environment
+from rarl.config.settings import TUNING_SEEDS_FROM, DatasetSettings
 from rarl.config.validate import Names, Settings, once
 
 NOT_SCALES = ("config", "claims")  # other files beside those of the scales
@@ -88,7 +88,7 @@ class VariantSettings(Settings):
 class ExperimentSettings(Settings):
     """config/experiments/{name}.yaml."""
 
-    environment: Environment
+    environment: str = Field(description="its name, or module:SPEC or file.py:SPEC of your own")
     title: str
     extends: Annotated[str | None, Names] = Field(
         None,
@@ -177,5 +177,5 @@ class ScaleSettings(Settings):
     seeds: Seeds
     costs: CostSettings = CostSettings()
     resources: ResourceSettings = ResourceSettings()
-    datasets: dict[Literal["gridroboman", "babyai"], list[DatasetSettings]]
+    datasets: dict[str, list[DatasetSettings]] = Field({}, description="by environment")
     experiments: Annotated[dict[str, ScaleExperimentSettings], Names]

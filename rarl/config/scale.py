@@ -11,21 +11,28 @@ from pydantic import BaseModel
 
 from rarl.agents.pool_sizes import needed_of_each
 from rarl.config.files import NOT_SCALES, ExperimentSettings, IndexCostSettings, ScaleSettings
+from rarl.config.fit import check_run, dataset_with_options, with_options
 from rarl.config.settings import (
     EPISODIC,
-    ONLINE,
-    SOURCES,
     TUNING_SEEDS_FROM,
     WITHOUT_EFFECT,
     DatasetSettings,
     RunSettings,
 )
 from rarl.config.validate import check_name, validate
-from rarl.envs.catalogue import TASK_NAMES, tasks_of_set
+from rarl.envs.catalogue import tasks_of_set
 from rarl.envs.names import slug
+from rarl.envs.spec import EnvSpec, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest, read_yaml
 from rarl.mappings import merge
+
+
+def _spec(environment: str, where: str) -> EnvSpec:
+    try:
+        return spec_of(environment)
+    except RarlError as error:
+        raise RarlError(f"{where}: {error}") from None
 
 
 def values_of(part: Any, without: Mapping[str, Any] | None = None) -> Any:
@@ -44,7 +51,8 @@ def values_of(part: Any, without: Mapping[str, Any] | None = None) -> Any:
         kept = [name for name in names if without.get(name) is not True]
         return {name: values_of(getattr(part, name), without.get(name)) for name in kept}
     if isinstance(part, Mapping):
-        return {str(key): values_of(value) for key, value in part.items()}
+        without = without or {}
+        return {str(key): values_of(value) for key, value in part.items() if without.get(key) is not True}
     if isinstance(part, list | tuple):
         return [values_of(value) for value in part]
     return part
@@ -83,7 +91,12 @@ class Run:
     @cached_property
     def digest(self) -> str:
         """12 hex digits that change with every setting that can change the result."""
-        return _digest_of(self, WITHOUT_EFFECT)
+        return _digest_of(self, self._without_effect)
+
+    @property
+    def _without_effect(self) -> dict[str, Any]:
+        of_environment = dict.fromkeys(spec_of(self.settings.environment).options_without_effect, True)
+        return {**WITHOUT_EFFECT, "environment_options": of_environment}
 
     @property
     def retrieves(self) -> bool:
@@ -99,13 +112,14 @@ class Run:
     def datasets(self) -> list[str]:
         """Ids of the datasets that it learns from, in the order of its tasks; then those of the held-out tasks."""
         s = self.settings
-        if s.environment in ONLINE:
+        if s.source == "replay":
             return []
-        return [f"{s.environment}/{s.source}/{slug(task)}" for task in (*self.tasks, *s.held_out)]
+        name = spec_of(s.environment).name
+        return [f"{name}/{s.source}/{slug(task)}" for task in (*self.tasks, *s.held_out)]
 
     def recorded(self) -> dict[str, Any]:
         """Its settings as its record shows them, JSON values: those that can change the result."""
-        return self.settings.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+        return self.settings.model_dump(mode="json", exclude=self._without_effect)
 
     def with_settings(self, settings: RunSettings) -> Run:
         """A run at the same scale with other settings."""
@@ -119,9 +133,14 @@ class Dataset:
         self.environment, self.task, self.settings = environment, task, settings
 
     @property
+    def name(self) -> str:
+        """The environment's name, as in paths."""
+        return spec_of(self.environment).name
+
+    @property
     def id(self) -> str:
         """For example "gridroboman/planner/lift-red"."""
-        return f"{self.environment}/{self.settings.source}/{slug(self.task)}"
+        return f"{self.name}/{self.settings.source}/{slug(self.task)}"
 
     @cached_property
     def digest(self) -> str:
@@ -154,6 +173,7 @@ class Scale:
                     f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
                 )
             self.experiments[experiment] = _read_experiment(file)
+            _spec(self.experiments[experiment].environment, f"{file}: environment")
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
                 self._check_extends(name, experiment)
@@ -235,9 +255,12 @@ class Scale:
                         raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
                     if self.run(name, size, listed, 0).settings.agent.kind in EPISODIC:
                         raise RarlError(f"{where}: probes: variant {listed!r} is episodic control, which has no probe")
-                    # On BabyAI the episodes of agents without retrieval are looked at, too.
-                    if experiment.environment == "gridroboman" and not self.run(name, size, listed, 0).retrieves:
-                        raise RarlError(f"{where}: probes: variant {listed!r} retrieves nothing to look into")
+                    s = self.run(name, size, listed, 0).settings
+                    if spec_of(s.environment).probes_by_task and not s.retrieves_by_task:
+                        raise RarlError(
+                            f"{where}: probes: variant {listed!r} has no retrieval batches of each task, into which "
+                            f"the probe of {s.environment} looks"
+                        )
 
     def run(
         self, experiment: str, task_set: int | str, variant: str, seed: int, changes: Mapping[str, Any] | None = None
@@ -263,23 +286,23 @@ class Scale:
             "seed": seed,
         }
         where = f"config/experiments/{experiment}.yaml with config/{self.name}.yaml, variant {variant!r}"
-        return Run(self.name, validate(RunSettings, value, where))
+        spec = spec_of(settings.environment)
+        found = validate(RunSettings, with_options(spec, value, where), where)
+        check_run(spec, found, where)
+        return Run(self.name, found)
 
     def _datasets(self) -> Iterator[Dataset]:
         for environment, kinds in self.settings.datasets.items():
-            known = TASK_NAMES[environment]
+            spec = _spec(environment, f"{self._path}: datasets.{environment}")
             for i, kind in enumerate(kinds):
-                if kind.source not in SOURCES[environment]:
-                    sources = " or ".join(map(repr, SOURCES[environment]))
-                    raise RarlError(
-                        f"{self._path}: datasets.{environment}.{i}.source: must be {sources}, got {kind.source!r}"
-                    )
-                for task in known if kind.tasks == "all" else kind.tasks:
-                    if task not in known:
+                whole = dataset_with_options(spec, kind, f"{self._path}: datasets.{environment}.{i}")
+                for task in spec.tasks if kind.tasks == "all" else kind.tasks:
+                    if task not in spec.tasks:
                         raise RarlError(
-                            f"{self._path}: datasets.{environment}: unknown task {task!r}; {did_you_mean(task, known)}"
+                            f"{self._path}: datasets.{environment}: unknown task {task!r}; "
+                            f"{did_you_mean(task, spec.tasks)}"
                         )
-                    yield Dataset(environment, task, kind)
+                    yield Dataset(environment, task, whole)
 
     def _check_datasets(self) -> None:
         for run in self.runs.values():

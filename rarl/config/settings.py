@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -13,29 +13,10 @@ TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are repo
 WITHOUT_EFFECT = {  # settings of a run that change how it is carried out, and not what comes out
     "checkpoint_seconds": True,
     "tensorboard": True,
-    "online": {"overlap": True, "emulator_threads": True},
+    "online": {"overlap": True},
 }
 
-
-Percent = Annotated[int, Field(ge=0, le=100)]
-Environment = Literal["gridroboman", "babyai", "atari"]
-DatasetSource = Literal["planner", "dqn", "bot", "rdqn"]
-Source = Literal["planner", "dqn", "bot", "rdqn", "replay"]
-SOURCES = {"gridroboman": ("planner", "dqn"), "babyai": ("bot", "rdqn")}
-ONLINE = ("atari",)  # environments whose agents learn while they play, from their own replay
 EPISODIC = ("mfec", "nec")  # agents that learn while they play, from their own episodes
-ENCODERS = {  # that read an environment's observations
-    "gridroboman": ("relational", "mlp"),
-    "babyai": ("babyai",),
-    "atari": ("resnet47", "nature", "impala-small", "tiny"),
-}
-CORES = {"gridroboman": ("none",), "babyai": ("gru",), "atari": ("none", "gru")}
-SIZE_KEYS = {  # in which setting the size of a source's datasets is given
-    "planner": "episodes",
-    "dqn": "environment_steps",
-    "bot": "episodes",
-    "rdqn": "environment_steps",
-}
 
 
 class PoolSettings(Settings):
@@ -159,14 +140,8 @@ class AgentSettings(Settings):
     core: Literal["none", "gru"] = Field(
         "none", description="what carries the past: nothing, or a GRU of width d_s (and slots through time)"
     )
-    encoder: Literal["relational", "mlp", "babyai", "resnet47", "nature", "impala-small", "tiny"] = "relational"
-    channels: int = Field(16, ge=1, description="encoder babyai: channels of cells and convolutions")
-    blocks: int = Field(2, ge=0, description="encoder babyai: convolutions modulated by the mission")
-    d_mission: int = Field(128, ge=1, description="encoder babyai: width of the mission's GRU")
-    stack: int = Field(1, ge=1, description="Atari's encoders: frames in an observation")
-    recompute: int = Field(
-        0, ge=0, description="Atari's encoders: frames at a time whose activations the backward pass computes again"
-    )
+    encoder: str | None = Field(None, description="one of the environment's; null: its first")
+    encoder_options: dict[str, Any] = Field({}, description="of that encoder, as the environment describes them")
     d_s: int = Field(256, ge=1, description="width of the agent's state")
     dueling: bool = Field(False, description="Q = V + A - mean A in the head")
     fusion: Literal["film", "gru", "add"] = "film"
@@ -271,7 +246,7 @@ class LearningSettings(Settings):
 
 
 class OnlineSettings(Settings):
-    """Playing and replay of agents that learn while they play (Atari)."""
+    """Playing and replay of agents that learn while they play."""
 
     actors: int = Field(8, ge=1, description="environments that are played in lockstep")
     steps_per_update: int = Field(5, ge=1, description="steps of every actor between two learner steps")
@@ -294,15 +269,6 @@ class OnlineSettings(Settings):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the encoder's convolutions in a learner step"
     )
-    full_actions: bool = Field(
-        True,
-        description="all that the emulator accepts (18, 9 on Skiing); false: those that do something in the game",
-    )
-    sticky: float = Field(0.0, ge=0, le=1, description="probability that the emulator repeats the last action")
-    noop_max: int = Field(30, ge=0, description="most no-op frames at the start of an episode")
-    frame_skip: int = Field(4, ge=1)
-    max_frames: int = Field(108_000, ge=1, description="frames after which an episode is cut off")
-    emulator_threads: int = Field(1, ge=1)
 
 
 class EvaluationSettings(Settings):
@@ -320,32 +286,25 @@ class EvaluationSettings(Settings):
 class DatasetSettings(Settings):
     """One dataset per task of an environment, all made alike."""
 
-    source: DatasetSource
+    source: str = Field(description="one of the environment's")
     tasks: list[str] | Literal["all"] = "all"
     seed: int = Field(0, ge=0)
-    episodes: int | None = Field(None, ge=1, description="sources planner and bot: episodes per task")
-    noise_percent: list[Percent] = Field(
-        [0, 10, 25, 50, 100], description="sources planner and bot: one of these per episode"
-    )
-    environment_steps: int | None = Field(None, ge=1, description="sources dqn and rdqn: steps per task")
-
-    @model_validator(mode="after")
-    def _size(self) -> DatasetSettings:
-        if self.size is None:
-            raise ValueError(f"source {self.source!r} needs {SIZE_KEYS[self.source]!r}")
-        return self
+    episodes: int | None = Field(None, ge=1, description="per task, of a source that counts in episodes")
+    environment_steps: int | None = Field(None, ge=1, description="per task, of a source that counts in steps")
+    options: dict[str, Any] = Field({}, description="of the source, as the environment describes them")
 
     @property
     def size(self) -> int:
         """Per task, in episodes or in environment steps, whichever the source counts."""
-        return getattr(self, SIZE_KEYS[self.source])
+        return self.episodes or self.environment_steps
 
 
 class RunSettings(Settings):
     """Everything that decides one run."""
 
     experiment: str
-    environment: Environment
+    environment: str = Field(description="its name, or module:SPEC or file.py:SPEC")
+    environment_options: dict[str, Any] = Field({}, description="how it is played, as it describes them")
     task_set: str = Field(description="its name, as in paths")
     tasks: list[str] = Field(description="the names of the tasks that are learned")
     held_out: Annotated[list[str], AfterValidator(once)] = Field(
@@ -353,7 +312,7 @@ class RunSettings(Settings):
     )
     variant: str
     seed: int = Field(ge=0)
-    source: Source
+    source: str = Field(description="of the datasets, one of the environment's; replay: the agent's own play")
     episodes: int | None = Field(None, ge=1, description="of each dataset the first so many; null: all")
     updates: int = Field(ge=1)
     log_every: int = Field(100, ge=1)
@@ -363,26 +322,8 @@ class RunSettings(Settings):
     agent: AgentSettings
     learning: LearningSettings
     evaluation: EvaluationSettings
-    online: OnlineSettings | None = Field(None, description="on Atari")
+    online: OnlineSettings | None = Field(None, description="of agents that learn while they play")
     episodic: EpisodicSettings | None = Field(None, description="of the agents mfec and nec")
-
-    @model_validator(mode="after")
-    def _agent_fits_environment(self) -> RunSettings:
-        agent, environment = self.agent, self.environment
-        if agent.core not in CORES[environment]:
-            needed = " or ".join(map(repr, CORES[environment]))
-            raise ValueError(f"agent.core = {agent.core!r}: {environment} needs {needed}")
-        if agent.encoder not in ENCODERS[environment]:
-            raise ValueError(f"agent.encoder = {agent.encoder!r} does not read the observations of {environment}")
-        allowed = {"gridroboman": ("own", "random", "none"), "atari": ("own", "none")}.get(environment)
-        if allowed and agent.retrieval.source not in allowed:
-            raise ValueError(
-                f"agent.retrieval.source = {agent.retrieval.source!r} is not for {environment}: "
-                f"use {' or '.join(map(repr, allowed[:-1]))}"
-            )
-        if agent.kind == "oracle" and environment != "gridroboman":
-            raise ValueError("agent.kind = 'oracle' is for gridroboman alone")
-        return self
 
     @model_validator(mode="after")
     def _variants_fit(self) -> RunSettings:
@@ -390,18 +331,17 @@ class RunSettings(Settings):
         if (agent.kind in EPISODIC) != (self.episodic is not None):
             needs = "needs" if agent.kind in EPISODIC else "has no use for"
             raise ValueError(f"episodic: agent.kind = {agent.kind!r} {needs} these settings")
-        if agent.kind in EPISODIC and self.environment == "babyai":
-            raise ValueError(f"agent.kind = {agent.kind!r} is for gridroboman and atari")
         if agent.kind in EPISODIC and agent.core != "none":
             raise ValueError(f"agent.core = {agent.core!r}: episodic control has none")
         if agent.kind == "nec" and self.episodic.d_key is None:
             raise ValueError("episodic.d_key: nec needs a width of keys")
+        by_task = "agents that retrieve, have no core, and learn from datasets"
         if agent.task == "query" and not self.retrieves_by_task:
-            raise ValueError("agent.task = 'query' is for gridroboman's agents that retrieve, whose queries it reaches")
+            raise ValueError(f"agent.task = 'query' is for {by_task}: it reaches their queries")
         if (retrieval.propose == "index") != (retrieval.index is not None):
             raise ValueError("agent.retrieval.index: belongs to propose = 'index', which needs it")
         if (retrieval.pool or retrieval.index) and not self.retrieves_by_task:
-            raise ValueError("agent.retrieval.pool and index are for gridroboman's agents that retrieve")
+            raise ValueError(f"agent.retrieval.pool and index are for {by_task}")
         if (retrieval.index or retrieval.relevance) and not retrieval.pool:
             raise ValueError("agent.retrieval.index and relevance need a pool, of which they are")
         if retrieval.pool and (retrieval.source != "own" or not retrieval.fresh or self.held_out):
@@ -410,14 +350,15 @@ class RunSettings(Settings):
             raise ValueError(f"agent.retrieval.pool.trajectories must be n_traj = {retrieval.n_traj} at least")
         if retrieval.index and agent.task == "observed":
             raise ValueError("agent.retrieval.index: keys serve all tasks, so agent.task must be 'hidden' or 'query'")
-        if retrieval.first_updates and not (agent.retrieves and self.environment == "gridroboman"):
-            raise ValueError("agent.retrieval.first_updates is for gridroboman's agents that retrieve")
+        if retrieval.first_updates and not self.retrieves_by_task:
+            raise ValueError(f"agent.retrieval.first_updates is for {by_task}")
         if retrieval.first_updates >= self.updates:
             raise ValueError(f"agent.retrieval.first_updates must be less than updates = {self.updates}")
         if self.learning.masking.weight and agent.kind in EPISODIC:
             raise ValueError("learning.masking is not for episodic control")
-        if self.held_out and (self.environment != "gridroboman" or agent.task == "observed" or agent.kind == "oracle"):
-            raise ValueError("held_out is for gridroboman's agents from which the task is hidden")
+        hidden = agent.task != "observed" and agent.kind != "oracle"
+        if self.held_out and (self.online is not None or agent.core != "none" or not hidden):
+            raise ValueError(f"held_out is for {by_task}, and from which the task is hidden")
         for task in self.held_out:
             if task in self.tasks:
                 raise ValueError(f"held_out: {task!r} is among the tasks that are learned")
@@ -425,32 +366,28 @@ class RunSettings(Settings):
 
     @property
     def retrieves_by_task(self) -> bool:
-        """Whether each task of a learner batch has a retrieval batch of its own, from boards whose task is hidden."""
-        return self.environment == "gridroboman" and self.agent.retrieves
+        """Whether each task of a learner batch has a retrieval batch of its own, and its states stand by themselves."""
+        return self.online is None and self.agent.core == "none" and self.agent.retrieves
 
     @model_validator(mode="after")
-    def _online_fits_environment(self) -> RunSettings:
-        plays = self.environment in ONLINE
-        if plays != (self.online is not None):
-            raise ValueError(f"online: {self.environment} {'needs' if plays else 'has no use for'} these settings")
-        if plays != (self.source == "replay"):
-            raise ValueError(
-                f"source = {self.source!r}: {self.environment} learns from {'' if plays else 'no '}'replay'"
-            )
-        if not plays:
+    def _regimes_fit(self) -> RunSettings:
+        if (self.online is not None) != (self.source == "replay"):
+            raise ValueError(f"source = {self.source!r}: 'replay' goes with the settings `online`, and they with it")
+        if self.online is None:
             for key, neutral in (("targets", "n-step"), ("rescale_epsilon", None)):
                 if getattr(self.learning, key) != neutral:
-                    raise ValueError(
-                        f"learning.{key} is for agents that learn while they play, not for {self.environment}"
-                    )
+                    raise ValueError(f"learning.{key} is for agents that learn while they play")
+            if self.agent.core == "none" and self.agent.retrieves and self.agent.retrieval.source == "all":
+                raise ValueError(
+                    "agent.retrieval.source = 'all' is for agents with a core: single states have a retrieval batch "
+                    "for each task, 'own', 'random' or 'none'"
+                )
             return self
         learning, online, retrieval = self.learning, self.online, self.agent.retrieval
         if len(self.tasks) != 1:
-            raise ValueError(f"tasks: an agent of {self.environment} plays one game, not {len(self.tasks)}")
+            raise ValueError(f"tasks: an agent that learns while it plays has one task, not {len(self.tasks)}")
         if self.episodes is not None:
-            raise ValueError(
-                f"episodes: {self.environment} learns from no dataset of which it could use the first ones"
-            )
+            raise ValueError("episodes: an agent that learns while it plays has no dataset")
         if learning.conservative > 0:
             raise ValueError("learning.conservative is for agents that learn from datasets")
         if learning.burn_in >= learning.sequence_steps:
@@ -465,19 +402,21 @@ class RunSettings(Settings):
                 f"{self.least_sequences} sequences, so that those retrieved overlap with none that is learned from"
             )
         if self.agent.kind == "ra-dqn":
+            if retrieval.source not in ("own", "none"):
+                raise ValueError(f"agent.retrieval.source = {retrieval.source!r}: from a replay, 'own' or 'none'")
             if retrieval.select_by == "return":
-                raise ValueError("agent.retrieval.select_by = 'return' is not for atari: use 'attention' or 'none'")
+                raise ValueError("agent.retrieval.select_by = 'return': from a replay, 'attention' or 'none'")
             if not retrieval.fresh:
-                raise ValueError("agent.retrieval.fresh = false is not for atari, whose replay changes all the time")
+                raise ValueError("agent.retrieval.fresh = false is not for a replay, which changes all the time")
         return self
 
     @property
     def plays(self) -> bool:
         """Whether the agent learns while it plays, from no dataset.
 
-        On Gridroboman the datasets of such a run are there for their expert's return, by which its own is divided.
+        The datasets of such a run, where it has any, are there for their expert's return, by which its own is divided.
         """
-        return self.environment in ONLINE or self.agent.kind in EPISODIC
+        return self.online is not None or self.agent.kind in EPISODIC
 
     @property
     def least_sequences(self) -> int:

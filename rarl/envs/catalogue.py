@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rarl.envs.spec import ENVIRONMENTS, spec_of
+from rarl.envs.spec import spec_of
 from rarl.errors import RarlError, did_you_mean
-
-TASK_NAMES: dict[str, tuple[str, ...]] = {name: tuple(spec_of(name).tasks) for name in ENVIRONMENTS}
 
 
 def tasks_of_set(environment: str, tasks: int | str | Sequence[str], where: str) -> list[str]:
@@ -15,20 +13,19 @@ def tasks_of_set(environment: str, tasks: int | str | Sequence[str], where: str)
 
     Args:
       environment: whose.
-      tasks: their names, or "all"; on Gridroboman also how many of the paper's nested sets of 10, 20 and 30.
+      tasks: their names, or "all"; where the environment has nested sets also the size of one.
       where: place in the configuration, for errors.
     """
-    known = TASK_NAMES[environment]
+    spec = spec_of(environment)
     if isinstance(tasks, int):
-        sets = spec_of(environment).task_sets
-        if tasks not in sets:
-            *some, last = map(str, spec_of("gridroboman").task_sets)
-            sizes = f"{', '.join(some)} and {last}"
-            raise RarlError(f"{where}: Gridroboman has task sets of {sizes} tasks; elsewhere list the tasks by name")
-        return list(sets[tasks])
+        if tasks not in spec.task_sets:
+            sizes = ", ".join(map(str, spec.task_sets))
+            has = f"has sets of {sizes} tasks" if sizes else "has no sets that go by their size"
+            raise RarlError(f"{where}: {spec.name} {has}; elsewhere list the tasks by name")
+        return list(spec.task_sets[tasks])
     if tasks == "all":
-        return list(known)
+        return list(spec.tasks)
     for name in tasks:
-        if name not in known:
-            raise RarlError(f"{where}: unknown task {name!r}; {did_you_mean(name, known)}")
+        if name not in spec.tasks:
+            raise RarlError(f"{where}: unknown task {name!r}; {did_you_mean(name, spec.tasks)}")
     return list(tasks)

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rarl.envs.spec import ENVIRONMENTS, load, spec_of
+from rarl.envs.spec import ENVIRONMENTS, EnvSpec, load, spec_of
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,47 @@ class Content:
 
 
 def content_of(environment: str) -> Content | None:
-    """What trajectories of an environment may hold; None for one that is not known here."""
-    name = spec_of(environment).content if environment in ENVIRONMENTS else None
-    return None if name is None else load(name)
+    """What trajectories of an environment may hold; None for one that is not known here.
+
+    environment: its name, module:SPEC or file.py:SPEC.
+    """
+    if environment not in ENVIRONMENTS and ":" not in environment:
+        return None
+    spec = spec_of(environment)
+    if spec.content is not None:
+        return load(spec.content)
+    return _by_spaces(spec)
+
+
+def _by_spaces(spec: EnvSpec) -> Content | None:
+    """By the spaces that a specification names, or one of its environments has."""
+    space, n_actions = spec.observation, spec.n_actions
+    if (space is None or n_actions is None) and spec.make is not None:
+        env = load(spec.make)(spec.tasks[0])
+        given = None if spec.prepare is not None else env.observation_space
+        space, n_actions = space or given, n_actions or int(env.action_space.n)
+        env.close()
+    if space is None or n_actions is None:
+        return None
+    bounded = space.dtype.kind in "iub" and isinstance(space, gym.spaces.Box | gym.spaces.Discrete)
+    low, high = (None, None)
+    if bounded:
+        low = float(space.start if isinstance(space, gym.spaces.Discrete) else space.low.min())
+        high = float(space.start + space.n - 1 if isinstance(space, gym.spaces.Discrete) else space.high.max())
+    return Content(
+        observations=Values(str(space.dtype), tuple(space.shape), low, high),
+        actions=Values("int16", low=0, high=n_actions - 1),
+        rewards=Values("float32"),
+        ends="per-episode",
+        public=Public(space, gym.spaces.Discrete(n_actions), lambda task: None),
+        extras={
+            "terminated": Values("bool"),
+            "seed": Values("int64", low=0, high=2**63 - 1),
+            "noise": NOISE,
+            "epsilon": EPSILON,
+        },
+        required=("terminated",),
+    )
 
 
 # How episodes were played, whatever the environment.

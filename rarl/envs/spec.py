@@ -1,8 +1,9 @@
-"""What the rest of the project knows of an environment: one small data module each, `rarl/envs/{name}/spec.py`.
+"""The one seam between an environment and all else: what the rest of the project knows of it.
 
-No module outside an environment's package imports that package. What an environment brings is named in its `SPEC` as
-"module:attribute" and imported by that name when it is needed. So a job depends on the code of its own environment
-alone, and its digest of code follows the names that it uses (`rarl.jobs`).
+No module outside an environment's package imports that package. What an environment brings is named in its `EnvSpec`,
+most of it as "module:attribute", and imported by that name when it is needed. So a job depends on the code of its own
+environment alone, and its digest of code follows the names that it uses (`rarl.jobs`). In a file of one's own,
+functions and classes may stand in the place of names.
 """
 
 from __future__ import annotations
@@ -10,17 +11,44 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rarl.envs import common
 from rarl.errors import RarlError, did_you_mean
 
 if TYPE_CHECKING:
-    from rarl.config.settings import RunSettings
+    import gymnasium as gym
 
-ENVIRONMENTS = ("gridroboman", "babyai", "atari")
+    from rarl.config.settings import RunSettings
+    from rarl.envs.vector import VectorEnv
+
+ENVIRONMENTS = ("gridroboman", "babyai", "atari")  # those that come with the project
+
+# "module:attribute", or the thing itself.
+Named = str | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where datasets come from.
+
+    Attributes:
+      make: function (task, size, seed, folder, *, progress, **options) that writes one with
+        `rarl.trajectories.store.DatasetWriter`; progress: called with (done, of all).
+      unit: what its size is counted in, "episodes" or "environment_steps".
+      options: what else can be set, with its default.
+      check: function (**options) that raises RarlError if one of those given cannot have its value.
+      arrays: names of the per-episode arrays that it writes beside those that every dataset has.
+    """
+
+    make: Named
+    unit: str = "episodes"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Sequence[str] = ()
+    check: Named | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +76,7 @@ class Score:
     margin: float = 0.0
     digits: int = 3
     factor: float = 1.0
-    normaliser: str | None = None
+    normaliser: Named | None = None
     marks: Mapping[str, float] = field(default_factory=dict)
     ends: tuple[float, float] | None = None
     suffix: str = ""
@@ -57,23 +85,46 @@ class Score:
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """An environment: data, and the names of what is particular to it ("module:attribute").
+    """An environment: data, and the names of what is particular to it.
 
     Attributes:
       name: in configuration and paths.
       tasks: names of the tasks, in the order of their ids.
+      make: function (task) -> gymnasium's environment of a task, with discrete actions; the simplest way to be played.
+      make_vector: function (tasks, seed, **environment options) -> `rarl.envs.vector.VectorEnv` with one environment
+        for each of the named tasks; in the place of `make`, where many at once are faster. With neither of the two
+        there are logs alone, and nothing is rolled out.
+      prepare: function (observation as `make`'s environments give it) -> array that is stored and learned from; None:
+        as it is.
+      tell: function (first observation, info) -> array, what an episode is about; goes with `context`.
+      observation: space of what is stored and learned from, one observation; None: that of the environments.
+      n_actions: number of actions; None: the environments tell.
+      context: name of the array in datasets, and of what the environments tell, that says something about an episode
+        from its start on (a mission's tokens, for example); None: an agent is told the task's id, where the task is
+        observed.
       task_sets: nested sets of tasks that go by their size.
-      sources: where datasets come from: name -> function (task, size, seed, folder, progress=, ...) that writes one.
-      learners: kind (`learner_kind`) -> class (run, device) of what `rarl.runs.loop` trains; with datasets to
-        learn from (run, datasets, device).
-      encoders: name -> class (d_s, n_tasks, **options) of encoders of its observations.
-      content: what its trajectories may hold, a `rarl.envs.content.Content`; None: nothing is known, or there are none.
-      encoder_options: settings of an agent that its encoders take, or "n_actions".
-      tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`.
-      probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures.
-      acting: function (run, learner, datasets, n) -> what chooses actions in n states, to time it.
-      title: what reports call it.
-      score: by what agents are compared; None: nobody plays it, there are logs alone.
+      sources: where datasets come from, by name.
+      encoders: name -> class (d_s, n_tasks, **options) of encoders of its observations, the default first; of
+        n_actions, space (that of the observations) and the environment's options a class gets those that it has
+        arguments for. By default one by the kind of the space.
+      encoder_options: encoder's name -> model (pydantic) of the options that it has beside.
+      options: model (pydantic) of what can be set about how the environments are played.
+      options_without_effect: those of them that change how a run is carried out, and not what comes out.
+      content: what its trajectories may hold, a `rarl.envs.content.Content`; None: what space and actions say.
+      reward_range, return_range: least and greatest reward, and discounted sum of rewards, as they are learned.
+      range_points: on how many points predictions of rewards and of returns are spread.
+      success: function (task, returns (n,), last rewards (n,)) -> (n,) bool, which episodes count as a success; None:
+        those whose last step was rewarded.
+      codec: function (environment options) -> how observations are kept in a replay (`rarl.replay.codec`); None: as
+        they are.
+      tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`; None: there is no masking loss.
+      probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures; None: what every environment has.
+      probes_by_task: whether these look only into agents with a retrieval batch of each task.
+      repeats: the option that says for how many frames an action is repeated; None: for one.
+      long_episode: steps of a long episode, from which memory is estimated.
+      memory: what jobs need, as a `rarl.workflow.resources.Memory`; None: by the size of an observation.
+      title: what reports call it; by default its name.
+      score: by what agents are compared.
       task_noun: what one of its tasks is called: "level".
       task_groups: header -> tasks, in the order of reports; tasks in none come last.
       one_task: every run learns one task alone, and what is said of several is a mean over runs.
@@ -84,23 +135,61 @@ class EnvSpec:
 
     name: str
     tasks: Sequence[str]
-    learners: Mapping[str, str]
-    encoders: Mapping[str, str]
-    tokens: str
-    probes: Mapping[str, str]
-    acting: str
+    make: Named | None = None
+    make_vector: Named | None = None
+    prepare: Named | None = None
+    tell: Named | None = None
+    observation: gym.Space | None = None
+    n_actions: int | None = None
+    context: str | None = None
     task_sets: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-    content: str | None = None
-    encoder_options: Sequence[str] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    encoders: Mapping[str, Named] = field(default_factory=lambda: dict(common.ENCODERS))
+    encoder_options: Mapping[str, Named] = field(default_factory=dict)
+    options: Named | None = None
+    options_without_effect: Sequence[str] = ()
+    content: Named | None = None
+    reward_range: tuple[float, float] = (0.0, 1.0)
+    return_range: tuple[float, float] = (0.0, 1.0)
+    range_points: tuple[int, int] = (2, 21)
+    success: Named | None = None
+    codec: Named | None = None
+    tokens: Named | None = None
+    probes: Mapping[str, Named] | None = None
+    probes_by_task: bool = False
+    repeats: str | None = None
+    long_episode: int = 100
+    memory: Named | None = None
     title: str = ""
-    score: Score | None = None
+    score: Score = Score()
     task_noun: str = "task"
     task_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     one_task: bool = False
-    reported: str | None = None
-    picture: str | None = None
+    reported: Named | None = None
+    picture: Named | None = None
     gymnasium: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name)
+
+
+# Sources that every environment has that can be played, and the data of others.
+COMMON: Mapping[str, Source] = {
+    "random": Source(common.RANDOM),
+    "agent": Source(common.AGENT, unit="environment_steps", options={"settings": {}}),
+    "minari": Source(common.MINARI, options={"id": None, "root": None}),
+}
+
+
+def sources_of(spec: EnvSpec) -> dict[str, Source]:
+    """All sources of an environment's datasets, its own first."""
+    arrays = ("terminated", *((spec.context,) if spec.context else ()))
+    others = {name: replace(source, arrays=arrays) for name, source in COMMON.items()}
+    if not plays(spec):
+        others = {"minari": others["minari"]}
+    elif spec.context is not None:  # which an agent in training is not told
+        del others["agent"]
+    return {**spec.sources, **{name: source for name, source in others.items() if name not in spec.sources}}
 
 
 @functools.cache
@@ -114,15 +203,49 @@ def spec_of(environment: str) -> EnvSpec:
       RarlError: there is none of this name.
     """
     if ":" in environment:
-        return load(environment)
+        found = load(environment)
+        if not isinstance(found, EnvSpec):
+            raise RarlError(f"{environment}: must be a rarl.envs.spec.EnvSpec, is a {type(found).__name__}")
+        return found
     if environment not in ENVIRONMENTS:
-        raise RarlError(f"unknown environment {environment!r}; {did_you_mean(environment, ENVIRONMENTS)}")
+        raise RarlError(
+            f"unknown environment {environment!r}; {did_you_mean(environment, ENVIRONMENTS)}; "
+            "of your own: module:SPEC or file.py:SPEC"
+        )
     return importlib.import_module(f"rarl.envs.{environment}.spec").SPEC
 
 
+def make_vector(settings: RunSettings, tasks: Sequence[str], seed: int = 0) -> VectorEnv:
+    """One environment of a run for each of the named tasks, for example ["lift red"] * 8.
+
+    seed: of all episodes that are not given a seed of their own.
+
+    Raises:
+      RarlError: there is no simulator.
+    """
+    spec = spec_of(settings.environment)
+    if spec.make_vector is not None:
+        return load(spec.make_vector)(list(tasks), seed, **settings.environment_options)
+    if spec.make is None:
+        raise RarlError(f"{spec.name}: there is no simulator (neither `make` nor `make_vector`): nothing can be played")
+    from rarl.envs.vector import GymnasiumVector
+
+    make = load(spec.make)
+    envs = [make(task, **settings.environment_options) for task in tasks]
+    prepare, tell = (None if part is None else load(part) for part in (spec.prepare, spec.tell))
+    return GymnasiumVector(envs, seed, tell, prepare)
+
+
+def plays(spec: EnvSpec) -> bool:
+    """Whether there is a simulator."""
+    return spec.make is not None or spec.make_vector is not None
+
+
 def learner_kind(settings: RunSettings) -> str:
-    """Which of an environment's learners trains a run."""
-    return "value" if settings.episodic is None else "episodic"
+    """Which learner trains a run."""
+    if settings.episodic is not None:
+        return "episodic"
+    return "offline" if settings.online is None else "online"
 
 
 def probe_kind(settings: RunSettings) -> str:
@@ -130,12 +253,16 @@ def probe_kind(settings: RunSettings) -> str:
     return "pool" if settings.agent.retrieval.pool else "plain"
 
 
-def load(name: str) -> Any:
+def load(name: Named) -> Any:
     """What "module:attribute" or "folder/file.py:attribute" names. A file finds its neighbours, as a script does.
+
+    What is no text is the thing itself.
 
     Raises:
       RarlError: there is no such module, file or attribute.
     """
+    if not isinstance(name, str):
+        return name
     module, _, attribute = name.rpartition(":")
     try:
         if module.endswith(".py"):

@@ -1,4 +1,4 @@
-"""Actors: play games without end, for a replay."""
+"""Actors: play without end, for a replay."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rarl.agents.policy import Policy
-from rarl.envs.atari.vector import VectorAtari
+from rarl.envs.vector import VectorEnv
 from rarl.learners.playing import Playing
+from rarl.replay.codec import Codec
 from rarl.replay.prioritised import Replay
 
 
@@ -61,13 +62,13 @@ class Actors:
     Args:
       envs: n environments.
       policy: of n actors.
-      stack: frames in an x.
+      codec: how the replay keeps observations.
     """
 
-    def __init__(self, envs: VectorAtari, policy: Policy, stack: int):
-        self.envs, self.policy = envs, policy
+    def __init__(self, envs: VectorEnv, policy: Policy, codec: Codec):
+        self.envs, self.policy, self.codec = envs, policy, codec
         self._all = np.arange(envs.num_envs)
-        self._playing = Playing(envs, stack)
+        self._playing = Playing(envs)
         self._pending: dict[str, Any] | None = None
 
     def play(self, steps: int) -> Experience:
@@ -75,7 +76,7 @@ class Actors:
         gained = Experience([], [], [])
         for _ in range(steps):
             first = self._playing.first.copy()
-            self.policy.begin(first)
+            self.policy.begin(first, self.envs.context)
             states = self.policy.state
             actions = self.policy(self._playing.x)
             q = self.policy.q
@@ -83,14 +84,14 @@ class Actors:
                 gained.events.append(self._completed(self._pending, q))
             if first.any():
                 actors = np.flatnonzero(first)
-                gained.events.append(Begun(actors, self._playing.newest[actors]))
+                gained.events.append(Begun(actors, self.codec.newest(self._playing.x)[actors]))
             played = self._playing.step(actions)
             step = played.step
             self._pending = {
                 "states": states,
                 "actions": actions,
                 "rewards": step.rewards,
-                "frames": step.observations,
+                "frames": self.codec.newest(step.observations),
                 "terminated": step.terminated,
                 "truncated": step.truncated,
                 "q": q.copy(),

@@ -16,14 +16,26 @@ from rarl.agents.losses import weighted_mean
 from rarl.agents.masking import Masking, MaskingLoss
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config.scale import Run
+from rarl.envs.spec import EnvSpec, spec_of
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, gaussian_kl
 from rarl.nn.retrieval import Summaries
-from rarl.rollouts.rows import evaluation_rows
+from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.store import TrajectoryDataset
 
 _DIAGNOSIS = 20  # stream of random numbers
 ASKING = 16  # states (or sequences) of each task on which retrieval is diagnosed
+
+
+def supports_of(spec: EnvSpec, discount: float) -> Supports:
+    """Least and largest reward and discounted return that predictions can express."""
+    horizon = 1 / (1 - discount) if discount < 1 else float("inf")
+    (lowest, highest), (least, most) = spec.reward_range, spec.return_range
+    return Supports(
+        spec.reward_range,
+        (max(least, lowest * horizon if lowest else 0.0), min(most, highest * horizon)),
+        *spec.range_points,
+    )
 
 
 class Losses(NamedTuple):
@@ -85,7 +97,6 @@ class ValueLearner(ABC):
       n_tasks: number of tasks.
       device: where the networks are.
       n_actions: number of actions.
-      supports: least and largest reward and discounted return that the auxiliary predictions can express.
       datasets: from which masked trajectories are drawn, one per task; none: the learner has others.
     """
 
@@ -96,7 +107,6 @@ class ValueLearner(ABC):
         n_tasks: int,
         device: str,
         n_actions: int,
-        supports: Supports,
         datasets: Sequence[TrajectoryDataset] = (),
     ):
         self.settings, self.device = run.settings, torch.device(device)
@@ -105,20 +115,21 @@ class ValueLearner(ABC):
         self.updates_done = 0
         self.n_actions, self.n_tasks = n_actions, n_tasks
 
-        shape = (s.agent, n_actions, n_tasks)
-        self.network = build_network(*shape).to(self.device)
-        self.target = copy_network(self.network, *shape)
+        spec = spec_of(s.environment)
+        self.network = build_network(s, n_actions, n_tasks).to(self.device)
+        self.target = copy_network(self.network, s, n_actions)
         retrieval = s.agent.retrieval
         self._network_parameters, self._target_parameters = (list(n.parameters()) for n in (self.network, self.target))
         self.memory = memory
         self.auxiliary = None
         if run.retrieves and retrieval.auxiliary > 0:
-            self.auxiliary = AuxiliaryLosses(retrieval.d_h, n_actions, supports)
+            self.auxiliary = AuxiliaryLosses(retrieval.d_h, n_actions, supports_of(spec, learning.discount))
             self.auxiliary.to(self.device)
         self.masking = Masking.of(run, datasets, self.device)
         self.parameters = [*self.network.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         self.parameters += self.masking.predictor.parameters() if self.masking else ()
-        self.retrieval_parameters = list(self.network.retrieval.parameters()) if self.network.retrieval else []
+        retrieves = self.network.process is not None and s.agent.kind == "ra-dqn"
+        self.retrieval_parameters = list(self.network.process.parameters()) if retrieves else []
         slow = [*self.retrieval_parameters, *(self.auxiliary.parameters() if self.auxiliary else ())]
         encoder = list(self.network.encoder.parameters())
         apart = {id(p) for p in (*slow, *encoder)}
@@ -261,11 +272,26 @@ class ValueLearner(ABC):
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def evaluate(self) -> list[dict[str, Any]]:
-        """One row per task: task, episodes, return_mean, return_std, success_rate."""
+        """Greedy episodes of every task, from starts that are the same at every evaluation and for every agent.
 
-    _evaluation_rows = staticmethod(evaluation_rows)
+        One row per task: task, episodes, return_mean, return_std, success_rate. Returns are neither clipped nor
+        discounted.
+        """
+        evaluation = Evaluation.of(self.settings)
+        batch = self._batch_to_evaluate(evaluation)
+        with torch.no_grad():
+            retrieved = None if batch is None else batch.to(self.device).summarise(self.network)
+        return evaluation.rows(evaluation.play(evaluation.policy(self.network, retrieved)))
+
+    def _batch_to_evaluate(self, evaluation: Evaluation) -> RetrievalBatch | None:
+        """The retrieval batches of an evaluation; None for an agent that retrieves nothing, or has nothing yet."""
+        if self.memory is None:
+            return None
+        rng = evaluation.of_memory
+        if not evaluation.pooled:
+            return self.memory.sample(evaluation.groups, rng)
+        return RetrievalBatch.joined([self.memory.sample(evaluation.groups, rng) for _ in range(evaluation.blocks)])
 
     def diagnose(self) -> dict[str, float]:
         """What is retrieved and whether it is used, on states that are the same in all of a run; see `diagnose`.

@@ -7,36 +7,28 @@ Which encoders there are is told by the environments, whose observations they re
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import inspect
 
 from torch import nn
 
-from rarl.config.settings import AgentSettings
-from rarl.envs.spec import ENVIRONMENTS, EnvSpec, load, spec_of
-from rarl.errors import RarlError, did_you_mean
+from rarl.config.settings import RunSettings
+from rarl.envs.space import observation_space
+from rarl.envs.spec import load, spec_of
 
 
-def _spec_with(name: str) -> EnvSpec:
-    """The environment that an encoder is of: no two have encoders of the same name."""
-    specs = [spec_of(environment) for environment in ENVIRONMENTS]
-    for spec in specs:
-        if name in spec.encoders:
-            return spec
-    known = [encoder for spec in specs for encoder in spec.encoders]
-    raise RarlError(f"unknown encoder {name!r}; {did_you_mean(name, known)}")
+def encoder_of(settings: RunSettings, n_actions: int, n_tasks: int) -> nn.Module:
+    """A new encoder of a run's observations.
 
-
-def encoder_named(name: str) -> Callable[..., nn.Module]:
-    """What makes an encoder of this name, or "module:attribute": (d_s, n_tasks, **options) -> module.
-
-    Raises:
-      RarlError: no environment has such an encoder.
+    Args:
+      settings: which encoder, and its options.
+      n_actions: number of actions.
+      n_tasks: number of tasks that may be told; 0 if the task is hidden.
     """
-    return load(name if ":" in name else _spec_with(name).encoders[name])
-
-
-def encoder_options(agent: AgentSettings, n_actions: int) -> dict[str, Any]:
-    """The arguments, beside d_s and n_tasks, of an agent's encoder."""
-    names = _spec_with(agent.encoder).encoder_options
-    return {name: n_actions if name == "n_actions" else getattr(agent, name) for name in names}
+    spec, agent = spec_of(settings.environment), settings.agent
+    make = load(spec.encoders[agent.encoder])
+    known = inspect.signature(make).parameters
+    offered = {**settings.environment_options, "n_actions": n_actions}
+    if "space" in known:
+        offered["space"] = observation_space(settings)
+    asked = {name: value for name, value in offered.items() if name in known}
+    return make(agent.d_s, n_tasks, **asked, **agent.encoder_options)

@@ -1,4 +1,7 @@
-"""The retrieval process: Algorithm 1 of Goyal et al. (2022), its six steps in order, under the paper's symbols.
+"""Retrieval: Algorithm 1 of Goyal et al. (2022), its six steps in order, under the paper's symbols.
+
+A *retrieval process* is steps 1 to 5, from the agent's state s and a retrieval batch to z; a `Retriever` is all six, to
+s~ = s + u.
 
 Axes: G groups, each with a retrieval batch of its own (on Gridroboman a group is a task); B states of a group that ask;
 k slots (n_f of them); i retrieved trajectories (n_traj); j their steps (l); N = n_traj * l candidate states.
@@ -6,8 +9,9 @@ k slots (n_f of them); i retrieved trajectories (n_traj); j their steps (l); N =
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +19,7 @@ from torch import Tensor, nn
 
 from rarl.nn.arguments import chosen, require_multiple, require_positive, require_prefix
 from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
+from rarl.nn.fusion import FUSIONS
 from rarl.nn.summarisers import SUMMARISERS
 
 NEVER = float("-inf")
@@ -58,11 +63,12 @@ class Summaries(NamedTuple):
 
 
 class RetrievalStep(NamedTuple):
-    """What one step of the retrieval process gives.
+    """What one step of a retrieval process gives.
 
     z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step, None if not asked.
-    p, r: posterior and prior of z, None where they play no part.  alpha (G, B, n_f, N): attention weights; exactly 0
-    where not selected; None if nothing was retrieved.  q (G, B, n_f, d_e): what was asked for.
+    p, r: posterior and prior of z, None where they play no part; G and B may be 1 where they are the same for all.
+    alpha (G, B, n_f, N): attention weights; exactly 0 where not selected; None if nothing was retrieved.
+    q (G, B, n_f, d_e): what was asked for.
     """
 
     z: Tensor
@@ -75,7 +81,17 @@ class RetrievalStep(NamedTuple):
     @property
     def kl(self) -> Tensor:
         """(G, B): KL of the bottleneck in nats, summed over slots; 0 if it has no price. Computed when asked for."""
-        return self.z.new_zeros(self.z.shape[:2]) if self.r is None else gaussian_kl(self.p, self.r).sum(-1)
+        return self.z.new_zeros(self.z.shape[:-2]) if self.r is None else gaussian_kl(self.p, self.r).sum(-1)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> RetrievalStep:
+        """The same with another shape of all its parts."""
+
+        def of(part: Tensor | Gaussian | None) -> Tensor | Gaussian | None:
+            if isinstance(part, Gaussian):
+                return Gaussian(*map(change, part))
+            return None if part is None else change(part)
+
+        return RetrievalStep(*map(of, self))
 
 
 @torch.no_grad()
@@ -211,7 +227,40 @@ def _moments(g: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, Tensor |
     return mean, ((rows - mean).square() * weight).sum(0), total > 0
 
 
-class Reading(nn.Module):
+class RetrievalProcess(nn.Module):
+    """Steps 1 to 5, or what stands in their place: from states and a retrieval batch to z.
+
+    Attributes:
+      d_z: width of z.
+      several: z may be several vectors, over which step 6 and the head attend.
+      has_slots: it has a state of its own, which can be carried from step to step.
+      told: it sees the context.
+    """
+
+    d_z: int
+    several, has_slots, told = True, False, False
+
+    def initial_slots(self, mode: Mode, groups: int, batch: int) -> Tensor | None:
+        """m_0 at the start of G x B episodes; None without slots."""
+        return None
+
+    def forward(
+        self,
+        s_t: Tensor,
+        m_tm1: Tensor | None,
+        retrieved: Summaries | None,
+        *,
+        mode: Mode,
+        carry: bool = True,
+        context: Tensor | None = None,
+        counts: Tensor | None = None,
+        exclude: Tensor | None = None,
+    ) -> RetrievalStep:
+        """One step; see `SlotRetrieval`."""
+        raise NotImplementedError
+
+
+class Reading(RetrievalProcess):
     """Steps 2 and 3, for whatever asks: a retrieval batch made ready, and what queries read from it."""
 
     def _make_reading(
@@ -226,7 +275,7 @@ class Reading(nn.Module):
         summariser: str,
         standardise: bool,
     ) -> None:
-        """The layers by which a batch is made ready and read; arguments as in `RetrievalProcess`."""
+        """The layers by which a batch is made ready and read; arguments as in `SlotRetrieval`."""
         require_positive(d_s=d_s, d_e=d_e, d_h=d_h, d_v=d_v, k_traj=k_traj, k_states=k_states)
         self.d_e, self.d_v, self.k_traj, self.k_states = d_e, d_v, k_traj, k_states
         self.summariser = chosen("summariser", summariser, SUMMARISERS)(d_s, d_h)
@@ -317,7 +366,7 @@ def _allowed(retrieved: Summaries, exclude: Tensor | None) -> Tensor | None:
     return others if real is None else others & real
 
 
-class RetrievalProcess(Reading):
+class SlotRetrieval(Reading):
     """Slots that ask a retrieval batch: steps 1 to 5 of Algorithm 1.
 
     Args:
@@ -343,6 +392,8 @@ class RetrievalProcess(Reading):
       ValueError: it names the argument that is out of its range.
     """
 
+    has_slots = True
+
     def __init__(
         self,
         d_s: int,
@@ -367,7 +418,7 @@ class RetrievalProcess(Reading):
         super().__init__()
         require_positive(n_f=n_f, d_m=d_m)
         require_multiple("d_m", d_m, "slot_heads", slot_heads)
-        self.n_f, self.d_m, self.retrieves = n_f, d_m, retrieves
+        self.n_f, self.d_m, self.d_z, self.retrieves = n_f, d_m, d_m, retrieves
         self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
         self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0)) if draw_slots else None
         self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser, standardise)
@@ -375,7 +426,7 @@ class RetrievalProcess(Reading):
         self.query = nn.Sequential(nn.Linear(d_m, d_m), nn.ReLU(), nn.Linear(d_m, d_e))
         self.bottleneck = InformationBottleneck(d_v, d_m, draw_z, priced, sigma)
         self.slot_attention = SlotAttention(d_m, slot_heads)
-        self.task_in_query = None
+        self.task_in_query, self.told = None, n_tasks > 0
         if n_tasks:
             with torch.random.fork_rng(devices=[]):  # so that all else is initialised as it is without
                 self.task_in_query = nn.Parameter(torch.randn(n_tasks, d_m))
@@ -390,15 +441,15 @@ class RetrievalProcess(Reading):
         noise = torch.randn(groups, batch, *self.slot_mean.shape, device=self.slot_mean.device)
         return torch.addcmul(self.slot_mean, torch.exp(self.slot_log_std), noise)
 
-    def ask(self, s_t: Tensor, m_tm1: Tensor, task: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Step 1: s_t (G, B, d_s), m_tm1 as in `forward`, task (G, B) int64 -> m̂ (G, B, n_f, d_m), q (G, B, n_f, d_e).
+    def ask(self, s_t: Tensor, m_tm1: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Step 1: s_t (G, B, d_s), m_tm1 as in `forward`, context (G, B) -> m̂ (G, B, n_f, d_m), q (G, B, n_f, d_e).
 
         Where the query is told the task, an embedding of it is added to m̂ on the way to q and nowhere else.
         """
         m_hat = self.slot_gru(s_t, m_tm1)
         if self.task_in_query is None:
             return m_hat, self.query(m_hat)
-        return m_hat, self.query(m_hat + self.task_in_query[task][..., None, :])
+        return m_hat, self.query(m_hat + self.task_in_query[context][..., None, :])
 
     def forward(
         self,
@@ -408,7 +459,7 @@ class RetrievalProcess(Reading):
         *,
         mode: Mode,
         carry: bool = True,
-        task: Tensor | None = None,
+        context: Tensor | None = None,
         counts: Tensor | None = None,
         exclude: Tensor | None = None,
     ) -> RetrievalStep:
@@ -421,11 +472,11 @@ class RetrievalProcess(Reading):
             is taken away from a trained agent.
           mode: what the pass is for.
           carry: compute m_t too; an agent without recurrence does not need it.
-          task: (G, B) int64, for a query that is told it.
+          context: (G, B) int64, task ids, for a query that is told them.
           counts, exclude: as in `read`.
         """
         # Step 1. Query.
-        m_hat, q = self.ask(s_t, m_tm1, task)
+        m_hat, q = self.ask(s_t, m_tm1, context)
         if not self.retrieves:
             m_t = self.slot_attention(m_hat)
             return RetrievalStep(m_t, m_t if carry else None, None, None, None)
@@ -444,8 +495,10 @@ class RetrievalProcess(Reading):
 class DirectRetrieval(Reading):
     """Ablation A-1: the state itself asks, without slots and bottleneck; what is read (z = g) is added to the state.
 
-    Args: as in `RetrievalProcess`.
+    Args: as in `SlotRetrieval`.
     """
+
+    several = False
 
     def __init__(
         self,
@@ -460,11 +513,9 @@ class DirectRetrieval(Reading):
         standardise: bool,
     ):
         super().__init__()
+        self.d_z = d_v
         self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser, standardise)
         self.query = nn.Sequential(nn.Linear(d_s, d_s), nn.ReLU(), nn.Linear(d_s, d_e))
-
-    def initial_slots(self, mode: Mode, groups: int, batch: int) -> None:
-        """There are none."""
 
     def forward(
         self,
@@ -474,7 +525,7 @@ class DirectRetrieval(Reading):
         *,
         mode: Mode,
         carry: bool = False,
-        task: Tensor | None = None,
+        context: Tensor | None = None,
         counts: Tensor | None = None,
         exclude: Tensor | None = None,
     ) -> RetrievalStep:
@@ -484,6 +535,37 @@ class DirectRetrieval(Reading):
         q = self.query(s_t)[..., None, :]
         alpha, g = self.read(q, retrieved, mode, counts, exclude)
         return RetrievalStep(g, None, None, None, alpha, q)
+
+
+class TaskOracle(RetrievalProcess):
+    """A control: z is a learned embedding of the task, in place of what retrieval reads.
+
+    Args:
+      n_tasks: number of tasks.
+      d_m: width of z.
+    """
+
+    told = True
+
+    def __init__(self, n_tasks: int, d_m: int):
+        super().__init__()
+        self.d_z = d_m
+        self.embedding = nn.Embedding(n_tasks, d_m)
+
+    def forward(
+        self,
+        s_t: Tensor,
+        m_tm1: None,
+        retrieved: None,
+        *,
+        mode: Mode,
+        carry: bool = False,
+        context: Tensor | None = None,
+        counts: Tensor | None = None,
+        exclude: Tensor | None = None,
+    ) -> RetrievalStep:
+        """context (G, B) int64, task ids -> z (G, B, 1, d_m)."""
+        return RetrievalStep(self.embedding(context)[..., None, :], None, None, None, None)
 
 
 class SlotReadout(nn.Module):
@@ -505,3 +587,116 @@ class SlotReadout(nn.Module):
             return z.squeeze(-2)  # γ = 1
         logits = torch.einsum("...e,...ke->...k", self.query(s) * self.scale, self.key(z))
         return torch.einsum("...k,...km->...m", torch.softmax(logits, dim=-1), z)
+
+
+class Retriever(nn.Module):
+    """All six steps, one object: from states and a retrieval batch to u, and s~ = s + u.
+
+        retriever = Retriever(d_s=64, n_actions=4)
+        memory = retriever.remember(encoder(x), a, r)  # the retrieval batch: (n_traj, l, ...)
+        u = retriever(encoder(states), memory)  # (B, d_s)
+
+    Args:
+      d_s: width of the agent's state.
+      process: steps 1 to 5; None: `SlotRetrieval` with `DEFAULTS`, changed by `options`.
+      n_actions: number of actions if summaries see actions and rewards too, 0 if they see states only.
+      d_e: width of queries and keys, in step 6 too.
+      fusion: how what is read changes the state, a name in `rarl.nn.fusion.FUSIONS`.
+      options: arguments of `SlotRetrieval`.
+
+    Raises:
+      ValueError, TypeError: it names the argument.
+    """
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        "n_f": 4,
+        "d_m": 32,
+        "d_h": 64,
+        "d_v": 64,
+        "k_traj": None,
+        "k_states": 16,
+        "summariser": "gru",
+        "standardise": True,
+        "slot_heads": 4,
+        "priced": False,
+    }
+
+    def __init__(
+        self,
+        d_s: int,
+        process: RetrievalProcess | None = None,
+        *,
+        n_actions: int = 0,
+        d_e: int = 32,
+        fusion: str = "film",
+        **options: Any,
+    ):
+        super().__init__()
+        join = chosen("fusion", fusion, FUSIONS)
+        if process is None:
+            require_positive(d_s=d_s, d_e=d_e)
+            process = SlotRetrieval(d_s, n_actions, d_e=d_e, **{**self.DEFAULTS, **options})
+        elif options:
+            raise TypeError(f"{next(iter(options))}: of a process that is given, it cannot be set here")
+        self.d_s, self.n_actions, self.process = d_s, n_actions, process
+        self.readout = SlotReadout(d_s, process.d_z, d_e) if process.several else None
+        self.fusion = join(d_s, process.d_z)
+
+    @property
+    def d_z(self) -> int:
+        """Width of what the head attends over; 0 where it does not: one z, and nothing to choose from (A-1)."""
+        return self.process.d_z if self.process.several else 0
+
+    def remember(
+        self, s: Tensor, a: Tensor | None = None, r: Tensor | None = None, mask: Tensor | None = None
+    ) -> Summaries:
+        """Make a retrieval batch ready, for any number of states that ask.
+
+        Args:
+          s: (n_traj, l, d_s), encoded states of trajectories; or (G, n_traj, l, d_s) for groups with one each.
+          a, r: (n_traj, l), actions (int64) and rewards; needed where `n_actions` is not 0.
+          mask: (n_traj, l) bool, True on real steps, which come first; None: all are.
+
+        Raises:
+          ValueError: it names the argument whose shape does not fit.
+        """
+        if s.dim() not in (3, 4) or s.shape[-1] != self.d_s:
+            raise ValueError(f"s: must be (n_traj, l, {self.d_s}) or (G, n_traj, l, {self.d_s}), is {tuple(s.shape)}")
+        for name, part in (("a", a), ("r", r), ("mask", mask)):
+            if part is None and self.n_actions and name != "mask":
+                raise ValueError(f"{name}: is needed, for n_actions={self.n_actions}")
+            if part is not None and part.shape != s.shape[:-1]:
+                raise ValueError(f"{name}: must be {tuple(s.shape[:-1])} as s is, is {tuple(part.shape)}")
+        groups = [None if part is None else part.reshape(-1, *part.shape[-2:]) for part in (a, r, mask)]
+        whole = s.reshape(-1, *s.shape[-3:])
+        shape = whole.shape[:-1]
+        return self.process.summarise(whole, *(None if part is None else part.reshape(shape) for part in groups))
+
+    def forward(self, s: Tensor, memory: Summaries | None = None, mode: Mode | None = None) -> Tensor:
+        """u, what retrieval adds to states.
+
+        Args:
+          s: (B, d_s), or (G, B, d_s) for groups with a retrieval batch each.
+          memory: from `remember`; None: slots read zeros.
+          mode: see `Mode`; None: LEARN where the module is in training and gradients are on, else ACT.
+
+        Returns:
+          The shape of s; s~ = s + u.
+
+        Raises:
+          ValueError: shapes do not fit.
+        """
+        if s.dim() not in (2, 3) or s.shape[-1] != self.d_s:
+            raise ValueError(f"s: must be (B, {self.d_s}) or (G, B, {self.d_s}), is {tuple(s.shape)}")
+        asking = s if s.dim() == 3 else s[None]
+        if memory is not None and len(memory.keys) != len(asking):
+            raise ValueError(f"memory: has {len(memory.keys)} groups, s has {len(asking)}")
+        if mode is None:
+            mode = Mode.LEARN if self.training and torch.is_grad_enabled() else Mode.ACT
+        slots = self.process.initial_slots(mode, *asking.shape[:2])
+        step = self.process(asking, slots, memory, mode=mode, carry=False)
+        return (self.fuse(asking, step.z) - asking).view_as(s)
+
+    def fuse(self, s: Tensor, z: Tensor) -> Tensor:
+        """Step 6: s (..., d_s), z (..., n_f, d_z) -> s~ (..., d_s)."""
+        return self.fusion(s, z.squeeze(-2) if self.readout is None else self.readout(s, z))

@@ -12,7 +12,7 @@ is read), *held-out-swapped* (the dataset of a learned task).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,15 @@ import torch
 from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Run, Scale
 from rarl.envs.gridroboman.tasks import ACTIONS, Task, task_named
-from rarl.envs.gridroboman.vector import Boards, VectorGridroboman, random_boards
+from rarl.envs.gridroboman.vector import VectorGridroboman
+from rarl.envs.vector import Step
 from rarl.errors import RarlError
 from rarl.probes.trained import Candidate, DatasetProbe, shuffled
-from rarl.rollouts.boards import Episodes, roll_out
-from rarl.rollouts.rows import retrieval_blocks
+from rarl.rollouts.evaluation import Evaluation
+from rarl.rollouts.roll_out import Episodes, Watch
 
 EPISODES = 20  # per task and intervention
+STREAM = 1  # of the start states
 SWAP_EPISODES = 4  # per pair of tasks
 TRUNCATED = (32, 16, 8, 4, 2, 1)  # trajectories
 CUT = (25, 10, 5, 1)  # steps
@@ -51,19 +53,25 @@ class BoardProbe(DatasetProbe):
         self.learned = len(run.tasks)  # the tasks that come first
         super().__init__(scale, run, names, len(ACTIONS), stream=1)
 
+    def evaluation(self, episodes: int, tasks: np.ndarray | None = None, blocks: int | None = None) -> Evaluation:
+        """Episodes of tasks (n,), those that are learned by default, from starts that no evaluation of a run has."""
+        tasks = np.arange(self.learned) if tasks is None else tasks
+        names = [self.names[task] for task in tasks]
+        return Evaluation.of(
+            self.run.settings, tasks=names, task_ids=tasks, episodes=episodes, stream=STREAM, blocks=blocks
+        )
+
     def play(
         self,
-        task_ids: np.ndarray,
+        evaluation: Evaluation,
         batch: RetrievalBatch | None,
-        episodes: int,
-        boards: Boards | None = None,
-        also: list[Task] | None = None,
+        *,
+        keep: bool = False,
+        watch: Callable[[VectorGridroboman], Watch] | None = None,
     ) -> Episodes:
-        """Episodes of each group's task with the given retrieval batches."""
+        """The episodes of an evaluation with the given retrieval batches."""
         retrieved = None if batch is None else batch.summarise(self.network)
-        tasks = [self.tasks[i] for i in task_ids]
-        epsilon = self.run.settings.evaluation.epsilon
-        return roll_out(self.network, tasks, task_ids, episodes, retrieved, self.rng, epsilon, boards=boards, also=also)
+        return evaluation.play(evaluation.policy(self.network, retrieved), keep=keep, watch=watch)
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv."""
@@ -82,15 +90,12 @@ class BoardProbe(DatasetProbe):
         self, tasks: np.ndarray, interventions: Mapping[str, Mapping[str, int] | None]
     ) -> list[dict[str, Any]]:
         """Rows of the tasks (n,), all on the same boards; by intervention: how batches are drawn, None: no batch."""
-        blocks = retrieval_blocks(EPISODES, self.run.settings.evaluation.retrieval_batches)
-        groups = np.repeat(tasks, blocks)
-        rows = []
-        boards = random_boards(len(tasks) * EPISODES, self.rng)
+        evaluation, rows = self.evaluation(EPISODES, tasks), []
         for intervention, draw in interventions.items():
-            batch = None if draw is None else self.memory.sample(groups, self.rng, **draw)
+            batch = None if draw is None else self.memory.sample(evaluation.groups, self.rng, **draw)
             if intervention == "shuffled":
                 batch = shuffled(batch, self.rng)
-            returns = self.play(groups, batch, EPISODES // blocks, boards).returns.reshape(len(tasks), -1)
+            returns = self.play(evaluation, batch).returns.reshape(len(tasks), -1)
             names = [self.names[task] for task in tasks]
             rows += [self.intervention_row(intervention, name, name, r) for name, r in zip(names, returns, strict=True)]
         return rows
@@ -107,9 +112,18 @@ class BoardProbe(DatasetProbe):
         rows = []
         for part in np.array_split(np.arange(len(done)), max(len(done) // 150, 1)):
             batch = self.memory.sample(done[part], self.rng, given=given[part])
-            episodes = self.play(done[part], batch, SWAP_EPISODES, also=[self.tasks[i] for i in given[part]])
-            returns = episodes.returns.reshape(len(part), -1)
-            of_given = episodes.also.sum(axis=1).reshape(len(part), -1)
+            others_tasks = [self.tasks[i] for i in given[part] for _ in range(SWAP_EPISODES)]
+            of_given = np.zeros(len(others_tasks))
+
+            def watch(envs: VectorGridroboman, tasks: list[Task] = others_tasks, total: np.ndarray = of_given) -> Watch:
+                def add(playing: np.ndarray, step: Step) -> None:
+                    total[playing] += envs.rewards_of(tasks)[playing]
+
+                return add
+
+            evaluation = self.evaluation(SWAP_EPISODES, done[part], blocks=1)
+            returns = self.play(evaluation, batch, watch=watch).returns.reshape(len(part), -1)
+            of_given = of_given.reshape(len(part), -1)
             for row, pair in enumerate(part):
                 names = self.names[done[pair]], self.names[given[pair]]
                 rows.append(self.intervention_row(asked, *names, returns[row]))
@@ -122,7 +136,7 @@ class BoardProbe(DatasetProbe):
         """Rows of attention.csv: where attention goes, from the states of the task's own greedy episodes."""
         n = self.learned
         batch = self.memory.sample(np.arange(n), self.rng)
-        episodes = self.play(np.arange(n), batch, 8)
+        episodes = self.play(self.evaluation(8, blocks=1), batch, keep=True)
         # Every fifth step of the episodes asks; told tasks are the groups' own.
         asking = episodes.observations[:, 0:50:5].reshape(n, -1, episodes.observations.shape[-1])
         told = torch.arange(n)[:, None].expand(n, asking.shape[1])
@@ -153,7 +167,7 @@ class BoardProbe(DatasetProbe):
         of the batches.
         """
         n = self.learned
-        starts, _ = VectorGridroboman(self.tasks[:n]).reset(options={"boards": random_boards(n, self.rng)})
+        starts = self.evaluation(1, blocks=1).starts()[:, 0]
         states = torch.from_numpy(starts)[None].expand(n, n, -1)
         told = torch.arange(n)[:, None].expand(n, n)
         z = []
@@ -172,9 +186,9 @@ class BoardProbe(DatasetProbe):
     def gallery(self) -> dict[str, Any]:
         """The content of gallery.json."""
         n, each = self.learned, 9
-        batch, boards = self.batch_to_show(each)
+        batch, evaluation = self.batch_to_show(each)
         summaries = batch.summarise(self.network)
-        episodes = self.play(np.arange(n), batch, each, boards)
+        episodes = self.play(evaluation, batch, keep=True)
         returns = episodes.returns.reshape(n, each)
         order = np.argsort(returns.mean(axis=1), kind="stable")
         shown = []
@@ -188,9 +202,9 @@ class BoardProbe(DatasetProbe):
             shown.append(self._episode(i, chosen, episodes, batch, weights))
         return {"run": self.run.id, "rule": self.gallery_rule, "episodes": shown}
 
-    def batch_to_show(self, each: int) -> tuple[RetrievalBatch, Boards | None]:
-        """Retrieval batches of all tasks for the gallery, and the start boards of `each` episodes, None: any."""
-        return self.memory.sample(np.arange(self.learned), self.rng), None
+    def batch_to_show(self, each: int) -> tuple[RetrievalBatch, Evaluation]:
+        """Retrieval batches of all tasks for the gallery, and its episodes, `each` of a task."""
+        return self.memory.sample(np.arange(self.learned), self.rng), self.evaluation(each, blocks=1)
 
     def _state(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
         return {"observation": batch.x[candidate.group, candidate.trajectory, candidate.look].tolist()}

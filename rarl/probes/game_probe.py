@@ -10,8 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,17 +20,17 @@ import torch
 from PIL import Image
 
 from rarl.agents.memory import RetrievalBatch
-from rarl.agents.policy import Policy
 from rarl.agents.value_rescaling import unrescale
 from rarl.config.scale import Run, Scale
 from rarl.envs.atari.encoders import unpack
-from rarl.envs.atari.episodes import Episodes
 from rarl.envs.atari.observation import EXTRA_BYTES, FRAME_BYTES, newest_frame
 from rarl.envs.atari.scores import reaches_human
+from rarl.envs.spec import make_vector
 from rarl.nn.retrieval import RetrievalStep
 from rarl.probes.moments import chosen_steps
 from rarl.probes.trained import Candidate, Probe, shuffled
-from rarl.rollouts.games import Watch, environments, evaluate_game
+from rarl.rollouts.evaluation import Evaluation
+from rarl.rollouts.roll_out import Episodes, Watching
 from rarl.runs.device import choose_device
 
 WINDOW = 60  # steps of an episode in the gallery
@@ -113,7 +112,7 @@ class GameProbe(Probe):
 
     def __init__(self, scale: Scale, run: Run):
         self.game, self.batch = run.tasks[0], None
-        self.actions = environments(self.game, 1, run.settings.online).actions
+        self.actions = make_vector(run.settings, [self.game]).actions
         super().__init__(scale, run, run.tasks, len(self.actions), stream=5)
         self.device = choose_device()
         self.network.to(self.device)
@@ -122,18 +121,25 @@ class GameProbe(Probe):
         if state["memory"]:
             self.batch = RetrievalBatch(**state["memory"])
 
-    def _play(self, batch: RetrievalBatch | None, watch: Watch | None = None) -> Episodes:
+    def _play(self, batch: RetrievalBatch | None, looking: _Looking | None = None) -> Episodes:
         """The episodes of the run's evaluations, with this retrieval batch."""
         with torch.no_grad():
             retrieved = None if batch is None else batch.to(self.device).summarise(self.network)
-        return evaluate_game(self.run.settings, self.network, retrieved, watch)
+        evaluation = Evaluation.of(self.run.settings)
+        policy = evaluation.policy(self.network, retrieved)
+        if looking is None:
+            return evaluation.play(policy)
+
+        def look(x: np.ndarray, first: np.ndarray, playing: np.ndarray) -> None:
+            looking.look(policy.unrolled.step, x, first, playing)
+
+        return evaluation.play(Watching(policy, look))
 
     @cached_property
     def played(self) -> Played:
         """The agent as trained. One play serves all measurements: games are long."""
         looking = _Looking(self.batch)
-        with looking.at(self.network.retrieval):
-            episodes = self._play(self.batch, looking.watch)
+        episodes = self._play(self.batch, looking)
         for window, score in zip(looking.windows, episodes.returns, strict=True):
             # What a step gave is seen in the next observation; an episode's last step has none.
             window.end(float(score) - window.total)
@@ -204,7 +210,6 @@ class _Looking:
     def __init__(self, batch: RetrievalBatch | None):
         self.windows: list[_Window] = []  # in the order in which the episodes begin, which is that of their seeds
         self._playing: dict[int, _Window] = {}  # by environment
-        self._step: RetrievalStep | None = None
         self._sums: dict[str, float] = {}
         self._n = 0
         self.batch = batch
@@ -214,22 +219,8 @@ class _Looking:
             self._real, self._rewarded = (part.reshape(len(mask), -1) for part in (mask, batch.r.numpy() > 0))
             self._places = batch.steps.reshape(len(mask), -1)
 
-    @contextmanager
-    def at(self, retrieval: torch.nn.Module | None) -> Iterator[None]:
-        """Notice each step of the retrieval process, if there is one."""
-
-        def notice(module: torch.nn.Module, inputs: tuple, step: RetrievalStep) -> None:
-            self._step = step
-
-        handle = None if retrieval is None else retrieval.register_forward_hook(notice)
-        try:
-            yield
-        finally:
-            if handle is not None:
-                handle.remove()
-
-    def watch(self, policy: Policy, x: np.ndarray, first: np.ndarray, playing: np.ndarray) -> None:
-        """After the network has seen x (n, bytes)."""
+    def look(self, step: RetrievalStep | None, x: np.ndarray, first: np.ndarray, playing: np.ndarray) -> None:
+        """After the network has seen x (n, bytes); step: what its retrieval process gave, (R, n / R, 1, ...)."""
         rows = np.flatnonzero(playing)
         _, actions, rewards = unpack(torch.from_numpy(x), (x.shape[1] - EXTRA_BYTES) // FRAME_BYTES)
         for i in rows:
@@ -241,8 +232,8 @@ class _Looking:
         alpha, group = None, np.zeros(len(playing), dtype=np.int64)
         if self.batch is not None:
             group = np.arange(len(playing)) * len(self.batch.a) // len(playing)
-            alpha = self._step.alpha.flatten(0, 1).mean(1).double().cpu().numpy()[rows]
-            kl = self._step.kl.flatten().cpu().numpy()[rows]
+            alpha = step.alpha.flatten(0, 2).mean(1).double().cpu().numpy()[rows]
+            kl = step.kl.flatten().cpu().numpy()[rows]
             self._count(group[rows], alpha, np.array([self._playing[i].steps for i in rows]), kl)
         for row, i in enumerate(rows):
             weights = np.zeros(0) if alpha is None else alpha[row]

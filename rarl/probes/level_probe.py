@@ -19,18 +19,22 @@ from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.missions import share_a_thing, things, words
 from rarl.envs.babyai.vector import ACTIONS
 from rarl.envs.babyai.view import CELLS
-from rarl.nn.retrieval import Summaries
-from rarl.nn.value_network import Unrolled
+from rarl.nn.retrieval import RetrievalStep, Summaries
 from rarl.probes.trained import Candidate, DatasetProbe, shuffled
-from rarl.rollouts.levels import LevelEpisodes, Watch, evaluation_seeds, play_levels, roll_out_levels
-from rarl.rollouts.rows import retrieval_blocks
+from rarl.rollouts.evaluation import Evaluation, successes
+from rarl.rollouts.roll_out import Episodes, Watching
 
 EPISODES = 24  # per level and intervention
+STREAM = 3  # of the start states
 LONGEST_SHOWN = 80  # steps of an episode in the gallery
 RULE = (
     "Of all episodes evaluated, those at the lower quartile, the median and the upper quartile of the return; ties in "
     "the order of the levels."
 )
+
+
+# What the retrieval process gave at a step, and which episodes are going on, (n,) bool.
+Look = Callable[[RetrievalStep, np.ndarray], None]
 
 
 class LevelProbe(DatasetProbe):
@@ -40,38 +44,43 @@ class LevelProbe(DatasetProbe):
         s = run.settings
         self.levels = [level_named(name) for name in run.tasks]
         super().__init__(scale, run, run.tasks, len(ACTIONS), stream=3)
-        self.seeds = evaluation_seeds(self.levels, EPISODES, s.seed, s.evaluation.board_seed + 1)
+        self.spread = Evaluation.of(s, episodes=EPISODES, stream=STREAM)
+        self.at_once = Evaluation.of(s, episodes=EPISODES, stream=STREAM, blocks=1)
+        self.by_level = Evaluation.of(s, episodes=EPISODES, stream=STREAM, blocks=1, pooled=False)
 
     def _batch(self, given: np.ndarray | None = None) -> RetrievalBatch | None:
+        """One for each level, or for all levels where one serves all."""
         if self.memory is None:
             return None
         return self.memory.sample(np.arange(len(self.levels)), self.rng, given=given)
 
-    def _play(self, batch: RetrievalBatch | None, watch: Watch | None = None) -> LevelEpisodes:
-        retrieved = None if batch is None else batch.summarise(self.network)
-        return self._play_with(retrieved, watch)
+    def _play(self, evaluation: Evaluation, retrieved: Summaries | None, look: Look | None = None) -> Episodes:
+        policy = evaluation.policy(self.network, retrieved)
+        if look is None:
+            return evaluation.play(policy)
 
-    def _play_spread(self, change: Callable[[RetrievalBatch], RetrievalBatch] | None = None) -> LevelEpisodes:
+        def looked(x: np.ndarray, first: np.ndarray, playing: np.ndarray) -> None:
+            look(policy.unrolled.step, playing)
+
+        return evaluation.play(Watching(policy, looked), keep=True)
+
+    def _play_spread(self, change: Callable[[RetrievalBatch], RetrievalBatch] | None = None) -> Episodes:
         """As in the run's own evaluations: each level's episodes are spread over several retrieval batches."""
-        s = self.run.settings.evaluation
-        blocks = retrieval_blocks(EPISODES, s.retrieval_batches)
-        return play_levels(
-            self.network, self.levels, self.seeds, self.memory, self.rng, blocks, self.rng, s.epsilon, change
-        )
-
-    def _play_with(self, retrieved: Summaries | None, watch: Watch | None = None) -> LevelEpisodes:
-        epsilon = self.run.settings.evaluation.epsilon
-        return roll_out_levels(self.network, self.levels, self.seeds, retrieved, self.rng, epsilon, watch)
+        if self.memory is None:
+            return self._play(self.spread, None)
+        groups, blocks = self.spread.groups, self.spread.blocks if self.spread.pooled else 1
+        batch = RetrievalBatch.joined([self.memory.sample(groups, self.rng) for _ in range(blocks)])
+        return self._play(self.spread, (batch if change is None else change(batch)).summarise(self.network))
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv; the same start states for all."""
         rows = self._rows("own", self._play_spread())
         if self.memory is None:
             return rows
-        rows += self._rows("removed", self._play_with(None))
+        rows += self._rows("removed", self._play(self.spread, None))
         rows += self._rows("shuffled", self._play_spread(lambda batch: shuffled(batch, self.rng)))
         if len(self.levels) > 1:
-            rows += self._rows("others", self._play_with(self._of_others()))
+            rows += self._rows("others", self._play(self.by_level, self._of_others()))
         return rows
 
     def _of_others(self) -> Summaries:
@@ -101,10 +110,11 @@ class LevelProbe(DatasetProbe):
         """(N,): the level that each candidate state of a pooled batch is from."""
         return np.repeat(batch.given[0], batch.a.shape[-1])
 
-    def _rows(self, intervention: str, episodes: LevelEpisodes) -> list[dict[str, Any]]:
+    def _rows(self, intervention: str, episodes: Episodes) -> list[dict[str, Any]]:
+        returns = episodes.returns.reshape(len(self.levels), -1)
+        success = successes(self.spec, self.names, episodes)
         return [
-            self.intervention_row(intervention, name, name, episodes.returns[i], episodes.success[i])
-            for i, name in enumerate(self.names)
+            self.intervention_row(intervention, name, name, returns[i], success[i]) for i, name in enumerate(self.names)
         ]
 
     def attention(self) -> list[dict[str, Any]]:
@@ -126,7 +136,7 @@ class LevelProbe(DatasetProbe):
         steps = np.zeros((n, EPISODES))
         of_trajectories = np.zeros((n, EPISODES, batch.a.shape[1]))  # attention, summed over steps
 
-        def watch(step: Unrolled, active: np.ndarray) -> None:
+        def look(step: RetrievalStep, active: np.ndarray) -> None:
             alpha = step.alpha[:, :, 0].mean(2).numpy()  # over slots: (groups, B, N)
             kl = step.kl.numpy().reshape(n, EPISODES)
             entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1).reshape(n, EPISODES)
@@ -146,7 +156,7 @@ class LevelProbe(DatasetProbe):
                 for name, value in found.items():
                     sums.setdefault(name, np.zeros(n))[i] += value
 
-        missions = self._play(batch, watch).missions
+        missions = self._play(self.at_once, batch.summarise(self.network), look).context.reshape(n, EPISODES, -1)
         rows = []
         for i, level in enumerate(self.levels):
             g = 0 if groups == 1 else i
@@ -174,12 +184,15 @@ class LevelProbe(DatasetProbe):
         batch = self._batch()
         seen: list[np.ndarray] = []
 
-        def watch(step: Unrolled, active: np.ndarray) -> None:
+        def look(step: RetrievalStep, active: np.ndarray) -> None:
             alpha = step.alpha[:, :, 0].mean(2).numpy()
             seen.append(alpha.reshape(len(active), -1))
 
-        episodes = self._play(batch, watch if batch is not None else None)
-        returns = episodes.returns.ravel()
+        if batch is None:
+            episodes = self.at_once.play(self.at_once.policy(self.network, None), keep=True)
+        else:
+            episodes = self._play(self.at_once, batch.summarise(self.network), look)
+        returns = episodes.returns
         order = np.argsort(returns, kind="stable")
         chosen = [int(order[(len(order) * q) // 4]) for q in (1, 2, 3)]
         return {
@@ -189,28 +202,28 @@ class LevelProbe(DatasetProbe):
         }
 
     def _episode(
-        self, index: int, episodes: LevelEpisodes, batch: RetrievalBatch | None, seen: list[np.ndarray]
+        self, index: int, episodes: Episodes, batch: RetrievalBatch | None, seen: list[np.ndarray]
     ) -> dict[str, Any]:
-        i, episode = divmod(index, EPISODES)
-        length = min(int(episodes.lengths[i, episode]), LONGEST_SHOWN)
+        i = index // EPISODES
+        length = int(episodes.lengths[index])
         group = 0 if self.memory is not None and self.memory.pooled else i
         steps = []
-        for t in range(length):
+        for t in range(min(length, LONGEST_SHOWN)):
             steps.append(
                 {
                     "t": t,
-                    "action": int(episodes.actions[i, episode, t]),
-                    "reward": float(episodes.rewards[i, episode, t]),
+                    "action": int(episodes.actions[index, t]),
+                    "reward": float(episodes.rewards[index, t]),
                     "retrieved": [] if batch is None else self.retrieved(group, seen[t][index], batch),
                 }
             )
         return {
             "task": self.levels[i].name,
-            "mission": words(episodes.missions[i, episode]),
-            "seed": int(self.seeds[i, episode]),
-            "return": float(episodes.returns[i, episode]),
-            "success": bool(episodes.success[i, episode]),
-            "length": int(episodes.lengths[i, episode]),
+            "mission": words(episodes.context[index]),
+            "seed": int(self.at_once.seeds.ravel()[index]),
+            "return": float(episodes.returns[index]),
+            "success": bool(successes(self.spec, self.names, episodes).ravel()[index]),
+            "length": length,
             "steps": steps,
         }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rarl.config.scale import Run, Scale
+from rarl.envs.common import PROBES
 from rarl.envs.spec import load, probe_kind, spec_of
 from rarl.files import check_folder_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, probe_job
@@ -32,7 +33,7 @@ def probe_run(scale: Scale, run: Run, code: LoadedCode | None = None) -> Path:
     s, code = run.settings, code or LoadedCode(probe_job(run))
     folder = scale.root / "results" / scale.name / "probes" / run.id
     check_folder_writable(folder)
-    probe = load(spec_of(s.environment).probes[probe_kind(s)])(scale, run)
+    probe = load((spec_of(s.environment).probes or PROBES)[probe_kind(s)])(scale, run)
     files = {}
     log.info("%s: interventions", run.id)
     files["interventions.csv"] = _csv(probe.interventions())

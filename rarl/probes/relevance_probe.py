@@ -23,9 +23,9 @@ from rarl.agents.memory import RetrievalBatch
 from rarl.agents.pool_sizes import counts
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Scale
-from rarl.envs.gridroboman.vector import OBSERVATION_SIZE, Boards, random_boards
 from rarl.probes.board_probe import EPISODES, GALLERY_RULE, BoardProbe
 from rarl.probes.ranking import recall_at_k, reciprocal_rank
+from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.train import open_datasets
 
 BLOCKS = 4  # retrieval batches per task; its episodes are spread over them
@@ -80,9 +80,10 @@ class RelevanceProbe(BoardProbe):
         self.shown = self.shares[(len(self.shares) - 1) // 2]
         self.gallery_rule = f"{GALLERY_RULE} Of what could be retrieved a share of {self.shown:g} is of the task."
 
-    def find(self, tasks: np.ndarray, share: float, way: str, boards: Boards) -> Found:
-        """Retrieval batches for groups of tasks (G,), for episodes that start on these boards."""
-        starts = torch.from_numpy(boards.observe()).view(len(tasks), -1, OBSERVATION_SIZE)
+    def find(self, evaluation: Evaluation, share: float, way: str) -> Found:
+        """Retrieval batches for the groups of an evaluation, asked by the states in which its episodes start."""
+        tasks, x = evaluation.groups, evaluation.starts()
+        starts = torch.from_numpy(x).view(len(tasks), -1, *x.shape[2:])
         queries = self.memory.queries(self.network, starts, tasks)
         shares, n_traj = np.full(len(tasks), share), self.memory.settings.n_traj
         if way == "index":
@@ -98,32 +99,26 @@ class RelevanceProbe(BoardProbe):
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv."""
-        n = len(self.tasks)
-        groups = np.repeat(np.arange(n), BLOCKS)
-        boards = random_boards(n * EPISODES, self.rng)  # the same for all
-        rows = []
+        n, evaluation, rows = len(self.tasks), self.evaluation(EPISODES, blocks=BLOCKS), []
 
         def play(name: str, batch: RetrievalBatch | None) -> None:
-            returns = self.play(groups, batch, EPISODES // BLOCKS, boards).returns.reshape(n, -1)
+            returns = self.play(evaluation, batch).returns.reshape(n, -1)
             rows.extend(self.intervention_row(name, task, task, returns[i]) for i, task in enumerate(self.names))
 
         for share in self.shares:
             for way, suffix in self.ways.items():
-                play(f"share-{share:g}{suffix}", self.find(groups, share, way, boards).batch)
+                play(f"share-{share:g}{suffix}", self.find(evaluation, share, way).batch)
         play("removed", None)
         return rows
 
     @torch.no_grad()
     def attention(self) -> list[dict[str, Any]]:
         """Rows of attention.csv: rankings of trajectories, and where attention goes."""
-        n = len(self.tasks)
-        groups = np.repeat(np.arange(n), BLOCKS)
-        boards = random_boards(n * EPISODES, self.rng)
-        rows = []
+        n, evaluation, rows = len(self.tasks), self.evaluation(EPISODES, blocks=BLOCKS), []
         for share in self.shares[:-1]:
             for way, suffix in self.ways.items():
-                found = self.find(groups, share, way, boards)
-                for name, values in self._quantities(groups, share, way, found).items():
+                found = self.find(evaluation, share, way)
+                for name, values in self._quantities(evaluation.groups, share, way, found).items():
                     each = np.asarray(values).reshape(n, BLOCKS).mean(axis=1)
                     rows += [
                         {"task": task, "quantity": f"share-{share:g}{suffix}/{name}", "value": float(value)}
@@ -169,6 +164,6 @@ class RelevanceProbe(BoardProbe):
             hits.append(self.new.pools.given[rows] == task)
         return hits
 
-    def batch_to_show(self, each: int) -> tuple[RetrievalBatch, Boards]:
-        tasks, boards = np.arange(len(self.tasks)), random_boards(len(self.tasks) * each, self.rng)
-        return self.find(tasks, self.shown, next(iter(self.ways)), boards).batch, boards
+    def batch_to_show(self, each: int) -> tuple[RetrievalBatch, Evaluation]:
+        evaluation = self.evaluation(each, blocks=1)
+        return self.find(evaluation, self.shown, next(iter(self.ways))).batch, evaluation

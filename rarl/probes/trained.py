@@ -13,6 +13,7 @@ import torch
 from rarl.agents.build import build_network
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config.scale import Run, Scale
+from rarl.envs.spec import spec_of
 from rarl.nn.value_network import ValueNetwork
 from rarl.runs import checkpoints
 from rarl.runs.train import load_published, open_datasets
@@ -31,7 +32,7 @@ def network_of(run: Run, state: Mapping[str, Any], n_actions: int) -> ValueNetwo
     Raises:
       RarlError: it is not the network of this run; what does not fit is named.
     """
-    network = build_network(run.settings.agent, n_actions, len(run.tasks))
+    network = build_network(run.settings, n_actions)
     checkpoints.restore(network, state.get("network", {}), f"the checkpoint of {run.id}")
     return network.requires_grad_(False)
 
@@ -77,11 +78,12 @@ class Probe(ABC):
     def __init__(self, scale: Scale, run: Run, tasks: Sequence[str], n_actions: int, stream: int):
         s = run.settings
         torch.set_num_threads(s.threads)
-        self.run, self.names = run, list(tasks)
+        self.run, self.names, self.spec = run, list(tasks), spec_of(s.environment)
         state = final_state(scale, run)
         self.network = network_of(run, state, n_actions)
         self._recall(scale, state)
-        self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, stream])
+        # No stream of start states ends like this (`Evaluation.of`); three numbers count as if task 0 came after them.
+        self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, stream, -1 % 2**32])
 
     @abstractmethod
     def _recall(self, scale: Scale, state: Mapping[str, Any]) -> None:

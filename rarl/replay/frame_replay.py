@@ -1,4 +1,4 @@
-"""Replay of single states of Atari games, whose frames are stored once each."""
+"""Replay of single states, whose frames are stored once each, for NEC (section 3.4)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rarl.envs.atari.observation import SCREEN, pack
+from rarl.replay.codec import Codec
 from rarl.replay.frames import FrameStore
-from rarl.replay.state_replay import Replayed, Ring
+from rarl.replay.ring import Replayed, Ring
 
 _BLOCK = 20  # frames that are compressed together
 
@@ -19,16 +19,18 @@ class FrameReplay:
 
     Args:
       capacity: states.
-      actors: n, which play.
-      stack: frames in a state.
+      tasks: (n,) int64, which task each actor plays.
+      codec: how states are kept.
       compression: of frames, zlib's level; 0: none.
     """
 
-    def __init__(self, capacity: int, actors: int, stack: int, compression: int):
-        self.stack = stack
+    def __init__(self, capacity: int, tasks: np.ndarray, codec: Codec, compression: int):
+        self.codec, self._tasks, actors = codec, tasks, len(tasks)
         one = ((), np.int64)
-        self._ring = Ring(capacity, {"episode": one, "step": one, "actions": one, "returns": ((), np.float32)})
-        self._store = FrameStore((SCREEN, SCREEN), _BLOCK, compression)
+        self._ring = Ring(
+            capacity, {"episode": one, "step": one, "tasks": one, "actions": one, "returns": ((), np.float32)}
+        )
+        self._store = FrameStore(codec.frame_shape, _BLOCK, compression)
         self._played: list[list[int]] = [[] for _ in range(actors)]  # blocks of the episodes on their way
         self._steps = np.zeros(actors, dtype=np.int64)
         self._blocks: dict[int, list[int]] = {}  # by episode
@@ -39,7 +41,7 @@ class FrameReplay:
         return len(self._ring)
 
     def see(self, frames: np.ndarray) -> None:
-        """The newest frames (n, 84, 84) of the states in which the actors act next."""
+        """The newest frames (n, ...) of the states in which the actors act next."""
         for actor, frame in enumerate(frames):
             if self._steps[actor] % _BLOCK == 0:
                 self._played[actor].append(self._store.open())
@@ -54,7 +56,13 @@ class FrameReplay:
         self._store.seal(blocks[-1])
         self._played[actor], self._steps[actor], self._next = [], 0, episode + 1
         self._blocks[episode], self._left[episode] = blocks, min(steps, self._ring.capacity)
-        columns = {"episode": np.full(steps, episode), "step": np.arange(steps), "actions": actions, "returns": returns}
+        columns = {
+            "episode": np.full(steps, episode),
+            "step": np.arange(steps),
+            "tasks": np.full(steps, self._tasks[actor]),
+            "actions": actions,
+            "returns": returns,
+        }
         gone, how_many = np.unique(self._ring.add(**columns)["episode"], return_counts=True)
         for number, n in zip(gone.tolist(), how_many.tolist(), strict=True):
             self._left[number] -= n
@@ -63,15 +71,17 @@ class FrameReplay:
                 self._store.release(self._blocks.pop(number))
 
     def sample(self, n: int, rng: np.random.Generator) -> Replayed:
-        """n states, uniformly; x packed, without last actions and rewards."""
+        """n states, uniformly; x without what it says of the step before."""
         drawn = self._ring.sample(n, rng)
-        frames = np.zeros((n, self.stack, SCREEN, SCREEN), dtype=np.uint8)
+        stack = self.codec.stack
+        frames = np.zeros((n, stack, *self.codec.frame_shape), dtype=np.uint8)
         for i, (episode, step) in enumerate(zip(drawn["episode"].tolist(), drawn["step"].tolist(), strict=True)):
-            first = max(step - self.stack + 1, 0)
+            first = max(step - stack + 1, 0)
             begin, offset = divmod(first, _BLOCK)
-            self._store.read(self._blocks[episode][begin:], offset, frames[i, self.stack - (step - first + 1) :])
+            self._store.read(self._blocks[episode][begin:], offset, frames[i, stack - (step - first + 1) :])
         nothing = np.zeros(n, dtype=np.int64)
-        return Replayed(pack(frames, nothing, nothing), nothing, drawn["actions"], drawn["returns"])
+        x = self.codec.restore(frames, nothing, nothing)
+        return Replayed(x, drawn["tasks"], drawn["actions"], drawn["returns"])
 
     def state_dict(self) -> dict[str, Any]:
         def arrays(blocks: list[list[int]]) -> list[np.ndarray]:

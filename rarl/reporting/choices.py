@@ -15,6 +15,7 @@ from rarl.config import validate as checks
 from rarl.config.scale import read_experiments
 from rarl.config.settings import RunSettings
 from rarl.config.validate import keys_of, validate
+from rarl.envs.spec import ENVIRONMENTS, load, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
 from rarl.reporting.claims import load_claims
@@ -69,9 +70,15 @@ def _check_setting(key: str, where: str) -> None:
     """That a dotted key is one of a run's settings."""
     parts = tuple(key.split("."))
     for n in range(1, len(parts) + 1):
-        known = keys_of(RunSettings, parts[:n])
+        known = _options() if parts[:-1] == ("environment_options",) and n == 2 else keys_of(RunSettings, parts[:n])
         if parts[n - 1] not in known:
             raise RarlError(f"{where}: config: unknown key {key!r}; {did_you_mean(parts[n - 1], known)}")
+
+
+def _options() -> list[str]:
+    """The keys of what can be set about the environments that come with the project."""
+    models = [spec_of(name).options for name in ENVIRONMENTS]
+    return [key for model in models if model is not None for key in load(model).model_fields]
 
 
 def experiments_of(choice: Mapping[str, Any]) -> list[str]:

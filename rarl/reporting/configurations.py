@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rarl.config.settings import AgentSettings, EvaluationSettings, LearningSettings, OnlineSettings
+from rarl.envs.spec import spec_of
 from rarl.mappings import leaves, merge
 from rarl.reporting.results import Results
 
@@ -20,14 +21,24 @@ _DEFAULTS: dict[str, Any] = {
 _ONLINE = OnlineSettings().model_dump()
 # What runs must have in common to be compared: data, budget, learning and evaluation, and of the agent what is not
 # retrieval. An auxiliary loss is what some variants add.
-_SHARED = ("tasks", "held_out", "source", "episodes", "updates", "agent", "learning", "evaluation", "online")
+_SHARED = (
+    "tasks",
+    "held_out",
+    "source",
+    "episodes",
+    "updates",
+    "agent",
+    "learning",
+    "evaluation",
+    "online",
+    "environment_options",
+)
 _APART = (
     "agent.kind",
     "agent.fusion",
     "agent.retrieval",
     "learning.masking",
     "online.overlap",
-    "online.emulator_threads",
 )
 
 
@@ -57,8 +68,11 @@ def first_run(results: Results, experiment: str, task_set: str, variant: str) ->
 
 def differences(results: Results, a: str, b: str) -> list[tuple[str, Any, Any]]:
     """(key, value in a, value in b) of the settings that the two should share and do not."""
-    of_a, of_b = (dict(leaves(settings_of(results, run))) for run in (a, b))
-    keys = [key for key in dict.fromkeys([*of_a, *of_b]) if _is_shared(key)]
+    configurations = [settings_of(results, run) for run in (a, b)]
+    of_a, of_b = (dict(leaves(config)) for config in configurations)
+    environments = {config["environment"] for config in configurations if "environment" in config}
+    apart = {f"environment_options.{key}" for name in environments for key in spec_of(name).options_without_effect}
+    keys = [key for key in dict.fromkeys([*of_a, *of_b]) if _is_shared(key) and key not in apart]
     return [(key, of_a.get(key), of_b.get(key)) for key in keys if of_a.get(key) != of_b.get(key)]
 
 

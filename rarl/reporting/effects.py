@@ -65,7 +65,7 @@ class Effect:
     @property
     def score(self) -> Score:
         """Of its environment."""
-        return self.spec.score or Score()
+        return self.spec.score
 
 
 def read(interval: Interval, margin: float, min_seeds: int) -> str:

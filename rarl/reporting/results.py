@@ -337,7 +337,7 @@ class _Loader:
         frame["score"] = np.nan
         for environment, rows in frame.groupby("environment"):
             spec = _spec(environment)
-            if spec is None or spec.score is None:
+            if spec is None:
                 self.problems.append((str(environment), "no such environment with a score; its runs have none"))
                 continue
             raw = rows[spec.score.column] if spec.score.column in rows else pd.Series(np.nan, rows.index)

@@ -74,7 +74,7 @@ def numbers(effects: Sequence[Effect], rules: Rules) -> dict[str, str]:
     return {
         "tried": tables.plural(len(changes), "change"),
         "came_out": ", ".join(f"{READINGS[name]}: {n}" for name, n in counts.items() if n),
-        "margins": "; ".join(f"{s.title} ±{s.score.margin:g} {s.score.unit}" for s in specs if s.score is not None),
+        "margins": "; ".join(f"{s.title} ±{s.score.margin:g} {s.score.unit}" for s in specs),
         "by_chance": tables.number(len(changes) * (1 - rules.level), 1),
     }
 

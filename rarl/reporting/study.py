@@ -79,7 +79,7 @@ class Study:
         self.settings = experiments[name]
         self.title = self.settings.title
         self.spec: EnvSpec = spec_of(self.settings.environment)
-        self.score: Score = self.spec.score or Score()
+        self.score: Score = self.spec.score
         extended = experiments.get(self.settings.extends or "")
         own = dict(self.settings.variants)
         base = self.settings.base_variant or next(iter(own))
@@ -289,7 +289,7 @@ class Study:
         config = settings_of(self.results, run)
         online, episodic = config.get("online"), config.get("episodic")
         if isinstance(online, Mapping):
-            return float(online["actors"] * online["steps_per_update"] * online["frame_skip"])
+            return float(online["actors"] * online["steps_per_update"] * self._repeats(config))
         if isinstance(episodic, Mapping):
             each = episodic.get("episodes_per_update", EpisodicSettings().episodes_per_update)
             return float(each * len(config.get("tasks") or []) * (self._episode_steps or math.nan))
@@ -298,8 +298,12 @@ class Study:
     @cached_property
     def step_unit(self) -> str:
         """What `steps_per_update` counts."""
-        skips = [value_of(self.results, run, "online.frame_skip") for run in self.results.planned(self.name)["run"]]
-        return "frames" if any(skip not in (None, 1) for skip in skips) else "environment steps"
+        repeats = [self._repeats(settings_of(self.results, run)) for run in self.results.planned(self.name)["run"]]
+        return "frames" if any(n != 1 for n in repeats) else "environment steps"
+
+    def _repeats(self, config: Mapping[str, Any]) -> int:
+        """For how many frames an action is repeated."""
+        return (config.get("environment_options") or {}).get(self.spec.repeats, 1) if self.spec.repeats else 1
 
     @property
     def _episode_steps(self) -> int | None:

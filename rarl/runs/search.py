@@ -105,20 +105,19 @@ def _without_effect(s: RunSettings) -> dict[str, str]:
         found["agent.retrieval"] = f"agent.kind = {agent.kind!r} retrieves nothing"
         if agent.kind != "oracle":
             found["agent.fusion"] = f"agent.kind = {agent.kind!r} has nothing to fuse"
-    if agent.encoder != "babyai":
-        found |= dict.fromkeys(("agent.channels", "agent.blocks", "agent.d_mission"), "it is of the encoder 'babyai'")
-    if s.environment != "atari":
-        found |= dict.fromkeys(("agent.stack", "agent.recompute"), "it is of Atari's encoders")
+    spec = spec_of(s.environment)
+    for key in spec.options_without_effect:
+        found[f"environment_options.{key}"] = "it changes how a run is carried out, nothing else"
     if agent.kind in EPISODIC:
         heeded = ("discount", "learning_rate", "batch_states") if agent.kind == "nec" else ("discount",)
         others = [f"learning.{key}" for key in type(s.learning).model_fields if key not in heeded]
         reason = f"of these, agent.kind = {agent.kind!r} heeds {' and '.join(heeded)} alone"
         return found | dict.fromkeys(others, reason)
-    if s.environment == "gridroboman":
+    if s.online is None and agent.core == "none":
         sequences = ("learning.batch_sequences", "learning.sequence_steps", "learning.burn_in")
-        found |= dict.fromkeys(sequences, "gridroboman's agents learn from single states")
+        found |= dict.fromkeys(sequences, "agents without a core learn from single states of datasets")
     else:
-        found["learning.batch_states"] = f"{s.environment}'s agents learn from sequences"
+        found["learning.batch_states"] = "agents with a core, and those that play, learn from sequences"
     if s.learning.targets == "n-step":
         found["learning.trace_lambda"] = "learning.targets = 'n-step' has no lambda"
     else:

@@ -10,7 +10,8 @@ import numpy as np
 
 from rarl.agents.candidates import candidates_of, cannot_select
 from rarl.config.scale import Run, Scale
-from rarl.envs.spec import learner_kind, load, spec_of
+from rarl.envs.common import LEARNERS
+from rarl.envs.spec import learner_kind, load
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file
 from rarl.jobs import LoadedCode, train_job
@@ -31,7 +32,7 @@ def learner_of(run: Run, datasets: list[TrajectoryDataset], device: str) -> Lear
     Of `datasets` it gets those of the tasks that it learns, and not those of held-out tasks behind them.
     """
     s = run.settings
-    learner = load(spec_of(s.environment).learners[learner_kind(s)])
+    learner = load(LEARNERS[learner_kind(s)])
     return learner(run, device) if s.plays else learner(run, datasets[: len(run.tasks)], device)
 
 

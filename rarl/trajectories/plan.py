@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rarl.config.scale import Dataset, Scale
-from rarl.config.settings import SIZE_KEYS
 
 
 def folder_of(scale: Scale, dataset: str) -> Path:
@@ -19,15 +18,16 @@ def unlike_plan(manifest: Mapping[str, Any], dataset: Dataset) -> list[str]:
     """What in a manifest is not as planned, such as "task 'touch red' (planned: 'lift red')"."""
     s = dataset.settings
     planned: dict[str, Any] = {
-        "environment": dataset.environment,
+        "environment": dataset.name,
         "task": dataset.task,
         "source": s.source,
         "seed": s.seed,
     }
-    if SIZE_KEYS[s.source] == "episodes":  # of experts
-        planned |= {"episodes": s.episodes, "generator.noise_percentages": list(s.noise_percent)}
+    if s.episodes is not None:
+        planned["episodes"] = s.episodes
     else:
         planned["generator.environment_steps"] = s.environment_steps
+    planned |= {f"generator.{name}": value for name, value in s.options.items()}
     faults = []
     for key, value in planned.items():
         found: Any = manifest

@@ -53,13 +53,17 @@ def open_planned(scale: Scale, dataset: Dataset, *, quick: bool = False) -> Traj
     return open_checked(folder, (scale, dataset), quick)
 
 
-def check_content(dataset: TrajectoryDataset) -> None:
+def check_content(dataset: TrajectoryDataset, environment: str | None = None) -> None:
     """Check that all arrays hold what the environment can give; of one that is not known here, that all is finite.
+
+    Args:
+      dataset: which.
+      environment: of which; None: the one that the manifest names.
 
     Raises:
       RarlError: it names the file and what would be right, and for values the first one that is wrong.
     """
-    folder, environment = dataset.folder, dataset.manifest["environment"]
+    folder, environment = dataset.folder, environment or dataset.manifest["environment"]
     content = content_of(environment)
     arrays = {"observations": dataset.observations, "actions": dataset.actions, "rewards": dataset.rewards}
     arrays |= dataset.extras
@@ -134,21 +138,22 @@ def open_checked(folder: Path, planned: tuple[Scale, Dataset] | None, quick: boo
                 f"{_make(scale, dataset.id)}"
             )
     path = _mark_path(folder)
-    now = _mark(folder, manifest)  # before the files are read, so that a later change makes it outdated
+    environment = manifest["environment"] if planned is None else planned[1].environment
+    now = _mark(folder, manifest, environment)  # before the files are read, so that a later change makes it outdated
     before = _read_mark(path)
     looked_at = before is not None and all(before.get(key) == now[key] for key in ("manifest", "rules"))
     unchanged = looked_at and before.get("files") == now["files"]
     opened = TrajectoryDataset.open(folder, verify=not (quick and unchanged))
     if not looked_at:
-        check_content(opened)
+        check_content(opened, environment)
     if path is not None and not unchanged:
         with contextlib.suppress(OSError):  # where nothing can be written, it is looked at again
             write_json(path, now)
     return opened
 
 
-def _mark(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    content = content_of(str(manifest["environment"]))
+def _mark(folder: Path, manifest: Mapping[str, Any], environment: str) -> dict[str, Any]:
+    content = content_of(environment)
     files = {}
     for entry in manifest["arrays"].values():
         with contextlib.suppress(FileNotFoundError):  # told when it is opened

@@ -12,21 +12,18 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rarl.config.files import IndexCostSettings
 from rarl.config.scale import Dataset, Run, Scale
-from rarl.config.settings import EPISODIC, ONLINE, RunSettings
+from rarl.config.settings import EPISODIC, RunSettings
+from rarl.envs.spec import load, spec_of
 from rarl.workflow.rules import torch_knows_gpus
 
 # The processes by which Snakemake starts a job on a node, and one of ours with its libraries; before it learns.
 _SNAKEMAKE_MB, _PROCESS_MB, _CUDA_MB = 400, 450, 3000
 _DATASETS_MB = 512  # resident pages of memory maps: rarl.trajectories.sampling.ResidentLimit
-_STEP_BYTES = {"gridroboman": 16, "babyai": 56}  # of a step in a dataset
-_EPISODE_STEPS = {"gridroboman": 50, "babyai": 64}  # on BabyAI as many as a long one has: their lengths differ
-_FRAME_BYTES = {True: 1500, False: 84 * 84}  # in the replay; compressed: as many as any of the 57 games takes
-_FRAMES_KEPT = {"tiny": 0.05, "nature": 0.12, "impala-small": 2.06, "resnet47": 5.83}  # MB for the backward pass
-_FEATURES = {"tiny": 1296, "nature": 3136, "impala-small": 3872, "resnet47": 18432}  # of a trunk, for a frame
 _LEARNER_MB = 100  # networks, gradients and moments of one, and its nearly empty replay
 _MARGIN = 1.5  # what allocators, copies and the optimiser take beyond the sums below
 
@@ -43,8 +40,8 @@ def memory_of_run(run: Run, datasets: Iterable[Dataset], gpu: bool, playing: boo
     s = run.settings
     most = _PROCESS_MB + min(sum(map(_dataset_mb, datasets)), _DATASETS_MB)
     most += _CUDA_MB if gpu else _MARGIN * step_mb(s)
-    if s.environment in ONLINE:
-        most += 5 * s.online.actors  # emulators
+    if s.online is not None:
+        most += memory_model(s).environment * s.online.actors
     if playing:
         most += _replay_mb(s) + _episodic_mb(s)
     return _rounded(_SNAKEMAKE_MB + most)
@@ -76,8 +73,41 @@ def _rounded(megabytes: float) -> int:
 
 
 def _dataset_mb(dataset: Dataset) -> float:
-    steps = dataset.settings.environment_steps or dataset.settings.episodes * _EPISODE_STEPS[dataset.environment]
-    return 1e-6 * steps * _STEP_BYTES[dataset.environment]
+    spec = spec_of(dataset.environment)
+    steps = dataset.settings.environment_steps or dataset.settings.episodes * spec.long_episode
+    model = Memory() if spec.memory is None else load(spec.memory)
+    return steps * (model.of_frame(False) + 8e-6)
+
+
+class Memory:
+    """What the parts of an environment's jobs need, in MB, by the size of an observation in bytes.
+
+    Attributes:
+      environment: one environment that is played.
+    """
+
+    environment = 2.0
+
+    def __init__(self, observation: int = 64):
+        self._observation = observation
+
+    def of_state(self, encoder: str, options: Mapping[str, Any], environment: Mapping[str, Any]) -> float:
+        """What an encoder keeps of one state for its backward pass, beside what follows from d_s."""
+        return 8e-6 * self._observation
+
+    def recomputed(self, encoder: str, options: Mapping[str, Any]) -> float:
+        """What a backward pass computes again at a time."""
+        return 0.0
+
+    def of_frame(self, compressed: bool) -> float:
+        """One observation in a dataset or a replay."""
+        return 1e-6 * self._observation
+
+
+def memory_model(s: RunSettings) -> Memory:
+    """That of a run's environment."""
+    spec = spec_of(s.environment)
+    return Memory() if spec.memory is None else load(spec.memory)
 
 
 # --- one learner step -------------------------------------------------------------------------------------------------
@@ -93,9 +123,9 @@ def step_mb(s: RunSettings) -> float:
     if s.agent.kind in EPISODIC:
         return learning.batch_states * _state_mb(s)
     states, groups = learning.batch_states, 1
-    if s.environment != "gridroboman":
+    if s.online is not None or s.agent.core != "none":
         states = learning.batch_sequences * (learning.sequence_steps + 1)
-    if s.environment not in ONLINE:
+    if s.online is None:
         groups = min(learning.tasks_per_batch or len(s.tasks), len(s.tasks))
     encoded, looks = float(states), 0
     if s.agent.retrieves:
@@ -110,14 +140,14 @@ def step_mb(s: RunSettings) -> float:
     slots = retrieval.n_f * (retrieval.d_m + retrieval.d_e + retrieval.d_v) if s.agent.kind == "ra-dqn" else 0
     # Of attention the logits, what is chosen among them, and the weights; 16 numbers of a layer's width in all others.
     attention = 3 * 4 * retrieval.n_f * looks + 16 * 4 * (s.agent.d_s + slots)
-    recomputed = s.agent.recompute * _FRAMES_KEPT.get(s.agent.encoder, 0) if s.agent.recompute else 0.0
+    recomputed = memory_model(s).recomputed(s.agent.encoder, s.agent.encoder_options)
     return encoded * _state_mb(s) + states * attention * 1e-6 + recomputed + _LEARNER_MB
 
 
 def _looks(s: RunSettings, masking: bool = False) -> int:
     """Steps that are looked at of one trajectory."""
     chosen = s.learning.masking if masking else s.agent.retrieval
-    steps = s.learning.sequence_steps if s.environment in ONLINE else _EPISODE_STEPS[s.environment]
+    steps = s.learning.sequence_steps if s.online is not None else spec_of(s.environment).long_episode
     return math.ceil(min(chosen.trajectory_steps or steps, steps) / chosen.step_stride)
 
 
@@ -125,13 +155,7 @@ def _state_mb(s: RunSettings) -> float:
     """What an encoder keeps of one state for its backward pass, and what is done with its output."""
     agent = s.agent
     width = 16 * 4e-6 * max(agent.d_s, agent.retrieval.d_h if agent.retrieves else 0)
-    if agent.encoder in _FRAMES_KEPT:
-        frames = 84 * 84 * agent.stack * 5e-6  # as bytes and as float32
-        kept = 4e-6 * _FEATURES[agent.encoder] if agent.recompute else _FRAMES_KEPT[agent.encoder]
-        return width + frames + kept
-    if agent.encoder == "babyai":
-        return width + 4e-6 * 49 * agent.channels * (2 + 1.6 * agent.blocks)
-    return width
+    return width + memory_model(s).of_state(agent.encoder, agent.encoder_options, s.environment_options)
 
 
 # --- what grows -------------------------------------------------------------------------------------------------------
@@ -148,7 +172,7 @@ def _replay_mb(s: RunSettings) -> float:
         frames = min(s.online.capacity_sequences * s.online.period_steps, played)
     numbers = 6 * s.online.period_steps + 500 + 4 * (s.agent.d_s + s.agent.retrieval.n_f * s.agent.retrieval.d_m)
     windows = 0 if s.agent.kind == "nec" else s.online.capacity_sequences
-    return 1e-6 * (2 * frames * _FRAME_BYTES[s.online.compression > 0] + 3 * windows * numbers)
+    return 2 * frames * memory_model(s).of_frame(s.online.compression > 0) + 3e-6 * windows * numbers
 
 
 def _episodic_mb(s: RunSettings) -> float:
@@ -161,7 +185,7 @@ def _episodic_mb(s: RunSettings) -> float:
     if s.online is not None:
         played, memories = s.updates * s.online.actors * s.online.steps_per_update, 18
     else:
-        played = s.updates * len(s.tasks) * s.episodic.episodes_per_update * _EPISODE_STEPS[s.environment]
+        played = s.updates * len(s.tasks) * s.episodic.episodes_per_update * spec_of(s.environment).long_episode
         memories = 7 * (len(s.tasks) if s.agent.task == "observed" else 1)
     d_key = s.episodic.d_key or (84 * 84 if s.online is not None else 11)
     arrays = 2 if s.agent.kind == "nec" else 1
@@ -177,7 +201,7 @@ def uses_gpu(job: str, run: Run) -> bool:
     """Whether a job ("train", "probe") of a run computes on a GPU if it gets one."""
     if run.settings.agent.kind in EPISODIC and run.settings.agent.kind != "nec":
         return False
-    return job == "train" or run.settings.environment in ONLINE  # to look into other agents is a matter of seconds
+    return job == "train" or run.settings.online is not None  # to look into other agents is a matter of seconds
 
 
 def is_on_cluster(sends_jobs: bool) -> bool:

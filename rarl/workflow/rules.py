@@ -9,22 +9,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rarl.config.scale import Run, Scale, index_cost_plan, task_set_name, values_of
+from rarl.config.scale import Dataset, Run, Scale, index_cost_plan, task_set_name, values_of
+from rarl.envs.spec import sources_of, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
 from rarl.reporting.choices import check_texts
 
-# Per source of trajectories: the files of a dataset beside its manifest.
-_ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")
-_EXTRAS = {
-    "planner": ("noise",),
-    "dqn": ("epsilon",),
-    "bot": ("mission", "terminated", "noise", "seed"),
-    "rdqn": ("mission", "terminated", "epsilon", "seed"),
-}
-DATASET_FILES = {
-    source: ("manifest.json", *(f"{name}.npy" for name in (*_ARRAYS, *extras))) for source, extras in _EXTRAS.items()
-}
+_ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")  # of every dataset
+
+
+def dataset_files(dataset: Dataset) -> list[str]:
+    """The names of a dataset's files."""
+    arrays = (*_ARRAYS, *sources_of(spec_of(dataset.environment))[dataset.settings.source].arrays)
+    return ["manifest.json", *(f"{name}.npy" for name in arrays)]
+
+
+def dataset_kinds(scale: Scale) -> dict[str, list[str]]:
+    """{environment}/{source} of all datasets of a scale -> the names of a dataset's files."""
+    return {dataset.id.rpartition("/")[0]: dataset_files(dataset) for dataset in scale.datasets.values()}
 
 
 def scale_of(config: Mapping[str, Any], root: str | Path = ".") -> Scale:

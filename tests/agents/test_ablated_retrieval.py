@@ -34,14 +34,14 @@ def test_a1_adds_what_the_state_itself_reads_and_the_head_sees_nothing_else(tiny
     q, step = network(x, told, retrieved, mode=Mode.TARGET)
 
     s = network.encoder(x, told)
-    process = network.retrieval
+    process = network.process
     logits = process.query(s) @ retrieved.keys.transpose(1, 2) / process.d_e**0.5
     best = logits.topk(process.k_states, dim=-1).indices
     kept = torch.full_like(logits, float("-inf")).scatter(-1, best, logits.gather(-1, best))
     g = process.standardise(kept.softmax(-1) @ retrieved.values, Mode.TARGET)
     torch.testing.assert_close(step.z.squeeze(2), g)
-    torch.testing.assert_close(q, network.head(s + network.fusion.value(g), None))
-    assert (step.p, step.r, network.readout, network.head.readout) == (None, None, None, None)
+    torch.testing.assert_close(q, network.head(s + network.retriever.fusion.value(g), None))
+    assert (step.p, step.r, network.retriever.readout, network.head.readout) == (None, None, None, None)
     assert not step.kl.any()
     assert isinstance(process, DirectRetrieval)
 
@@ -69,9 +69,11 @@ def test_a2_gives_the_agent_its_slots(tiny_root):
     x, told = torch.from_numpy(drawn.x_t).unflatten(0, (10, 3)), torch.arange(10)[:, None].expand(-1, 3)
     q, step = network(x, told)
     s = network.encoder(x, told)
-    m_hat, _ = network.retrieval.ask(s, network.retrieval.initial_slots(Mode.ACT, 10, 3))
-    torch.testing.assert_close(step.z, network.retrieval.slot_attention(m_hat))
-    torch.testing.assert_close(q, network.head(network.fusion(s, network.readout(s, step.z)), step.z))
+    m_hat, _ = network.process.ask(s, network.process.initial_slots(Mode.ACT, 10, 3))
+    torch.testing.assert_close(step.z, network.process.slot_attention(m_hat))
+    torch.testing.assert_close(
+        q, network.head(network.retriever.fusion(s, network.retriever.readout(s, step.z)), step.z)
+    )
     assert (step.p, step.r, step.alpha) == (None, None, None)
     assert step.z.flatten(0, 1).std(0).min() > 1e-3
 
@@ -84,12 +86,12 @@ def test_a2_of_a_recurrent_agent_carries_its_slots(tiny_babyai_root):
     x = torch.from_numpy(batch.observations)[None]
     told = torch.from_numpy(batch.extras["mission"]).long()[None, :, None]
     whole = network.unroll(x, told, network.initial_state(*x.shape[:2]), keep_states=True, keep_attention=True)
-    assert torch.equal(whole.z, whole.trail.slots)
-    assert (whole.p, whole.alpha) == (None, None)
+    assert torch.equal(whole.step.z, whole.trail.slots)
+    assert (whole.step.p, whole.step.alpha) == (None, None)
     changed = x.clone()
     changed[:, :, 0] = x[:, :, -1]
     other = network.unroll(changed, told, network.initial_state(*x.shape[:2]))
-    assert not torch.allclose(other.z[:, :, 1], whole.z[:, :, 1])  # of what was a step ago
+    assert not torch.allclose(other.step.z[:, :, 1], whole.step.z[:, :, 1])  # of what was a step ago
 
 
 @torch.no_grad()
@@ -105,8 +107,8 @@ def test_without_recurrence_slots_start_afresh_at_every_step(tiny_babyai_root):
     unrolled = [
         n.unroll(x, told, n.initial_state(*x.shape[:2]), retrieved) for n in (learner.network, carrying.network)
     ]
-    torch.testing.assert_close(unrolled[0].z[:, :, 0], unrolled[1].z[:, :, 0])
-    assert not torch.allclose(unrolled[0].z[:, :, 1:], unrolled[1].z[:, :, 1:], atol=1e-4)
+    torch.testing.assert_close(unrolled[0].step.z[:, :, 0], unrolled[1].step.z[:, :, 0])
+    assert not torch.allclose(unrolled[0].step.z[:, :, 1:], unrolled[1].step.z[:, :, 1:], atol=1e-4)
     assert unrolled[0].state.slots is None
 
 
@@ -114,7 +116,7 @@ def test_a2_of_a_recurrent_agent_learns(tiny_babyai_root):
     learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn", {"agent": {"kind": "ra-dqn", "retrieval": NOTHING}})
     learner.update()
     parts = {name for name, p in learner.network.named_parameters() if p.grad is not None and p.grad.any()}
-    assert {"retrieval.slot_gru.from_slot.weight", "retrieval.slot_attention.out.weight"} <= parts
+    assert {"retriever.process.slot_gru.from_slot.weight", "retriever.process.slot_attention.out.weight"} <= parts
 
 
 def _sequences(learner, steps=4):
@@ -136,10 +138,12 @@ def _steps_do_not_depend_on_earlier_ones(learner):
     for t in range(x.shape[2]):
         one = network.unroll(x[:, :, t : t + 1], told, state, retrieved, keep_attention=True)
         state = one.state
-        for name in ("q", "z", "alpha"):
-            torch.testing.assert_close(getattr(one, name)[:, :, 0], getattr(whole, name)[:, :, t], msg=f"{name} at {t}")
+        torch.testing.assert_close(one.q[:, :, 0], whole.q[:, :, t])
+        for name in ("z", "alpha"):
+            now, then = getattr(one.step, name)[:, :, 0], getattr(whole.step, name)[:, :, t]
+            torch.testing.assert_close(now, then, msg=f"{name} at {t}")
     assert whole.trail.slots is None
-    assert whole.kl.shape == x.shape[:3]
+    assert whole.step.kl.shape == x.shape[:3]
 
 
 def test_the_retriever_learns_first_and_alone_and_then_stays_as_it_is(tiny_root):
@@ -148,7 +152,7 @@ def test_the_retriever_learns_first_and_alone_and_then_stays_as_it_is(tiny_root)
         "learning": {"max_gradient_norm": 1e9},
     }
     learner = tiny_project.learner_of(tiny_root, "ra-dqn", changes)
-    of_retriever = ("retrieval.", "retriever_encoder.")
+    of_retriever = ("retriever.process.", "retriever_encoder.")
 
     def state():
         return {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
@@ -163,7 +167,7 @@ def test_the_retriever_learns_first_and_alone_and_then_stays_as_it_is(tiny_root)
         assert scalars["retriever_loss"] > 0
     first = changed(start)
     assert all(name.startswith(of_retriever) for name in first)
-    assert {"retriever_encoder.table", "retrieval.key.weight", "retrieval.value.weight"} <= first
+    assert {"retriever_encoder.table", "retriever.process.key.weight", "retriever.process.value.weight"} <= first
 
     middle = state()
     for _ in range(3):
@@ -172,7 +176,7 @@ def test_the_retriever_learns_first_and_alone_and_then_stays_as_it_is(tiny_root)
         assert "retriever_loss" not in scalars
     second = changed(middle)
     assert not any(name.startswith(of_retriever) for name in second)
-    assert {"encoder.table", "head.q.weight", "fusion.scale_and_shift.weight"} <= second
+    assert {"encoder.table", "head.q.weight", "retriever.fusion.scale_and_shift.weight"} <= second
     assert {"retriever's encoder", "retriever's reward prediction"} <= learner.parameter_counts().keys()
 
 

@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from rarl.agents.diagnosis import diagnose
-from rarl.learners import games
-from rarl.rollouts import games as evaluation
 from tests import tiny_atari, tiny_babyai, tiny_project
 from tests.fake_games import FakeGames
 
@@ -39,8 +37,8 @@ def test_on_boards_by_hand(tiny_root):
     for name, of, roll in (("own", batch, 0), ("again", again, 0), ("other", batch, 1)):
         summaries = of.summarise(network)
         rolled = type(summaries)(*(None if part is None else part.roll(roll, 0) for part in summaries))
-        answers[name] = network(asking.x, asking.told, rolled)
-    answers["none"] = network(asking.x, asking.told, None)
+        answers[name] = network(asking.x[:, :, 0], asking.context[:, :, 0], rolled)
+    answers["none"] = network(asking.x[:, :, 0], asking.context[:, :, 0], None)
     _, step = answers["own"]
     greedy = {name: answer[0].argmax(-1) for name, answer in answers.items()}
     for name, other in (("redrawn", "again"), ("exchanged", "other"), ("removed", "none")):
@@ -61,14 +59,14 @@ def test_on_boards_by_hand(tiny_root):
 def deaf(network):
     """z has no way to the values any more."""
     with torch.no_grad():
-        network.fusion.scale_and_shift.weight.zero_()
+        network.retriever.fusion.scale_and_shift.weight.zero_()
         network.head.value.weight.zero_()
 
 
 def loud(network):
     with torch.no_grad():
-        network.fusion.scale_and_shift.weight.mul_(30)
-        network.retrieval.bottleneck.posterior.weight.mul_(30)
+        network.retriever.fusion.scale_and_shift.weight.mul_(30)
+        network.process.bottleneck.posterior.weight.mul_(30)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +81,7 @@ def loud(network):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_it_tells_whether_retrieval_is_used(request, monkeypatch, module, root, variant, names):
-    for place in (games, evaluation):
-        monkeypatch.setattr(place, "environments", FakeGames.of())
+    FakeGames.play_instead(monkeypatch)
     learner = module.learner_of(request.getfixturevalue(root), variant)
     if hasattr(learner, "replay"):
         assert learner.diagnose() == {}  # nothing to retrieve from yet

@@ -10,7 +10,7 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.memory import Memory
-from rarl.config.settings import AgentSettings, RetrievalSettings
+from rarl.config.settings import AgentSettings, RetrievalSettings, RunSettings
 from rarl.errors import RarlError
 from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
 from tests import tiny_project
@@ -225,9 +225,9 @@ def test_gradients_of_some_trajectories_only(datasets):
     """The same summaries; the encoder learns from the first trajectories alone."""
     batch = Memory(datasets, settings_of()).sample(np.array([0, 3]), np.random.default_rng(0))
     torch.manual_seed(0)
-    network = build_network(
-        AgentSettings(kind="ra-dqn", task="hidden", encoder="mlp", d_s=16, retrieval=settings_of(d_h=16)), 7, 30
-    )
+    agent = AgentSettings(kind="ra-dqn", task="hidden", encoder="mlp", d_s=16, retrieval=settings_of(d_h=16))
+    settings = RunSettings.model_construct(environment="gridroboman", environment_options={}, agent=agent)
+    network = build_network(settings, 7, 30)
     x = batch.x.float().requires_grad_()
     batch = dataclasses.replace(batch, x=x)
     network.encoder = torch.nn.Linear(11, 16)

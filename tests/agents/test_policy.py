@@ -10,8 +10,8 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.policy import Policy
-from rarl.config.settings import AgentSettings
 from rarl.envs.atari.observation import packed_size
+from tests.tiny import settings_of
 
 ACTIONS, STACK = 5, 2
 RETRIEVAL = {"n_f": 2, "d_m": 8, "d_e": 8, "d_h": 8, "d_v": 8, "slot_heads": 2, "n_traj": 3, "k_traj": 2, "k_states": 3}
@@ -23,17 +23,17 @@ def _one_thread():
 
 
 def network_of(kind="ra-dqn", core="gru"):
-    agent = AgentSettings(kind=kind, task="hidden", core=core, encoder="tiny", stack=STACK, d_s=8, retrieval=RETRIEVAL)
+    agent = {"kind": kind, "core": core, "encoder": "tiny", "d_s": 8, "retrieval": RETRIEVAL}
     torch.manual_seed(1)
-    return build_network(agent, ACTIONS, 1).requires_grad_(False)
+    return build_network(settings_of("atari", agent, {"stack": STACK}), ACTIONS).requires_grad_(False)
 
 
-def policy_of(n, epsilon=0.0, seed=0, **kind):
-    policy = Policy(network_of(**kind), np.full(n, epsilon), np.random.default_rng(seed))
-    if policy.network.retrieval is not None:
-        s = torch.randn(1, 3, 4, 8, generator=torch.Generator().manual_seed(2))
+def policy_of(n, epsilon=0.0, seed=0, groups=1, places=None, **kind):
+    policy = Policy(network_of(**kind), np.full(n, epsilon), np.random.default_rng(seed), places=places)
+    if policy.network.process is not None:
+        s = torch.randn(groups, 3, 4, 8, generator=torch.Generator().manual_seed(2))
         shape = s.shape[:3]
-        policy.retrieved = policy.network.retrieval.summarise(s, torch.zeros(shape).long(), torch.zeros(shape))
+        policy.retrieved = policy.network.process.summarise(s, torch.zeros(shape).long(), torch.zeros(shape))
     return policy
 
 
@@ -137,3 +137,161 @@ def test_without_recurrence_there_is_no_state():
     policy(looks(1, 2)[0])
     assert policy.state == {}
     assert policy.state_dict()["state"] == {}
+
+
+# -------------------------------------------------------------------------------------------------- not all are playing
+
+
+AGENTS = pytest.mark.parametrize(
+    ("kind", "core", "groups"),
+    [("dqn", "none", 1), ("dqn", "gru", 1), ("ra-dqn", "none", 3), ("ra-dqn", "gru", 3), ("ra-dqn", "gru", 1)],
+)
+PLACES = np.array([[0, 4], [5, 2], [1, 3]])
+
+
+def counted(policy):
+    """(groups, actors of each) of every call that reaches the network, from now on."""
+    shapes, unroll = [], policy.network.unroll
+
+    def count(x, *arguments, **options):
+        shapes.append(tuple(x.shape[:2]))
+        return unroll(x, *arguments, **options)
+
+    policy.network.unroll = count
+    return shapes
+
+
+@AGENTS
+def test_who_plays_acts_as_if_all_did(kind, core, groups):
+    """Values, actions, and the recurrent state that they go on with; also of those who begin again after a pause."""
+    places = PLACES if groups == 3 else None
+    all_play, some_play = (policy_of(6, 0.3, groups=groups, places=places, kind=kind, core=core) for _ in range(2))
+    shapes, rng = counted(some_play), np.random.default_rng(4)
+    playing, paused, compared = np.ones(6, dtype=bool), 0, 0
+    for x in looks(40, 6):
+        first = ~playing & (rng.random(6) < 0.3)
+        playing = (playing & (rng.random(6) < 0.7)) | first
+        if not playing.any():
+            first[rng.integers(6)] = True
+            playing = first.copy()
+        for policy in (all_play, some_play):
+            policy.begin(first)
+        shown = x.copy()
+        shown[~playing] = 0  # what they see does not matter
+        one, other = all_play(x), some_play(shown, playing)
+        assert (one[playing] == other[playing]).all()
+        np.testing.assert_allclose(some_play.q[playing], all_play.q[playing], atol=2e-6)
+        assert some_play.state.keys() == all_play.state.keys()
+        for name, part in some_play.state.items():
+            np.testing.assert_allclose(part[playing], all_play.state[name][playing], atol=2e-6)
+        of_groups = PLACES if groups == 3 else np.arange(6)[None]
+        still = playing[of_groups].sum(1)
+        assert shapes[-1] == ((still > 0).sum(), still.max())
+        assert some_play.unrolled.q.shape[:2] == shapes[-1]
+        paused, compared = paused + int((~playing).sum()), compared + int(playing.sum())
+    assert paused > 50
+    assert compared > 50
+    assert some_play.rng.bit_generator.state == all_play.rng.bit_generator.state
+
+
+def test_groups_in_which_nobody_plays_are_left_out():
+    policy = policy_of(6, groups=3, places=PLACES)
+    shapes, x = counted(policy), looks(4, 6)
+    for t, (playing, shape) in enumerate(
+        [
+            ([1, 1, 1, 1, 1, 1], (3, 2)),
+            ([1, 0, 0, 1, 0, 0], (2, 1)),  # of the first and the last group
+            ([0, 0, 1, 0, 0, 1], (1, 2)),
+            ([0, 0, 1, 0, 0, 0], (1, 1)),
+        ]
+    ):
+        before, state = policy.q.copy(), policy.state
+        policy(x[t], np.array(playing, dtype=bool))
+        assert shapes[-1] == shape
+        if t:
+            still = [i for i in range(6) if not playing[i]]
+            assert (policy.q[still] == before[still]).all()
+            for name, part in policy.state.items():
+                assert (part[still] == state[name][still]).all()
+
+
+@pytest.mark.parametrize("core", ["none", "gru"])
+def test_what_is_retrieved_can_change_while_some_play(core):
+    """Also where the groups that play stay the same."""
+    playing = np.array([1, 0, 1, 0, 1, 0], dtype=bool)
+    x, policy = looks(1, 6)[0], policy_of(6, groups=3, core=core)
+    policy(x, playing)
+    before = policy.q.copy()
+    policy.begin(np.ones(6, dtype=bool))
+    other = policy_of(6, groups=3, core=core)
+    rolled = type(policy.retrieved)(*(None if part is None else part.roll(1, 0) for part in policy.retrieved))
+    for each in (policy, other):
+        each.retrieved = rolled
+    policy(x, playing)
+    other(x)
+    np.testing.assert_allclose(policy.q[playing], other.q[playing], atol=2e-6)
+    assert (policy.q[playing] != before[playing]).any()
+
+
+@pytest.mark.parametrize("core", ["none", "gru"])
+def test_places_say_which_actors_read_which_batch(core):
+    """The same actors in another order, with those of a batch in a row."""
+    order = PLACES.ravel()
+    placed, sorted_ones = (policy_of(6, groups=3, places=places, core=core) for places in (PLACES, None))
+    assert (placed.places == PLACES).all()
+    assert sorted_ones.places.tolist() == [[0, 1], [2, 3], [4, 5]]
+    for t, x in enumerate(looks(4, 6)):
+        first = np.array([t == 0, t == 2, t == 0, t == 3, t == 0, t == 2])
+        placed.begin(first)
+        sorted_ones.begin(first[order])
+        placed(x)
+        sorted_ones(x[order])
+        np.testing.assert_allclose(placed.q[order], sorted_ones.q, atol=2e-6)
+        for name, part in placed.state.items():
+            np.testing.assert_allclose(part[order], sorted_ones.state[name], atol=2e-6)
+    # It matters which.
+    other = policy_of(6, groups=3, places=PLACES[::-1].copy(), core=core)
+    other(x)
+    assert (np.abs(other.q - placed.q) > 1e-6).any()
+
+
+# ------------------------------------------------------------------------------------------------- what actors are told
+
+
+@torch.no_grad()
+def test_actors_are_told_their_tasks():
+    settings = settings_of("gridroboman", {"task": "observed", "encoder": "mlp", "d_s": 8}, tasks=5)
+    torch.manual_seed(1)
+    network = build_network(settings, 7).requires_grad_(False)
+    x = np.random.default_rng(0).integers(0, 2, size=(4, 11)).astype(np.int8)
+    told = np.array([3, 0, 4, 4])
+    expected = [network(torch.from_numpy(x[i])[None, None], torch.tensor([[told[i]]]))[0][0, 0] for i in range(4)]
+    policy = Policy(network, np.zeros(4), np.random.default_rng(0), told)
+    policy.begin(np.ones(4, dtype=bool))
+    policy(x, np.array([1, 0, 1, 1], dtype=bool))
+    np.testing.assert_allclose(policy.q[[0, 2, 3]], torch.stack(expected)[[0, 2, 3]], atol=1e-6)
+    policy(x)
+    np.testing.assert_allclose(policy.q, torch.stack(expected), atol=1e-6)
+
+
+@torch.no_grad()
+def test_what_is_told_at_an_episodes_start_holds_until_something_else_is_told():
+    options = {"channels": 2, "blocks": 1, "d_mission": 4}
+    torch.manual_seed(1)
+    network = build_network(settings_of("babyai", {"core": "gru", "d_s": 8, "encoder_options": options}), 7)
+    network.requires_grad_(False)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4, size=(4, 3, 50)).astype(np.uint8)
+    missions = rng.integers(1, 6, size=(2, 3, 9)).astype(np.uint8)
+    policy = Policy(network, np.zeros(3), rng)
+    first = np.ones(3, dtype=bool)
+    for t in range(4):
+        policy.begin(first & (t == 0), missions[0] if t == 0 else None if t < 3 else missions[1])
+        policy(x[t])
+    for i in range(3):
+        state, see = None, torch.from_numpy(x[:, i])
+        for t in range(4):
+            told = torch.from_numpy(missions[t // 3, i]).long()
+            one = network.unroll(see[t][None, None, None], told[None, None, None], state)
+            state = one.state
+        np.testing.assert_allclose(policy.q[i], one.q[0, 0, 0], atol=1e-6)

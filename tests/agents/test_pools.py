@@ -212,7 +212,7 @@ def test_queries_are_what_attention_asks_with(datasets, network):
     tasks = np.array([2, 5])
     batch = memory.sample(tasks, np.random.default_rng(0))
     x, told = batch.x[:, 0], torch.from_numpy(tasks)[:, None].expand(2, 5)
-    network.retrieval.k_traj, network.retrieval.k_states = None, 30
+    network.process.k_traj, network.process.k_states = None, 30
     with torch.no_grad():
         summaries = batch.summarise(network)
         alpha = network(x, told, summaries)[1].alpha

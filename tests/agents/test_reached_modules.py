@@ -12,14 +12,15 @@ from tests import tiny_atari, tiny_babyai, tiny_project, tiny_relevance
 
 READS = {"action_and_reward", "summariser", "state_in_key", "key", "value", "query"}
 ASKS = {"slot_mean", "slot_gru"}
-RETRIEVAL = {f"retrieval.{part}" for part in (READS - {"action_and_reward"}) | ASKS | {"bottleneck.posterior"}}
-PRICED = {f"retrieval.{part}" for part in ("slot_log_std", "bottleneck.prior")}
+PROCESS = "retriever.process"
+RETRIEVAL = {f"retriever.process.{part}" for part in (READS - {"action_and_reward"}) | ASKS | {"bottleneck.posterior"}}
+PRICED = {f"retriever.process.{part}" for part in ("slot_log_std", "bottleneck.prior")}
 BASE = {"encoder", "head.hidden", "head.q"}
 DUELING = {"head.state_hidden", "head.state_value"}
-USES_Z = {"head.readout", "head.value", "readout", "fusion"}
-CARRIED = {"retrieval.slot_attention"}
-DRAWN = {"retrieval.slot_log_std"}
-AUXILIARY = {"encoder", "retrieval.summariser", "auxiliary.past", "auxiliary.future", "auxiliary.out"}
+USES_Z = {"head.readout", "head.value", "retriever.readout", "retriever.fusion"}
+CARRIED = {"retriever.process.slot_attention"}
+DRAWN = {"retriever.process.slot_log_std"}
+AUXILIARY = {"encoder", "retriever.process.summariser", "auxiliary.past", "auxiliary.future", "auxiliary.out"}
 
 
 def one_slot(**retrieval):
@@ -29,20 +30,22 @@ def one_slot(**retrieval):
 # (project, variant, changes) -> {loss: modules}.
 BOARDS = {
     ("dqn",): {"td": BASE},
-    ("oracle",): {"td": BASE | {"fusion", "head.value", "oracle"}},  # one z: nothing to choose among
+    ("oracle",): {
+        "td": BASE | {"retriever.fusion", "head.value", "retriever.process.embedding"}
+    },  # one z: nothing to choose among
     ("ra-dqn",): {
         "td": BASE | USES_Z | RETRIEVAL | DRAWN,
         "kl": RETRIEVAL | PRICED,
         "auxiliary": AUXILIARY,
     },
-    ("nothing",): {"td": BASE | USES_Z | DRAWN | {f"retrieval.{part}" for part in ASKS | {"slot_attention"}}},
+    ("nothing",): {"td": BASE | USES_Z | DRAWN | {f"retriever.process.{part}" for part in ASKS | {"slot_attention"}}},
 }
 CHANGED = {
     "one slot": (
         one_slot(),
         {
             # There is nothing to choose among: neither the agent nor its head asks the slots.
-            "td": (BASE | USES_Z | RETRIEVAL | DRAWN) - {"readout", "head.readout"},
+            "td": (BASE | USES_Z | RETRIEVAL | DRAWN) - {"retriever.readout", "head.readout"},
             "kl": RETRIEVAL | PRICED,
             "auxiliary": AUXILIARY,
         },
@@ -58,20 +61,20 @@ CHANGED = {
     "direct": (
         {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}},
         {
-            "td": BASE | {"fusion"} | {f"retrieval.{part}" for part in READS - {"action_and_reward"}},
+            "td": BASE | {"retriever.fusion"} | {f"retriever.process.{part}" for part in READS - {"action_and_reward"}},
             "auxiliary": AUXILIARY,
         },
     ),
     "actions and rewards": (
         {"agent": {"retrieval": {"trajectory_inputs": "state+action+reward", "auxiliary": 0.0}}},
-        {"td": BASE | USES_Z | RETRIEVAL | DRAWN | {"retrieval.action_and_reward"}, "kl": None},
+        {"td": BASE | USES_Z | RETRIEVAL | DRAWN | {"retriever.process.action_and_reward"}, "kl": None},
     ),
     "masking": (
         {"agent": {"retrieval": {"auxiliary": 0.0}}, "learning": {"masking": {"weight": 0.1, "trajectories": 20}}},
         {
             "td": BASE | USES_Z | RETRIEVAL | DRAWN,
             "kl": None,
-            "masking": {"encoder", "retrieval.summariser", "masking"},
+            "masking": {"encoder", "retriever.process.summariser", "masking"},
         },
     ),
     "conservative": (
@@ -88,7 +91,7 @@ LEVELS = {
     },
     ("open",): {"td": BASE | USES_Z | RETRIEVAL | CARRIED | DRAWN | {"core"}, "auxiliary": AUXILIARY},
     ("nothing",): {
-        "td": BASE | USES_Z | DRAWN | CARRIED | {"core"} | {f"retrieval.{part}" for part in ASKS},
+        "td": BASE | USES_Z | DRAWN | CARRIED | {"core"} | {f"retriever.process.{part}" for part in ASKS},
     },
 }
 GAMES = {
@@ -104,10 +107,14 @@ GAMES = {
 
 
 def module_of(name: str) -> str:
-    """ "retrieval.slot_gru.from_state.weight" -> "retrieval.slot_gru"; encoder, core and the like as a whole."""
+    """ "head.q.weight" -> "head.q", one part further below the process; encoder, core and the like as a whole."""
     whole, *parts = name.split(".")
-    if whole in ("encoder", "core", "fusion", "oracle", "masking", "readout"):
+    if whole in ("encoder", "core", "masking"):
         return whole
+    if whole == "retriever":
+        whole = f"{whole}.{parts.pop(0)}"
+        if whole != PROCESS:
+            return whole
     if parts[0] == "bottleneck":
         return ".".join((whole, *parts[:2]))
     return f"{whole}.{parts[0]}"
@@ -130,7 +137,7 @@ def reached_by(learner: ValueLearner) -> tuple[dict[str, set[str]], set[int]]:
         gradients = torch.autograd.grad(value, list(named.values()), retain_graph=True, allow_unused=True)
         of = {name for name, g in zip(named, gradients, strict=True) if g is not None}
         if loss == "kl":  # the encoder and the core do not pay for the bottleneck
-            of = {name for name in of if name.startswith("retrieval.")}
+            of = {name for name in of if name.startswith("retriever.process.")}
         found[loss] = {module_of(name) for name in of}
         reached |= {id(named[name]) for name in of}
     return found, reached
@@ -166,7 +173,7 @@ def test_on_sequences(tiny_babyai_root, variant):
 
 @pytest.mark.parametrize("variant", GAMES)
 def test_on_games(tiny_atari_root, variant):
-    learner = tiny_atari.learner_of(tiny_atari_root, variant, {"online": {"max_frames": 60}})
+    learner = tiny_atari.learner_of(tiny_atari_root, variant, {"environment_options": {"max_frames": 60}})
     while len(learner.replay) < learner.settings.least_sequences:
         learner.actors.play(10).add_to(learner.replay)
     found, reached = reached_by(learner)
@@ -181,7 +188,7 @@ def test_with_rare_relevance(tiny_root):
     learner = tiny_project.learner_of(tiny_root, "ra-dqn", changes)
     found, _ = reached_by(learner)
     assert found["relevance"] == {"encoder"} | {
-        f"retrieval.{part}"
+        f"retriever.process.{part}"
         for part in (
             "slot_mean",
             "slot_log_std",

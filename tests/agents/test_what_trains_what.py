@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from rarl.agents.build import build_network, copy_network
+from rarl.nn.retrieval import TaskOracle
 from rarl.nn.value_network import ValueNetwork
 from tests import tiny_project
 
+PROCESS = "retriever.process"
 UNCLIPPED = {"learning": {"max_gradient_norm": 1e9}}
 SILENT = {"bottleneck": 0.0, "draw_z": False, "draw_slots": False}  # no price, no noise
 
@@ -62,18 +64,23 @@ def test_td_reaches_encoder_retrieval_fusion_and_head(tiny_root, summariser, fus
     )
     found, scalars = gradients(learner)
     parts = reached(found)
-    assert {"encoder.table", "encoder.norm.weight", "retrieval.key.weight", "retrieval.value.weight"} <= parts
+    assert {
+        "encoder.table",
+        "encoder.norm.weight",
+        "retriever.process.key.weight",
+        "retriever.process.value.weight",
+    } <= parts
     for prefix in (
-        "retrieval.summariser.forwards",
-        "retrieval.summariser.backwards",
-        "retrieval.slot_gru",
-        "retrieval.query",
-        "retrieval.state_in_key",
-        "retrieval.bottleneck.posterior",
-        "retrieval.slot_mean",
-        "readout.query",
-        "readout.key",
-        "fusion",
+        "retriever.process.summariser.forwards",
+        "retriever.process.summariser.backwards",
+        "retriever.process.slot_gru",
+        "retriever.process.query",
+        "retriever.process.state_in_key",
+        "retriever.process.bottleneck.posterior",
+        "retriever.process.slot_mean",
+        "retriever.readout.query",
+        "retriever.readout.key",
+        "retriever.fusion",
         "head.hidden",
         "head.readout",
         "head.value",
@@ -81,8 +88,8 @@ def test_td_reaches_encoder_retrieval_fusion_and_head(tiny_root, summariser, fus
     ):
         assert any(name.startswith(prefix) for name in parts), prefix
     # The prior is the bottleneck's, and slots are not carried; z is not drawn.
-    assert not any(name.startswith(("retrieval.bottleneck.prior", "retrieval.slot_attention")) for name in parts)
-    assert "retrieval.slot_log_std" not in parts
+    assert not any(name.startswith((f"{PROCESS}.bottleneck.prior", f"{PROCESS}.slot_attention")) for name in parts)
+    assert "retriever.process.slot_log_std" not in parts
     assert "auxiliary_loss" not in scalars
     assert scalars["loss"] == scalars["td_loss"]
 
@@ -96,17 +103,17 @@ def test_the_bottleneck_reaches_the_retrieval_process_only(tiny_root):
     assert scalars["kl"] == more["kl"] > 0
     assert scalars["td_loss"] == more["td_loss"]
     changed = difference(one, other)
-    assert all(name.startswith("retrieval.") for name in changed)
+    assert all(name.startswith("retriever.process.") for name in changed)
     for prefix in (
-        "retrieval.bottleneck.prior",
-        "retrieval.bottleneck.posterior",
-        "retrieval.value",
-        "retrieval.key",
-        "retrieval.query",
-        "retrieval.slot_gru",
-        "retrieval.slot_mean",
-        "retrieval.slot_log_std",
-        "retrieval.summariser",
+        "retriever.process.bottleneck.prior",
+        "retriever.process.bottleneck.posterior",
+        "retriever.process.value",
+        "retriever.process.key",
+        "retriever.process.query",
+        "retriever.process.slot_gru",
+        "retriever.process.slot_mean",
+        "retriever.process.slot_log_std",
+        "retriever.process.summariser",
     ):
         assert any(name.startswith(prefix) for name in changed), prefix
     # The encoder's gradient is not zero, and is the same.
@@ -121,7 +128,7 @@ def test_the_bottleneck_is_weighed_and_its_gradient_is_that_of_the_divergence(ti
     for learner in learners[1:]:
         learner.load_state_dict(copy.deepcopy(learners[0].state_dict()))
     without, half, full = (gradients(learner)[0] for learner in learners)
-    name = "retrieval.bottleneck.posterior.bias"
+    name = "retriever.process.bottleneck.posterior.bias"
     torch.testing.assert_close(2 * (half[name] - without[name]), full[name] - without[name], rtol=1e-4, atol=1e-5)
     learner = learners[2]
     _, before = gradients(learner)
@@ -150,7 +157,7 @@ def test_the_mean_divergence_costs_the_same_whatever_the_width(tiny_root):
     for scalars in (of_sum, of_mean):
         expected = 0.5 * scalars["kl"] / scalars["td_loss"]
         torch.testing.assert_close(scalars["price_per_td_loss"], expected)
-    name = "retrieval.bottleneck.prior.bias"  # only the divergence reaches it
+    name = "retriever.process.bottleneck.prior.bias"  # only the divergence reaches it
     torch.testing.assert_close(other[name] * retrieval.n_f * retrieval.d_m, one[name])
 
 
@@ -166,10 +173,15 @@ def test_auxiliary_losses_reach_encoder_and_summariser_only(tiny_root, trajector
     assert scalars["td_loss"] == more["td_loss"]
     assert more["loss"].item() == pytest.approx((more["td_loss"] + 0.9 * more["auxiliary_loss"]).item())
     changed = difference(one, other)
-    inputs = ("retrieval.action_and_reward",)
-    allowed = ("encoder.", "retrieval.summariser.", "auxiliary.", *inputs)
+    inputs = ("retriever.process.action_and_reward",)
+    allowed = ("encoder.", "retriever.process.summariser.", "auxiliary.", *inputs)
     assert all(name.startswith(allowed) for name in changed), changed
-    expected = ["encoder.table", "retrieval.summariser.forwards", "retrieval.summariser.backwards", "auxiliary.out"]
+    expected = [
+        "encoder.table",
+        "retriever.process.summariser.forwards",
+        "retriever.process.summariser.backwards",
+        "auxiliary.out",
+    ]
     expected += ["auxiliary.past", "auxiliary.future", *(inputs if trajectory_inputs != "state" else ())]
     for prefix in expected:
         assert any(name.startswith(prefix) for name in changed), prefix
@@ -199,11 +211,17 @@ def test_both_agents_start_from_the_same_base(tiny_root):
 def test_the_oracle_learns_one_z_per_task(tiny_root):
     learner = tiny_project.learner_of(tiny_root, "oracle", UNCLIPPED)
     assert learner.memory is None
-    assert learner.network.retrieval is None
+    assert isinstance(learner.network.process, TaskOracle)
     found, scalars = gradients(learner)
-    assert reached(found) >= {"oracle.weight", "encoder.table", "fusion.scale_and_shift.weight", "head.value.weight"}
-    assert found["oracle.weight"].shape[0] == 10
-    assert (found["oracle.weight"] != 0).any(1).all()
+    embedding = f"{PROCESS}.embedding.weight"
+    assert reached(found) >= {
+        embedding,
+        "encoder.table",
+        "retriever.fusion.scale_and_shift.weight",
+        "head.value.weight",
+    }
+    assert found[embedding].shape[0] == 10
+    assert (found[embedding] != 0).any(1).all()
     assert "kl" not in scalars
     x = torch.zeros(1, 2, 11, dtype=torch.int8)
     q, _ = learner.network(x, torch.tensor([[0, 3]]))
@@ -221,15 +239,15 @@ def test_without_a_retrieval_batch_the_slots_remain(tiny_root):
     parts = reached(found)
     for prefix in (
         "encoder.table",
-        "fusion.scale_and_shift.weight",
+        "retriever.fusion.scale_and_shift.weight",
         "head.value.weight",
-        "retrieval.slot_gru.from_state",
-        "retrieval.slot_mean",
-        "retrieval.slot_attention",
+        "retriever.process.slot_gru.from_state",
+        "retriever.process.slot_mean",
+        "retriever.process.slot_attention",
     ):
         assert any(name.startswith(prefix) for name in parts), prefix
     assert not any(
-        name.startswith(tuple(f"retrieval.{part}" for part in ("summariser", "key", "value", "query", "bottleneck")))
+        name.startswith(tuple(f"{PROCESS}.{part}" for part in ("summariser", "key", "value", "query", "bottleneck")))
         for name in parts
     )
     assert "kl" not in scalars
@@ -305,9 +323,9 @@ def test_groups_learn_from_their_own_tasks_steps(tiny_root):
 def test_the_target_network_is_a_copy_without_gradients(tiny_root):
     run = tiny_project.run_of(tiny_root, "ra-dqn")
     torch.manual_seed(0)
-    network = build_network(run.settings.agent, 7, 10)
+    network = build_network(run.settings, 7)
     before = torch.get_rng_state()
-    target = copy_network(network, run.settings.agent, 7, 10)
+    target = copy_network(network, run.settings, 7)
     assert torch.equal(torch.get_rng_state(), before)
     assert isinstance(target, ValueNetwork)
     assert not any(p.requires_grad for p in target.parameters())

@@ -16,6 +16,7 @@ from rarl.benchmarks import costs
 from rarl.benchmarks.acting import acting, reading
 from rarl.benchmarks.costs import COLUMNS, CYCLE, measure_costs
 from rarl.config.scale import Scale
+from rarl.envs.spec import make_vector
 from rarl.errors import RarlError
 from rarl.mappings import merge
 from rarl.workflow import rules as workflow
@@ -199,23 +200,31 @@ def test_agents_act_as_in_their_evaluation(tiny_root, tiny_babyai_root):
     """The greedy actions in the same states, whatever the batch they are computed in."""
     run, learner = tiny_project.run_of(tiny_root, "dqn"), tiny_project.learner_of(tiny_root, "dqn")
     datasets = tiny_project.datasets_of(tiny_root)
-    x = torch.from_numpy(np.array(datasets[0].observations[:5]))
+    x = torch.from_numpy(make_vector(run.settings, run.tasks[:1] * 5).reset())
     with torch.no_grad():
         q = learner.network(x[None], torch.zeros(1, 5, dtype=torch.int64), None)[0][0]
     assert acting(run, learner, datasets, 5)().tolist() == q.argmax(-1).tolist()
     assert reading(learner) is None
 
     retrieving = tiny_project.learner_of(tiny_root, "ra-dqn")
-    assert reading(retrieving)().n_traj == 3  # the best of a batch of one task
-    assert len(acting(tiny_project.run_of(tiny_root, "ra-dqn"), retrieving, datasets, 7)()) == 7
+    summaries = reading(retrieving)()
+    assert summaries.n_traj == 3  # the best of a batch of one task
+    with torch.no_grad():
+        q = retrieving.network(x[None], torch.zeros(1, 5, dtype=torch.int64), summaries)[0][0]
+    assert acting(tiny_project.run_of(tiny_root, "ra-dqn"), retrieving, datasets, 5)().tolist() == q.argmax(-1).tolist()
 
     levels = tiny_babyai.datasets_of(tiny_babyai_root)
     pooled = tiny_babyai.learner_of(tiny_babyai_root, "all")
     assert reading(pooled)().keys.shape[0] == 1  # one batch for all tasks
+    envs = make_vector(pooled.settings, pooled.tasks[:1] * 40)
+    x, network = torch.from_numpy(envs.reset())[None, :, None], pooled.network
+    told, state, summaries = torch.from_numpy(envs.context.astype(np.int64))[None, :, None], None, reading(pooled)()
     actions = acting(tiny_babyai.run_of(tiny_babyai_root, "all"), pooled, levels, 40)
-    assert len(levels[0].observations) > 0
-    assert actions().tolist() == actions().tolist()
-    assert len(actions()) == 40
+    for _ in range(3):  # with a recurrent state, as in an episode
+        with torch.no_grad():
+            out = network.unroll(x, told, state, summaries)
+        assert actions().tolist() == out.q[0, :, 0].argmax(-1).tolist()
+        state = out.state
 
 
 def test_other_learners_act_by_what_they_remember_or_say(tiny_root):
@@ -227,10 +236,14 @@ def test_other_learners_act_by_what_they_remember_or_say(tiny_root):
     assert reading(Other()) is None
 
     class Remembering:  # episodic control
+        class codec:
+            alone = staticmethod(lambda x: x + 1)
+
         class agent:
             @staticmethod
             def look(x, tasks, *, use):
                 assert (x.shape, tasks.tolist(), use) == ((3, 11), [0, 0, 0], False)
+                assert (x == make_vector(run.settings, run.tasks[:1] * 3).reset() + 1).all()
                 return Remembering.agent
 
             @staticmethod

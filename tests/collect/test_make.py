@@ -8,19 +8,22 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import yaml
 
 from rarl.collect.make import make_dataset
 from rarl.config.scale import Scale
-from rarl.config.settings import SIZE_KEYS, SOURCES
-from rarl.envs.spec import ENVIRONMENTS, spec_of
+from rarl.envs.spec import COMMON, ENVIRONMENTS, sources_of, spec_of
 from rarl.mappings import merge
+from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import TrajectoryDataset
-from rarl.workflow.rules import DATASET_FILES
+from rarl.workflow.rules import dataset_files, dataset_kinds
 from tests import tiny_babyai, tiny_project
 
-GENERATED = [source for name in ENVIRONMENTS for source in spec_of(name).sources]
+TASKS = {"gridroboman": "touch red", "babyai": "GoToRedBallGrey"}
+# Minari's are other people's.
+GENERATED = [(name, source) for name in TASKS for source in sources_of(spec_of(name)) if source != "minari"]
 DATASET = "babyai/bot/put-next-local"
 
 
@@ -37,7 +40,7 @@ def start(root):
 
 def test_a_killed_generation_started_again_gives_the_same_bytes(tmp_path):
     roots = [tmp_path / "killed", tmp_path / "undisturbed"]
-    kind = {"source": "bot", "tasks": tiny_babyai.LEVELS, "episodes": 400, "noise_percent": [0, 50]}
+    kind = {"source": "bot", "tasks": tiny_babyai.LEVELS, "episodes": 400, "options": {"noise_percent": [0, 50]}}
     for root in roots:
         tiny_babyai.write_config(root, {"datasets": {"babyai": [kind]}})
     folder = roots[0] / "data" / "tiny" / DATASET
@@ -60,22 +63,25 @@ def test_a_killed_generation_started_again_gives_the_same_bytes(tmp_path):
     assert Scale("tiny", roots[0]).find_dataset(DATASET).settings.episodes == 400
 
 
-def test_every_source_is_known_everywhere():
-    sources = [source for of_environment in SOURCES.values() for source in of_environment]
-    assert len(set(sources)) == len(sources)
-    for known in (SIZE_KEYS, GENERATED, DATASET_FILES):
-        assert set(known) == set(sources)
+def test_an_environments_own_sources_come_first_and_no_common_one_is_in_their_way():
+    for name in ENVIRONMENTS:
+        spec, sources = spec_of(name), sources_of(spec_of(name))
+        assert [*sources][: len(spec.sources)] == [*spec.sources]
+        assert not set(spec.sources) & set(COMMON)
+        # An agent that learns while it plays is not told what an episode is about.
+        assert set(sources) - set(spec.sources) == set(COMMON) - ({"agent"} if spec.context else set())
+        assert all(source.unit in ("episodes", "environment_steps") for source in sources.values())
 
 
-@pytest.mark.parametrize("source", GENERATED)
-def test_a_dataset_of_every_source(tmp_path, source):
+@pytest.mark.parametrize(("environment", "source"), GENERATED)
+def test_a_dataset_of_every_source(tmp_path, environment, source):
     """The settings reach its generator, and it holds the files that the workflow waits for."""
-    environment = next(name for name, sources in SOURCES.items() if source in sources)
-    task = {"gridroboman": "touch red", "babyai": "GoToRedBallGrey"}[environment]
-    size = {"episodes": 5, "environment_steps": 200}[SIZE_KEYS[source]]
-    kind = {"source": source, "tasks": [task], "seed": 3, SIZE_KEYS[source]: size}
-    if SIZE_KEYS[source] == "episodes":
-        kind["noise_percent"] = [40]
+    task, unit = TASKS[environment], sources_of(spec_of(environment))[source].unit
+    size = {"episodes": 5, "environment_steps": 200}[unit]
+    kind = {"source": source, "tasks": [task], "seed": 3, unit: size}
+    expert = source in ("planner", "bot")
+    if expert:
+        kind["options"] = {"noise_percent": [40]}
     (tmp_path / "config").mkdir()
     plan = merge(tiny_project.SCALE, {"datasets": {"gridroboman": [], environment: [kind]}}) | {"experiments": {}}
     (tmp_path / "config" / "tiny.yaml").write_text(yaml.safe_dump(plan))
@@ -84,12 +90,19 @@ def test_a_dataset_of_every_source(tmp_path, source):
     folder = make_dataset(scale, planned)
     dataset = TrajectoryDataset.open(folder)
     manifest = dataset.manifest
-    assert {file.name for file in folder.iterdir()} == set(DATASET_FILES[source])
+    assert {file.name for file in folder.iterdir()} == set(dataset_files(planned))
+    assert dataset_kinds(scale) == {f"{environment}/{source}": dataset_files(planned)}
+    assert unlike_plan(manifest, planned) == []
     assert [manifest[key] for key in ("environment", "task", "source", "seed")] == [environment, task, source, 3]
-    if SIZE_KEYS[source] == "episodes":
+    if unit == "episodes":
         assert dataset.episodes == 5
-        assert set(dataset.extras["noise"].tolist()) == {40}
     else:
-        assert 200 <= dataset.steps < 264
+        # Whole episodes, of several actors at once.
+        assert 200 <= dataset.steps < 200 + (4 * 50 if source == "agent" else 64)
         assert manifest["generator"]["environment_steps"] == 200
+    if expert:
+        assert set(dataset.extras["noise"].tolist()) == {40}
+    elif source in ("dqn", "rdqn"):
         assert (dataset.extras["epsilon"] > 0).all()
+    else:
+        assert set(np.concatenate([episode.actions for episode in dataset]).tolist()) == set(range(7))

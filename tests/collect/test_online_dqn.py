@@ -10,8 +10,7 @@ from rarl.collect.online_dqn import OnlineDQNSettings, _Agent, generate_dqn
 from rarl.config.scale import Dataset
 from rarl.config.settings import DatasetSettings
 from rarl.envs.gridroboman.env import Gridroboman
-from rarl.envs.gridroboman.tasks import task_named
-from rarl.envs.gridroboman.vector import VectorGridroboman
+from rarl.envs.gridroboman.vector import random_boards
 from rarl.errors import RarlError
 from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import TrajectoryDataset
@@ -99,7 +98,7 @@ def test_the_loss_by_hand():
     agent = _Agent(SMALL, torch_seed=0)
     for parameter in agent.target.parameters():
         parameter.data.mul_(-1.5)
-    boards, _ = VectorGridroboman([task_named("lift red")] * 4).reset(seed=0)
+    boards = random_boards(4, np.random.default_rng(0)).observe()
     agent.x_tm1[:2], agent.x_t[:2] = boards[:2], boards[2:]
     agent.a_tm1[:2], agent.r_t[:2] = [3, 5], [0, 1]
     with torch.no_grad():

@@ -112,7 +112,7 @@ def test_episodes_happened_and_say_what_they_are(tmp_path, monkeypatch):
     env = VectorBabyAI([level_named(LEVEL)])
     for episode in dataset:
         seen = env.reset(np.array([episode.extras["seed"]]))
-        np.testing.assert_array_equal(env.missions[0], episode.extras["mission"])
+        np.testing.assert_array_equal(env.context[0], episode.extras["mission"])
         for t, action in enumerate(episode.actions):
             assert env.active[0]
             np.testing.assert_array_equal(seen[0], episode.observations[t])
@@ -197,7 +197,7 @@ def test_killed_and_run_again(tmp_path):
     target, reference = tmp_path / "killed" / "red-ball", tmp_path / "reference"
     code = (
         "import os, signal, sys\n"
-        "from rarl.trajectories import online_rdqn\n"
+        "from rarl.collect import online_rdqn\n"
         "online_rdqn.CHUNK_STEPS = 300\n"
         "die = lambda done, all: os.kill(os.getpid(), signal.SIGKILL) if done > 500 else None\n"
         f"settings = online_rdqn.OnlineRDQNSettings(**{TINY})\n"
@@ -218,7 +218,7 @@ class Recall:
 
     def __init__(self, levels):
         n = self.num_envs = len(levels)
-        self.missions = np.ones((n, 4), np.uint8)
+        self.context = np.ones((n, 4), np.uint8)
         self.active = np.zeros(n, bool)
         self.cue, self.t = np.zeros((2, n), np.int64)
 

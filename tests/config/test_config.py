@@ -14,11 +14,12 @@ from rarl.config.files import SCALES
 from rarl.config.scale import Scale, default_scale
 from rarl.config.settings import EPISODIC, RunSettings
 from rarl.envs.gridroboman.tasks import EPISODE_STEPS, TASKS
+from rarl.envs.spec import load, spec_of
 from rarl.errors import RarlError
 from rarl.mappings import merge
 from rarl.runs.search import TUNING_SEEDS_FROM
 from rarl.workflow.rules import scale_of
-from tests import tiny_atari, tiny_project, tiny_relevance
+from tests import tiny_atari, tiny_babyai, tiny_project, tiny_relevance
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [name for name in SCALES if (ROOT / "config" / f"{name}.yaml").is_file()]
@@ -83,7 +84,7 @@ SCALE_FAULTS = [
     ("description", ..., ["tiny.yaml", "'description' is missing"]),
     ("experiments.gridroboman.task_sets", ..., ["tiny.yaml", "task_sets", "missing"]),
     ("datasets.gridroboman.0.source", ..., ["tiny.yaml", "source", "missing"]),
-    ("datasets.gridroboman.0.episodes", ..., ["tiny.yaml", "'planner' needs 'episodes'"]),
+    ("datasets.gridroboman.0.episodes", ..., ["tiny.yaml", "source 'planner' is given by 'episodes'"]),
     # bad values
     ("seeds", [], ["tiny.yaml", "seeds", "at least 1"]),
     ("about_core_minutes", 0, ["tiny.yaml", "about_core_minutes", "greater than 0"]),
@@ -92,8 +93,7 @@ SCALE_FAULTS = [
     (IN + "settings.evaluation.every_updates", 0, ["evaluation.every_updates", "1"]),
     (IN + "settings.agent", {"fusion": "sum"}, ["agent.fusion", "'film'", "'gru'", "'add'", "'sum'"]),
     (IN + "settings.agent", {"retrieval": {"source": "al"}}, ["agent.retrieval.source", "'own'", "'random'", "'al'"]),
-    (IN + "settings.agent", {"retrieval": {"source": "all"}}, ["retrieval.source = 'all'", "gridroboman", "'random'"]),
-    (IN + "settings.agent", {"core": "gru"}, ["agent.core = 'gru'", "gridroboman", "'none'"]),
+    (IN + "settings.agent", {"retrieval": {"source": "all"}}, ["retrieval.source = 'all'", "a core", "'random'"]),
     (IN + "settings.agent", {"encoder": "babyai"}, ["agent.encoder = 'babyai'", "gridroboman"]),
     (IN + "variant_settings", {"dqm": {}}, ["tiny.yaml", "variant_settings", "unknown variant 'dqm'", "'dqn'"]),
     (IN + "settings.source", "planer", ["source", "'planner'", "'planer'"]),
@@ -101,14 +101,29 @@ SCALE_FAULTS = [
     (
         "datasets.gridroboman",
         [{"source": "rdqn", "environment_steps": 100}],
-        ["datasets.gridroboman.0.source: must be 'planner' or 'dqn', got 'rdqn'"],
+        ["datasets.gridroboman.0.source: gridroboman has no source 'rdqn'; did you mean 'dqn'"],
     ),
     (
         "datasets.babyai",
         [{"source": "dqn", "environment_steps": 100}],
-        ["datasets.babyai.0.source: must be 'bot' or 'rdqn', got 'dqn'"],
+        ["datasets.babyai.0.source: babyai has no source 'dqn'; did you mean 'rdqn'"],
     ),
-    ("datasets.babyai", [{"source": "rdqn", "episodes": 100}], ["'rdqn' needs 'environment_steps'"]),
+    ("datasets.babyai", [{"source": "rdqn", "episodes": 100}], ["'rdqn' is given by 'environment_steps'"]),
+    (
+        "datasets.babyai",
+        [{"source": "bot", "episodes": 9, "environment_steps": 100}],
+        ["datasets.babyai.0: the size of source 'bot' is given by 'episodes'"],
+    ),
+    (
+        "datasets.gridroboman.0.options",
+        {"noise": [0]},
+        ["datasets.gridroboman.0.options: source 'planner' has no option 'noise'; did you mean 'noise_percent'"],
+    ),
+    (
+        "datasets.babyai",
+        [{"source": "rdqn", "environment_steps": 100, "options": {"noise_percent": [0]}}],
+        ["datasets.babyai.0.options: source 'rdqn' has no option 'noise_percent'; it has none"],
+    ),
     ("datasets.babyai", [{"source": "rdqn", "environment_steps": 0}], ["datasets.babyai.0.environment_steps", "1"]),
     ("datasets.gridroboman.0.seed", -1, ["datasets.gridroboman.0.seed", "0"]),
     # numbers that no setting can mean
@@ -136,7 +151,7 @@ SCALE_FAULTS = [
         ["tiny.yaml", "gridroboman/10-tasks/dqn/seed-0 is planned twice"],
     ),
     # unknown names
-    (IN + "task_sets.15", {"variants": ["dqn"]}, ["tiny.yaml", "task_sets.15", "10, 20 and 30"]),
+    (IN + "task_sets.15", {"variants": ["dqn"]}, ["tiny.yaml", "task_sets.15", "10, 20, 30"]),
     (IN + "task_sets.10.variants", ["dqm"], ["tiny.yaml", "unknown variant 'dqm'", "'dqn'"]),
     (IN + "task_sets.10.probes", ["ra-dqm"], ["tiny.yaml", "unknown variant 'ra-dqm'", "'ra-dqn'"]),
     ("experiments.gridrobo", {"task_sets": {}}, ["tiny.yaml", "unknown experiment 'gridrobo'", "'gridroboman'"]),
@@ -220,7 +235,12 @@ def test_a_fault_in_a_scale_file_is_one_line_that_helps(tmp_path, path, value, e
         # Seeds from 100 on are for tuning.
         ("seeds", [0, 100], ["tiny.yaml", "seeds", "100"]),
         # Less than no noise, more than nothing but noise.
-        ("datasets.gridroboman.0.noise_percent", [0, 150], ["tiny.yaml", "noise_percent", "150"]),
+        ("datasets.gridroboman.0.options", {"noise_percent": [0, 150]}, ["tiny.yaml", "noise_percent", "150"]),
+        ("datasets.gridroboman.0.options", {"noise_percent": []}, ["tiny.yaml", "noise_percent"]),
+        ("datasets.gridroboman.0.options", {"noise_percent": 20}, ["tiny.yaml", "noise_percent", "20"]),
+        ("datasets.gridroboman.0.options", {"noise_percent": ["a"]}, ["tiny.yaml", "noise_percent", "'a'"]),
+        # A probe that looks into what each task retrieves, of an agent with a core.
+        (IN + "variant_settings", {"ra-dqn": {"agent": {"core": "gru"}}}, ["tiny.yaml", "probes", "'ra-dqn'"]),
         # A retrieval batch larger than its dataset.
         (IN + "settings.agent", {"retrieval": {"n_traj": 17}}, ["n_traj", "17", "16"]),
     ],
@@ -278,17 +298,30 @@ def test_a_fault_in_an_experiment_file_is_one_line_that_helps(tmp_path, path, va
         ({"learning": {"burn_in": 9}}, ["learning.burn_in = 9", "sequence_steps"]),
         ({"online": {"period_steps": 6}}, ["online.period_steps", "learning.sequence_steps - learning.burn_in"]),
         ({"online": {"start_sequences": 61}}, ["online.start_sequences", "online.capacity_sequences"]),
-        ({"online": None}, ["online", "atari needs"]),
+        ({"online": None}, ["source = 'replay'", "`online`"]),
         ({"online": {"actor": 2}}, ["online.actor", "'actors'"]),
-        ({"online": {"sticky": 1.5}}, ["online.sticky", "1.5"]),
+        ({"environment_options": {"sticky": 1.5}}, ["environment_options: sticky", "1.5"]),
+        ({"environment_options": {"sticki": 0.5}}, ["environment_options: unknown key 'sticki'", "'sticky'"]),
+        ({"agent": {"encoder_options": {"recompute": -1}}}, ["agent.encoder_options: recompute", "-1"]),
+        ({"agent": {"encoder_options": {"blocks": 2}}}, ["agent.encoder_options: unknown key 'blocks'", "'recompute'"]),
         ({"online": {"retrieve_by": "return"}}, ["online.retrieve_by", "'priority'", "'return'"]),
-        ({"source": "planner"}, ["source = 'planner'", "atari learns from 'replay'"]),
-        ({"episodes": 5}, ["episodes", "atari"]),
+        ({"source": "planner"}, ["source = 'planner'", "'replay' goes with the settings `online`"]),
+        (
+            {"source": "planner", "online": None, "learning": {"targets": "n-step", "rescale_epsilon": None}},
+            ["source: atari has no source 'planner'; it has none"],
+        ),
+        ({"episodes": 5}, ["episodes: an agent that learns while it plays has no dataset"]),
         ({"learning": {"conservative": 0.1}}, ["learning.conservative"]),
         ({"learning": {"targets": "retrace"}}, ["learning.targets", "'peng'", "'retrace'"]),
         ({"agent": {"encoder": "babyai"}}, ["agent.encoder = 'babyai'", "atari"]),
-        ({"agent": {"kind": "oracle"}}, ["agent.kind = 'oracle'"]),
-        ({"agent": {"retrieval": {"source": "random"}}}, ["agent.retrieval.source = 'random'", "'own'", "atari"]),
+        (
+            {"agent": {"kind": "ra-dqn", "retrieval": {"source": "random"}}},
+            ["agent.retrieval.source = 'random'", "'own'", "replay"],
+        ),
+        (
+            {"agent": {"kind": "ra-dqn", "retrieval": {"source": "all"}}},
+            ["agent.retrieval.source = 'all'", "'own'", "replay"],
+        ),
         (
             {"agent": {"kind": "ra-dqn", "retrieval": {"select_by": "return"}}},
             ["agent.retrieval.select_by", "'attention'"],
@@ -340,17 +373,19 @@ def test_episodic_control_has_no_past_and_no_probe(tmp_path):
 def test_an_agent_plays_one_game(tmp_path):
     games = {"experiments": {"atari": {"task_sets": {"pong": {"tasks": ["pong", "boxing"]}}}}}
     tiny_atari.write_config(tmp_path, games)
-    with pytest.raises(RarlError, match="tasks: an agent of atari plays one game, not 2"):
+    with pytest.raises(RarlError, match="tasks: an agent that learns while it plays has one task, not 2"):
         Scale("tiny", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"online": {}}, ["online", "gridroboman has no use for"]),
-        ({"source": "replay"}, ["source = 'replay'", "gridroboman"]),
-        ({"learning": {"targets": "peng"}}, ["learning.targets", "gridroboman"]),
-        ({"learning": {"rescale_epsilon": 0.001}}, ["learning.rescale_epsilon", "gridroboman"]),
+        ({"online": {}}, ["source = 'planner'", "`online`"]),
+        ({"source": "replay"}, ["source = 'replay'", "`online`"]),
+        ({"learning": {"targets": "peng"}}, ["learning.targets", "while they play"]),
+        ({"learning": {"rescale_epsilon": 0.001}}, ["learning.rescale_epsilon", "while they play"]),
+        ({"environment_options": {"sticky": 0.25}}, ["environment_options: unknown key 'sticky'"]),
+        ({"agent": {"encoder_options": {"recompute": 2}}}, ["agent.encoder_options: unknown key 'recompute'"]),
     ],
 )
 def test_settings_of_online_agents_are_refused_elsewhere(tiny_root, changes, expected):
@@ -358,6 +393,42 @@ def test_settings_of_online_agents_are_refused_elsewhere(tiny_root, changes, exp
         tiny_project.run_of(tiny_root, "ra-dqn", changes=changes)
     for part in expected:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"agent": {"task": "observed"}}, "agent.task = 'observed'"),
+        ({"agent": {"kind": "oracle"}}, "agent.kind = 'oracle'"),
+        ({"agent": {"core": "none"}}, "agent.core = 'none'"),
+        ({"agent": {"kind": "mfec", "core": "none"}, "episodic": {}}, "agent.kind = 'mfec'"),
+        ({"agent": {"core": "none"}, "held_out": ["OpenDoor"]}, "held_out"),
+        ({"agent": {"core": "none", "retrieval": {"pool": POOL}}}, "agent.retrieval.pool"),
+    ],
+)
+def test_what_knows_tasks_by_their_ids_is_refused_where_a_mission_is_told(tmp_path, changes, key):
+    tiny_babyai.write_config(tmp_path)
+    with pytest.raises(RarlError) as caught:
+        tiny_babyai.run_of(tmp_path, "own", changes=changes)
+    assert f"{key}: babyai tells what an episode is about by 'mission', not by the id of its task" in str(caught.value)
+
+
+def test_who_learns_while_it_plays_is_not_told_a_mission(tmp_path):
+    """A replay does not keep it."""
+    one = {"task_sets": {tiny_babyai.TASK_SET: {"tasks": tiny_babyai.LEVELS[:1], "probes": []}}}
+    tiny_babyai.write_config(tmp_path, {"experiments": {"babyai": one}})
+    online = {"source": "replay", "episodes": None, "online": tiny_atari.EXPERIMENT["base"]["online"]}
+    for changes in (online, merge(online, {"agent": {"kind": "ra-dqn", "retrieval": {"select_by": "none"}}})):
+        with pytest.raises(RarlError, match=r"online: babyai tells .* by 'mission', which no replay keeps"):
+            tiny_babyai.run_of(tmp_path, "rdqn", changes=changes)
+
+
+def test_agents_with_a_core_learn_boards_too(tiny_root):
+    """An environment says what it cannot do; all else goes."""
+    sequences = {"batch_sequences": 20, "sequence_steps": 6}
+    for more in ({"core": "gru"}, {"core": "gru", "retrieval": {"source": "all"}}, {"core": "gru", "task": "observed"}):
+        run = tiny_project.run_of(tiny_root, "ra-dqn", changes={"agent": more, "learning": sequences})
+        assert run.settings.agent.core == "gru"
 
 
 @pytest.mark.parametrize(
@@ -561,6 +632,8 @@ OTHER_VALUES = {
     "learning.masking.trajectory_steps": 5,
     "held_out": ["blue on red"],
     "episodic.d_key": 32,
+    "source": "dqn",
+    "agent.encoder": "mlp",
 }
 PLACES = {  # of settings that only some agents have: project, variant, and what must be there beside them
     "online.": ("atari", "r2d2", {}),
@@ -573,7 +646,8 @@ PLACES = {  # of settings that only some agents have: project, variant, and what
     "episodic.": ("gridroboman", "dqn", {"agent": {"kind": "nec"}, "episodic": {}}),
 }
 NOT_CHANGES = {"environment", "experiment", "task_set", "tasks", "variant", "seed", "agent.core"}  # set by the place
-WITHOUT_EFFECT = {"checkpoint_seconds", "tensorboard", "online.overlap", "online.emulator_threads"}
+OPTIONS = {"environment_options", "agent.encoder_options"}  # see below
+WITHOUT_EFFECT = {"checkpoint_seconds", "tensorboard", "online.overlap"}
 
 
 def leaves(model, prefix=""):
@@ -599,7 +673,7 @@ def another(name, value, field):
     return choices[0]
 
 
-SETTINGS = [name for name, _ in leaves(RunSettings) if name not in NOT_CHANGES]
+SETTINGS = [name for name, _ in leaves(RunSettings) if name not in NOT_CHANGES | OPTIONS]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -626,6 +700,42 @@ def test_the_digest_changes_with_every_setting_that_can_change_the_result(tiny_r
     assert (scale.run(*place, merge(beside, change)).digest == run.digest) == (name in WITHOUT_EFFECT)
 
 
+PROJECTS = {"gridroboman": tiny_project, "babyai": tiny_babyai, "atari": tiny_atari}
+
+
+@pytest.mark.parametrize("environment", PROJECTS)
+def test_the_digest_changes_with_every_option_that_can_change_the_result(tmp_path, environment):
+    """Of the environment, and of its encoders; given or by default, they count alike."""
+    project, spec = PROJECTS[environment], spec_of(environment)
+    project.write_config(tmp_path)
+    variant = next(iter(project.EXPERIMENT["variants"]))
+    usual = project.run_of(tmp_path, variant)
+    models = {
+        "environment_options": spec.options,
+        "encoder_options": spec.encoder_options.get(usual.settings.agent.encoder),
+    }
+    seen = 0
+    for place, model in models.items():
+        there = (
+            usual.settings.environment_options
+            if place == "environment_options"
+            else usual.settings.agent.encoder_options
+        )
+        fields = {} if model is None else load(model).model_fields
+        assert there.keys() == fields.keys()
+
+        def digest(options, place=place):
+            changes = {place: options} if place == "environment_options" else {"agent": {place: options}}
+            return project.run_of(tmp_path, variant, changes=changes).digest
+
+        assert digest(there) == usual.digest
+        for name, field in fields.items():
+            without = place == "environment_options" and name in spec.options_without_effect
+            assert (digest({name: another(name, there[name], field)}) == usual.digest) == without, name
+            seen += 1
+    assert seen == {"gridroboman": 0, "babyai": 3, "atari": 8}[environment]
+
+
 def test_the_digest_changes_with_the_place_of_a_run(tiny_root):
     scale = Scale("tiny", tiny_root)
     runs = [("ra-dqn", 10, 0), ("ra-dqn", 10, 1), ("ra-dqn", 20, 0), ("nothing", 10, 0), ("ra-dqn-told", 10, 0)]
@@ -647,7 +757,8 @@ def test_the_digest_of_a_dataset(tmp_path):
     assert digests() == usual
     # Which other tasks there are does not concern it.
     assert digests(tasks=[task.name for task in TASKS[:12]]) == usual
-    others = {digests(episodes=17), digests(seed=1), digests(noise_percent=[0, 100])}
+    assert digests(options={"noise_percent": [0, 10, 25, 50, 100]}) == usual  # as it is by default
+    others = {digests(episodes=17), digests(seed=1), digests(options={"noise_percent": [0, 100]})}
     assert len(others) == 3
     assert usual not in others
 
@@ -724,8 +835,8 @@ def test_every_network_of_a_shipped_scale_can_be_built(name):
     from rarl.agents.build import build_network
 
     scale = Scale(name, ROOT)
-    agents = {run.settings.variant: run.settings.agent for run in scale.runs.values() if run.settings.seed == 0}
-    for variant, agent in agents.items():
+    runs = {run.settings.variant: run.settings for run in scale.runs.values() if run.settings.seed == 0}
+    for variant, settings in runs.items():
         with torch.random.fork_rng(devices=[]):
-            network = build_network(agent, 7, 30)
-        assert (network.retrieval is not None) == (agent.kind == "ra-dqn"), variant
+            network = build_network(settings, 7, 30)
+        assert (network.process is not None) == (settings.agent.kind in ("ra-dqn", "oracle")), variant

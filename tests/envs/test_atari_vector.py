@@ -288,7 +288,7 @@ def test_what_is_returned_is_the_callers():
 
 def test_the_emulator_is_imported_only_when_an_environment_is_made():
     code = (
-        "import sys, rarl.envs, rarl.envs.catalogue, rarl.envs.atari.episodes, rarl.envs.atari.scores; "
+        "import sys, rarl.envs, rarl.envs.catalogue, rarl.envs.atari.packed, rarl.envs.atari.scores; "
         "assert 'ale_py' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

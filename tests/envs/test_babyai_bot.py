@@ -119,7 +119,7 @@ def test_manifest_and_noise(tmp_path, monkeypatch):
     assert (manifest["environment"], manifest["task"], manifest["source"]) == ("babyai", "GoToObj", "bot")
     assert (manifest["seed"], manifest["episodes"], manifest["ends"]) == (0, 500, "per-episode")
     assert manifest["generator"] == {
-        "policy": "bot", "noise_percentages": [0, 10, 25, 50, 100], "rejected": {}, "minigrid": "3.2.0"
+        "policy": "bot", "noise_percent": [0, 10, 25, 50, 100], "rejected": {}, "minigrid": "3.2.0"
     }  # fmt: skip
     noise = dataset.extras["noise"]
     assert manifest["expert_return"] == dataset.returns[noise == 0].astype(float).mean()

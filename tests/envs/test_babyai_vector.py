@@ -8,8 +8,9 @@ import pytest
 from rarl.envs.babyai.expert import Expert, ExpertFailed
 from rarl.envs.babyai.levels import LEVELS, level_named
 from rarl.envs.babyai.missions import words
-from rarl.envs.babyai.vector import VectorBabyAI
+from rarl.envs.babyai.vector import VectorBabyAI, make_vector
 from rarl.envs.babyai.view import MARGIN, WALL, cell_code, decode
+from rarl.errors import RarlError
 from tests.envs.plain_babyai import ACTIONS, busy_action, plain_level, plain_reset
 
 
@@ -26,7 +27,7 @@ def walk_beside_minigrid(levels, seed, steps, policy):
     for i, env in enumerate(plain):
         theirs = plain_reset(env, int(seeds[i]))
         check_observation(observations[i], theirs)
-        assert words(envs.missions[i]) == theirs["mission"]
+        assert words(envs.context[i]) == theirs["mission"]
         assert envs.max_steps[i] == env.max_steps
     act = policy(envs)
     events = {"terminated": 0, "truncated": 0, "carrying": 0, "grid": 0}
@@ -126,11 +127,46 @@ def test_some_start_again_while_others_go_on():
     envs.step(np.array([2, 2, 2]))
     observations = envs.reset(np.array([9]), where=np.array([1]))
     np.testing.assert_array_equal(observations[1], alone.reset(np.array([9]))[0])
-    assert words(envs.missions[1]) == words(alone.missions[0])
+    assert words(envs.context[1]) == words(alone.context[0])
     assert [env.step_count for env in envs.envs] == [1, 0, 1]
     assert (first[0] != observations[0]).any()
     with pytest.raises(ValueError, match="2 environments to start need as many seeds, not 1"):
         envs.reset(np.array([9]), where=np.array([0, 1]))
+
+
+def test_without_seeds_an_environments_own_random_numbers_go_on():
+    levels = [level_named(name) for name in ("GoToLocal", "PickupDist", "GoToLocal")]
+    one, same, other = VectorBabyAI(levels, seed=3), VectorBabyAI(levels, seed=3), VectorBabyAI(levels, seed=4)
+    starts = [one.reset(), one.reset(), one.reset(where=np.array([1, 2]))]
+    assert (starts[0] != starts[1]).any()
+    assert (starts[1][0] == starts[2][0]).all()
+    assert (starts[1][1:] != starts[2][1:]).any(1).all()
+    np.testing.assert_array_equal(same.reset(), starts[0])
+    same.reset(np.arange(3))  # a seed does not move them
+    np.testing.assert_array_equal(same.reset(), starts[1])
+    assert (other.reset() != starts[0]).any()
+
+
+def test_what_is_told_goes_with_the_episode():
+    levels = [level_named("GoToLocal"), level_named("PickupDist")]
+    envs = make_vector(["GoToLocal", "PickupDist"])
+    assert envs.levels == tuple(levels)
+    envs.reset(np.array([1, 2]))
+    before = envs.context.copy()
+    envs.step(np.array([0, 0]))
+    np.testing.assert_array_equal(envs.context, before)
+    envs.reset(np.array([5]), np.array([1]))
+    np.testing.assert_array_equal(envs.context[0], before[0])
+    theirs = plain_reset(plain_level(levels[1]), 5)
+    assert words(envs.context[1]) == theirs["mission"]
+
+
+def test_it_cannot_be_saved_in_the_middle_of_an_episode():
+    envs = VectorBabyAI([level_named("GoToObj")])
+    with pytest.raises(RarlError, match="VectorBabyAI cannot be saved"):
+        envs.state_dict()
+    with pytest.raises(RarlError, match="VectorBabyAI cannot be saved"):
+        envs.load_state_dict({})
 
 
 def test_what_is_returned_is_the_callers():

@@ -84,7 +84,7 @@ def test_manifest_and_noise(tmp_path):
     assert (manifest["environment"], manifest["task"], manifest["source"]) == ("gridroboman", "lift red", "planner")
     assert (manifest["seed"], manifest["episodes"], manifest["steps"]) == (0, 6000, 300_000)
     assert manifest["ends"] == "truncation"
-    assert manifest["generator"]["noise_percentages"] == [0, 10, 25, 50, 100]
+    assert manifest["generator"]["noise_percent"] == [0, 10, 25, 50, 100]
     noise = dataset.extras["noise"]
     assert manifest["expert_return"] == dataset.returns[noise == 0].astype(float).mean()
     means = [dataset.returns[noise == level].mean() for level in (0, 10, 25, 50, 100)]

@@ -15,6 +15,7 @@ import rarl.envs
 from rarl.envs.gridroboman.env import Gridroboman
 from rarl.envs.gridroboman.render import board_image, board_text
 from rarl.envs.gridroboman.tasks import DOWN, EPISODE_STEPS, LIFT, NOOP, PUT, RIGHT
+from rarl.envs.gridroboman.vector import random_boards
 from rarl.errors import RarlError
 
 START = {"robot": (1, 1), "objects": [(1, 1), (2, 1), (5, 5)]}
@@ -46,9 +47,28 @@ def test_registering_twice_is_silent(recwarn):
 
 def test_vectorised_by_gymnasium():
     envs = gym.make_vec("rarl/Gridroboman-v0", num_envs=5, task="touch blue")
-    observations, _ = envs.reset(seed=0)
-    assert observations.shape == (5, 11)
-    assert envs.step(np.zeros(5, dtype=int))[1].shape == (5,)
+    with pytest.raises(gym.error.ResetNeeded):
+        envs.step(np.zeros(5, dtype=int))
+    observations, infos = envs.reset(seed=0)
+    assert infos == {}
+    assert envs.observation_space.contains(observations)
+    np.testing.assert_array_equal(observations, random_boards(5, np.random.default_rng(0)).observe())
+    singles = [Gridroboman("touch blue") for _ in range(5)]
+    for env, row in zip(singles, observations, strict=True):
+        env.reset(options={"robot": row[:2], "objects": row[2:].reshape(3, 3)[:, :2]})
+    for t in range(EPISODE_STEPS):
+        actions = (np.arange(5) + t) % 7
+        observations, rewards, terminated, truncated, infos = envs.step(actions)
+        for i, env in enumerate(singles):
+            theirs, reward, *ends, _ = env.step(int(actions[i]))
+            np.testing.assert_array_equal(observations[i], theirs)
+            assert (rewards[i], [terminated[i], truncated[i]]) == (reward, ends)
+    assert truncated.all()
+    with pytest.raises(gym.error.ResetNeeded):
+        envs.step(np.zeros(5, dtype=int))
+    others, again = envs.reset()[0], envs.reset(seed=0)[0]
+    assert (others != again).any()
+    np.testing.assert_array_equal(again, random_boards(5, np.random.default_rng(0)).observe())
     with pytest.raises(RarlError, match="50 steps"):
         gym.make_vec("rarl/Gridroboman-v0", num_envs=5, task="touch blue", max_episode_steps=10)
 

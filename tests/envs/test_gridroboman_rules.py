@@ -248,7 +248,7 @@ def test_whole_episodes_agree_for_all_tasks():
     rng = np.random.default_rng(0)
     tasks = [task for task in TASKS for _ in range(8)]
     vector = VectorGridroboman(tasks)
-    observations, _ = vector.reset(seed=1)
+    observations = vector.start(random_boards(len(tasks), np.random.default_rng(1)))
     singles = [Gridroboman(task) for task in tasks]
     for env, row in zip(singles, observations, strict=True):
         objects = row[2:].reshape(3, 3)[:, :2]
@@ -263,7 +263,7 @@ def test_whole_episodes_agree_for_all_tasks():
             ]
         )
         actions = np.where(rng.random(len(tasks)) < 0.4, rng.integers(7, size=len(tasks)), actions)
-        observations, rewards, terminated, truncated, _ = vector.step(actions)
+        observations, rewards, terminated, truncated = vector.step(actions)
         for n, env in enumerate(singles):
             observation, reward, *ends, _ = env.step(int(actions[n]))
             np.testing.assert_array_equal(observation, observations[n])

@@ -10,18 +10,19 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.policy import Policy
-from rarl.config.settings import AgentSettings
 from rarl.envs.atari.observation import EXTRA_BYTES, FRAME_BYTES
+from rarl.envs.atari.packed import FrameCodec
 from rarl.learners.actors import Actors, Stepped
-from rarl.nn.value_network import RecurrentValueNetwork, State
+from rarl.nn.value_network import State
 from tests.fake_games import FakeGames, Watched
+from tests.tiny import settings_of
 
 N, DISCOUNT, EPSILON = 4, 0.9, 1e-3
 RETRIEVAL = {"n_f": 2, "d_m": 8, "d_e": 8, "d_h": 8, "d_v": 8, "slot_heads": 2, "n_traj": 3, "k_traj": 2, "k_states": 3}
 AGENTS = {
     "gru": {"kind": "dqn", "core": "gru"},
     "slots": {"kind": "ra-dqn", "core": "gru"},
-    "stack": {"kind": "dqn", "core": "none", "stack": 4},
+    "stack": {"kind": "dqn", "core": "none"},
 }
 
 
@@ -30,22 +31,20 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def agent_of(name):
-    return AgentSettings(**AGENTS[name], task="hidden", encoder="tiny", d_s=8, dueling=True, retrieval=RETRIEVAL)
-
-
 def actors_of(name, rescale=EPSILON, **options):
     """Actors of a fresh network; with slots there is something to retrieve."""
     torch.manual_seed(0)
-    agent, envs = agent_of(name), FakeGames(N, **options)
-    network = build_network(agent, envs.num_actions, 1).requires_grad_(False)
+    agent = {"encoder": "tiny", "d_s": 8, "dueling": True, "retrieval": RETRIEVAL, **AGENTS[name]}
+    stack = 4 if name == "stack" else 1
+    envs = FakeGames.packed(N, stack, **options)
+    network = build_network(settings_of("atari", agent, {"stack": stack}), len(envs.actions)).requires_grad_(False)
     policy = Policy(network, np.full(N, 0.3), np.random.default_rng(5))
-    if network.retrieval is not None:
+    if network.process is not None:
         steps = (1, 3, 5)
-        policy.retrieved = network.retrieval.summarise(
+        policy.retrieved = network.process.summarise(
             torch.randn(*steps, 8), torch.zeros(steps, dtype=torch.int64), torch.zeros(steps)
         )
-    return Actors(envs, Watched.watch(policy), agent.stack)
+    return Actors(envs, Watched.watch(policy), FrameCodec(stack))
 
 
 def h(x):
@@ -60,7 +59,7 @@ def h_inverse(y):
 def test_values_are_those_before_and_after_each_step():
     actors = actors_of("gru", ends=0.1, cut=0.1)
     events = [event for _ in range(6) for event in actors.play(11).events if isinstance(event, Stepped)]
-    calls, log = actors.policy.calls, actors.envs.log
+    calls, log = actors.policy.calls, actors.envs.games.log
     assert len(events) == len(calls) - 1 == len(log) - 1  # the last one waits for the value of what comes next
     cut_off = 0
     for t, event in enumerate(events):
@@ -79,7 +78,7 @@ def test_events_say_what_was_played(name):
     """Also that each frame is the one after its step, an episode's last included, and each first frame the first."""
     actors = actors_of(name, ends=0.1, cut=0.1)
     events = [event for _ in range(5) for event in actors.play(9).events]
-    calls, log = actors.policy.calls, actors.envs.log
+    calls, log = actors.policy.calls, actors.envs.games.log
     steps = [event for event in events if isinstance(event, Stepped)]
     for t, event in enumerate(steps):
         actions, step = log[t]
@@ -122,7 +121,7 @@ def test_what_was_done_before_is_part_of_the_observation():
 
 def log_of(actors, t):
     assert t >= 0
-    return actors.envs.log[t]
+    return actors.envs.games.log[t]
 
 
 def episodes_of(actors):
@@ -143,13 +142,14 @@ def test_recurrent_states_are_those_of_each_episode_unrolled_from_its_start(name
     actors.play(60)
     policy, calls = actors.policy, actors.policy.calls
     network = policy.network
-    assert isinstance(network, RecurrentValueNetwork)
+    assert network.core is not None
     lengths = []
     for actor, times in episodes_of(actors):
         x = torch.from_numpy(np.stack([calls[t][1][actor] for t in times]))[None, None]
         start = network.initial_state(1, 1)
+        context = torch.zeros(1, 1, 1, dtype=torch.int64)
         with torch.no_grad():
-            unrolled = network.unroll(x, None, start, policy.retrieved, keep_states=True)
+            unrolled = network.unroll(x, context, start, policy.retrieved, keep_states=True)
         q = np.stack([calls[t][3][actor] for t in times])
         np.testing.assert_allclose(q, unrolled.q[0, 0].numpy(), atol=2e-6)
         for j, t in enumerate(times):
@@ -166,7 +166,7 @@ def test_returns_are_those_of_the_episodes_that_ended():
     actors = actors_of("gru", ends=0.1, cut=0.05)
     gained = [actors.play(13) for _ in range(4)]
     expected, returns, lengths = [], np.zeros(N), np.zeros(N, dtype=int)
-    for _, step in actors.envs.log:
+    for _, step in actors.envs.games.log:
         returns += step.rewards
         lengths += 1
         for i in np.flatnonzero(step.terminated | step.truncated):

@@ -11,14 +11,12 @@ import pytest
 import torch
 
 from rarl.agents.episodic_memory import state_hashes
-from rarl.config.scale import Run
 from rarl.envs.atari.observation import EXTRA_BYTES
-from rarl.envs.gridroboman.tasks import task_named
-from rarl.envs.gridroboman.vector import Boards, random_boards
+from rarl.envs.gridroboman import vector as boards
 from rarl.errors import RunFailedError
 from rarl.jobs import code_digest_of, train_job
-from rarl.learners import episodic_boards, episodic_games, transitions
-from rarl.rollouts import games as evaluation
+from rarl.learners.episodic import EpisodicLearner
+from rarl.rollouts import evaluation
 from rarl.runs import checkpoints
 from tests import tiny_atari, tiny_project
 from tests.fake_games import FakeGames
@@ -34,8 +32,7 @@ def _one_thread():
 
 @pytest.fixture
 def fake(monkeypatch):
-    for module in (episodic_games, evaluation):
-        monkeypatch.setattr(module, "environments", FakeGames.of())
+    FakeGames.play_instead(monkeypatch)
 
 
 @pytest.fixture
@@ -102,7 +99,8 @@ def test_games_go_on_bitwise_from_a_saved_state(roots, tmp_path, variant):
 
 def test_the_same_with_real_games(roots, tmp_path):
     changes = {
-        "online": {"sticky": 0.25, "max_frames": 60, "emulator_threads": 2, "steps_per_update": 20},
+        "online": {"steps_per_update": 20},
+        "environment_options": {"sticky": 0.25, "max_frames": 60, "emulator_threads": 2},
         "episodic": {"learn_from_steps": 100},
         "evaluation": {"episodes_per_task": 1},
     }
@@ -127,53 +125,47 @@ def test_evaluations_are_deterministic_and_leave_learning_alone(roots, environme
 
 def test_boards_and_exploration_are_those_of_the_other_agents(roots, monkeypatch):
     """An agent that always prefers one action plays the same episodes, whoever it is."""
-    played = []
+    played, roll_out = [], evaluation.roll_out
 
-    def spy(module, name):
-        original = getattr(module, name)
+    def record(*arguments, **options):
+        played.append(roll_out(*arguments, **options | {"keep": True}))
+        return played[-1]
 
-        def record(*arguments, **options):
-            played.append(original(*arguments, **options))
-            return played[-1]
-
-        monkeypatch.setattr(module, name, record)
-
-    spy(transitions, "roll_out")
-    spy(episodic_boards, "play_boards")
+    monkeypatch.setattr(evaluation, "roll_out", record)
     changes = {"evaluation": {"epsilon": 0.3, "episodes_per_task": 5}}
-    dqn, mfec = (learner_of(roots, "gridroboman", variant, changes) for variant in ("dqn", "mfec"))
+    dqn, retrieving, mfec = (learner_of(roots, "gridroboman", name, changes) for name in ("dqn", "ra-dqn", "mfec"))
     with torch.no_grad():
-        dqn.network.head.q.weight.zero_()
-        dqn.network.head.q.bias.copy_(torch.arange(7.0) == 2)
+        for learner in (dqn, retrieving):
+            learner.network.head.q.weight.zero_()
+            learner.network.head.q.bias.copy_(torch.arange(7.0) == 2)
     one = np.ones(1, dtype=np.int64)
     mfec.agent.write(one, 2 * one, [bytes(16)], np.zeros((1, 4)), one)
-    assert dqn.evaluate() == mfec.evaluate()
-    one, other = played
-    assert (one.observations == other.observations).all()
+    assert dqn.evaluate() == retrieving.evaluate() == mfec.evaluate()
+    one, *others = played
+    for other in others:
+        assert (one.observations == other.observations).all()
+        assert (one.actions == other.actions).all()
+    assert 0.6 < (one.actions == 2).mean() < 0.85
     assert len(np.unique(one.observations[:, 0], axis=0)) == 50
 
 
 def test_games_start_as_for_the_other_agents(roots, monkeypatch):
-    seen = []
+    FakeGames.play_instead(monkeypatch)
+    changes = {"evaluation": {"episodes_per_task": 4}}
+    learners = [learner_of(roots, "atari", variant, changes) for variant in ("dqn", "ra-dqn", "nec")]
+    seen, reset = [], FakeGames.reset
 
-    def environments(*arguments, **options):
-        games = FakeGames.of()(*arguments, **options)
-        reset = games.reset
-        games.reset = lambda seeds=None, where=None: (seen.append(np.array(seeds).tolist()), reset(seeds, where))[1]
-        return games
+    def recorded(games, seeds=None, where=None):
+        seen[-1].extend(np.array(seeds).tolist())
+        return reset(games, seeds, where)
 
-    for variant in ("dqn", "nec"):
-        learner = learner_of(roots, "atari", variant, {"evaluation": {"episodes_per_task": 4}})
-        monkeypatch.setattr(evaluation, "environments", environments)
+    monkeypatch.setattr(FakeGames, "reset", recorded)
+    for learner in learners:
+        seen.append([])
         rows = learner.evaluate()
         assert (rows[0]["task"], rows[0]["episodes"]) == ("pong", 4)
-        seen.append(None)
-    begun, again = (
-        [seed for seeds in part for seed in seeds]
-        for part in (seen[: seen.index(None)], seen[seen.index(None) + 1 : -1])
-    )
-    assert begun == again
-    assert len(set(begun)) == 4
+    assert seen[0] == seen[1] == seen[2]
+    assert len(set(seen[0])) == len(seen[0]) == 4
 
 
 # ------------------------------------------------------------------------------------------------------- what is stored
@@ -210,27 +202,31 @@ def returns_of(variant, rewards, values, discount, n=5):
 @AGENTS
 def test_boards_store_what_was_played(roots, monkeypatch, variant):
     learner = learner_of(roots, "gridroboman", variant, {"episodic": {"episodes_per_update": 2}})
-    learner.update()
+    for _ in range(2):
+        learner.update()
     spy, log = Written(learner, monkeypatch), []
-    boards = episodic_boards.VectorGridroboman
-    step = boards.step
-    monkeypatch.setattr(boards, "step", lambda env, actions: (log.append(actions.copy()), step(env, actions))[1])
+    step = boards.VectorGridroboman.step
+    monkeypatch.setattr(
+        boards.VectorGridroboman, "step", lambda env, actions: (log.append(actions.copy()), step(env, actions))[1]
+    )
     scalars = learner.update()
-    ((tasks, actions, hashes, keys, returns),) = spy.stored
+    assert len(log) == 50
     assert len(spy.looked) == 51
-    assert tasks.tolist() == [task for task in range(10) for _ in range(100)]
-    assert (actions.reshape(20, 50) == np.stack(log, 1)).all()
+    assert len(spy.stored) == 20
     x = np.stack([x for x, _ in spy.looked], 1)
-    assert hashes == state_hashes(x[:, :50].reshape(1000, -1))
-    assert (keys.reshape(20, 50, -1) == np.stack([found.keys for _, found in spy.looked[:50]], 1)).all()
     total = 0
-    for episode in range(20):
-        rewards = rewards_of(learner.tasks[episode // 2], x[episode], actions.reshape(20, 50)[episode])
+    for episode, (tasks, actions, hashes, keys, returns) in enumerate(spy.stored):
+        assert tasks.tolist() == [episode // 2] * 50
+        assert actions.tolist() == [done[episode] for done in log]
+        assert hashes == state_hashes(x[episode, :50])
+        assert (keys == np.stack([found.keys[episode] for _, found in spy.looked[:50]])).all()
+        rewards = rewards_of(learner.settings.tasks[episode // 2], x[episode], actions)
         total += sum(rewards)
         values = [found.q[episode].max() for _, found in spy.looked]
         expected = returns_of(variant, rewards, values, 1.0 if variant == "mfec" else 0.9)
-        np.testing.assert_allclose(returns.reshape(20, 50)[episode], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(returns, expected, rtol=1e-4, atol=1e-4)
     assert scalars["actor_return"] == pytest.approx(total / 20)
+    assert scalars["actor_steps"] == 50
     assert total > 0
 
 
@@ -238,7 +234,7 @@ def rewards_of(task, x, actions):
     """By the single environment."""
     from rarl.envs.gridroboman.env import Gridroboman
 
-    env = Gridroboman(task=task.name)
+    env = Gridroboman(task=task)
     cells = [tuple(map(int, x[0, i : i + 2])) for i in (0, 2, 5, 8)]
     env.reset(options={"robot": cells[0], "objects": cells[1:]})
     rewards = []
@@ -252,8 +248,8 @@ def rewards_of(task, x, actions):
 @AGENTS
 @pytest.mark.usefixtures("fake")
 def test_games_store_what_was_played(roots, monkeypatch, variant):
-    learner = learner_of(roots, "atari", variant, {"agent": {"stack": 2}})
-    spy, log = Written(learner, monkeypatch), learner.playing.envs.log
+    learner = learner_of(roots, "atari", variant, {"environment_options": {"stack": 2}})
+    spy, log = Written(learner, monkeypatch), learner.playing.envs.games.log
     scalars = [learner.update() for _ in range(20)]
     acting, ends = [], [bool((step.terminated | step.truncated).any()) for _, step in log]
     looked = iter(spy.looked)
@@ -287,13 +283,12 @@ def test_games_store_what_was_played(roots, monkeypatch, variant):
 @pytest.mark.parametrize("end", ["terminated", "truncated"])
 def test_what_comes_after_an_end(roots, monkeypatch, end):
     """Nothing after a termination; after a truncation the value of the state that was seen last."""
-    games = FakeGames.of(ends=float(end == "terminated"), cut=float(end == "truncated"))
-    monkeypatch.setattr(episodic_games, "environments", games)
+    FakeGames.play_instead(monkeypatch, ends=float(end == "terminated"), cut=float(end == "truncated"))
     learner = learner_of(roots, "atari", "nec")
     learner.update()  # all episodes are a step long
     spy = Written(learner, monkeypatch)
     learner.update()
-    log = learner.playing.envs.log[-7:]
+    log = learner.playing.envs.games.log[-7:]
     for t, (_, step) in enumerate(log):
         after, found = spy.looked[2 * t + 1]
         assert (after[:, :-EXTRA_BYTES].reshape(3, 84, 84) == step.observations).all()
@@ -320,10 +315,10 @@ def test_it_learns_as_often_as_asked_for(roots, monkeypatch, environment):
     for _ in range(3):
         before = learner.steps
         learner.update()
-        due = max(learner.steps - 240, 0) // 7 - max(before - 240, 0) // 7
         counts.append(len(calls))
         if environment == "gridroboman" and not before:
-            due = 0  # the first episodes have not ended before
+            before = learner.steps - 10  # the first episodes end with the last step
+        due = max(learner.steps - 240, 0) // 7 - max(before - 240, 0) // 7
         assert counts[-1] - counts[-2] == due
     assert counts[-1] == learner.learned > 0
     assert all(len(part) == 8 for part in calls[-1][:4])
@@ -354,24 +349,23 @@ def test_a_loss_that_is_not_finite_fails_the_run(roots):
 @pytest.mark.parametrize(("variant", "least"), [("mfec", 40), ("nec", 30)])
 def test_a_task_is_learned_where_boards_come_again(roots, monkeypatch, variant, least):
     """Two start boards; random play gets 2 of 48."""
-    pool = random_boards(2, np.random.default_rng(5))
+    pool = boards.random_boards(2, np.random.default_rng(5))
 
     def draw(n, rng):
         which = rng.integers(2, size=n)
-        return Boards(*(np.ascontiguousarray(part[..., which]) for part in vars(pool).values()))
+        return boards.Boards(*(np.ascontiguousarray(part[..., which]) for part in vars(pool).values()))
 
-    monkeypatch.setattr(episodic_boards, "random_boards", draw)
+    monkeypatch.setattr(boards, "random_boards", draw)
     changes = {
         "learning": {"discount": 0.9},
         "episodic": {"d_key": None if variant == "mfec" else 16, "neighbours": 5, "episodes_per_update": 10}
         | {"epsilon_to_steps": 8000, "epsilon": 0.05, "learn_every_steps": 50, "n_step": 100},
         "evaluation": {"episodes_per_task": 10},
     }
-    settings = tiny_project.run_of(roots["gridroboman"], variant, changes=changes).settings
+    run = tiny_project.run_of(roots["gridroboman"], variant, changes=changes)
+    run = run.with_settings(run.settings.model_copy(update={"tasks": ["touch red"]}))
     torch.manual_seed(0)
-    run = type("One", (Run,), {"tasks": ["touch red"]})("tiny", settings)
-    learner = episodic_boards.BoardEpisodicLearner(run, "cpu")
-    assert learner.tasks == [task_named("touch red")]
+    learner = EpisodicLearner(run, "cpu")
     before = learner.evaluate()[0]["return_mean"]
     for _ in range(20):
         learner.update()
@@ -403,7 +397,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path, tiny_root, envir
         "log_every": 2,
         "checkpoint_seconds": 0.05,
         "evaluation": {"every_updates": 20, "episodes_per_task": 1},
-        **({"online": {"max_frames": 60}} if environment == "atari" else {}),
+        **({"environment_options": {"max_frames": 60}} if environment == "atari" else {}),
     }
     key = {"gridroboman": 10, "atari": "pong"}[environment]
     change = {"settings": settings, "task_sets": {key: {"variants": ["nec"], "probes": []}}}

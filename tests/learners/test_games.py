@@ -14,11 +14,10 @@ import torch
 from rarl.agents.targets import watkins_lambda
 from rarl.envs.atari.observation import pack
 from rarl.errors import RunFailedError
-from rarl.learners import games
+from rarl.learners import online as online_module
 from rarl.learners.value_learner import Retrieved, ValueLearner
-from rarl.nn.value_network import RecurrentValueNetwork, State
+from rarl.nn.value_network import State
 from rarl.replay.prioritised import Draw
-from rarl.rollouts import games as evaluation
 from rarl.runs import checkpoints
 from tests import tiny_atari
 from tests.fake_games import FakeGames, Watched
@@ -33,15 +32,9 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def play_instead(monkeypatch, **options):
-    """From here on games are fake."""
-    for module in (games, evaluation):
-        monkeypatch.setattr(module, "environments", FakeGames.of(**options))
-
-
 @pytest.fixture
 def fake(monkeypatch):
-    play_instead(monkeypatch)
+    FakeGames.play_instead(monkeypatch)
 
 
 def h(x):
@@ -92,7 +85,8 @@ def test_a_learner_goes_on_bitwise_from_its_saved_state(tiny_atari_root, tmp_pat
 
 
 def test_the_same_with_real_games(tiny_atari_root, tmp_path):
-    changes = {"online": {"sticky": 0.25, "max_frames": 60, "emulator_threads": 2, "overlap": True}}
+    options = {"sticky": 0.25, "max_frames": 60, "emulator_threads": 2}
+    changes = {"online": {"overlap": True}, "environment_options": options}
     goes_on_bitwise(tiny_atari_root, tmp_path, "ra-r2d2", changes)
 
 
@@ -115,8 +109,8 @@ def test_evaluations_are_deterministic_and_leave_learning_alone(tiny_atari_root)
 # ----------------------------------------------------------------------------------------- what must make no difference
 
 
-def after_rounds(root, variant, online, rounds=8):
-    learner = tiny_atari.learner_of(root, variant, {"online": online})
+def after_rounds(root, variant, changes, rounds=8):
+    learner = tiny_atari.learner_of(root, variant, changes)
     scalars = [numbers(learner.update()) for _ in range(rounds)]
     return scalars, learner.state_dict()
 
@@ -124,13 +118,16 @@ def after_rounds(root, variant, online, rounds=8):
 @pytest.mark.parametrize("variant", ["r2d2", "ra-r2d2"])
 @pytest.mark.usefixtures("fake")
 def test_playing_while_learning_changes_nothing(tiny_atari_root, variant):
-    one, other = (after_rounds(tiny_atari_root, variant, {"overlap": overlap}) for overlap in (False, True))
+    one, other = (after_rounds(tiny_atari_root, variant, {"online": {"overlap": each}}) for each in (False, True))
     assert "td_loss" in one[0][-1]
     assert_same(one, other)
 
 
 def test_emulator_threads_change_nothing(tiny_atari_root):
-    one, other = (after_rounds(tiny_atari_root, "r2d2", {"emulator_threads": n, "max_frames": 60}, 5) for n in (1, 2))
+    one, other = (
+        after_rounds(tiny_atari_root, "r2d2", {"environment_options": {"emulator_threads": n, "max_frames": 60}}, 5)
+        for n in (1, 2)
+    )
     assert_same(one, other)
 
 
@@ -164,7 +161,7 @@ class Spy:
     `q`, `a`, `targets`, `learn`, `r`, `discount`, `q_target`: of the TD loss; `priorities`: (ids, priorities)."""
 
     def __init__(self, learner, monkeypatch):
-        targets_of, td_loss, sample = games.sequence_targets, games.td_loss, learner.replay.sample
+        targets_of, td_loss, sample = online_module.sequence_targets, online_module.td_loss, learner.replay.sample
         batch_of, summarise, update = learner._batch, learner._summarise, learner.replay.update_priorities
 
         def targets(r, discount, a, learn, q_target, q_online=None, **options):
@@ -180,8 +177,8 @@ class Spy:
             self.priorities = ids.copy(), values.copy()
             update(ids, values)
 
-        monkeypatch.setattr(games, "sequence_targets", targets)
-        monkeypatch.setattr(games, "td_loss", loss)
+        monkeypatch.setattr(online_module, "sequence_targets", targets)
+        monkeypatch.setattr(online_module, "td_loss", loss)
         learner.replay.sample = lambda *a: self._keep("draw", sample(*a))
         learner._batch = lambda *a: self._keep("batch", batch_of(*a))
         learner._summarise = lambda *a: self._keep("retrieved", summarise(*a))
@@ -204,7 +201,7 @@ def test_values_on_a_replayed_window_are_those_at_acting_time(tiny_atari_root, m
         "online": {"capacity_sequences": 300, "period_steps": 3},
     }
     learner = watched(tiny_atari.learner_of(tiny_atari_root, variant, changes), 40, 60)
-    calls, log, episodes = learner.actors.policy.calls, learner.actors.envs.log, episodes_of(learner)
+    calls, log, episodes = learner.actors.policy.calls, learner.actors.envs.games.log, episodes_of(learner)
     retrieved = learner.actors.policy.retrieved
     assert (retrieved is not None) == learner.settings.agent.retrieves
     replay, spy = learner.replay, Spy(learner, monkeypatch)
@@ -259,13 +256,13 @@ def literal_loss(learner, spy):
         values = []
         for network, summaries, learns in ((learner.network, online, True), (learner.target, target, False)):
             state, q = None, []
-            if isinstance(network, RecurrentValueNetwork):
+            if network.core is not None:
                 core = torch.from_numpy(windows.state["core"][b])[None, None]
                 slots = None
                 if "slots" in windows.state:
                     slots = torch.from_numpy(windows.state["slots"][b])[None, None]
                     if windows.starts[b] == 0:
-                        slots = network.retrieval.slot_mean[None, None]
+                        slots = network.process.slot_mean[None, None]
                 state = State(core, slots)
             for t in range(real + 1):
                 x = torch.from_numpy(packed[b, t])[None, None]
@@ -273,7 +270,7 @@ def literal_loss(learner, spy):
                     if state is None:
                         here = network(x, torch.zeros(1, 1, dtype=torch.int64), summaries)[0][0, 0]
                     else:
-                        one = network.unroll(x[:, :, None], None, state, summaries)
+                        one = network.unroll(x[:, :, None], torch.zeros(1, 1, 1, dtype=torch.int64), state, summaries)
                         state, here = one.state, one.q[0, 0, 0]
                 if t >= lead:
                     q.append(here)
@@ -400,7 +397,7 @@ def test_first_priorities_are_those_of_a_learner_step_with_the_actors_values(
     tiny_atari_root, monkeypatch, learning, burn_in
 ):
     """As long as actors, online and target network are the same, a new window's priority is what learning gives it."""
-    play_instead(monkeypatch, cut=0.0)  # where an episode is cut off, the values after it are not known
+    FakeGames.play_instead(monkeypatch, cut=0.0)  # where an episode is cut off, the values after it are not known
     changes = {
         "learning": {**learning, "burn_in": burn_in, "sequence_steps": 8, "batch_sequences": 60},
         "online": {"capacity_sequences": 300, "period_steps": 3},
@@ -450,7 +447,7 @@ def test_retrieval_batches_hold_what_was_played(tiny_atari_root, monkeypatch, va
     """Of whole windows, or of some steps in a row of each; values count the rewards to the window's end in any case."""
     changes = {"agent": {"retrieval": {"trajectory_steps": in_a_row}}}
     learner = watched(tiny_atari.learner_of(tiny_atari_root, variant, changes), 60)
-    calls, log, episodes = learner.actors.policy.calls, learner.actors.envs.log, episodes_of(learner)
+    calls, log, episodes = learner.actors.policy.calls, learner.actors.envs.games.log, episodes_of(learner)
     spy, shorter, begun = Spy(learner, monkeypatch), 0, set()
     for _ in range(6):
         learner._losses()
@@ -520,8 +517,8 @@ def differing(one, other):
 @pytest.mark.usefixtures("fake")
 def test_the_bottleneck_trains_the_retrieval_process_alone(tiny_atari_root, variant):
     changed = differing(*(gradients(tiny_atari_root, variant, bottleneck=beta) for beta in (1e-9, 0.5)))
-    assert {"retrieval.bottleneck.prior.weight", "retrieval.bottleneck.posterior.bias"} <= changed
-    assert all(name.startswith("retrieval.") for name in changed), changed
+    assert {"retriever.process.bottleneck.prior.weight", "retriever.process.bottleneck.posterior.bias"} <= changed
+    assert all(name.startswith("retriever.process.") for name in changed), changed
 
 
 @pytest.mark.usefixtures("fake")
@@ -535,7 +532,7 @@ def test_an_agent_that_never_retrieves_has_no_bottleneck_to_pay_for(tiny_atari_r
 def test_auxiliary_losses_train_encoder_and_summariser_alone(tiny_atari_root):
     changed = differing(*(gradients(tiny_atari_root, auxiliary=weight) for weight in (1e-9, 0.5)))
     assert {"encoder.trunk.0.weight", "encoder.out.weight"} <= changed
-    assert all(name.startswith(("encoder.", "retrieval.summariser.")) for name in changed), changed
+    assert all(name.startswith(("encoder.", "retriever.process.summariser.")) for name in changed), changed
 
 
 @pytest.mark.usefixtures("fake")
@@ -587,7 +584,10 @@ def test_half_precision_of_the_encoder_gives_nearly_the_same_gradients(tiny_atar
     found = []
     for precision in ("float32", "bfloat16"):
         changes = {
-            "agent": {"recompute": recompute, "retrieval": {"bottleneck": 0.0, "k_traj": 4, "k_states": 100}},
+            "agent": {
+                "encoder_options": {"recompute": recompute},
+                "retrieval": {"bottleneck": 0.0, "k_traj": 4, "k_states": 100},
+            },
             "online": {"precision": precision},
         }
         learner = watched(tiny_atari.learner_of(tiny_atari_root, variant, changes), 60)
@@ -619,7 +619,7 @@ ATTAINABLE = 2.0  # 1 + 1/2 + 1/4 + ...
 def played_for_what_pays(root, monkeypatch, variant, updates, seed=0):
     """A learner of a game of which one action of four always gives 1 and the others 0; (share of greedy steps that
     choose it, largest value, mean value of that action), in units of reward, after every 100 updates."""
-    play_instead(monkeypatch, pays=2, ends=0.02, cut=0.02)
+    FakeGames.play_instead(monkeypatch, pays=2, ends=0.02, cut=0.02)
     changes = {
         "updates": updates,
         "agent": {"d_s": 16},
@@ -669,7 +669,8 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path):
         "log_every": 2,
         "checkpoint_seconds": 0.05,
         "evaluation": {"every_updates": 15, "episodes_per_task": 1},
-        "online": {"overlap": True, "max_frames": 60},
+        "online": {"overlap": True},
+        "environment_options": {"max_frames": 60},
     }
     roots = [tmp_path / name for name in ("undisturbed", "killed")]
     for root in roots:

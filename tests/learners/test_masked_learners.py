@@ -11,11 +11,9 @@ import torch
 
 from rarl.agents import masking as masking_module
 from rarl.errors import RarlError
-from rarl.learners import games
 from rarl.learners.value_learner import ValueLearner
 from rarl.nn.masking import masked_steps
 from rarl.nn.retrieval import Mode
-from rarl.rollouts import games as evaluation
 from tests import tiny_atari, tiny_babyai, tiny_project
 from tests.fake_games import FakeGames
 from tests.runs.run_processes import assert_same
@@ -46,9 +44,11 @@ def learner_of(request, monkeypatch):
     """Makes a learner of the base agent (False) or of the one that retrieves (True), ready for learner steps."""
     project, base, retrieves = ENVIRONMENTS[request.param]
     atari = project is tiny_atari
-    root = request.getfixturevalue({"gridroboman": "tiny_root"}.get(request.param, f"{project.__name__}_root"))
-    for module in (games, evaluation) if atari else ():
-        monkeypatch.setattr(module, "environments", FakeGames.of())
+    root = request.getfixturevalue(
+        {"gridroboman": "tiny_root"}.get(request.param, f"{project.__name__.rpartition('.')[2]}_root")
+    )
+    if atari:
+        FakeGames.play_instead(monkeypatch)
 
     def make(retrieving, masked=MASKED, **learning):
         changes = {"learning": {"max_gradient_norm": 1e9, "masking": masked, **learning}}
@@ -79,7 +79,7 @@ def test_it_trains_the_encoder_the_summariser_and_what_predicts_alone(learner_of
     """Two weights, all else the same: only where the loss arrives is the gradient another."""
     small, large = (gradients(learner_of(retrieving, MASKED | {"weight": w})) for w in (1e-9, 0.7))
     changed = {n for n, g in small.items() if not torch.allclose(g, large[n], rtol=1e-3, atol=1e-7)}
-    summariser = "retrieval.summariser" if retrieving else "predictor.summariser"
+    summariser = "retriever.process.summariser" if retrieving else "predictor.summariser"
     assert all(name.startswith(("encoder.", "predictor.", f"{summariser}.")) for name in changed), changed
     assert not any(name.startswith("predictor.summariser") for name in large) or not retrieving
     assert {"predictor.mask", "predictor.past.weight", "predictor.future.weight", "predictor.out.bias"} <= changed
@@ -236,7 +236,7 @@ def test_a_dataset_too_small_is_named(tiny_root):
 
 
 def test_atari_masks_windows_that_are_learned_from(tiny_atari_root, monkeypatch):
-    monkeypatch.setattr(games, "environments", FakeGames.of())
+    FakeGames.play_instead(monkeypatch)
     changes = {"learning": {"masking": MASKED | {"trajectories": 2, "trajectory_steps": None}}}
     learner = tiny_atari.learner_of(tiny_atari_root, "r2d2", changes)
     learner.actors.play(60).add_to(learner.replay)

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rarl.learners import games
 from rarl.learners.value_learner import ValueLearner
 from rarl.nn.retrieval import Mode
-from rarl.rollouts import games as evaluation
 from tests import tiny_atari, tiny_babyai, tiny_project, tiny_relevance
 from tests.fake_games import FakeGames
 
@@ -51,7 +49,7 @@ def attention_on_own_episode(learner, updates=6):
         passes.append((keywords["mode"], step.alpha.detach()))
 
     for network in (learner.network, learner.target):
-        network.retrieval.register_forward_hook(notice, with_kwargs=True)
+        network.process.register_forward_hook(notice, with_kwargs=True)
     for _ in range(updates):
         passes.clear()
         ValueLearner.update(learner)
@@ -98,8 +96,7 @@ def test_on_sequences(tiny_babyai_root, variant, changes):
 @pytest.mark.parametrize("variant", ["ra-r2d2", "ra-dqn"])
 @pytest.mark.parametrize("changes", [{}, NOT_APART], ids=["apart", "not apart"])
 def test_online(tiny_atari_root, monkeypatch, variant, changes):
-    for module in (games, evaluation):
-        monkeypatch.setattr(module, "environments", FakeGames.of())
+    FakeGames.play_instead(monkeypatch)
     learner = tiny_atari.learner_of(
         tiny_atari_root, variant, changes | {"updates": 100, "online": {"capacity_sequences": 300}}
     )

@@ -9,7 +9,7 @@ import torch
 from rarl.agents.index import KeyIndex
 from rarl.agents.losses import relevance_loss
 from rarl.agents.pools import relevant
-from rarl.learners import transitions
+from rarl.rollouts import evaluation
 from rarl.runs import checkpoints
 from tests import tiny_project
 from tests.runs.run_processes import assert_same
@@ -106,10 +106,12 @@ def test_half_of_a_batch_is_what_the_index_proposes_for_the_states_learned_from(
 @pytest.mark.parametrize("kind", [None, "exact"])
 def test_evaluations_take_the_shares_in_turn(tiny_root, monkeypatch, kind):
     learner = learner_of(tiny_root, kind, {"evaluation": {"episodes_per_task": 6, "retrieval_batches": 3}})
-    calls, boards = [], []
-    choose, roll = learner.memory.choose, transitions.roll_out
+    calls, played = [], []
+    choose, roll = learner.memory.choose, evaluation.roll_out
     monkeypatch.setattr(learner.memory, "choose", lambda *a: calls.append((a, choose(*a))) or calls[-1][1])
-    monkeypatch.setattr(transitions, "roll_out", lambda *a, **k: boards.append(a[-1]) or roll(*a, **k))
+    monkeypatch.setattr(
+        evaluation, "roll_out", lambda *a, **k: played.append(roll(*a, **k | {"keep": True})) or played[-1]
+    )
     rows = learner.evaluate()
     assert [row["episodes"] for row in rows] == [6] * 10
     (tasks, _, shares, proposed), chosen = calls[0]
@@ -121,7 +123,7 @@ def test_evaluations_take_the_shares_in_turn(tiny_root, monkeypatch, kind):
         assert proposed is None
         return
     # By the states that the group's episodes start in, and the whole batch.
-    index, starts = KeyIndex(learner.memory.pools, learner.memory.index.settings), boards[0].observe()
+    index, starts = KeyIndex(learner.memory.pools, learner.memory.index.settings), played[0].observations[:, 0]
     index.refresh(learner.memory.keys(learner.network), 0)
     queries = learner.memory.queries(learner.network, torch.from_numpy(starts).view(30, 2, 11), tasks)
     expected = index.propose(tasks, shares, queries, 6)
@@ -170,16 +172,16 @@ def test_the_told_query_leaves_all_else_initialised_as_it_was(tiny_root):
     hidden = tiny_project.learner_of(tiny_root, "ra-dqn", {"agent": {"retrieval": {"select_by": "attention"}}})
     told = learner_of(tiny_root)
     ours, theirs = told.network.state_dict(), hidden.network.state_dict()
-    assert ours.pop("retrieval.task_in_query").std() > 0.5  # the tasks ask for different things from the start
+    assert ours.pop("retriever.process.task_in_query").std() > 0.5  # the tasks ask for different things from the start
     assert_same(ours, theirs)
     assert_same(told.auxiliary.state_dict(), hidden.auxiliary.state_dict())
 
 
 def test_the_query_learns_the_task(tiny_root):
     learner = learner_of(tiny_root)
-    before = learner.network.retrieval.task_in_query.detach().clone()
+    before = learner.network.process.task_in_query.detach().clone()
     learner.update()
-    assert (learner.network.retrieval.task_in_query != before).any(1).all()
+    assert (learner.network.process.task_in_query != before).any(1).all()
 
 
 def test_relevance_trains_encoder_summariser_and_query_and_nothing_else(tiny_root):
@@ -188,11 +190,11 @@ def test_relevance_trains_encoder_summariser_and_query_and_nothing_else(tiny_roo
     assert losses.relevance.item() > 0
     losses.relevance.backward()
     reached = {n for n, p in learner.network.named_parameters() if p.grad is not None and (p.grad != 0).any()}
-    parts = ("encoder.", "retrieval.task_in_query", "retrieval.slot_", "retrieval.query", "retrieval.key")
-    parts += ("retrieval.summariser.forwards", "retrieval.state_in_key")
+    process = "retriever.process."
+    parts = ("task_in_query", "slot_", "query", "key", "summariser.forwards", "state_in_key")
     assert reached
-    assert all(name.startswith(parts) for name in reached), reached
-    assert {"retrieval.task_in_query", "encoder.table", "retrieval.key.weight", "retrieval.query.2.weight"} <= reached
+    assert all(name.startswith(("encoder.", *(process + part for part in parts))) for name in reached), reached
+    assert {"encoder.table", *(process + name for name in ("task_in_query", "key.weight", "query.2.weight"))} <= reached
 
 
 def test_relevance_counts_by_its_weight(tiny_root):
@@ -211,7 +213,7 @@ def test_relevance_ranks_by_the_sum_of_attention(tiny_root):
     batch = learner.memory.sample(tasks, np.random.default_rng(0), shares=np.full(10, 0.5))
     retrieved = learner._summarise(batch)
     x, told = batch.x[:, 0, :3], torch.arange(10)[:, None].expand(10, 3)
-    step = learner.network(x, told, retrieved.online)[1]
+    step = learner.network.unroll(x[:, :, None], told[:, :, None], None, retrieved.online).step
     weights = torch.softmax(learner.memory.queries(learner.network, x, tasks) @ retrieved.online.keys.mT, -1)
     scores = weights.unflatten(-1, (6, -1)).sum(-1).log()
     of_task = torch.from_numpy(relevant(tasks, batch))

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from rarl.config.scale import Scale
-from rarl.learners.sequences import SequenceLearner
+from rarl.learners.offline import OfflineLearner
 from rarl.probes.probe import probe_run
-from rarl.rollouts.levels import evaluation_seeds
+from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.run_folder import RunPaths
 from rarl.runs.train import train_run
 from tests import tiny_babyai
@@ -28,7 +28,8 @@ def weights_of(learner):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_learner_steps_change_every_part_and_stay_finite(tiny_babyai_root, variant):
     learner = tiny_babyai.learner_of(tiny_babyai_root, variant)
-    assert isinstance(learner, SequenceLearner)
+    assert isinstance(learner, OfflineLearner)
+    assert learner.transitions is None
     before = {name: p.detach().clone() for name, p in learner.network.named_parameters()}
     for _ in range(2):
         scalars = learner.update()
@@ -37,7 +38,7 @@ def test_learner_steps_change_every_part_and_stay_finite(tiny_babyai_root, varia
     allowed = set()
     if variant == "nothing":
         unread = ("summariser", "state_in_key", "action_and_reward", "key.", "value.", "query.", "bottleneck.")
-        allowed |= {name for name in before if name.startswith(tuple(f"retrieval.{part}" for part in unread))}
+        allowed |= {name for name in before if name.startswith(tuple(f"retriever.process.{part}" for part in unread))}
     assert still <= allowed, still - allowed
     assert ("kl" in scalars) == (variant in ("own", "all"))
     assert ("auxiliary_loss" in scalars) == (variant in ("own", "all", "open"))
@@ -58,7 +59,7 @@ def test_the_bottleneck_trains_the_retrieval_process_alone(tiny_babyai_root):
         if g is not None and not torch.allclose(g, gradients[1][name], rtol=1e-3, atol=1e-7)
     }
     assert changed
-    assert all(name.startswith("retrieval.") for name in changed), changed
+    assert all(name.startswith("retriever.process.") for name in changed), changed
 
 
 def test_the_loss_ignores_padding_and_burn_in(tiny_babyai_root):
@@ -114,11 +115,41 @@ def test_state_restored_goes_on_exactly(tiny_babyai_root, variant):
 
 
 def test_all_agents_meet_the_same_starts(tiny_babyai_root):
-    levels = tiny_babyai.learner_of(tiny_babyai_root, "rdqn").levels
-    together = evaluation_seeds(levels, 5, 0, 7)
-    assert np.array_equal(together[1:2], evaluation_seeds(levels[1:2], 5, 0, 7))
-    assert len(np.unique(together)) == 15
-    assert not np.array_equal(together, evaluation_seeds(levels, 5, 1, 7))
+    """They depend on the level and the seeds, not on which other levels are evaluated."""
+    changes = {"evaluation": {"board_seed": 7, "episodes_per_task": 5}}
+    settings = tiny_babyai.run_of(tiny_babyai_root, "rdqn", 0, changes).settings
+    together = Evaluation.of(settings)
+    assert together.seeds.shape == (3, 5)
+    assert np.array_equal(together.seeds[1:2], Evaluation.of(settings, tasks=tiny_babyai.LEVELS[1:2]).seeds)
+    assert len(np.unique(together.seeds)) == 15
+    other = tiny_babyai.run_of(tiny_babyai_root, "rdqn", 1, changes).settings
+    assert not np.array_equal(together.seeds, Evaluation.of(other).seeds)
+    starts = together.starts()
+    for variant in VARIANTS:
+        agent = Evaluation.of(tiny_babyai.run_of(tiny_babyai_root, variant, 0, changes).settings)
+        assert np.array_equal(agent.starts(), starts)
+
+
+def test_all_agents_explore_alike(tiny_babyai_root):
+    """Agents that prefer one action play the same episodes, whatever they retrieve."""
+    changes = {"evaluation": {"epsilon": 0.3, "episodes_per_task": 4, "retrieval_batches": 2}}
+    played = []
+    for variant in ("rdqn", "own", "all", "nothing"):
+        learner = tiny_babyai.learner_of(tiny_babyai_root, variant, changes)
+        with torch.no_grad():
+            learner.network.head.q.weight.zero_()
+            learner.network.head.q.bias.copy_(torch.arange(7.0) == 2)
+            evaluation = Evaluation.of(learner.settings)
+            batch = learner._batch_to_evaluate(evaluation)
+            assert (batch is not None) == (variant in ("own", "all"))
+            retrieved = None if batch is None else batch.summarise(learner.network)
+        episodes = evaluation.play(evaluation.policy(learner.network, retrieved), keep=True)
+        assert learner.evaluate() == evaluation.rows(episodes)
+        played.append(episodes)
+    assert (played[0].actions != 2).any()
+    for other in played[1:]:
+        for name in ("context", "observations", "actions", "rewards", "lengths"):
+            assert np.array_equal(getattr(other, name), getattr(played[0], name)), name
 
 
 def test_rdqn_learns_a_level(tiny_babyai_root, tmp_path):
@@ -126,20 +157,27 @@ def test_rdqn_learns_a_level(tiny_babyai_root, tmp_path):
     shutil.copytree(tiny_babyai_root / "config", tmp_path / "config")
     scale = {
         "datasets": {
-            "babyai": [{"source": "bot", "tasks": ["GoToRedBallGrey"], "episodes": 200, "noise_percent": [0, 50]}]
+            "babyai": [
+                {
+                    "source": "bot",
+                    "tasks": ["GoToRedBallGrey"],
+                    "episodes": 200,
+                    "options": {"noise_percent": [0, 50]},
+                }
+            ]
         },
         "experiments": {
             "babyai": {
                 "settings": {
-                    "updates": 150,
-                    "agent": {"d_s": 48, "channels": 8},
+                    "updates": 250,
+                    "agent": {"d_s": 48, "encoder_options": {"channels": 8}},
                     "learning": {
                         "batch_sequences": 32,
                         "sequence_steps": 10,
                         "learning_rate": 0.004,
                         "target_period_updates": 10,
                     },
-                    "evaluation": {"every_updates": 150, "episodes_per_task": 30},
+                    "evaluation": {"every_updates": 250, "episodes_per_task": 30},
                 },
                 "task_sets": {tiny_babyai.TASK_SET: {"tasks": ["GoToRedBallGrey"], "settings": {"episodes": 200}}},
             }
@@ -149,7 +187,7 @@ def test_rdqn_learns_a_level(tiny_babyai_root, tmp_path):
     tiny_babyai.make_datasets(tmp_path)
     learner = tiny_babyai.learner_of(tmp_path, "rdqn")
     before = learner.evaluate()[0]["success_rate"]
-    for _ in range(150):
+    for _ in range(250):
         learner.update()
     after = learner.evaluate()[0]["success_rate"]
     assert before < 0.5

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rarl.config.fit import with_options
+from rarl.envs.spec import spec_of
 from rarl.errors import RarlError
 from rarl.nn.masking import MaskedTokens
-from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess, SlotAttention, select
-from rarl.nn.value_network import ValueNetwork
+from rarl.nn.retrieval import DirectRetrieval, Retriever, SlotAttention, SlotRetrieval, select
 
 READING = {"d_s": 6, "n_actions": 0, "d_e": 4, "d_h": 8, "d_v": 4, "k_traj": 2, "k_states": 3, "summariser": "gru",
            "standardise": False}  # fmt: skip
@@ -18,7 +19,7 @@ SLOTS = {"n_f": 2, "d_m": 8, "slot_heads": 2}
 @pytest.mark.parametrize("name", ["k_traj", "k_states", "d_e", "d_h", "d_v", "d_s"])
 @pytest.mark.parametrize("value", [0, -1, 1.5])
 def test_sizes_are_at_least_one(name, value):
-    for build, arguments in ((RetrievalProcess, READING | SLOTS), (DirectRetrieval, READING)):
+    for build, arguments in ((SlotRetrieval, READING | SLOTS), (DirectRetrieval, READING)):
         with pytest.raises(ValueError, match=f"{name}={value}: must be a whole number of at least 1"):
             build(**arguments | {name: value})
 
@@ -36,11 +37,11 @@ def test_sizes_are_at_least_one(name, value):
 )
 def test_what_slots_cannot_be_is_named(changes, expected):
     with pytest.raises(ValueError, match=expected):
-        RetrievalProcess(**READING | SLOTS | changes)
+        SlotRetrieval(**READING | SLOTS | changes)
 
 
 def test_no_k_traj_keeps_all():
-    assert RetrievalProcess(**READING | SLOTS | {"k_traj": None}).k_traj is None
+    assert SlotRetrieval(**READING | SLOTS | {"k_traj": None}).k_traj is None
 
 
 def test_heads_divide_the_width():
@@ -57,15 +58,15 @@ def test_nothing_is_selected_by_zero():
 def test_a_network_names_what_it_does_not_know():
     with pytest.raises(ValueError, match="summariser='lstm': unknown; known: 'gru', 'decay'"):
         MaskedTokens(6, 8, 4, "lstm")
-    with pytest.raises(RarlError, match="unknown encoder 'relation'; did you mean 'relational'"):
-        ValueNetwork("relation", 8, 3, 1, task_observed=False)
+    with pytest.raises(RarlError, match=r"here: agent.encoder = 'relation' does not .*; did you mean 'relational'"):
+        with_options(spec_of("gridroboman"), {"agent": {"encoder": "relation"}}, "here")
     with pytest.raises(ValueError, match="fusion='flim': unknown; did you mean 'film'"):
-        ValueNetwork("mlp", 8, 3, 1, task_observed=False, fusion="flim")
+        Retriever(8, DirectRetrieval(**READING), fusion="flim")
 
 
 @pytest.mark.parametrize("summariser", ["gru", "decay"])
 def test_padding_comes_last(summariser):
-    process = RetrievalProcess(**READING | SLOTS | {"summariser": summariser})
+    process = SlotRetrieval(**READING | SLOTS | {"summariser": summariser})
     s, a, r = torch.randn(1, 2, 4, 6), torch.zeros(1, 2, 4, dtype=torch.int64), torch.zeros(1, 2, 4)
     right = torch.tensor([[[True, True, False, False], [True, True, True, True]]])
     assert process.summarise(s, a, r, right).mask is not None

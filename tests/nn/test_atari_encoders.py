@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from rarl.envs.atari import encoders
-from rarl.envs.atari.encoders import ResNet47, Tiny
+from rarl.envs.atari.encoders import ResNet47, Tiny, tiny
 from rarl.envs.atari.observation import EXTRA_BYTES, pack, packed_size
-from rarl.envs.spec import spec_of
-from rarl.nn.encoders import encoder_named
-from rarl.nn.value_network import RecurrentValueNetwork, ValueNetwork
+from rarl.envs.spec import load, spec_of
+from rarl.nn.value_network import ValueNetwork
 
 ACTIONS = 18
 STACKS = {"resnet47": 1, "nature": 4, "impala-small": 2, "tiny": 1}
@@ -22,7 +21,7 @@ NAMES = tuple(spec_of("atari").encoders)
 
 def encoder_of(name, d_s=16, seed=0, **options):
     torch.manual_seed(seed)
-    return encoder_named(name)(d_s, 0, **({"n_actions": ACTIONS, "stack": STACKS[name]} | options))
+    return load(spec_of("atari").encoders[name])(d_s, 0, **({"n_actions": ACTIONS, "stack": STACKS[name]} | options))
 
 
 def x_of(*shape, stack, seed=0):
@@ -186,7 +185,7 @@ def test_in_a_recurrent_network(dueling):
     """Steps one by one and as a sequence; in batches and without."""
     torch.manual_seed(0)
     options = {"n_actions": ACTIONS, "stack": 1}
-    network = RecurrentValueNetwork("tiny", 16, ACTIONS, 1, False, encoder_options=options, dueling=dueling).double()
+    network = ValueNetwork(tiny(16, **options), 16, ACTIONS, dueling=dueling, recurrent=True).double()
     x, told = x_of(1, 3, 4, stack=1), torch.zeros(1, 3, 1, 1, dtype=torch.int64)
     whole = network.unroll(x, told, network.initial_state(1, 3))
     assert whole.q.shape == (1, 3, 4, ACTIONS)
@@ -196,6 +195,6 @@ def test_in_a_recurrent_network(dueling):
         state = step.state
         qs.append(step.q)
     torch.testing.assert_close(torch.cat(qs, 2), whole.q)
-    plain = ValueNetwork("tiny", 16, ACTIONS, 1, False, encoder_options=options, dueling=dueling)
+    plain = ValueNetwork(tiny(16, **options), 16, ACTIONS, dueling=dueling)
     q, _ = plain(x[:, :, 0], torch.zeros(1, 3, dtype=torch.int64))
     assert q.shape == (1, 3, ACTIONS)

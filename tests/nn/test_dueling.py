@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rarl.nn.value_network import QHead, RecurrentValueNetwork, ValueNetwork
+from rarl.envs.gridroboman.encoders import MLPEncoder
+from rarl.nn.value_network import QHead, ValueNetwork
 
 D_S, ACTIONS, D_M, D_E = 12, 5, 6, 4
 
@@ -47,13 +48,13 @@ def test_all_other_parameters_are_initialised_alike(d_m):
         assert torch.equal(value, dueling[key]), key
 
 
-@pytest.mark.parametrize("network", [ValueNetwork, RecurrentValueNetwork])
-def test_networks_are_plain_unless_asked(network):
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_networks_are_plain_unless_asked(recurrent):
     """The default draws from the global generator what it always drew."""
 
     def made(**options):
         torch.manual_seed(3)
-        made = network("mlp", D_S, ACTIONS, 2, True, **options)
+        made = ValueNetwork(MLPEncoder(D_S, 2), D_S, ACTIONS, recurrent=recurrent, **options)
         return made.state_dict(), torch.rand(3)
 
     (default, next_default), (plain, next_plain) = made(), made(dueling=False)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from rarl.envs.gridroboman.encoders import MLPEncoder, RelationalEncoder, relational_features
 from rarl.envs.gridroboman.planner import planner_episodes
 from rarl.envs.gridroboman.tasks import TASKS
-from rarl.nn.encoders import encoder_named
+from rarl.envs.spec import load, spec_of
 
 D_S = 8
 THINGS = ("robot", "red", "green", "blue")
@@ -181,10 +181,10 @@ def test_task_told_and_hidden(name, legal_observations):
     torch.manual_seed(0)
     x = torch.from_numpy(legal_observations[:6])
     first, second = torch.zeros(6, dtype=torch.int64), torch.full((6,), 2)
-    hidden = encoder_named(name)(D_S, 0)
+    hidden = load(spec_of("gridroboman").encoders[name])(D_S, 0)
     assert torch.equal(hidden(x, first), hidden(x, second))
     assert torch.equal(hidden(x, first), hidden(x))
-    told = encoder_named(name)(D_S, 3)
+    told = load(spec_of("gridroboman").encoders[name])(D_S, 3)
     assert (told(x, first) != told(x, second)).any(-1).all()
     told(x, first).square().sum().backward()
     (embedding,) = [p for name, p in told.named_parameters() if name.startswith("task")]
@@ -211,8 +211,8 @@ def test_the_mlp_is_the_papers():
 @pytest.mark.parametrize("name", ["relational", "mlp"])
 def test_states_are_normalised_from_the_start(name, legal_observations):
     torch.manual_seed(0)
-    s = encoder_named(name)(64)(torch.from_numpy(legal_observations[:200]))
+    s = load(spec_of("gridroboman").encoders[name])(64)(torch.from_numpy(legal_observations[:200]))
     torch.testing.assert_close(s.mean(-1), torch.zeros(200), atol=1e-5, rtol=0)
     torch.testing.assert_close(s.var(-1, correction=0), torch.ones(200), atol=1e-3, rtol=0)
     different = np.unique(legal_observations[:200], axis=0)
-    assert torch.pdist(encoder_named(name)(64)(torch.from_numpy(different))).min() > 0.01
+    assert torch.pdist(load(spec_of("gridroboman").encoders[name])(64)(torch.from_numpy(different))).min() > 0.01

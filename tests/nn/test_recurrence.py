@@ -8,7 +8,7 @@ import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.memory import Memory
-from rarl.config.settings import AgentSettings, RetrievalSettings
+from rarl.config.settings import AgentSettings, RetrievalSettings, RunSettings
 from rarl.envs.babyai.missions import MISSION_LENGTH, VOCABULARY
 from rarl.envs.babyai.view import CELLS, CODES
 from rarl.nn.retrieval import Mode
@@ -17,24 +17,22 @@ from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
 SMALL = {"d_m": 8, "d_e": 6, "d_h": 8, "d_v": 8, "slot_heads": 2, "n_f": 2, "n_traj": 5, "k_states": 6}
 
 
-def agent_of(kind, **retrieval):
-    settings = RetrievalSettings(**(SMALL | {"select_by": "none", "standardise": False} | retrieval))
-    return AgentSettings(
+def settings_of(kind, core="gru", **retrieval):
+    agent = AgentSettings(
         kind=kind,
         task="hidden",
-        core="gru",
+        core=core,
         encoder="babyai",
+        encoder_options={"channels": 4, "blocks": 1, "d_mission": 6},
         d_s=12,
-        channels=4,
-        blocks=1,
-        d_mission=6,
-        retrieval=settings,
+        retrieval=RetrievalSettings(**(SMALL | {"select_by": "none", "standardise": False} | retrieval)),
     )
+    return RunSettings.model_construct(environment="babyai", environment_options={}, tasks=["a", "b", "c"], agent=agent)
 
 
 def network_of(kind, seed=0, **retrieval):
     torch.manual_seed(seed)
-    network = build_network(agent_of(kind, **retrieval), 7, 3).double()
+    network = build_network(settings_of(kind, **retrieval), 7).double()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn_like(parameter) * (0.5 if parameter.ndim > 1 else 0.2))
@@ -182,6 +180,6 @@ def test_gradients_reach_slots_through_time(memory):
     x, told = inputs_of(3, 2, 4)
     out = network.unroll(x, told, network.initial_state(3, 2), batch_from(memory, network), mode=Mode.LEARN)
     out.q[:, :, -1].sum().backward()
-    attention = network.retrieval.slot_attention
+    attention = network.process.slot_attention
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in attention.parameters() if p.requires_grad)
-    assert network.retrieval.slot_mean.grad.abs().sum() > 0
+    assert network.process.slot_mean.grad.abs().sum() > 0

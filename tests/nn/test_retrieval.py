@@ -10,7 +10,7 @@ from torch.distributions import Normal, kl_divergence
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.fusion import AdditiveFusion
-from rarl.nn.retrieval import DirectRetrieval, Mode, RetrievalProcess, SlotReadout, Standardise, Summaries, select
+from rarl.nn.retrieval import DirectRetrieval, Mode, SlotReadout, SlotRetrieval, Standardise, Summaries, select
 from rarl.nn.summarisers import SUMMARISERS
 from tests.nn import reference
 
@@ -26,7 +26,7 @@ def _one_thread():
 def process_of(seed=0, *, summariser="gru", k_traj=None, k_states=4, n_actions=0, standardise=False, **sizes):
     """A retrieval process in float64 with large random weights, so that attention differs much between states."""
     torch.manual_seed(seed)
-    process = RetrievalProcess(
+    process = SlotRetrieval(
         D_S,
         n_actions,
         k_traj=k_traj,
@@ -479,7 +479,7 @@ def test_initial_slots_are_random_when_drawn_and_the_same_otherwise():
     fixed = process_of(0, draw_slots=False)
     assert torch.equal(fixed.initial_slots(Mode.LEARN, 3, 200)[0, 0], fixed.slot_mean)
     # Slots start apart, or they would all ask the same.
-    fresh = RetrievalProcess(D_S, 0, k_traj=2, k_states=2, summariser="gru", standardise=False, **SIZES)
+    fresh = SlotRetrieval(D_S, 0, k_traj=2, k_states=2, summariser="gru", standardise=False, **SIZES)
     assert torch.pdist(fresh.initial_slots(Mode.ACT, 1, 1)[0, 0]).min() > 0.1
 
 

@@ -15,13 +15,12 @@ from PIL import Image
 from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Scale
 from rarl.envs.atari.observation import pack
-from rarl.learners import games as training
 from rarl.probes import game_probe as module
 from rarl.probes.game_probe import BEFORE, WINDOW, GameProbe, Moment
 from rarl.probes.moments import chosen_steps
 from rarl.probes.probe import probe_run
 from rarl.probes.trained import final_state, shuffled
-from rarl.rollouts import games as evaluation
+from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.run_folder import RunPaths
 from rarl.runs.train import train_run
 from tests import tiny_atari
@@ -57,12 +56,11 @@ def fakes(monkeypatch):
     """From here on games are fake; those made, in their order."""
     made = []
 
-    def environments(game, n, online, seed=0):
-        made.append(FakeGames(n, seed))
+    def games(tasks, *, seed=0, **options):
+        made.append(FakeGames(len(tasks), seed, ends=0.01, cut=0.01))
         return made[-1]
 
-    for place in (training, evaluation, module):
-        monkeypatch.setattr(place, "environments", environments)
+    monkeypatch.setattr("rarl.envs.atari.packed.VectorAtari", games)
     return made
 
 
@@ -139,16 +137,16 @@ def test_probing_again_gives_the_same_files(trained, written):
 def test_each_intervention_changes_what_is_read(trained, monkeypatch):
     probe, read, batches = GameProbe(*trained), [], []
 
-    def evaluate(settings, network, retrieved, watch=None):
+    def policy(evaluation, network, retrieved, *more):
         read.append(retrieved)
-        return play(settings, network, retrieved, watch)
+        return acting(evaluation, network, retrieved, *more)
 
     def exchanged(batch, rng):
         batches.append((batch, shuffled(batch, rng)))
         return batches[-1][1]
 
-    play = module.evaluate_game
-    monkeypatch.setattr(module, "evaluate_game", evaluate)
+    acting = Evaluation.policy
+    monkeypatch.setattr(Evaluation, "policy", policy)
     monkeypatch.setattr(module, "shuffled", exchanged)
     probe.interventions()
     own, removed, mixed = read
@@ -231,7 +229,7 @@ def test_what_is_shown_is_what_was_played(fakes, tmp_path):
             assert moment.action == (None if moment.t == length - 1 else action)
             if moment.t:
                 assert (moment.frame == episode[moment.t - 1][2]).all()
-    rewards = [moment.reward for moment in played.windows[0].shown]
+    rewards = [moment.reward for window in played.windows for moment in window.shown]
     assert any(reward > 0 for reward in rewards)
     gallery = probe.gallery()["episodes"][0]
     order = sorted(range(2), key=lambda i: played.episodes.returns[i])

@@ -12,14 +12,14 @@ import torch
 
 from rarl.collect.make import make_dataset
 from rarl.config.scale import Scale
+from rarl.envs.gridroboman.env import Gridroboman
 from rarl.envs.gridroboman.tasks import ACTIONS
-from rarl.envs.gridroboman.vector import random_boards
+from rarl.envs.gridroboman.vector import VectorGridroboman, seeded_boards
 from rarl.errors import RarlError
-from rarl.probes import board_probe as module
 from rarl.probes.board_probe import BoardProbe
 from rarl.probes.probe import probe_run
 from rarl.probes.trained import final_state, network_of
-from rarl.rollouts.boards import roll_out
+from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.train import train_run
 from rarl.trajectories.store import TrajectoryDataset
 from tests import tiny_project
@@ -65,7 +65,7 @@ def test_the_trained_network_is_loaded(trained):
     assert network.state_dict().keys() == fresh.state_dict().keys()
     assert not torch.equal(network.encoder.table, fresh.encoder.table)
     # 12 updates left their traces in the running statistics too.
-    assert (network.retrieval.standardise.mean != 0).any()
+    assert (network.process.standardise.mean != 0).any()
 
 
 def test_interventions_have_their_format(written, trained):
@@ -189,17 +189,15 @@ def test_the_gallery_leaves_out_weights_that_round_to_nothing(trained):
     """A sharp attention gives a state a weight of a millionth, which would be written as 0."""
     probe = BoardProbe(*trained)
     with torch.no_grad():
-        probe.network.retrieval.query[-1].weight.mul_(300)
-        probe.network.retrieval.query[-1].bias.mul_(300)
+        probe.network.process.query[-1].weight.mul_(1000)
+        probe.network.process.query[-1].bias.mul_(1000)
     weights = [item["weight"] for e in probe.gallery()["episodes"] for s in e["steps"] for item in s["retrieved"]]
     assert min(weights) > 0
-    assert max(weights) > 0.5
+    assert max(weights) > 0.49  # nearly all that one of two slots has to give
 
 
 def test_episodes_of_the_gallery_replay(written):
     """Its steps are an episode of the environment."""
-    from rarl.envs.gridroboman.env import Gridroboman
-
     for episode in json.loads((written / "gallery.json").read_text())["episodes"]:
         env = Gridroboman(task=episode["task"])
         start = episode["steps"][0]["observation"]
@@ -213,55 +211,87 @@ def test_episodes_of_the_gallery_replay(written):
 
 
 def test_own_is_what_an_evaluation_does(trained):
-    """The same roll-out, by hand: own datasets, four batches per task, five episodes each."""
+    """The same roll-out, by hand: own datasets, four batches per task, five episodes each; other starts."""
     scale, run = trained
     rows = [row for row in BoardProbe(scale, run).interventions() if row["intervention"] == "own"]
     probe = BoardProbe(scale, run)
     s = run.settings.evaluation
-    rng = np.random.default_rng([run.settings.seed, s.board_seed, 1])
-    boards = random_boards(200, rng)
     groups = np.repeat(np.arange(10), 4)
     network = network_of(run, final_state(scale, run), len(ACTIONS))
-    retrieved = probe.memory.sample(groups, rng).summarise(network)
-    tasks = [probe.tasks[i] for i in groups]
-    played = roll_out(network, tasks, groups, 5, retrieved, rng, s.epsilon, boards)
-    expected = played.returns.reshape(10, 20).mean(1)
-    assert [row["return_mean"] for row in rows] == pytest.approx(expected.tolist())
+    retrieved = probe.memory.sample(groups, probe.rng).summarise(network)
+    seeds = probe.evaluation(20).seeds
+    assert seeds.shape == (10, 20)
+    assert not set(seeds.ravel().tolist()) & set(Evaluation.of(run.settings, episodes=20).seeds.ravel().tolist())
+    rng = np.random.default_rng([run.settings.seed, s.board_seed, 2**32 - 1])
+    envs = VectorGridroboman([task for task in probe.tasks for _ in range(20)])
+    x, returns = envs.start(seeded_boards(seeds.ravel())), np.zeros(200)
+    told = torch.from_numpy(groups)[:, None].expand(40, 5)
+    for _ in range(50):
+        with torch.no_grad():
+            best = network(torch.from_numpy(x).view(40, 5, 11), told, retrieved)[0].argmax(-1).flatten().numpy()
+        tries = rng.random(200) < s.epsilon
+        x, rewards, *_ = envs.step(np.where(tries, rng.integers(7, size=200), best))
+        returns += rewards
+    assert [row["return_mean"] for row in rows] == pytest.approx(returns.reshape(10, 20).mean(1).tolist())
+
+
+def test_what_is_retrieved_has_nothing_to_do_with_the_starts(trained):
+    """Two streams of random numbers: none of a probe's own is also that of a task's start states."""
+    probe = BoardProbe(*trained)
+    own = probe.rng.integers(2**31, size=20).tolist()
+    assert own not in probe.evaluation(20).seeds.tolist()
+
+
+def returns_on(task, episode):
+    """What an episode, as (observations, actions), brings for a task, stepped alone."""
+    observations, actions = episode
+    env = Gridroboman(task=task)
+    cells = [tuple(map(int, observations[0][i : i + 2])) for i in (0, 2, 5, 8)]
+    env.reset(options={"robot": cells[0], "objects": cells[1:]})
+    total = 0.0
+    for action, after in zip(actions, observations[1:], strict=True):
+        x, reward, *_ = env.step(int(action))
+        assert (x == after).all()
+        total += reward
+    return total
 
 
 def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     scale, run = trained
     probe = BoardProbe(scale, run)
-    calls, originals = [], []
-    sample, roll = probe.memory.sample, module.roll_out
+    calls, originals, read = [], [], []
+    sample, play, policy = probe.memory.sample, probe.play, Evaluation.policy
 
     def sampled(*arguments, **more):
         originals.append(sample(*arguments, **more))
         return originals[-1]
 
-    def rolled(network, tasks, task_ids, episodes, retrieved, *rest, **more):
-        calls.append({"tasks": tasks, "ids": task_ids, "retrieved": retrieved, **more})
-        return roll(network, tasks, task_ids, episodes, retrieved, *rest, **more)
+    def played(evaluation, batch, *, keep=False, watch=None):
+        calls.append((evaluation, batch, play(evaluation, batch, keep=True, watch=watch)))
+        return calls[-1][2]
 
-    batches = []
+    def acting(evaluation, network, retrieved, *more):
+        read.append(retrieved)
+        return policy(evaluation, network, retrieved, *more)
+
     monkeypatch.setattr(probe.memory, "sample", sampled)
-    monkeypatch.setattr(module, "roll_out", rolled)
-    play = probe.play
-    monkeypatch.setattr(probe, "play", lambda ids, batch, *a, **k: batches.append(batch) or play(ids, batch, *a, **k))
+    monkeypatch.setattr(probe, "play", played)
+    monkeypatch.setattr(Evaluation, "policy", acting)
     rows = probe.interventions()
 
-    own, removed, _, *swaps = calls
-    falling, swaps = swaps[:7], swaps[7:]
-    of_falling, batches = batches[3:10], [*batches[:3], *batches[10:]]
-    assert all(call["boards"] is own["boards"] for call in (removed, *falling))
+    own, removed, shuffled, *falling = calls[:10]
+    swaps = calls[10:]
+    assert all(evaluation is own[0] for evaluation, *_ in (removed, shuffled, *falling))  # the same boards
+    assert all((x[:, 0] == own[2].observations[:, 0]).all() for x in (c[2].observations for c in falling))
     k_traj = run.settings.agent.retrieval.k_traj
-    assert [batch.episodes.shape for batch in of_falling[:3]] == [(40, min(n, k_traj)) for n in (4, 2, 1)]
-    assert [batch.steps.max() + 1 for batch in of_falling[3:]] == [25, 10, 5, 1]
-    assert own["retrieved"] is not None
-    assert batches[0] is originals[0]
-    assert removed["retrieved"] is None  # nothing is read
+    assert [batch.episodes.shape for _, batch, _ in falling[:3]] == [(40, min(n, k_traj)) for n in (4, 2, 1)]
+    assert [batch.steps.max() + 1 for _, batch, _ in falling[3:]] == [25, 10, 5, 1]
+    assert own[1] is originals[0]
+    assert removed[1] is None
+    assert [retrieved is None for retrieved in read] == [False, True] + [False] * (len(read) - 2)  # nothing is read
+    assert torch.equal(read[0].keys, own[1].summarise(probe.network).keys)
     # Shuffled: at each step the same states, actions and rewards, in other trajectories.
-    before, after = originals[1], batches[2]
+    before, after = originals[1], shuffled[1]
     moved = 0
     for g in range(40):
         for j in range(before.x.shape[2]):
@@ -276,17 +306,24 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
             moved += one != other
     assert moved > 40
     # Swapped: told and rewarded as the own task, given another's dataset.
-    done = np.concatenate([call["ids"] for call in swaps])
-    given = np.concatenate([batch.given[:, 0] for batch in batches[3:]])
-    assert sorted(zip(done.tolist(), given.tolist(), strict=True)) == [
-        (a, b) for a in range(10) for b in range(10) if a != b
-    ]
-    for call, batch in zip(swaps, batches[3:], strict=True):
-        assert [task.name for task in call["tasks"]] == [run.tasks[i] for i in call["ids"]]
-        assert [task.name for task in call["also"]] == [run.tasks[i] for i in batch.given[:, 0]]
-        assert batch.told[:, 0, 0].tolist() == call["ids"].tolist()
+    done = np.concatenate([evaluation.task_ids for evaluation, *_ in swaps])
+    given = np.concatenate([batch.given[:, 0] for _, batch, _ in swaps])
+    pairs = list(zip(done.tolist(), given.tolist(), strict=True))
+    assert sorted(pairs) == [(a, b) for a in range(10) for b in range(10) if a != b]
+    for evaluation, batch, _ in swaps:
+        assert evaluation.tasks == tuple(run.tasks[i] for i in evaluation.task_ids)
+        assert evaluation.groups.tolist() == evaluation.task_ids.tolist()
+        assert batch.told[:, 0, 0].tolist() == evaluation.task_ids.tolist()
     kinds = [row["intervention"] for row in rows]
     assert kinds == [kind for kind in ON_OWN_DATA for _ in range(10)] + ["swapped", "swapped-given"] * PAIRS
+    episodes = [episode for *_, played in swaps for episode in zip(played.observations, played.actions, strict=True)]
+    assert len(episodes) == 4 * PAIRS
+    for pair, (own_task, given_task) in enumerate(pairs):
+        names = run.tasks[own_task], run.tasks[given_task]
+        for row, task in zip(rows[100 + 2 * pair :][:2], names, strict=True):
+            assert (row["task"], row["given_task"], row["episodes"]) == (*names, 4)
+            returns = [returns_on(task, episode) for episode in episodes[4 * pair : 4 * pair + 4]]
+            assert row["return_mean"] == np.mean(returns)
 
 
 def test_retrieval_matters_to_the_network(trained):

@@ -12,7 +12,7 @@ import torch
 
 from rarl.agents.index import best_of, exact_scores
 from rarl.config.scale import Scale
-from rarl.envs.gridroboman.vector import random_boards
+from rarl.envs.gridroboman.vector import seeded_boards
 from rarl.probes.probe import probe_run
 from rarl.probes.ranking import recall_at_k, reciprocal_rank
 from rarl.probes.relevance_probe import RelevanceProbe
@@ -91,9 +91,11 @@ def test_what_is_found_is_what_scores_best(project, way):
     run = tiny_project.run_of(project.root, "ra-dqn", 1, changes("exact"))
     train_run(project, run, device="cpu")
     probe = RelevanceProbe(project, run)
-    tasks, boards = np.array([0, 0, 7]), random_boards(12, np.random.default_rng(0))
-    found = probe.find(tasks, 0.5, way, boards)
-    starts = torch.from_numpy(boards.observe()).view(3, 4, 11)
+    evaluation = probe.evaluation(8, np.array([0, 7]), blocks=2)
+    tasks = np.array([0, 0, 7, 7])
+    assert evaluation.groups.tolist() == tasks.tolist()
+    found = probe.find(evaluation, 0.5, way)
+    starts = torch.from_numpy(seeded_boards(evaluation.seeds.ravel()).observe()).view(4, 4, 11)
     assert torch.equal(found.starts, starts)
     keys = probe.memory.keys(probe.network)
     for g, task in enumerate(tasks):
@@ -121,8 +123,8 @@ def test_attention_is_counted_on_the_relevant(project, monkeypatch):
     run = tiny_project.run_of(project.root, "ra-dqn", 1, changes("exact"))
     train_run(project, run, device="cpu")
     probe = RelevanceProbe(project, run)
-    tasks, boards = np.array([2, 5]), random_boards(4, np.random.default_rng(0))
-    found = probe.find(tasks, 0.5, "uniform", boards)
+    tasks = np.array([2, 5])
+    found = probe.find(probe.evaluation(2, tasks, blocks=1), 0.5, "uniform")
     forward = probe.network.forward
 
     def on_two_trajectories(x, task, retrieved=None, **more):
@@ -148,8 +150,9 @@ def test_what_was_never_retrieved_is_searched_too(project):
         both = [*old.episodes[old.given == task], *new.episodes[new.given == task]]
         assert sorted(both) == list(range(16))
     assert torch.equal(probe.new_index.keys, probe.new.keys(probe.network))
-    tasks, boards = np.array([0, 7]), random_boards(8, np.random.default_rng(0))
-    found = probe.find(tasks, 0.5, "index", boards)
+    tasks = np.array([0, 7])
+    evaluation = probe.evaluation(4, tasks, blocks=1)
+    found = probe.find(evaluation, 0.5, "index")
     quantities = probe._quantities(tasks, 0.5, "index", found)
     for g, task in enumerate(tasks):
         asked = probe.memory.queries(probe.network, found.starts, tasks)[g]
@@ -157,7 +160,7 @@ def test_what_was_never_retrieved_is_searched_too(project):
         hits = new.given[rows[best_of(exact_scores(asked, probe.new.keys(probe.network)[rows]), 8)]] == task
         assert quantities["new_recall@10"][g] == recall_at_k(hits, 10, 4)
         assert quantities["new_mrr"][g] == reciprocal_rank(hits)
-    assert "new_mrr" not in probe._quantities(tasks, 0.5, "uniform", probe.find(tasks, 0.5, "uniform", boards))
+    assert "new_mrr" not in probe._quantities(tasks, 0.5, "uniform", probe.find(evaluation, 0.5, "uniform"))
 
 
 def test_datasets_that_hold_too_few_others(probed):
@@ -171,8 +174,7 @@ def test_an_index_finds_at_evaluation_what_scores_best_now(probed):
     scale, run, _ = probed
     probe = RelevanceProbe(scale, run)
     assert torch.equal(probe.index.keys, probe.memory.keys(probe.network))
-    boards = random_boards(10, np.random.default_rng(1))
-    found = probe.find(np.arange(10), 1.0, "index", boards)
+    found = probe.find(probe.evaluation(1, blocks=1), 1.0, "index")
     queries = probe.memory.queries(probe.network, found.starts, np.arange(10))
     scores = probe.index.scores(3, 1.0, queries[3])
     assert found.rankings[3].tolist() == probe.memory.pools.rows(3, 1.0)[best_of(scores, 99)].tolist()

@@ -9,11 +9,10 @@ import torch
 from rarl.agents.memory import RetrievalBatch
 from rarl.agents.policy import Policy
 from rarl.envs.atari.observation import EXTRA_BYTES
-from rarl.learners import games
+from rarl.envs.spec import make_vector
 from rarl.nn.retrieval import Summaries
-from rarl.rollouts import games as evaluation
-from rarl.rollouts.levels import evaluation_seeds, play_levels, roll_out_levels
-from rarl.rollouts.rows import retrieval_blocks
+from rarl.rollouts.evaluation import Evaluation, retrieval_blocks
+from rarl.rollouts.roll_out import roll_out
 from tests import tiny_atari, tiny_babyai, tiny_project
 from tests.fake_games import FakeGames
 
@@ -23,22 +22,31 @@ def test_blocks_are_as_many_as_are_even(episodes, most, blocks):
     assert retrieval_blocks(episodes, most) == blocks
 
 
+def batch_of(summaries, at):
+    """One of several retrieval batches."""
+    return Summaries(*(None if part is None else part[at : at + 1] for part in summaries))
+
+
 @pytest.mark.parametrize("variant", ["rdqn", "own", "all"])
 def test_each_episode_on_a_level_is_played_with_its_blocks_batch(tiny_babyai_root, variant):
-    learner = tiny_babyai.learner_of(tiny_babyai_root, variant)
+    n, blocks = 4, 2
+    changes = {"evaluation": {"episodes_per_task": n, "retrieval_batches": blocks}}
+    learner = tiny_babyai.learner_of(tiny_babyai_root, variant, changes)
     for _ in range(3):
         learner.update()
-    levels, n, blocks = learner.levels, 4, 2
-    seeds = evaluation_seeds(levels, n, 0, 0)
-    rngs = [np.random.default_rng(1) for _ in range(4)]
-    whole = play_levels(learner.network, levels, seeds, learner.memory, rngs[0], blocks, rngs[1], 0.0)
-    tasks = np.arange(len(levels))
+    learner.network.requires_grad_(False)
+    levels, tasks = learner.settings.tasks, np.arange(3)
+    evaluation = Evaluation.of(learner.settings)
+    batch = learner._batch_to_evaluate(evaluation)
+    retrieved = None if batch is None else batch.summarise(learner.network)
+    whole = evaluation.play(evaluation.policy(learner.network, retrieved, 0.0), keep=True)
+    of_memory = Evaluation.of(learner.settings).of_memory
     if learner.memory is None:
         summaries = None
     elif learner.memory.pooled:
-        summaries = [learner.memory.sample(tasks, rngs[2]).summarise(learner.network) for _ in range(blocks)]
+        summaries = [learner.memory.sample(tasks, of_memory).summarise(learner.network) for _ in range(blocks)]
     else:
-        summaries = learner.memory.sample(np.repeat(tasks, blocks), rngs[2]).summarise(learner.network)
+        summaries = learner.memory.sample(np.repeat(tasks, blocks), of_memory).summarise(learner.network)
     for i, level in enumerate(levels):
         for j in range(n):
             block = j // (n // blocks)
@@ -47,14 +55,42 @@ def test_each_episode_on_a_level_is_played_with_its_blocks_batch(tiny_babyai_roo
             elif learner.memory.pooled:
                 one = summaries[block]
             else:
-                at = slice(i * blocks + block, i * blocks + block + 1)
-                one = Summaries(*(None if part is None else part[at] for part in summaries))
-            alone = roll_out_levels(learner.network, [level], seeds[i : i + 1, j : j + 1], one, rngs[3], 0.0)
-            length = alone.lengths[0, 0]
-            assert whole.lengths[i, j] == length
-            assert (whole.actions[i, j, :length] == alone.actions[0, 0]).all()
-            assert whole.returns[i, j] == alone.returns[0, 0]
-            assert (whole.missions[i, j] == alone.missions[0, 0]).all()
+                one = batch_of(summaries, i * blocks + block)
+            policy = Policy(learner.network, np.zeros(1), np.random.default_rng(0))
+            policy.retrieved = one
+            envs = make_vector(learner.settings, [level])
+            alone = roll_out(envs, policy, evaluation.seeds[i, j : j + 1], keep=True)
+            length, row = alone.lengths[0], i * n + j
+            assert whole.lengths[row] == length
+            assert (whole.actions[row, :length] == alone.actions[0]).all()
+            assert (whole.observations[row, : length + 1] == alone.observations[0]).all()
+            assert whole.returns[row] == alone.returns[0]
+            assert whole.terminated[row] == alone.terminated[0]
+            assert (whole.context[row] == alone.context[0]).all()
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_each_board_is_played_with_its_blocks_batch(tiny_root, blocks):
+    """The actions of all boards of an evaluation are those that the network prefers with the batch of their block."""
+    n = 4
+    changes = {"evaluation": {"episodes_per_task": n, "retrieval_batches": blocks}}
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn-told", changes)
+    learner.update()
+    evaluation, network = Evaluation.of(learner.settings), learner.network.requires_grad_(False)
+    batch = learner._batch_to_evaluate(evaluation)
+    assert batch.given[:, 0].tolist() == [task for task in range(10) for _ in range(blocks)]
+    summaries = batch.summarise(network)
+    episodes = evaluation.play(evaluation.policy(network, summaries, 0.0), keep=True)
+    for task in range(10):
+        for block in range(blocks):
+            first = task * n + block * (n // blocks)
+            rows = slice(first, first + n // blocks)
+            x = torch.from_numpy(episodes.observations[rows, :-1]).flatten(0, 1)[None]
+            q, _ = network(x, torch.full(x.shape[:2], task), batch_of(summaries, task * blocks + block))
+            ahead = q[0].topk(2).values
+            clear = (ahead[:, 0] - ahead[:, 1] > 1e-5).numpy()
+            assert clear.mean() > 0.9
+            assert (q[0].argmax(-1).numpy() == episodes.actions[rows].ravel())[clear].all()
 
 
 def read_in_evaluation(learner, monkeypatch):
@@ -73,12 +109,12 @@ def read_in_evaluation(learner, monkeypatch):
 
 @pytest.mark.parametrize("batches", [1, 2, 4])
 def test_every_learner_honours_the_setting(tiny_root, tiny_babyai_root, tiny_atari_root, monkeypatch, batches):
-    for module in (games, evaluation):
-        monkeypatch.setattr(module, "environments", FakeGames.of())
+    FakeGames.play_instead(monkeypatch)
     changes = {"evaluation": {"retrieval_batches": batches, "episodes_per_task": 4}}
     online = {"online": {"actors": 4, "capacity_sequences": 300}}
+    any_six = {"agent": {"retrieval": {"select_by": "attention"}}}  # of the best ones, two draws may be the same
     for learner, tasks in (
-        (tiny_project.learner_of(tiny_root, "ra-dqn", changes), 10),
+        (tiny_project.learner_of(tiny_root, "ra-dqn", changes | any_six), 10),
         (tiny_babyai.learner_of(tiny_babyai_root, "own", changes), 3),
         (tiny_babyai.learner_of(tiny_babyai_root, "all", changes), 1),
         (tiny_atari.learner_of(tiny_atari_root, "ra-r2d2", changes | online), 1),
@@ -95,8 +131,7 @@ def test_every_learner_honours_the_setting(tiny_root, tiny_babyai_root, tiny_ata
 @pytest.mark.parametrize("variant", ["ra-r2d2", "ra-dqn"])
 @pytest.mark.usefixtures("tiny_atari_root")
 def test_actors_with_batches_of_their_own_act_as_if_they_were_alone(tiny_atari_root, monkeypatch, variant):
-    for module in (games, evaluation):
-        monkeypatch.setattr(module, "environments", FakeGames.of())
+    FakeGames.play_instead(monkeypatch)
     changes = {"online": {"actors": 4, "capacity_sequences": 300}}
     learner = tiny_atari.learner_of(tiny_atari_root, variant, changes)
     learner.actors.play(60).add_to(learner.replay)

@@ -197,7 +197,6 @@ def test_forced_training_forgets_what_was_there(root):
     [
         (["costs", "--output", "file/costs.csv"], "file/costs.csv"),
         (["costs", "--output", "config"], "config"),
-        (["bench", "--output", "file/bench.json"], "file/bench.json"),
         (["index-cost"], "results/tiny/index-cost.csv"),
         (["probe", RA_DQN], f"results/tiny/probes/{RA_DQN}"),
         (["report"], "reports/tiny"),
@@ -212,7 +211,7 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(root, capsys, 
         raise AssertionError("the work has begun")
 
     for name in (
-        "rarl.benchmarks.costs._measured", "rarl.benchmarks.bench.generate_planner",
+        "rarl.benchmarks.costs._measured",
         "rarl.benchmarks.index_cost.index_cost_plan",
         "rarl.probes.probe.load", "rarl.reporting.report.load_results", "rarl.runs.search.learner_of",
         "rarl.collect.make.load",

@@ -17,10 +17,10 @@ from rarl.config.scale import Run, Scale
 from rarl.envs.gridroboman.datasets import generate_planner
 from rarl.envs.gridroboman.tasks import task_named, task_set
 from rarl.jobs import train_job
-from rarl.learners import transitions
-from rarl.learners.transitions import TransitionLearner
+from rarl.learners.offline import OfflineLearner
 from rarl.mappings import merge
 from rarl.nn.retrieval import Mode
+from rarl.rollouts.evaluation import Evaluation
 from rarl.runs import checkpoints
 from rarl.trajectories.store import TrajectoryDataset
 from tests import tiny_project
@@ -134,9 +134,8 @@ def test_encoder_and_retrieval_have_rates_of_their_own(tiny_root):
     """Every parameter is in one group; the auxiliary heads go with the retrieval process."""
     changes = {"learning": {"encoder_rate": 0.5, "retrieval_rate": 0.25, "warm_up_updates": 0, "decay_from": 1.0}}
     for name, rates in rates_of(tiny_project.learner_of(tiny_root, "ra-dqn", changes), 3).items():
-        multiple = (
-            0.5 if name.startswith("encoder.") else 0.25 if name.startswith(("retrieval.", "auxiliary.")) else 1.0
-        )
+        retrieves = name.startswith(("retriever.process.", "auxiliary."))
+        multiple = 0.5 if name.startswith("encoder.") else 0.25 if retrieves else 1.0
         assert rates == pytest.approx([0.003 * multiple] * 3), name
     for name, rates in rates_of(tiny_project.learner_of(tiny_root, "dqn", changes), 3).items():
         assert rates == pytest.approx([0.003 * (0.5 if name.startswith("encoder.") else 1.0)] * 3), name
@@ -176,7 +175,7 @@ def test_the_target_is_copied_every_so_many_updates(tiny_root):
             assert_same(state_of(learner.target), before)
         else:
             assert_same(state_of(learner.target), state_of(learner.network))
-    assert not torch.equal(start["retrieval.standardise.mean"], learner.target.retrieval.standardise.mean)
+    assert not torch.equal(start["retriever.process.standardise.mean"], learner.target.process.standardise.mean)
 
 
 def test_the_target_moves_by_a_share_on_every_update(tiny_root):
@@ -184,7 +183,7 @@ def test_the_target_moves_by_a_share_on_every_update(tiny_root):
         tiny_root, "ra-dqn", {"learning": {"target_period_updates": None, "target_rate": 0.25}}
     )
     buffers = {name for name, _ in learner.network.named_buffers()}
-    assert "retrieval.standardise.variance" in buffers
+    assert "retriever.process.standardise.variance" in buffers
     for _ in range(4):
         before = state_of(learner.target)
         learner.update()
@@ -259,16 +258,15 @@ def test_values_of_retrieved_trajectories_count_every_step(tiny_root):
 
 @pytest.fixture
 def played(monkeypatch):
-    """The arguments and episodes of every roll-out."""
+    """Every evaluation and its episodes."""
     found = []
-    original = transitions.roll_out
+    original = Evaluation.play
 
-    def spy(network, tasks, task_ids, episodes, *rest, **more):
-        result = original(network, tasks, task_ids, episodes, *rest, **more)
-        found.append({"tasks": tasks, "ids": np.asarray(task_ids), "episodes": episodes, "result": result})
-        return result
+    def spy(evaluation, act, **more):
+        found.append((evaluation, original(evaluation, act, keep=True, **more)))
+        return found[-1][1]
 
-    monkeypatch.setattr(transitions, "roll_out", spy)
+    monkeypatch.setattr(Evaluation, "play", spy)
     return found
 
 
@@ -293,12 +291,11 @@ def test_rows_describe_the_episodes(tiny_root, played):
         tiny_root, "ra-dqn", {"evaluation": {"episodes_per_task": 6, "retrieval_batches": 2}}
     )
     rows = learner.evaluate()
-    (play,) = played
-    assert play["episodes"] == 3
-    assert play["ids"].tolist() == sorted([*range(10)] * 2)
-    assert [task.name for task in play["tasks"]] == [learner.tasks[i].name for i in play["ids"]]
-    assert [row["task"] for row in rows] == [task.name for task in learner.tasks]
-    rewards = play["result"].rewards.reshape(10, 6, 50)
+    ((evaluation, episodes),) = played
+    assert evaluation.groups.tolist() == sorted([*range(10)] * 2)
+    assert evaluation.places.tolist() == np.arange(60).reshape(20, 3).tolist()
+    assert [row["task"] for row in rows] == list(evaluation.tasks) == learner.tasks == learner.settings.tasks
+    rewards = episodes.rewards.reshape(10, 6, 50)
     for task, row in enumerate(rows):
         returns = rewards[task].sum(-1)
         assert row["episodes"] == 6
@@ -317,7 +314,7 @@ def test_all_agents_are_evaluated_on_the_same_boards(tiny_root, played):
     """Differences between agents are then not those between their boards."""
     for variant in ("dqn", "dqn-told", "oracle", "nothing", "ra-dqn", "random"):
         tiny_project.learner_of(tiny_root, variant).evaluate()
-    starts = [play["result"].observations[:, 0] for play in played]
+    starts = [episodes.observations[:, 0] for _, episodes in played]
     assert all((start == starts[0]).all() for start in starts[1:])
 
 
@@ -327,7 +324,7 @@ def test_boards_are_the_same_at_every_evaluation_and_differ_between_seeds(tiny_r
     learner.update()
     learner.evaluate()
     tiny_project.learner_of(tiny_root, "ra-dqn", seed=1).evaluate()
-    one, same, other = (play["result"].observations[:, 0] for play in played)
+    one, same, other = (episodes.observations[:, 0] for _, episodes in played)
     assert (one == same).all()
     assert not (one == other).all()
 
@@ -375,12 +372,12 @@ def touching(tmp_path_factory):
     return found
 
 
-def learn(root, datasets, variant, tasks, changes=None):
+def learn(root, datasets, variant, tasks, changes=None, seed=0):
     """First and last mean return over tasks, first and last td loss (of ten updates)."""
     settings = tiny_project.run_of(root, variant, changes=merge(LEARNS, changes or {})).settings
-    run = type("Few", (Run,), {"tasks": list(tasks)})("tiny", settings)
-    torch.manual_seed(0)
-    learner = TransitionLearner(run, [datasets[name] for name in tasks], "cpu")
+    run = Run("tiny", settings.model_copy(update={"tasks": list(tasks)}))
+    torch.manual_seed(seed)
+    learner = OfflineLearner(run, [datasets[name] for name in tasks], "cpu")
     before = np.mean([row["return_mean"] for row in learner.evaluate()])
     losses = [float(learner.update()["td_loss"]) for _ in range(settings.updates)]
     after = np.mean([row["return_mean"] for row in learner.evaluate()])
@@ -412,23 +409,29 @@ def test_who_knows_the_task_does_both(tiny_root, touching):
 
 
 def test_retrieval_tells_hidden_tasks_apart(tiny_root, touching):
-    """The whole of it: what is retrieved says which of two tasks is in play, and the agent acts on it."""
+    """The whole of it: what is retrieved says which of two tasks is in play, and the agent acts on it.
+
+    Returns are 0 or near 47, so that it takes many episodes to tell means apart.
+    """
     tasks = ["touch red", "touch blue"]
+    many = {"evaluation": {"episodes_per_task": 400}}
     changes = {
         "updates": 700,
         "agent": {"retrieval": {"bottleneck": 0.0, "n_traj": 16}},
         "learning": {"retrieval_rate": 0.1},
     }
-    _, blind, _ = learn(tiny_root, touching, "dqn", tasks)
-    _, knowing, _ = learn(tiny_root, touching, "ra-dqn", tasks, changes)
-    assert knowing > blind + 3  # 23 against 17
+    blind, knowing = (
+        np.mean([learn(tiny_root, touching, variant, tasks, merge(more, many), seed)[1] for seed in range(2)])
+        for variant, more in (("dqn", {}), ("ra-dqn", changes))
+    )
+    assert knowing > blind + 3  # 22.2 against 18.6
 
 
 # -------------------------------------------------------------------------------------------- runs, by the command line
 
 
 def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_factory, monkeypatch, capsys):
-    settings = {"updates": 240, "checkpoint_seconds": 0.2, "evaluation": {"every_updates": 120}}
+    settings = {"updates": 120, "checkpoint_seconds": 0.2, "evaluation": {"every_updates": 60}}
     at_scale = {"experiments": {"gridroboman": {"settings": settings}}}
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     for root in (own_root, undisturbed):
@@ -453,13 +456,13 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert not (own_root / "results").exists()
 
     process = start(own_root, RA_DQN)
-    wait_for_update(own_root, RA_DQN, process, 100)
+    wait_for_update(own_root, RA_DQN, process, 50)
     process.send_signal(signal.SIGKILL)
     assert "goes on from update" in process.communicate()[0]
     process = start(own_root, RA_DQN)
     said = process.communicate()[0]
     assert process.returncode == 0, said
-    assert int(re.search(r"goes on from update (\d+)/240", said)[1]) >= 100
+    assert int(re.search(r"goes on from update (\d+)/120", said)[1]) >= 50
     reference.communicate()
     assert reference.returncode == 0
 
@@ -469,10 +472,10 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     assert evaluations == expected_evaluations
     assert rows == expected_rows
     assert (run["resumed"], expected_run["resumed"]) == (2, 0)
-    assert run["updates"] == 240
+    assert run["updates"] == 120
     assert run["config_digest"] == expected_run["config_digest"]
     of_tasks = [line.split(",")[0] for line in evaluations.decode().splitlines()[1:31]]
-    assert of_tasks[::10] == ["0", "120", "240"]
+    assert of_tasks[::10] == ["0", "60", "120"]
     scale = Scale("tiny", own_root)
     code = train_job(scale.runs[RA_DQN]).code()
     assert (run["code_digest"], run["code"]) == (code.digest, code.record)
@@ -588,7 +591,7 @@ def test_a_try_is_recorded(own_root, monkeypatch, capsys):
         (["gridroboman", "ra-dqn", "--seed", "0"], "from 100 on"),
         (["gridrobo", "ra-dqn"], "gridroboman"),
         (["gridroboman", "ra-dqm"], "'ra-dqn'"),
-        (["gridroboman", "ra-dqn", "--task-set", "15"], "10, 20 and 30"),
+        (["gridroboman", "ra-dqn", "--task-set", "15"], "10, 20, 30"),
         (["gridroboman", "ra-dqn", "--set", "learning.discount"], "KEY=VALUE"),
         (["gridroboman", "ra-dqn", "--set", "=3"], "KEY=VALUE"),
         (["gridroboman", "ra-dqn", "--set", "learning.discont=0.5"], "'discount'"),

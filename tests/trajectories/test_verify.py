@@ -105,7 +105,7 @@ def test_a_report_does_not_use_another_tasks_expert(root):
     [
         ({"seed": 1}, "seed 0 (planned: 1)"),
         ({"episodes": 17}, "episodes 16 (planned: 17)"),
-        ({"noise_percent": [0, 10]}, "generator.noise_percentages [0, 10, 25, 50, 100] (planned: [0, 10])"),
+        ({"options": {"noise_percent": [0, 10]}}, "generator.noise_percent [0, 10, 25, 50, 100] (planned: [0, 10])"),
     ],
 )
 def test_a_dataset_of_another_size_seed_or_setting_is_refused(root, settings, expected):
@@ -125,7 +125,7 @@ def test_what_is_planned_of_each_source_is_what_generators_write(babyai):
         assert unlike_plan(manifest, dataset) == []
         assert unlike_plan(manifest | {"episodes": True, "generator": None}, dataset) == [
             "episodes True (planned: 16)",
-            "generator.noise_percentages None (planned: [0, 30])",
+            "generator.noise_percent None (planned: [0, 30])",
         ]
 
 
@@ -225,7 +225,9 @@ def test_verify_says_with_what_it_compared(root, capsys):
 def test_content_is_looked_at_once_for_each_manifest(root, monkeypatch):
     looked_at = []
     check = verify.check_content
-    monkeypatch.setattr(verify, "check_content", lambda dataset: looked_at.append(dataset.folder) or check(dataset))
+    monkeypatch.setattr(
+        verify, "check_content", lambda dataset, *of: looked_at.append(dataset.folder) or check(dataset, *of)
+    )
     scale = Scale("tiny", root)
     dataset = scale.datasets[LIFT_RED]
     folder = root / "data" / "tiny" / LIFT_RED

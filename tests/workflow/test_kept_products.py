@@ -13,7 +13,7 @@ import yaml
 
 from tests.workflow.workflow_project import DQN, Project, jobs_in
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 DATA = Path("data/tiny/gridroboman/planner")
 CHECKPOINT = Path("results/tiny/checkpoints") / DQN / "checkpoint.pt"
@@ -116,7 +116,7 @@ def test_what_dvc_has_lost_costs_no_intact_file(project: Project) -> None:
     assert not list(project.folder.glob("data/**/.restore*"))
     # What it says then: the file is removed, and made again, and nothing else is.
     (project.folder / path).unlink()
-    assert jobs_in(project.snakemake("all")) == {"make_planner_dataset": 1}
+    assert jobs_in(project.snakemake("all")) == {"make_gridroboman_planner_dataset": 1}
     assert kept(project) == before
     project.run("dvc", "commit", "--force")
     assert "up to date" in project.run("dvc", "status")
@@ -157,7 +157,7 @@ def test_a_dataset_of_other_settings_is_made_again_and_never_recorded(project: P
         settings["datasets"]["gridroboman"][0]["seed"] = 1
 
     project.scale(other_seed)
-    assert project.planned("datasets") == {"make_planner_dataset": 10}
+    assert project.planned("datasets") == {"make_gridroboman_planner_dataset": 10}
     manifest = DATA / "lift-red/manifest.json"
     project.snakemake(str(manifest))
     project.run("git", "checkout", "--quiet", "--", ".")
@@ -174,6 +174,7 @@ def test_a_dataset_of_other_settings_is_made_again_and_never_recorded(project: P
     assert "seed 1 (planned: 0)" in told
 
 
+@pytest.mark.slow
 def test_the_records_of_scales_live_beside_each_other(project: Project, tmp_path: Path) -> None:
     settings = yaml.safe_load((project.folder / "config/tiny.yaml").read_text())
     settings["datasets"]["gridroboman"][0]["seed"] = 5

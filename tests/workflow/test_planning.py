@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,20 @@ def test_nothing_is_said_if_nothing_is_left(root: Path, monkeypatch: pytest.Monk
     scale = Scale("tiny", root)
     assert plan_to_tell(scale) is None
     assert "Nothing is left to be made." in describe_plan(scale)
+
+
+def test_the_time_left_follows_the_speed_of_a_core(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(plan, "_reference_work", lambda: 3 * plan._REFERENCE_SECONDS)
+    said = describe_plan(put(root))
+    assert "About 8 s for the runs that are left" in said  # 0.1 minutes, 6 of 7 runs
+    assert "(2 CPU cores, no GPU; a core takes 3.0 times the reference's)" in said
+
+
+def test_the_speed_of_a_core_is_known_soon() -> None:
+    started = time.process_time()
+    found = plan._reference_work()
+    assert 0 < 3 * found <= time.process_time() - started < 3
 
 
 def test_dvc_which_starts_snakemake_for_every_stage_is_told_once(

@@ -16,7 +16,7 @@ import pytest
 
 from tests.workflow.workflow_project import DQN, RA_DQN, Project, jobs_in
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 UPDATES = 4000  # of a run that is long enough to be killed four times
 AFTER_A_RUN = {"probe_run": 1, "make_report": 1}
@@ -27,7 +27,7 @@ AFTER_OTHER_SETTINGS = {"measure_costs": 1, **AFTER_A_RUN}  # or other code, or 
 def test_reproduce_makes_everything(recorded: Project) -> None:
     output = (recorded.store / "reproduce.txt").read_text()
     assert jobs_in(output) == {
-        "make_planner_dataset": 10,
+        "make_gridroboman_planner_dataset": 10,
         "train_run": 2,
         "probe_run": 1,
         "measure_index_cost": 1,
@@ -45,8 +45,8 @@ def test_reproduce_makes_everything(recorded: Project) -> None:
     assert (record["status"], record["updates"]) == ("finished", 6)
 
 
-def test_git_holds_the_small_products_and_dvc_the_large_ones(recorded: Project) -> None:
-    held = recorded.run("git", "ls-files").split()
+def test_git_holds_the_small_products_and_dvc_the_large_ones(project: Project) -> None:
+    held = project.run("git", "ls-files").split()
     assert f"results/tiny/runs/{DQN}/run.json" in held
     assert f"results/tiny/probes/{RA_DQN}/gallery.json" in held
     assert "results/tiny/costs.csv" in held
@@ -54,8 +54,8 @@ def test_git_holds_the_small_products_and_dvc_the_large_ones(recorded: Project) 
     assert not [
         path for path in held if path.startswith(("data/", "scratch/", ".snakemake/", "results/tiny/checkpoints/"))
     ]
-    assert recorded.run("git", "status", "--porcelain") == ""
-    tracked = recorded.run("dvc", "list", "--recursive", "--dvc-only", ".").split()
+    assert project.run("git", "status", "--porcelain") == ""
+    tracked = project.run("dvc", "list", "--recursive", "--dvc-only", ".").split()
     assert f"results/tiny/checkpoints/{DQN}/checkpoint.pt" in tracked
     assert "data/tiny/gridroboman/planner/lift-red/observations.npy" in tracked
 
@@ -77,15 +77,17 @@ def test_a_clone_with_pulled_data_has_nothing_to_do(recorded: Project, tmp_path:
     for path in clone.folder.rglob("*"):
         if path.is_file() and not {".git", ".dvc", ".snakemake"} & set(path.relative_to(clone.folder).parts):
             os.utime(path)
-    assert clone.planned() == {}
+    output = clone.snakemake("-n", "all")
+    assert "Nothing to be done" in output
+    assert "missing provenance" not in output
     assert clone.stages() == []
     assert clone.planned("--config", "scale=smoke", "--", "data/smoke/gridroboman/planner/lift-red/manifest.json") == {}
-    assert "missing provenance" not in clone.snakemake("-n", "all")
 
 
 def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: Path) -> None:
     clone = recorded.clone(tmp_path / "clone")
-    everything = {"make_planner_dataset": 10, "train_run": 2, "measure_index_cost": 1, **AFTER_OTHER_SETTINGS}
+    made = {"make_gridroboman_planner_dataset": 10, "train_run": 2, "measure_index_cost": 1}
+    everything = {**made, **AFTER_OTHER_SETTINGS}
     assert clone.planned() == everything
     for path in clone.folder.rglob("*"):  # times decide nothing
         if path.is_file() and ".git" not in path.parts:
@@ -109,10 +111,14 @@ def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) ->
     output = project.run("dvc", "repro")
     assert jobs_in(output) == {"train_run": 1, **AFTER_OTHER_SETTINGS}
     assert "Stage 'datasets@tiny' didn't change, skipping" in output
+    assert "  runs      2 (1 current, 1 with other settings)" in output
+    assert output.count("Scale tiny: ") == 1, "once, though DVC starts Snakemake for every stage"
     assert project.product("runs", DQN, "run.json").read_bytes() == before
     record = json.loads(project.product("runs", RA_DQN, "run.json").read_text())
     assert record["config"]["agent"]["retrieval"]["bottleneck"] == 0.01
-    assert project.planned() == {}
+    output = project.snakemake("-n", "all")
+    assert "Nothing to be done" in output
+    assert "Scale tiny: " not in output
     assert "up to date" in project.run("dvc", "status")
 
     # Back to the commit, with its data: no file of the other setting may pass for one of this.
@@ -127,69 +133,71 @@ def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) ->
     assert project.planned() == {"train_run": 1, **AFTER_OTHER_SETTINGS}
 
 
-def test_each_kind_of_change_reaches_what_it_concerns(project: Project) -> None:
-    everything = {"make_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
-
-    def other_seed(settings: dict) -> None:
-        settings["datasets"]["gridroboman"][0]["seed"] = 1
-
-    for change, jobs, stages in [
-        (lambda: project.scale(other_seed), everything, ["datasets"]),
-        (lambda: project.append("config/claims.yaml", "# a remark\n"), {"make_report": 1}, ["report"]),
-        (
-            lambda: project.append("rarl/runs/loop.py", "# a remark\n"),
-            {},
-            OF_CODE,
-        ),
-        (
-            lambda: project.append("rarl/runs/loop.py", "ANOTHER = 1\n"),
-            {"train_run": 2, **AFTER_OTHER_SETTINGS},
-            OF_CODE,
-        ),
-        (
-            lambda: project.append("rarl/reporting/tables.py", "ANOTHER = 1\n"),
-            {"make_report": 1},
-            OF_CODE,
-        ),
-        (
-            lambda: project.append("rarl/benchmarks/acting.py", "ANOTHER = 1\n"),
-            {"measure_costs": 1, "make_report": 1},
-            OF_CODE,
-        ),
-        (
-            lambda: project.edit("rarl/nn/decays.py", "0.8", "0.7"),
-            {"train_run": 2, "measure_index_cost": 1, **AFTER_OTHER_SETTINGS},
-            OF_CODE,
-        ),
-        (
-            lambda: project.edit("rarl/config.py", "dueling: bool = Field(False", "dueling: bool = Field(True"),
-            {"train_run": 2, **AFTER_OTHER_SETTINGS},
-            OF_CODE,
-        ),
-        (
-            lambda: project.append("rarl/envs/babyai/vector.py", "ANOTHER = 1\n"),
-            {"make_report": 1},  # which draws its levels
-            OF_CODE,
-        ),
-        (
-            lambda: project.append("rarl/envs/atari/vector.py", "ANOTHER = 1\n"),
-            {},
-            OF_CODE,
-        ),
-        (
-            lambda: project.append("workflow/rules/train.smk", "# a remark\n"),
-            {},
-            ["runs"],
-        ),
-    ]:
-        change()
-        assert project.planned() == jobs
-        # DVC names the stages that begin; what follows depends on what they change.
-        assert project.stages() == stages
-        project.run("git", "checkout", "--quiet", "--", ".")
-    assert project.planned() == {}
+def other_seed(settings: dict) -> None:
+    settings["datasets"]["gridroboman"][0]["seed"] = 1
 
 
+EVERYTHING = {"make_gridroboman_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
+DUELING = "dueling: bool = Field(True"  # another default
+A_REMARK, ANOTHER = "# a remark\n", "ANOTHER = 1\n"
+# What is changed, the jobs that are due then, and the stages with which DVC begins.
+CHANGES: dict[str, tuple[Callable[[Project], None], dict[str, int], list[str]]] = {
+    "datasets": (lambda project: project.scale(other_seed), EVERYTHING, ["datasets"]),
+    "claims": (lambda project: project.append("config/claims.yaml", A_REMARK), {"make_report": 1}, ["report"]),
+    "remark": (lambda project: project.append("rarl/runs/loop.py", A_REMARK), {}, OF_CODE),
+    "training": (
+        lambda project: project.append("rarl/runs/loop.py", ANOTHER),
+        {"train_run": 2, **AFTER_OTHER_SETTINGS},
+        OF_CODE,
+    ),
+    "report": (lambda project: project.append("rarl/reporting/tables.py", ANOTHER), {"make_report": 1}, OF_CODE),
+    "rules": (lambda project: project.append("workflow/rules/train.smk", A_REMARK), {}, ["runs"]),
+}
+# More of the same; which file concerns which job is known by tests/test_jobs.py, too.
+CHANGES_OF_CODE: dict[str, tuple[Callable[[Project], None], dict[str, int], list[str]]] = {
+    "acting": (
+        lambda project: project.append("rarl/benchmarks/acting.py", ANOTHER),
+        {"measure_costs": 1, "make_report": 1},
+        OF_CODE,
+    ),
+    "networks": (
+        lambda project: project.edit("rarl/nn/decays.py", "0.8", "0.7"),
+        {"train_run": 2, "measure_index_cost": 1, **AFTER_OTHER_SETTINGS},
+        OF_CODE,
+    ),
+    "defaults": (
+        lambda project: project.edit(
+            "rarl/config/settings.py", "dueling: bool = Field(False", "dueling: bool = Field(True"
+        ),
+        {"train_run": 2, **AFTER_OTHER_SETTINGS},
+        OF_CODE,
+    ),
+    "babyai": (
+        lambda project: project.append("rarl/envs/babyai/vector.py", ANOTHER),
+        {"make_report": 1},  # which draws its levels
+        OF_CODE,
+    ),
+    "atari": (lambda project: project.append("rarl/envs/atari/vector.py", ANOTHER), {}, OF_CODE),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "jobs", "stages"),
+    [
+        *(pytest.param(*case, id=name) for name, case in CHANGES.items()),
+        *(pytest.param(*case, id=name, marks=pytest.mark.slow) for name, case in CHANGES_OF_CODE.items()),
+    ],
+)
+def test_each_kind_of_change_reaches_what_it_concerns(
+    project: Project, change: Callable[[Project], None], jobs: dict[str, int], stages: list[str]
+) -> None:
+    change(project)
+    assert project.planned() == jobs
+    # DVC names the stages that begin; what follows depends on what they change.
+    assert project.stages() == stages
+
+
+@pytest.mark.slow
 def test_a_comment_in_the_code_trains_nothing_in_dvc_either(project: Project) -> None:
     record = project.product("runs", DQN, "run.json").read_bytes()
     project.append("rarl/agents/losses.py", "# a remark\n")
@@ -202,7 +210,8 @@ def test_a_comment_in_the_code_trains_nothing_in_dvc_either(project: Project) ->
 
 
 def test_what_is_made_again_is_told_with_the_reason_before_anything_runs(project: Project) -> None:
-    project.append("rarl/runs/loop.py", "ANOTHER = 1\n")
+    project.append("rarl/runs/loop.py", ANOTHER)
+    output = project.snakemake("-n", "all")
     told = [
         "Scale tiny: Two short runs.",
         "  datasets  10 (10 current)",
@@ -213,15 +222,12 @@ def test_what_is_made_again_is_told_with_the_reason_before_anything_runs(project
         "  page      reports/tiny/report.html, a preview as soon as the first seed is through",
         "Changed since, with the number of runs that it concerns: rarl.runs.loop (2).",
     ]
-    for command in (("snakemake", "--cores", "2", "-n", "all"), ("dvc", "repro")):
-        output = project.run(*command)
-        lines = output.splitlines()
-        start = lines.index(told[0])
-        assert lines[start : start + len(told)] == told, command
-        assert lines[start + len(told)].startswith("About "), command
-        assert output.count(told[0]) == 1, "once, though DVC starts Snakemake for every stage"
-    assert jobs_in(output) == {"train_run": 2, **AFTER_OTHER_SETTINGS}
-    assert told[0] not in project.snakemake("-n", "all")
+    lines = output.splitlines()
+    start = lines.index(told[0])
+    assert lines[start : start + len(told)] == told
+    assert lines[start + len(told)].startswith("About ")
+    assert output.count(told[0]) == 1
+    assert start < lines.index("Building DAG of jobs...")
 
 
 def test_lost_files_are_made_again(project: Project) -> None:
@@ -232,28 +238,27 @@ def test_lost_files_are_made_again(project: Project) -> None:
     assert any((project.folder / "reports/tiny/figures").glob("*.svg"))
     project.folder.joinpath("results/tiny/costs.csv").unlink()
     assert project.planned() == {"measure_costs": 1, "make_report": 1}
-    project.snakemake("costs")
     shutil.rmtree(project.folder / "results/tiny/checkpoints/gridroboman/10-tasks/ra-dqn-hidden")
-    assert project.planned() == {"train_run": 1, **AFTER_A_RUN}
+    assert project.planned() == {"train_run": 1, "measure_costs": 1, **AFTER_A_RUN}
 
 
 def test_lost_data_are_made_again_and_nothing_that_learned_from_them(project: Project) -> None:
     folder = project.folder / "data/tiny/gridroboman/planner/lift-red"
     before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
     (folder / "rewards.npy").unlink()
-    assert jobs_in(project.snakemake("all")) == {"make_planner_dataset": 1}
+    assert jobs_in(project.snakemake("all")) == {"make_gridroboman_planner_dataset": 1}
     assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
     assert project.planned() == {}
     assert project.stages() == ["provenance"]  # when it was made
     # But where the code or the settings of the dataset changed, and so perhaps its content: then all is due.
     (folder / "rewards.npy").unlink()
     project.append("rarl/envs/gridroboman/datasets.py", "ANOTHER = 1\n")
-    assert project.planned() == {"make_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
+    assert project.planned() == {"make_gridroboman_planner_dataset": 10, "train_run": 2, **AFTER_OTHER_SETTINGS}
     project.run("git", "checkout", "--quiet", "--", ".")
     # A whole dataset, by the documented command.
     shutil.rmtree(folder)
     jobs = jobs_in(project.make("reproduce"))
-    assert jobs == {"make_planner_dataset": 1}
+    assert jobs == {"make_gridroboman_planner_dataset": 1}
     assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
 
 
@@ -342,13 +347,13 @@ def test_code_that_changes_while_the_workflow_runs_makes_no_result(project: Proj
 
     def longer(settings: dict) -> None:
         at_scale = settings["experiments"]["gridroboman"]
-        at_scale["settings"] |= {"updates": 1500, "log_every": 10}
-        at_scale["settings"]["evaluation"]["every_updates"] = 1500
+        at_scale["settings"] |= {"updates": 600, "log_every": 10}
+        at_scale["settings"]["evaluation"]["every_updates"] = 600
 
     project.scale(longer)
     output = tmp_path / "output.txt"
     scratch = project.folder / "scratch" / "tiny" / "runs"
-    loop = project.folder / "rarl" / "training" / "loop.py"
+    loop = project.folder / "rarl" / "runs" / "loop.py"
     before = loop.read_text()
     workflow = project.start("snakemake", "--cores", "1", "train", output=output)
     until(

@@ -15,7 +15,7 @@ from rarl.config.files import SCALES
 from rarl.config.scale import Run, Scale
 from rarl.config.settings import RunSettings
 from rarl.envs.atari.observation import pack
-from rarl.nn.encoders import encoder_named, encoder_options
+from rarl.nn.encoders import encoder_of
 from rarl.workflow import resources
 from rarl.workflow.resources import memory_of_costs, memory_of_run, step_mb
 
@@ -69,17 +69,16 @@ def test_a_larger_job_asks_for_more() -> None:
     assert whole > asked(scale, changed(online={"capacity_sequences": 10_000}), gpu=True) + 8_000
     assert asked(scale, changed(online={"compression": 0}), gpu=True) > 56_000
     assert asked(scale, run, gpu=False) > whole  # what a step keeps is then in memory too
-    assert step_mb(changed(agent={"recompute": 0}).settings) > 3 * step_mb(run.settings)
+    assert step_mb(changed(agent={"encoder_options": {"recompute": 0}}).settings) > 3 * step_mb(run.settings)
 
 
 def kept_bytes(settings: RunSettings) -> float:
     """What autograd keeps of one more state that passes the encoder, by its own account."""
-    agent = settings.agent
-    encoder = encoder_named(agent.encoder)(agent.d_s, 0, **encoder_options(agent, 18))
+    encoder = encoder_of(settings, 18, 0)
 
     def kept(n: int) -> int:
         if settings.environment == "atari":
-            frames = np.zeros((n, agent.stack, 84, 84), dtype=np.uint8)
+            frames = np.zeros((n, settings.environment_options["stack"], 84, 84), dtype=np.uint8)
             inputs = (torch.from_numpy(pack(frames, np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.float32))),)
         elif settings.environment == "babyai":
             mission = torch.ones(1, 1, 6, dtype=torch.int64)
@@ -118,7 +117,10 @@ def kept_bytes(settings: RunSettings) -> float:
 )
 def test_what_is_kept_of_a_state_covers_what_autograd_keeps(scale: str, run: str) -> None:
     settings = Scale(scale, ROOT).runs[run].settings
-    settings = settings.model_copy(update={"agent": settings.agent.model_copy(update={"recompute": 0})})
+    # All is kept that could be computed again.
+    options = {key: 0 if key == "recompute" else value for key, value in settings.agent.encoder_options.items()}
+    agent = settings.agent.model_copy(update={"encoder_options": options})
+    settings = settings.model_copy(update={"agent": agent})
     real = 1e-6 * kept_bytes(settings)
     assert real < resources._state_mb(settings) < 2 * real + 0.05
 

@@ -17,7 +17,7 @@ import pytest
 from tests.workflow.test_kept_products import follow_the_readme
 from tests.workflow.workflow_project import HERE, Project
 
-pytestmark = [pytest.mark.servers, pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = [pytest.mark.servers, pytest.mark.workflow]
 
 
 def free_port() -> int:

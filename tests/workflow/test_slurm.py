@@ -16,7 +16,6 @@ LACKING = slurm_cluster.why_not()
 pytestmark = [
     pytest.mark.servers,
     pytest.mark.workflow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(LACKING is not None, reason=LACKING or ""),
 ]
 
@@ -36,7 +35,7 @@ def with_gpus() -> Iterator[Cluster]:
 
 def submit(project: Project, cluster: Cluster, *arguments: str, expect: int = 0, **environment: str) -> str:
     """What Snakemake says that sends its jobs to a cluster."""
-    output = project.store / "output.txt"
+    output = project.folder.with_name("output.txt")
     process = project.start(
         *("snakemake", "--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"),
         *("--seconds-between-status-checks", "3"),
@@ -103,7 +102,8 @@ def test_the_smoke_scale_on_a_cluster_without_gpus(untouched: Project, without_g
     assert {job["State"] for job in jobs} == {"COMPLETED"}
     assert len(jobs) == output.count("has been submitted with SLURM jobid")
     found = gpus_by_rule(jobs)
-    assert set(found) >= {"make_planner_dataset", "make_bot_dataset", "train_run", "probe_run", "measure_costs"}
+    made = {"make_gridroboman_planner_dataset", "make_babyai_bot_dataset"}
+    assert set(found) >= made | {"train_run", "probe_run", "measure_costs"}
     assert set().union(*found.values()) == {("main", False)}
     used = memory_used(cluster)
     assert len(used) == len(jobs)
@@ -122,7 +122,7 @@ def test_a_gpu_is_asked_for_where_there_is_one_and_the_scale_wants_it(
         jobs = jobs_of(cluster, last)
         assert {job["State"] for job in jobs} == {"COMPLETED"}
         found = gpus_by_rule(jobs)
-        assert found.get("make_planner_dataset", {("main", False)}) == {("main", False)}
+        assert found.get("make_gridroboman_planner_dataset", {("main", False)}) == {("main", False)}
         return found["train_run"]
 
     cuda = {"PYTHONPATH": cuda_build_of_torch(tmp_path / "cuda")}

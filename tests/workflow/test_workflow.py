@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rarl.config.scale import Run, Scale
+from rarl.envs.spec import ENVIRONMENTS, spec_of
 from rarl.errors import RarlError
 from rarl.workflow import rules as workflow
 from tests import tiny_project
@@ -50,7 +51,8 @@ def test_the_smoke_scale_runs_every_part(smoke: Scale) -> None:
     for name in ("gridroboman", "babyai", "atari"):
         variants = {run.settings.variant for run in smoke.runs.values() if run.settings.experiment == name}
         assert variants == set(smoke.experiments[name].variants)
-    assert {dataset.settings.source for dataset in smoke.datasets.values()} == set(workflow.DATASET_FILES)
+    own = {f"{spec_of(name).name}/{source}" for name in ENVIRONMENTS for source in spec_of(name).sources}
+    assert set(workflow.dataset_kinds(smoke)) == own
 
 
 def test_only_the_scale_can_be_set() -> None:

@@ -81,7 +81,7 @@ class Project:
             **{
                 key: value
                 for key, value in os.environ.items()
-                if not key.startswith(("AWS_", "DVC_", "GIT_", "PYTEST_", "PYTHONPATH", "MAKE"))
+                if not key.startswith(("AWS_", "DVC_", "GIT_", "PYTEST_", "PYTHON", "MAKE"))
             },
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "OMP_NUM_THREADS": "1",

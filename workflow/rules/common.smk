@@ -32,8 +32,9 @@ from rarl.workflow.resources import (
     uses_gpu,
 )
 from rarl.workflow.rules import (
-    DATASET_FILES,
     cost_digest,
+    dataset_files,
+    dataset_kinds,
     gpus,
     index_cost_digest,
     plan_digest,
@@ -67,6 +68,7 @@ if PLAN is not None:
 S = SCALE.name
 MINUTES = math.ceil(60 * SCALE.settings.resources.hours)
 FIRST = set(preview_runs(SCALE))
+DATASET_KINDS = dataset_kinds(SCALE)
 
 
 wildcard_constraints:
@@ -76,11 +78,7 @@ wildcard_constraints:
 
 def dataset_targets():
     """All files of all datasets of this scale."""
-    return [
-        f"data/{S}/{dataset.id}/{name}"
-        for dataset in SCALE.datasets.values()
-        for name in DATASET_FILES[dataset.settings.source]
-    ]
+    return [f"data/{S}/{dataset.id}/{name}" for dataset in SCALE.datasets.values() for name in dataset_files(dataset)]
 
 
 def run_targets(runs):

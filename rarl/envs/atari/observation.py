@@ -74,12 +74,20 @@ class Observer:
         self._x[where] = 0
         self._x[where, -EXTRA_BYTES - FRAME_BYTES : -EXTRA_BYTES] = frames[where].reshape(len(where), -1)
 
-    def step(self, actions: np.ndarray, rewards: np.ndarray, frames: np.ndarray) -> None:
-        """After a step: actions and rewards (n,), and the frames (n, 84, 84) that came of them."""
-        pixels = self._x[:, :-EXTRA_BYTES]
+    def step(
+        self, actions: np.ndarray, rewards: np.ndarray, frames: np.ndarray, where: np.ndarray | None = None
+    ) -> None:
+        """After a step: actions and rewards (n,), and the frames (n, 84, 84) that came of them.
+
+        where: (n,) bool, which took it; None: all.
+        """
+        where = slice(None) if where is None or where.all() else where
+        x = self._x[where]
+        pixels = x[:, :-EXTRA_BYTES]
         pixels[:, :-FRAME_BYTES] = pixels[:, FRAME_BYTES:].copy()
-        pixels[:, -FRAME_BYTES:] = frames.reshape(len(frames), -1)
-        _set_extra(self._x, actions, rewards)
+        pixels[:, -FRAME_BYTES:] = frames[where].reshape(len(x), -1)
+        _set_extra(x, np.asarray(actions)[where], rewards[where])
+        self._x[where] = x
 
     def state_dict(self) -> dict[str, Any]:
         return {"x": self._x.copy()}

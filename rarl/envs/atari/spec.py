@@ -8,20 +8,27 @@ from rarl.envs.spec import EnvSpec, Score
 SPEC = EnvSpec(
     name="atari",
     tasks=GAMES,
-    learners={
-        "value": "rarl.learners.games:GameLearner",
-        "episodic": "rarl.learners.episodic_games:GameEpisodicLearner",
-    },
+    make_vector="rarl.envs.atari.packed:make_vector",
+    options="rarl.envs.atari.options:Options",
+    repeats="frame_skip",
+    options_without_effect=("emulator_threads",),
     encoders={
         "resnet47": "rarl.envs.atari.encoders:resnet47",
         "nature": "rarl.envs.atari.encoders:nature",
         "impala-small": "rarl.envs.atari.encoders:impala_small",
         "tiny": "rarl.envs.atari.encoders:tiny",
     },
-    encoder_options=("n_actions", "stack", "recompute"),
+    encoder_options=dict.fromkeys(
+        ("resnet47", "nature", "impala-small", "tiny"), "rarl.envs.atari.options:EncoderOptions"
+    ),
+    # On the scale of rescaled values: h^-1(90) is 8,000 points.
+    reward_range=(-30.0, 90.0),
+    return_range=(-30.0, 90.0),
+    range_points=(121, 121),
+    success="rarl.envs.atari.scores:episodes_of_a_human",
+    codec="rarl.envs.atari.packed:codec",
     tokens="rarl.envs.atari.tokens:READING",
     probes={"plain": "rarl.probes.game_probe:GameProbe"},
-    acting="rarl.benchmarks.acting_in_games:in_a_game",
     title="Atari",
     score=Score(
         label="human-normalised score",
@@ -37,4 +44,5 @@ SPEC = EnvSpec(
     one_task=True,
     reported="rarl.envs.atari.scores:reported",
     picture="rarl.envs.atari.pictures:PICTURES",
+    memory="rarl.envs.atari.options:MEMORY",
 )

@@ -57,7 +57,7 @@ def generate_bot(
     rejected: dict[str, int] = {}  # filled on the way; the writer reads it at the end
     generator = {
         "policy": "bot",
-        "noise_percentages": list(noise_percent),
+        "noise_percent": list(noise_percent),
         "rejected": rejected,
         "minigrid": version("minigrid"),
     }
@@ -150,7 +150,7 @@ class _Attempt:
         # One draw a step: its remainder is the random action, the rest decides whether to take it.
         draws = self._rng.integers(100 * len(ACTIONS), size=steps, dtype=np.int16)
         self._random = np.where(draws // len(ACTIONS) < self.noise, draws % len(ACTIONS), -1).tolist()
-        self.mission = envs.missions[lane].copy()
+        self.mission = envs.context[lane].copy()
         self.observations = np.empty((steps + 1, OBSERVATION_SIZE), dtype=np.uint8)
         self.observations[0] = observation
         self.actions = np.empty(steps, dtype=np.uint8)

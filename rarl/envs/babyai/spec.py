@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from rarl.envs.babyai.levels import LEVELS
-from rarl.envs.spec import EnvSpec, Score
+from rarl.envs.spec import EnvSpec, Score, Source
 
 SPEC = EnvSpec(
     name="babyai",
     tasks=tuple(level.name for level in LEVELS),
+    make_vector="rarl.envs.babyai.vector:make_vector",
+    n_actions=7,
+    context="mission",
     sources={
-        "bot": "rarl.envs.babyai.datasets:generate_bot",
-        "rdqn": "rarl.collect.online_rdqn:generate_rdqn",
+        "bot": Source(
+            "rarl.envs.babyai.datasets:generate_bot",
+            options={"noise_percent": (0, 10, 25, 50, 100)},
+            arrays=("mission", "terminated", "noise", "seed"),
+            check="rarl.collect.arguments:check_noise",
+        ),
+        "rdqn": Source(
+            "rarl.collect.online_rdqn:generate_rdqn",
+            unit="environment_steps",
+            arrays=("mission", "terminated", "epsilon", "seed"),
+        ),
     },
-    learners={"value": "rarl.learners.sequences:SequenceLearner"},
     encoders={"babyai": "rarl.envs.babyai.encoders:BabyAIEncoder"},
-    encoder_options=("channels", "blocks", "d_mission"),
-    tokens="rarl.envs.babyai.tokens:READING",
+    encoder_options={"babyai": "rarl.envs.babyai.options:EncoderOptions"},
     content="rarl.envs.babyai.content:CONTENT",
+    tokens="rarl.envs.babyai.tokens:READING",
     probes={"plain": "rarl.probes.level_probe:LevelProbe"},
-    acting="rarl.benchmarks.acting:with_missions",
     title="BabyAI",
     score=Score(
         column="success_rate",
@@ -38,4 +48,6 @@ SPEC = EnvSpec(
         "compositional": tuple(level.name for level in LEVELS if level.compositional),
     },
     picture="rarl.envs.babyai.pictures:PICTURES",
+    long_episode=64,  # their lengths differ
+    memory="rarl.envs.babyai.options:MEMORY",
 )

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rarl.envs.babyai.levels import Level, make_level
+from rarl.envs.babyai.levels import Level, level_named, make_level
 from rarl.envs.babyai.missions import MISSION_LENGTH, tokenise
 from rarl.envs.babyai.view import CELLS, EMPTY, MARGIN, WALL, cell_code, see, view_offsets
+from rarl.envs.vector import Step, VectorEnv, where_of
 
 OBSERVATION_SIZE = CELLS + 1
 ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
@@ -25,24 +26,24 @@ def _unobserved() -> None:
     """In place of minigrid's own observations, which nobody reads here."""
 
 
-class VectorBabyAI:
-    """n environments in lockstep, without automatic reset.
-
-    An environment whose episode has ended stands still: its observation stays, its rewards and flags are 0.
+class VectorBabyAI(VectorEnv):
+    """Levels of BabyAI; the context of an episode is its mission.
 
     Args:
       levels: one level per environment.
+      seed: of all episodes that are not given a seed of their own.
 
     Attributes:
       levels: the same.
       envs: minigrid's environments; they make no observations of their own any more.
-      active: (n,) bool, which episodes go on. The caller may clear an entry to abandon an episode.
       success: (n,) bool, which missions are accomplished.
-      missions: (n, MISSION_LENGTH) uint8 tokens.
+      context: (n, MISSION_LENGTH) uint8, the missions' tokens.
       max_steps: (n,) int64, when time runs out.
     """
 
-    def __init__(self, levels: Sequence[Level]):
+    actions = ACTIONS
+
+    def __init__(self, levels: Sequence[Level], seed: int = 0):
         self.levels = tuple(levels)
         self.num_envs = n = len(self.levels)
         self.envs = [make_level(level) for level in self.levels]
@@ -55,31 +56,24 @@ class VectorBabyAI:
         self._direction = np.zeros(n, dtype=np.int64)
         self._carried = np.full(n, EMPTY, dtype=np.uint8)
         self._observations = np.zeros((n, OBSERVATION_SIZE), dtype=np.uint8)
+        self._rng = np.random.default_rng(seed)
         self.active = np.zeros(n, dtype=bool)
         self.success = np.zeros(n, dtype=bool)
-        self.missions = np.zeros((n, MISSION_LENGTH), dtype=np.uint8)
+        self.context = np.zeros((n, MISSION_LENGTH), dtype=np.uint8)
         self.max_steps = np.zeros(n, dtype=np.int64)
 
-    def reset(self, seeds: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-        """Start episodes.
-
-        Args:
-          seeds: one per environment to start, at least 0; a level and a seed fix the episode's start.
-          where: indices of the environments to start, all by default. The others go on where they are.
-
-        Returns:
-          (n, 50) uint8, the observations of all environments: 49 cell codes, then the agent's direction.
-        """
-        where = np.arange(self.num_envs) if where is None else np.asarray(where, dtype=np.int64)
-        if len(seeds) != len(where):
-            raise ValueError(f"{len(where)} environments to start need as many seeds, not {len(seeds)}")
+    def reset(self, seeds: Sequence[int] | np.ndarray | None = None, where: np.ndarray | None = None) -> np.ndarray:
+        """-> (n, 50) uint8: 49 cell codes, then the agent's direction."""
+        where = where_of(self.num_envs, seeds, where)
+        if seeds is None:
+            seeds = self._rng.integers(2**31, size=len(where))
         for i, seed in zip(where.tolist(), seeds, strict=True):
             env = self.envs[i]
             env.reset(seed=int(seed))
             padded = self._codes[i].reshape(self._stride, self._stride)
             codes = [cell_code(cell) for cell in env.grid.grid]
             padded[MARGIN : MARGIN + env.height, MARGIN : MARGIN + env.width] = np.reshape(codes, (env.height, -1))
-            self.missions[i] = tokenise(env.mission)
+            self.context[i] = tokenise(env.mission)
             self.max_steps[i] = env.max_steps
             self._follow_agent(i)
         self.active[where] = True
@@ -87,11 +81,8 @@ class VectorBabyAI:
         self._look(where)
         return self._observations.copy()
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """One action (0..6) each -> observations (n, 50) uint8, rewards (n,) float32, terminated, truncated (n,) bool.
-
-        Terminated: the mission is accomplished or failed; truncated: time ran out. Both can come on the same step.
-        """
+    def step(self, actions: np.ndarray) -> Step:
+        """Terminated: the mission is accomplished or failed; truncated: time ran out. Both can come on one step."""
         rewards = np.zeros(self.num_envs, dtype=np.float32)
         terminated, truncated = np.zeros((2, self.num_envs), dtype=bool)
         rows = np.flatnonzero(self.active)
@@ -108,7 +99,7 @@ class VectorBabyAI:
                 self.success[i] = reward > 0
                 self.active[i] = False
         self._look(rows)
-        return self._observations.copy(), rewards, terminated, truncated
+        return Step(self._observations.copy(), rewards, terminated, truncated)
 
     def render(self, i: int) -> np.ndarray:
         """(pixels, pixels, 3) uint8: environment i as minigrid draws it, what the agent sees highlighted."""
@@ -128,3 +119,8 @@ class VectorBabyAI:
         cells = self._codes[rows[:, None], self._position[rows, None] + self._offsets[direction]]
         self._observations[rows, :CELLS] = see(cells, self._carried[rows])
         self._observations[rows, CELLS] = direction
+
+
+def make_vector(tasks: Sequence[str], seed: int = 0) -> VectorBabyAI:
+    """Environments of these levels, by name."""
+    return VectorBabyAI([level_named(task) for task in tasks], seed)

@@ -46,7 +46,7 @@ def generate_planner(
     noise_percent = check_noisy_episodes(episodes, seed, noise_percent)
     generator = {
         "policy": "planner",
-        "noise_percentages": list(noise_percent),
+        "noise_percent": list(noise_percent),
         "chunk_episodes": CHUNK_EPISODES,
     }
     expert_rewards, expert_episodes = 0, 0

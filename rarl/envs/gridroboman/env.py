@@ -6,14 +6,16 @@ The vectorised environment in `vector.py` is what training uses; a property test
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
 
 from rarl.envs.gridroboman.render import board_image, board_text
 from rarl.envs.gridroboman.tasks import ACTIONS, BOARD, COLOURS, EPISODE_STEPS, LIFT, PUT, Task, task_named
-from rarl.envs.gridroboman.vector import VectorGridroboman, observation_space
+from rarl.envs.gridroboman.vector import VectorGridroboman, observation_space, random_boards
 from rarl.errors import RarlError
 
 Cell = tuple[int, int]  # x to the right, y downwards, from 0
@@ -167,11 +169,40 @@ class Gridroboman(gym.Env):
         return np.array(numbers, dtype=np.int8)
 
 
-def make_vector(num_envs: int, task: Task | str, max_episode_steps: int = EPISODE_STEPS) -> VectorGridroboman:
-    """`num_envs` boards of one task, for `gymnasium.make_vec`, which also tells the registered length of episodes."""
-    if max_episode_steps != EPISODE_STEPS:
-        raise RarlError(f"max_episode_steps={max_episode_steps}: episodes of Gridroboman have {EPISODE_STEPS} steps")
-    return VectorGridroboman([task_named(task) if isinstance(task, str) else task] * num_envs)
+class GymVectorGridroboman(gym.vector.VectorEnv):
+    """`VectorGridroboman` behind gymnasium's own interface, for `gymnasium.make_vec`: boards of one task.
+
+    Args:
+      num_envs: boards.
+      task: of all.
+      max_episode_steps: as registered; there is no other.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+
+    def __init__(self, num_envs: int, task: Task | str, max_episode_steps: int = EPISODE_STEPS):
+        if max_episode_steps != EPISODE_STEPS:
+            raise RarlError(
+                f"max_episode_steps={max_episode_steps}: episodes of Gridroboman have {EPISODE_STEPS} steps"
+            )
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space()
+        self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._envs = VectorGridroboman([task_named(task) if isinstance(task, str) else task] * num_envs)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        """Start all episodes."""
+        if seed is not None:
+            self._np_random = np.random.default_rng(seed)
+        return self._envs.start(random_boards(self.num_envs, self.np_random)), {}
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        """actions (N,) -> observations (N, 11), rewards (N,) float32, terminated (never), truncated, infos."""
+        if not self._envs.active.all():
+            raise gym.error.ResetNeeded("call reset() before the first step and after step 50")
+        return *self._envs.step(np.asarray(actions)), {}
 
 
 def _cell(number: int) -> Cell:

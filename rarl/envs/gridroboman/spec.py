@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from rarl.envs.gridroboman.tasks import EPISODE_STEPS, FAMILIES, TASK_SETS, TASKS
-from rarl.envs.spec import EnvSpec, Score
+from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, FAMILIES, TASK_SETS, TASKS
+from rarl.envs.spec import EnvSpec, Score, Source
 
 SPEC = EnvSpec(
     name="gridroboman",
     tasks=tuple(task.name for task in TASKS),
+    make_vector="rarl.envs.gridroboman.vector:make_vector",
+    n_actions=len(ACTIONS),
     task_sets={size: tuple(task.name for task in tasks) for size, tasks in TASK_SETS.items()},
     sources={
-        "planner": "rarl.envs.gridroboman.datasets:generate_planner",
-        "dqn": "rarl.collect.online_dqn:generate_dqn",
-    },
-    learners={
-        "value": "rarl.learners.transitions:TransitionLearner",
-        "episodic": "rarl.learners.episodic_boards:BoardEpisodicLearner",
+        "planner": Source(
+            "rarl.envs.gridroboman.datasets:generate_planner",
+            options={"noise_percent": (0, 10, 25, 50, 100)},
+            arrays=("noise",),
+            check="rarl.collect.arguments:check_noise",
+        ),
+        "dqn": Source("rarl.collect.online_dqn:generate_dqn", unit="environment_steps", arrays=("epsilon",)),
     },
     encoders={
         "relational": "rarl.envs.gridroboman.encoders:RelationalEncoder",
         "mlp": "rarl.envs.gridroboman.encoders:MLPEncoder",
     },
-    tokens="rarl.envs.gridroboman.tokens:READING",
     content="rarl.envs.gridroboman.content:CONTENT",
+    return_range=(0.0, float(EPISODE_STEPS)),
+    tokens="rarl.envs.gridroboman.tokens:READING",
     probes={
         "plain": "rarl.probes.board_probe:BoardProbe",
         "pool": "rarl.probes.relevance_probe:RelevanceProbe",
     },
-    acting="rarl.benchmarks.acting:on_states",
     title="Gridroboman",
     score=Score(
         label="share of the expert's return",
@@ -41,11 +44,13 @@ SPEC = EnvSpec(
     ),
     task_groups={family: tuple(task.name for task in TASKS if task.family == family) for family in FAMILIES},
     picture="rarl.envs.gridroboman.pictures:PICTURES",
+    probes_by_task=True,
+    long_episode=EPISODE_STEPS,
     gymnasium=(
         {
             "id": "rarl/Gridroboman-v0",
             "entry_point": "rarl.envs.gridroboman.env:Gridroboman",
-            "vector_entry_point": "rarl.envs.gridroboman.env:make_vector",
+            "vector_entry_point": "rarl.envs.gridroboman.env:GymVectorGridroboman",
             "max_episode_steps": EPISODE_STEPS,
         },
     ),

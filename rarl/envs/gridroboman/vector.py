@@ -1,21 +1,19 @@
 """Thousands of Gridroboman boards stepped at once with NumPy.
 
-All boards start and end together (episodes have a fixed length), so there is no automatic reset: the caller
-resets after step 50. Equal, step by step, to the single environment in `env.py` (a property test holds them together).
+Equal, step by step, to the single environment in `env.py` (a property test holds them together).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
 
-from rarl.envs.gridroboman.tasks import ACTIONS, BOARD, EPISODE_STEPS, LIFT, MOVES, PUT, Task
+from rarl.envs.gridroboman.tasks import ACTIONS, BOARD, EPISODE_STEPS, LIFT, MOVES, NOOP, PUT, Task, task_named
+from rarl.envs.vector import Step, VectorEnv, where_of
 
 N_OBJECTS = 3
 OBSERVATION_SIZE = 2 + 3 * N_OBJECTS
@@ -85,6 +83,12 @@ def random_boards(n: int, rng: np.random.Generator) -> Boards:
     )
 
 
+def seeded_boards(seeds: Sequence[int] | np.ndarray) -> Boards:
+    """Start states, each fixed by a seed."""
+    each = [random_boards(1, np.random.default_rng(int(seed))) for seed in seeds]
+    return Boards(*(np.concatenate(parts, axis=-1) for parts in zip(*(vars(b).values() for b in each), strict=True)))
+
+
 def advance(boards: Boards, actions: np.ndarray) -> None:
     """Apply one action (N,) to every board, in place. Impossible actions leave the board as it is."""
     b = boards
@@ -146,45 +150,78 @@ def condition(b: Boards, task: Task, n: slice | np.ndarray = slice(None)) -> np.
     raise AssertionError(f"no condition for family {task.family!r}")
 
 
-class VectorGridroboman(gym.vector.VectorEnv):
-    """N boards, each with a task of its own, stepped together.
+class VectorGridroboman(VectorEnv):
+    """N boards, each with a task of its own.
 
     Args:
       tasks: one task per board. Boards of one task next to each other are fastest.
+      seed: of all start states that are not given a seed of their own.
+
+    Attributes:
+      boards: their state.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+    actions = ACTIONS
 
-    def __init__(self, tasks: Sequence[Task]):
+    def __init__(self, tasks: Sequence[Task], seed: int = 0):
         self.tasks = tuple(tasks)
         self.num_envs = len(self.tasks)
-        self.single_observation_space = observation_space()
-        self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._groups = _runs_of_equal(self.tasks)
-        self.boards: Boards | None = None
-        self.elapsed_steps = 0
+        self._rng = np.random.default_rng(seed)
+        self.boards = random_boards(self.num_envs, np.random.default_rng(0))  # of which nobody plays any
+        self.active = np.zeros(self.num_envs, dtype=bool)
+        self.elapsed_steps = np.zeros(self.num_envs, dtype=np.int64)
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        """Start all episodes. `options={"boards": Boards}` sets the start states instead of drawing them."""
-        if seed is not None:
-            self._np_random = np.random.default_rng(seed)
-        self.boards = (options or {}).get("boards") or random_boards(self.num_envs, self.np_random)
-        self.elapsed_steps = 0
-        return self.boards.observe(), {}
+    def reset(self, seeds: Sequence[int] | np.ndarray | None = None, where: np.ndarray | None = None) -> np.ndarray:
+        where = where_of(self.num_envs, seeds, where)
+        return self.start(random_boards(len(where), self._rng) if seeds is None else seeded_boards(seeds), where)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        """actions (N,) -> observations (N, 11), rewards (N,) float32, terminated (never), truncated, infos."""
-        if self.boards is None or self.elapsed_steps >= EPISODE_STEPS:
-            raise gym.error.ResetNeeded("call reset() before the first step and after step 50")
-        advance(self.boards, np.asarray(actions))
-        self.elapsed_steps += 1
+    def start(self, boards: Boards, where: np.ndarray | None = None) -> np.ndarray:
+        """`reset` to given states of as many boards; they are copied."""
+        where = where_of(self.num_envs, None, where)
+        for name, part in vars(boards).items():
+            getattr(self.boards, name)[..., where] = part
+        self.elapsed_steps[where] = 0
+        self.active[where] = True
+        return self.boards.observe()
+
+    def step(self, actions: np.ndarray) -> Step:
+        """actions (N,) -> observations (N, 11); episodes are truncated after 50 steps and never terminate."""
+        actions = np.where(self.active, actions, NOOP)
+        advance(self.boards, actions)
+        self.elapsed_steps += self.active
         rewards = np.empty(self.num_envs, dtype=np.float32)
         for task, n in self._groups:
             rewards[n] = condition(self.boards, task, n)
-        truncated = np.full(self.num_envs, self.elapsed_steps == EPISODE_STEPS)
-        return self.boards.observe(), rewards, np.zeros(self.num_envs, dtype=bool), truncated, {}
+        rewards *= self.active
+        truncated = self.active & (self.elapsed_steps == EPISODE_STEPS)
+        self.active &= ~truncated
+        return Step(self.boards.observe(), rewards, np.zeros(self.num_envs, dtype=bool), truncated)
+
+    def rewards_of(self, tasks: Sequence[Task]) -> np.ndarray:
+        """(N,) float32: what the last step would have given each board if these were the tasks."""
+        rewards = np.empty(self.num_envs, dtype=np.float32)
+        for task, n in _runs_of_equal(tuple(tasks)):
+            rewards[n] = condition(self.boards, task, n)
+        return rewards
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "boards": {name: part.copy() for name, part in vars(self.boards).items()},
+            "rng": self._rng.bit_generator.state,
+            "active": self.active.copy(),
+            "elapsed_steps": self.elapsed_steps.copy(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.boards = Boards(**{name: part.copy() for name, part in state["boards"].items()})
+        self._rng.bit_generator.state = state["rng"]
+        self.active, self.elapsed_steps = state["active"].copy(), state["elapsed_steps"].copy()
+
+
+def make_vector(tasks: Sequence[str], seed: int = 0) -> VectorGridroboman:
+    """Boards of these tasks, by name."""
+    return VectorGridroboman([task_named(task) for task in tasks], seed)
 
 
 def _runs_of_equal(tasks: Sequence[Task]) -> list[tuple[Task, slice]]:

@@ -1,4 +1,4 @@
-"""Replay of single states with what was done in them and the return that followed, for NEC (section 3.4)."""
+"""A ring of rows: the last so many, for replays of single states."""
 
 from __future__ import annotations
 
@@ -67,32 +67,3 @@ class Ring:
         self._added = state["added"]
         for name, column in self._columns.items():
             column[: len(self)] = state["columns"][name]
-
-
-class StateReplay:
-    """The last `capacity` states of a few numbers each.
-
-    Args:
-      capacity: states.
-      shape: of a state, int8.
-    """
-
-    def __init__(self, capacity: int, shape: tuple[int, ...]):
-        one = ((), np.int64)
-        self._ring = Ring(capacity, {"x": (shape, np.int8), "tasks": one, "actions": one, "returns": ((), np.float32)})
-
-    def __len__(self) -> int:
-        return len(self._ring)
-
-    def add(self, replayed: Replayed) -> None:
-        self._ring.add(**replayed._asdict())
-
-    def sample(self, n: int, rng: np.random.Generator) -> Replayed:
-        """n states, uniformly."""
-        return Replayed(**self._ring.sample(n, rng))
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._ring.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._ring.load_state_dict(state)

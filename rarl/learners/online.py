@@ -1,9 +1,9 @@
-"""Online learning of one Atari game, (RA-)R2D2 and (RA-)DQN: play, replay, learn; retrieval from its own replay.
+"""Online learning of one task, (RA-)R2D2 and (RA-)DQN: play, replay, learn; retrieval from its own replay.
 
-One call of `GameLearner.update` plays a few steps with every actor and, once the replay holds enough, takes one learner
-step. The two know nothing of each other: the actors have a network and a retrieval batch of their own, which they get
-every `refresh_updates`, and what they played reaches the replay afterwards. So they may run at the same time, and the
-outcome is the same as if they did not.
+One call of `OnlineLearner.update` plays a few steps with every actor and, once the replay holds enough, takes one
+learner step. The two know nothing of each other: the actors have a network and a retrieval batch of their own, which
+they get every `refresh_updates`, and what they played reaches the replay afterwards. So they may run at the same time,
+and the outcome is the same as if they did not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,28 +27,22 @@ from rarl.agents.priorities import actor_epsilons, sequence_priorities
 from rarl.agents.targets import sequence_targets
 from rarl.agents.value_rescaling import rescale
 from rarl.config.scale import Run
-from rarl.envs.atari.observation import pack
-from rarl.envs.atari.scores import reaches_human
+from rarl.envs.spec import make_vector
 from rarl.errors import RunFailedError
 from rarl.learners.actors import Actors
 from rarl.learners.playing import Playing
 from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
-from rarl.nn.auxiliary import Supports
-from rarl.nn.bottleneck import Gaussian
 from rarl.nn.retrieval import Mode, Summaries
-from rarl.nn.value_network import RecurrentValueNetwork, State, ValueNetwork
+from rarl.nn.value_network import State, Unrolled, ValueNetwork
+from rarl.replay.codec import Codec, codec_of
 from rarl.replay.prioritised import Replay, ReplaySettings, Sequences
 from rarl.replay.windows import Window
-from rarl.rollouts.games import environments, evaluate_game, evaluation_blocks
+from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.sampling import Span, looked_at, random_span
-
-# On the scale of rescaled values: h^-1(90) is 8,000 points.
-_SUPPORTS = Supports(reward=(-30.0, 90.0), value=(-30.0, 90.0), reward_points=121, value_points=121)
-_EVALUATION = 3  # stream of the random numbers that choose what is retrieved in evaluations
 
 
 def retrieval_batch(
-    windows: Sequences, stride: int, rescale_epsilon: float | None, span: Span | None = None
+    codec: Codec, windows: Sequences, stride: int, rescale_epsilon: float | None, span: Span | None = None
 ) -> RetrievalBatch:
     """Windows of the replay as a retrieval batch for one group.
 
@@ -56,6 +50,7 @@ def retrieval_batch(
     Rewards and values are rescaled; a value counts the rewards up to the window's end.
 
     Args:
+      codec: how the replay keeps observations.
       windows: which.
       stride: in steps.
       rescale_epsilon: see `rarl.agents.value_rescaling`.
@@ -73,7 +68,9 @@ def retrieval_batch(
         looks, mask = looked_at(span, stride)
     looks[~mask] = 0
     rows = np.arange(n)[:, None]
-    x = pack(windows.observations[rows, looks], windows.last_actions[rows, looks], windows.last_rewards[rows, looks])
+    x = codec.restore(
+        windows.observations[rows, looks], windows.last_actions[rows, looks], windows.last_rewards[rows, looks]
+    )
     rewards, values = (
         rescale(torch.from_numpy(array[rows, looks]), rescale_epsilon) for array in (windows.r_t, values)
     )
@@ -91,21 +88,8 @@ def retrieval_batch(
     )
 
 
-class Values(NamedTuple):
-    """A network's values on sequences.
-
-    q: (1, B, T + 1, n_actions). z: what was read, (1, B, T + 1, n_f, d_m), None if nothing is; p, r: its posterior and
-    prior, None where they play no part.
-    """
-
-    q: Tensor
-    z: Tensor | None
-    p: Gaussian | None
-    r: Gaussian | None
-
-
-class GameLearner(ValueLearner):
-    """Learns one game while it plays it.
+class OnlineLearner(ValueLearner):
+    """Learns one task while it plays it.
 
     Args:
       run: the settings.
@@ -114,21 +98,23 @@ class GameLearner(ValueLearner):
 
     def __init__(self, run: Run, device: str):
         s, online, learning = run.settings, run.settings.online, run.settings.learning
-        self.game = run.tasks[0]
-        envs = environments(self.game, online.actors, online, s.seed)
-        super().__init__(run, None, 1, device, envs.num_actions, _SUPPORTS)
+        self.task = run.tasks[0]
+        envs = make_vector(s, [self.task] * online.actors, s.seed)
+        self.codec = codec_of(s, envs)
+        n_actions = len(envs.actions)
+        super().__init__(run, None, 1, device, n_actions)
         self._memory_rng, actor_rng = (np.random.default_rng([s.seed, 2, stream]) for stream in range(2))
-        self.acting = copy_network(self.network, s.agent, envs.num_actions, 1)
+        self.acting = copy_network(self.network, s, n_actions)
         epsilons = actor_epsilons(online.actors, online.epsilon_base, online.epsilon_alpha)
         policy = Policy(self.acting, epsilons, actor_rng)
-        self.actors = Actors(envs, policy, s.agent.stack)
+        self.actors = Actors(envs, policy, self.codec)
         self.replay = Replay(
             ReplaySettings(
                 capacity_sequences=online.capacity_sequences,
                 trace_steps=learning.sequence_steps - learning.burn_in,
                 period_steps=online.period_steps,
                 burn_in_steps=learning.burn_in,
-                stack=s.agent.stack,
+                stack=self.codec.stack,
                 discount=learning.discount,
                 priority_exponent=online.priority_exponent,
                 importance_exponent=online.importance_exponent,
@@ -136,6 +122,7 @@ class GameLearner(ValueLearner):
                 compression=online.compression,
             ),
             online.actors,
+            frame_shape=self.codec.frame_shape,
             state_shapes={name: part.shape[1:] for name, part in policy.state.items()},
             first_priority=self._first_priority,
         )
@@ -144,7 +131,7 @@ class GameLearner(ValueLearner):
         self._pool = ThreadPoolExecutor(1) if online.overlap else None
 
     def facts(self) -> dict[str, Any]:
-        """For the record of a run: the actions that the emulator accepts, in the order of their numbers."""
+        """For the record of a run: the actions that the environment accepts, in the order of their numbers."""
         return {"actions": list(self.actors.envs.actions)}
 
     # --- one round ----------------------------------------------------------------------------------------------------
@@ -180,9 +167,9 @@ class GameLearner(ValueLearner):
         self.acting.load_state_dict(self.network.state_dict())
         self.actors.policy.retrieved = self._retrieved_to_play(self.acting, self._memory_rng)
 
-    def _retrieved_to_play(self, network: ValueNetwork, rng: np.random.Generator, groups: int = 1) -> Summaries | None:
-        """Retrieval batches from the whole replay as a network summarises them; None as long as there are too few."""
-        batch = self.sample_batch(rng, groups)
+    def _retrieved_to_play(self, network: ValueNetwork, rng: np.random.Generator) -> Summaries | None:
+        """A retrieval batch from the whole replay as a network summarises it; None as long as there is too little."""
+        batch = self.sample_batch(rng)
         if batch is None:
             return None
         with torch.no_grad():
@@ -199,7 +186,7 @@ class GameLearner(ValueLearner):
     def _batch(self, windows: Sequences, rng: np.random.Generator) -> RetrievalBatch:
         retrieval = self.settings.agent.retrieval
         span = random_span(windows.mask.sum(1), retrieval.trajectory_steps, rng)
-        return retrieval_batch(windows, retrieval.step_stride, self.settings.learning.rescale_epsilon, span)
+        return retrieval_batch(self.codec, windows, retrieval.step_stride, self.settings.learning.rescale_epsilon, span)
 
     # --- one learner step ---------------------------------------------------------------------------------------------
 
@@ -216,7 +203,7 @@ class GameLearner(ValueLearner):
             self._tensor(array[rows, at[:, :-1]])
             for array in (windows.actions, windows.r_t, windows.discount_t, windows.learn)
         )
-        packed = pack(windows.observations, windows.last_actions, windows.last_rewards)
+        packed = self.codec.restore(windows.observations, windows.last_actions, windows.last_rewards)
         x = self._tensor(packed[rows, at] if learning.burn_in else packed)
         before = self._tensor(packed[:, : learning.burn_in]) if learning.burn_in else None
 
@@ -241,7 +228,7 @@ class GameLearner(ValueLearner):
         if not priorities.isfinite().all():
             raise RunFailedError(f"update {self.rounds + 1}: the TD errors are not finite")
         self.replay.update_priorities(windows.ids, priorities.numpy())
-        kl = self._kl(online, seen)
+        kl = self._kl(online.step, seen)
         scalars = {"q_mean": weighted_mean(q_t.detach().mean(-1), learn), "priority": priorities.mean()}
         return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
 
@@ -287,11 +274,11 @@ class GameLearner(ValueLearner):
         masking = self.settings.learning.masking
         windows = windows.rows(slice(masking.trajectories))
         span = random_span(windows.mask.sum(1), masking.trajectory_steps, self.rng)
-        return retrieval_batch(windows, masking.step_stride, self.settings.learning.rescale_epsilon, span)
+        return retrieval_batch(self.codec, windows, masking.step_stride, self.settings.learning.rescale_epsilon, span)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """One group: (B, ...) -> (1, B, ...) on the device."""
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)[None]
+        return torch.from_numpy(np.require(array, requirements=("C", "W"))).to(self.device)[None]
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
@@ -317,84 +304,62 @@ class GameLearner(ValueLearner):
         x: Tensor,
         seen: Tensor,
         exclude: Tensor | None,
-    ) -> Values:
-        """Values in the states x (1, B, T + 1, bytes), after a burn-in without gradients where there is one.
+    ) -> Unrolled:
+        """Values in the states x (1, B, T + 1, ...), after a burn-in without gradients where there is one.
 
         seen: (1, B, T + 1) bool, which of the states are real. exclude: (1, B, n_traj) bool, what they must not read.
         """
-        groups, batch, length = x.shape[:3]
-        if not isinstance(network, RecurrentValueNetwork):
-            task = torch.zeros(groups, batch * length, dtype=torch.int64, device=x.device)
-            exclude = None if exclude is None else exclude.repeat_interleave(length, dim=1)
-            q, step = network(x.flatten(1, 2), task, retrieved, mode=mode, counts=seen.flatten(1, 2), exclude=exclude)
-
-            def apart(part: Tensor) -> Tensor:
-                part = part.expand(groups, batch * length, *part.shape[2:])
-                return part.unflatten(1, (batch, length))
-
-            if step is None:
-                return Values(apart(q), None, None, None)
-            p, r = (None if each is None else Gaussian(*map(apart, each)) for each in (step.p, step.r))
-            return Values(apart(q), apart(step.z), p, r)
+        context = self._context(x.shape[1])
+        if network.core is None:
+            return network.unroll(x, context, None, retrieved, mode=mode, counts=seen, exclude=exclude)
         state = self._stored_state(network, windows, mode)
         if before is not None:
             lead = torch.from_numpy(lead).to(self.device)
             real = torch.arange(before.shape[2], device=self.device) < lead[:, None]
             with torch.no_grad():
                 trail = network.unroll(
-                    before, None, state, retrieved, mode=mode, counts=real[None], exclude=exclude, keep_states=True
+                    before, context, state, retrieved, mode=mode, counts=real[None], exclude=exclude, keep_states=True
                 ).trail
             state = _state_after(state, trail, lead)
-        unrolled = network.unroll(x, None, state, retrieved, mode=mode, counts=seen, exclude=exclude)
-        return Values(unrolled.q, unrolled.z, unrolled.p, unrolled.r)
+        return network.unroll(x, context, state, retrieved, mode=mode, counts=seen, exclude=exclude)
 
-    def _stored_state(self, network: RecurrentValueNetwork, windows: Sequences, mode: Mode) -> State:
+    def _stored_state(self, network: ValueNetwork, windows: Sequences, mode: Mode) -> State:
         """The recurrent state that the actor had; at an episode's start the network's own, as it is now."""
         core = self._tensor(windows.state["core"])
         if "slots" not in windows.state:
             return State(core, None)
         slots = self._tensor(windows.state["slots"])
         begins = self._tensor(windows.starts == 0)[..., None, None]
-        return State(core, torch.where(begins, network.retrieval.initial_slots(mode, 1, len(windows)), slots))
+        return State(core, torch.where(begins, network.process.initial_slots(mode, 1, len(windows)), slots))
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
-    def evaluate(self) -> list[dict[str, Any]]:
-        """Whole episodes from starts that are the same at every evaluation of a run and for every agent.
-
-        Returns are scores: not clipped, not discounted. A success is an episode that reaches the human's score.
-        """
-        retrieved = self._retrieved_to_play(self.network, self._evaluation_rng(), evaluation_blocks(self.settings))
-        episodes = evaluate_game(self.settings, self.network, retrieved)
-        success = reaches_human(self.game, episodes.returns)
-        return self._evaluation_rows([self.game], episodes.returns[None], success[None])
+    def _batch_to_evaluate(self, evaluation: Evaluation) -> RetrievalBatch | None:
+        return self.sample_batch(evaluation.of_memory, evaluation.blocks)
 
     def _asking(self, rng: np.random.Generator) -> Asking:
         """Sequences of random play, since those of the replay change with the agent."""
         if self._random_play is None:
             self._random_play = self._play_at_random(rng)
-        x = torch.from_numpy(self._random_play).to(self.device)[None]
-        if isinstance(self.network, RecurrentValueNetwork):
-            return Asking(x, None)
-        x = x.flatten(1, 2)
-        return Asking(x, torch.zeros(x.shape[:2], dtype=torch.int64, device=self.device))
+        return Asking(torch.from_numpy(self._random_play).to(self.device)[None], self._context(ASKING))
 
     def _play_at_random(self, rng: np.random.Generator) -> np.ndarray:
-        """(sequences, T, bytes): sequences in a row of the first episodes of two environments."""
-        envs = environments(self.game, 2, self.settings.online)
-        playing, seen = Playing(envs, self.settings.agent.stack), []
+        """(sequences, T, ...): sequences in a row of the first episodes of two environments."""
+        envs = make_vector(self.settings, [self.task] * 2)
+        playing, seen = Playing(envs), []
         length = self.settings.learning.sequence_steps
         for _ in range(ASKING // 2 * length):
             seen.append(playing.x.copy())
-            playing.step(rng.integers(envs.num_actions, size=2))
-        return np.stack(seen, 1).reshape(ASKING, length, -1)
+            playing.step(rng.integers(len(envs.actions), size=2))
+        stacked = np.stack(seen, 1)
+        return stacked.reshape(ASKING, length, *stacked.shape[2:])
 
     def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:
         return self.sample_batch(rng)
 
-    def _evaluation_rng(self) -> np.random.Generator:
-        """Chooses what evaluations retrieve from: the same in all of a run, as far as the replay is."""
-        return np.random.default_rng([self.settings.seed, self.settings.evaluation.board_seed, _EVALUATION])
+    def _context(self, batch: int) -> Tensor:
+        """The context of so many sequences: there is one task."""
+        return torch.zeros(1, batch, 1, dtype=torch.int64, device=self.device)
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -425,7 +390,7 @@ class GameLearner(ValueLearner):
 
     def final_state_dict(self) -> dict[str, Any]:
         """The network and, if it retrieves, the retrieval batches that its last evaluation was played with."""
-        batch = self.sample_batch(self._evaluation_rng(), evaluation_blocks(self.settings))
+        batch = self._batch_to_evaluate(Evaluation.of(self.settings))
         return {"network": self.network.state_dict(), "memory": {} if batch is None else dict(vars(batch))}
 
 

@@ -1,0 +1,251 @@
+"""Offline multi-task learning from datasets: (RA-)DQN from transitions, (RA-)RDQN from sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rarl.agents.diagnosis import Asking
+from rarl.agents.index import KeyIndex
+from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, relevance_loss, td_loss, weighted_mean
+from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.agents.pools import PoolMemory, relevant
+from rarl.config.scale import Run
+from rarl.envs.space import number_of_actions
+from rarl.envs.spec import spec_of
+from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
+from rarl.nn.retrieval import Mode, RetrievalStep
+from rarl.nn.reward_from_reading import RewardFromReading
+from rarl.nn.value_network import Unrolled
+from rarl.rollouts.evaluation import Evaluation
+from rarl.trajectories.sampling import SequenceSampler, TransitionSampler
+from rarl.trajectories.store import TrajectoryDataset
+
+
+class Sequences(NamedTuple):
+    """What a learner step learns from, for G groups of B sequences with T steps; a transition is one of length 1.
+
+    x: (G, B, T + 1, ...), the observation after the last step included. context: (G, B, 1, ...). a_t: (G, B, T) int64.
+    r_t, discount_t: (G, B, T). mask: (G, B, T) bool, True on real steps, and learn, those of them that are learned
+    from; None: all. tasks, episodes: (G, B), where each is from.
+    """
+
+    x: Tensor
+    context: Tensor
+    a_t: Tensor
+    r_t: Tensor
+    discount_t: Tensor
+    mask: Tensor | None
+    learn: Tensor | None
+    tasks: np.ndarray
+    episodes: np.ndarray
+
+    @property
+    def seen(self) -> Tensor | None:
+        """(G, B, T + 1) bool, which observations are real; None: all."""
+        return None if self.mask is None else torch.cat([self.mask[..., :1], self.mask], dim=-1)
+
+
+class OfflineLearner(ValueLearner):
+    """Learns from datasets: a recurrent agent from windows of episodes, with a recurrent state that starts at zero;
+    others from transitions.
+
+    Args:
+      run: the settings.
+      datasets: one per task, in the order of the task ids.
+      device: where the networks are.
+    """
+
+    def __init__(self, run: Run, datasets: list[TrajectoryDataset], device: str):
+        s, spec, learning = run.settings, spec_of(run.settings.environment), run.settings.learning
+        memory = (PoolMemory if s.agent.retrieval.pool else Memory).of(run, datasets)
+        super().__init__(run, memory, len(datasets), device, number_of_actions(s), datasets)
+        self.tasks, self._context = list(run.tasks), spec.context
+        self._index = memory.index if isinstance(memory, PoolMemory) else None
+        retrieval = s.agent.retrieval
+        self.first_updates, self._frozen = retrieval.first_updates if run.retrieves else 0, False
+        if self.first_updates:
+            self.reward_from_reading = RewardFromReading(s.agent.d_s, retrieval.d_m, retrieval.d_e)
+            self._learn_beside("retriever's reward prediction", self.reward_from_reading)
+        self.transitions: TransitionSampler | None = None
+        self.sequences: SequenceSampler | None = None
+        if s.agent.core == "none":
+            self.transitions = TransitionSampler(datasets, learning.discount, learning.n_step, episodes=s.episodes)
+        else:
+            self.sequences = SequenceSampler(
+                datasets,
+                learning.sequence_steps,
+                learning.discount,
+                learning.burn_in,
+                extras=[spec.context] if spec.context else [],
+                episodes=s.episodes,
+            )
+            self._rewarded = self.sequences.rewarded()
+
+    # --- one learner step ---------------------------------------------------------------------------------------------
+
+    def draw(self, tasks: np.ndarray, each: int, rng: np.random.Generator) -> Sequences:
+        """Sequences of tasks (G,), `each` of them per group; one group of all where one retrieval batch serves all."""
+        pooled = self.sequences is not None and (self.memory is None or self.memory.pooled)
+        groups = (1, len(tasks) * each) if pooled else (len(tasks), each)
+        of_each = np.repeat(tasks, each)
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(self.device).view(*groups, *array.shape[1:])
+
+        if self.transitions is not None:
+            one = self.transitions.sample(of_each, rng)
+            x = torch.stack([tensor(one.x_tm1), tensor(one.x_t)], dim=2)
+            a_t, r_t, discount_t = (
+                tensor(part)[..., None] for part in (one.a_tm1.astype(np.int64), one.r_t, one.discount_t)
+            )
+            context, mask, learn, batch = tensor(of_each)[..., None], None, None, one
+        else:
+            batch = self.sequences.sample(of_each, rng)
+            x, a_t, r_t, discount_t = (
+                tensor(part)
+                for part in (batch.observations, batch.actions.astype(np.int64), batch.r_t, batch.discount_t)
+            )
+            mask, learn = tensor(batch.mask), tensor(batch.learn)
+            told = of_each if self._context is None else batch.extras[self._context].astype(np.int64)
+            context = tensor(told)[:, :, None]
+        source = (array.reshape(groups) for array in (batch.task_indices, batch.episodes))
+        return Sequences(x, context, a_t, r_t, discount_t, mask, learn, *source)
+
+    def _losses(self) -> Losses:
+        """On G tasks with B states or sequences each."""
+        s, learning = self.settings, self.settings.learning
+        size = learning.batch_states if self.transitions is not None else learning.batch_sequences
+        tasks, each = self._tasks_of_batch(size)
+        batch = self.draw(tasks, each, self.rng)
+        retrieved, of_pools = self._retrieve_for(batch, tasks)
+        retrieved = retrieved.apart_from(batch.tasks, batch.episodes, s.agent.retrieval.keep_apart)
+        if self.updates_done < self.first_updates:
+            self._freeze_retriever(False)
+            return self._losses_of_retriever(batch, retrieved)
+        self._freeze_retriever(self.first_updates > 0)
+        online, value = self._values(batch, retrieved)
+        n_step = 1 if self.transitions is not None else learning.n_step  # transitions come summed up
+        mask = torch.ones_like(batch.a_t, dtype=torch.bool) if batch.mask is None else batch.mask
+        targets = n_step_targets(batch.r_t, batch.discount_t, value, mask, n_step)
+        q_t = online.q[:, :, : batch.a_t.shape[2]]
+        td = self._mean(td_loss(q_t, batch.a_t, targets, learning.huber_delta), batch)
+        conservative = self._mean(conservative_loss(q_t, batch.a_t), batch) if learning.conservative > 0 else None
+        q_mean = q_t.detach().mean() if batch.learn is None else weighted_mean(q_t.detach().mean(-1), batch.learn)
+        scalars = {"q_mean": q_mean, **of_pools}
+        if self.sequences is not None:
+            # As often learned from as they are in the data, if windows are drawn right.
+            scalars["rewarded_steps"] = weighted_mean((batch.r_t != 0).float(), batch.learn)
+            scalars["rewarded_steps_of_data"] = self._rewarded
+        if self._frozen:
+            return Losses(td, conservative, None, None, scalars, masking=self._masking(tasks))
+        ranking = self._relevance(tasks, online.step, retrieved) if s.agent.retrieval.relevance > 0 else None
+        kl = self._kl(online.step, batch.seen)
+        return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars, ranking, self._masking(tasks))
+
+    def _mean(self, value: Tensor, batch: Sequences) -> Tensor:
+        """Over all steps that are learned from."""
+        return value.mean() if batch.learn is None else weighted_mean(value, batch.learn)
+
+    def _values(self, batch: Sequences, retrieved: Retrieved) -> tuple[Unrolled, Tensor]:
+        """The online network on the steps taken, with gradients; (G, B, T), the values of the states after them.
+
+        The states of a sequence overlap: one pass sees all of them. A transition's two states have nothing in common,
+        and only the first needs gradients.
+        """
+        double, alone = self.settings.learning.double, self.transitions is not None
+
+        def unrolled(network, summaries, mode, steps=slice(None)) -> Unrolled:
+            counts = None if batch.seen is None else batch.seen[:, :, steps]
+            return network.unroll(
+                batch.x[:, :, steps],
+                batch.context,
+                None,
+                summaries,
+                mode=mode,
+                counts=counts,
+                exclude=retrieved.exclude,
+            )
+
+        now, after = slice(None, -1), slice(1, None)
+        if alone:
+            with torch.no_grad():
+                chooser = unrolled(self.network, retrieved.online, Mode.LEARN, after).q if double else None
+                target = unrolled(self.target, retrieved.target, Mode.TARGET, after).q
+            return unrolled(self.network, retrieved.online, Mode.LEARN, now), greedy_value(target, chooser)
+        online = unrolled(self.network, retrieved.online, Mode.LEARN)
+        with torch.no_grad():
+            target = unrolled(self.target, retrieved.target, Mode.TARGET).q[:, :, after]
+        return online, greedy_value(target, online.q[:, :, after] if double else None)
+
+    def _freeze_retriever(self, frozen: bool) -> None:
+        if frozen != self._frozen:  # also when a state of the other stage was loaded
+            self.network.freeze_retriever(frozen)
+            self.target.freeze_retriever(frozen).requires_grad_(False)
+            self._frozen = frozen
+
+    def _losses_of_retriever(self, batch: Sequences, retrieved: Retrieved) -> Losses:
+        """The first stage: the retriever learns to tell rewards, by the squared error; there is no agent yet."""
+        s_t = self.network.encoder_of_retrieved(batch.x[:, :, 1:], batch.context)
+        step = self.network.ask(s_t, batch.context, retrieved.online, mode=Mode.LEARN, exclude=retrieved.exclude)
+        error = 0.5 * (self.reward_from_reading(s_t, step.z) - batch.r_t).square().mean()
+        scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
+        return Losses(error, None, self._kl(step), self._auxiliary(retrieved), scalars)
+
+    def _relevance(self, tasks: np.ndarray, step: RetrievalStep, retrieved: Retrieved) -> Tensor:
+        """How far the queries are from scoring their task's trajectories over the others of their retrieval batch."""
+        logits = step.q.flatten(1, 3) @ retrieved.online.keys.transpose(1, 2) * step.q.shape[-1] ** -0.5
+        scores = logits.unflatten(-1, (retrieved.online.n_traj, -1)).logsumexp(-1)
+        return relevance_loss(scores, torch.from_numpy(relevant(tasks, retrieved.batch)).to(self.device))
+
+    def _retrieve_for(self, batch: Sequences, tasks: np.ndarray) -> tuple[Retrieved, dict[str, float]]:
+        """Fresh retrieval batches for what is learned from, and what is to be logged about them."""
+        if not isinstance(self.memory, PoolMemory):
+            return self._retrieve(tasks), {}
+        shares = self.memory.draw_shares(len(tasks), self.rng)
+        x = batch.x[:, :, 0]
+        proposed, scalars = self.memory.propose_to_learn(self.network, x, tasks, shares, self.updates_done)
+        drawn = self.memory.sample(tasks, self.rng, shares=shares, proposed=proposed)
+        return self._summarise(drawn), scalars | {"relevant_in_batch": float(relevant(tasks, drawn).mean())}
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def _batch_to_evaluate(self, evaluation: Evaluation) -> RetrievalBatch | None:
+        """Where few trajectories are relevant, a task's retrieval batches are of the trained shares in turn; an index
+        proposes them from the episodes' start states, by the keys of the network as it is."""
+        rng = evaluation.of_memory
+        if not isinstance(self.memory, PoolMemory):
+            return super()._batch_to_evaluate(evaluation)
+        shares = np.tile(self.memory.shares_in_turn(evaluation.blocks), len(self.tasks))
+        proposed = None
+        if self._index is not None:
+            # Keys of the network as it is now, in an index of its own: training goes on with the keys that it has.
+            index = KeyIndex(self.memory.pools, self._index.settings)
+            index.refresh(self.memory.keys(self.network), self.updates_done)
+            x = evaluation.starts()
+            starts = torch.from_numpy(x).to(self.device).view(len(evaluation.groups), -1, *x.shape[2:])
+            queries = self.memory.queries(self.network, starts, evaluation.groups)
+            proposed = index.propose(evaluation.groups, shares, queries, self.memory.settings.n_traj)
+        return self.memory.sample(evaluation.groups, rng, shares=shares, proposed=proposed)
+
+    def _asking(self, rng: np.random.Generator) -> Asking:
+        each = ASKING if self.transitions is not None else ASKING // 2
+        batch = self.draw(np.arange(self.n_tasks), each, rng)
+        if self.transitions is not None:
+            return Asking(batch.x[:, :, :1], batch.context)
+        return Asking(batch.x, batch.context, batch.seen)
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state if self._index is None else state | {"index": self._index.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self._index is not None:
+            self._index.load_state_dict(state["index"])

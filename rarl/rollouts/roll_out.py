@@ -1,0 +1,178 @@
+"""The one roll-out: episodes of given seeds, each played exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from rarl.envs.vector import Step, VectorEnv
+
+if TYPE_CHECKING:
+    from rarl.agents.policy import Policy
+
+
+class Acting(Protocol):
+    """What plays; `rarl.agents.policy.Policy`, for example."""
+
+    def begin(self, first: np.ndarray, context: np.ndarray | None = None) -> None:
+        """Episodes begin: first (n,) bool where, context (n, ...) of all, None if nothing is told."""
+        ...
+
+    def __call__(self, x: np.ndarray, playing: np.ndarray) -> np.ndarray:
+        """x (n, ...) -> actions (n,); those where nobody is playing (n,) do not matter."""
+        ...
+
+
+class Memoryless:
+    """Acts by the observation alone.
+
+    Args:
+      function: x (n, ...) -> actions (n,).
+    """
+
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray]):
+        self._function = function
+
+    def begin(self, first: np.ndarray, context: np.ndarray | None = None) -> None:
+        """There is nothing to forget."""
+
+    def __call__(self, x: np.ndarray, playing: np.ndarray) -> np.ndarray:
+        return self._function(x)
+
+
+class Watching:
+    """A policy that is looked at: at every step and for all actors, of whom the network leaves nobody out.
+
+    Args:
+      policy: what plays.
+      look: given x (n, ...), first and playing (n,) bool, after the network has seen x: it is in `policy.unrolled`.
+    """
+
+    def __init__(self, policy: Policy, look: Callable[[np.ndarray, np.ndarray, np.ndarray], None]):
+        self._policy, self._look = policy, look
+
+    def begin(self, first: np.ndarray, context: np.ndarray | None = None) -> None:
+        self._first = first
+        self._policy.begin(first, context)
+
+    def __call__(self, x: np.ndarray, playing: np.ndarray) -> np.ndarray:
+        actions = self._policy(x, keep_attention=True)
+        self._look(x, self._first, playing)
+        return actions
+
+
+# After every step of the environments: which of them took it, (n,) bool, and what it gave.
+Watch = Callable[[np.ndarray, Step], None]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """E episodes, in the order of their seeds.
+
+    returns (E,) float64, undiscounted; lengths (E,) int64, in steps; terminated (E,) bool, by the environment and not
+    by a limit of time; last_rewards (E,) float64, of the last step. context (E, ...), what was told about each, None:
+    nothing. Only if kept, padded with zeros to the longest episode: observations (E, T + 1, ...), actions (E, T) int64,
+    rewards (E, T) float32.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    terminated: np.ndarray
+    last_rewards: np.ndarray
+    context: np.ndarray | None = None
+    observations: np.ndarray | None = None
+    actions: np.ndarray | None = None
+    rewards: np.ndarray | None = None
+
+
+def roll_out(
+    envs: VectorEnv,
+    act: Acting,
+    seeds: Sequence[int] | np.ndarray,
+    *,
+    keep: bool = False,
+    watch: Watch | None = None,
+) -> Episodes:
+    """Play one episode of every seed; an environment that has ended one takes the next seed.
+
+    No episode is cut off and none is left out, so that short ones do not count more often than long ones.
+
+    Args:
+      envs: n environments; episodes on their way are given up. With more seeds than environments, all of one task.
+      act: what plays.
+      seeds: of the episodes; the first n begin in the environments in their order.
+      keep: observations, actions and rewards too.
+      watch: looks at every step.
+    """
+    seeds = np.asarray(seeds)
+    total, n = len(seeds), envs.num_envs
+    returns, last_rewards, lengths = np.zeros(total), np.zeros(total), np.zeros(total, dtype=np.int64)
+    terminated = np.zeros(total, dtype=bool)
+    contexts: list[np.ndarray | None] = [None] * total
+    kept: list[_Kept] = [_Kept([], [], []) for _ in range(total if keep else 0)]
+    envs.active[:] = False
+    episode = np.full(n, -1)  # which one each environment plays; -1: none
+    begun, ended = 0, np.arange(n)
+    while True:
+        fresh = ended[: total - begun]
+        first = np.zeros(n, dtype=bool)
+        if len(fresh):
+            episode[fresh] = np.arange(begun, begun + len(fresh))
+            begun += len(fresh)
+            x = envs.reset(seeds[episode[fresh]], fresh)
+            first[fresh] = True
+            for i in fresh.tolist():
+                contexts[episode[i]] = None if envs.context is None else envs.context[i].copy()
+        playing = episode >= 0
+        if not playing.any():
+            break
+        act.begin(first, envs.context)
+        actions = np.asarray(act(x, playing))
+        step = envs.step(actions)
+        now = episode[playing]
+        returns[now] += step.rewards[playing]
+        lengths[now] += 1
+        last_rewards[now], terminated[now] = step.rewards[playing], step.terminated[playing]
+        if keep:
+            for i in np.flatnonzero(playing).tolist():
+                kept[episode[i]].add(x[i], actions[i], step.rewards[i], step.observations[i])
+        if watch is not None:
+            watch(playing, step)
+        x = step.observations
+        ended = np.flatnonzero(playing & (step.terminated | step.truncated))
+        episode[ended] = -1
+    context = None if envs.context is None else np.stack(contexts)
+    whole = (
+        [_padded([getattr(one, name) for one in kept]) for name in ("observations", "actions", "rewards")]
+        if keep
+        else ()
+    )
+    return Episodes(returns, lengths, terminated, last_rewards, context, *whole)
+
+
+@dataclass
+class _Kept:
+    """One episode on its way."""
+
+    observations: list[np.ndarray]
+    actions: list[int]
+    rewards: list[float]
+
+    def add(self, x: np.ndarray, action: int, reward: float, after: np.ndarray) -> None:
+        if not self.observations:
+            self.observations.append(x)
+        self.observations.append(after)
+        self.actions.append(action)
+        self.rewards.append(reward)
+
+
+def _padded(episodes: list[list]) -> np.ndarray:
+    """(E, T, ...) of E sequences, with zeros behind shorter ones."""
+    arrays = [np.array(one) for one in episodes]
+    whole = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    for row, array in zip(whole, arrays, strict=True):
+        row[: len(array)] = array
+    return whole
