@@ -308,7 +308,7 @@ def test_a_fault_in_an_experiment_file_is_one_line_that_helps(tmp_path, path, va
         ({"source": "planner"}, ["source = 'planner'", "'replay' goes with the settings `online`"]),
         (
             {"source": "planner", "online": None, "learning": {"targets": "n-step", "rescale_epsilon": None}},
-            ["source: atari has no source 'planner'; it has none"],
+            ["source: atari has no source 'planner'; known: 'random', 'agent', 'minari'"],
         ),
         ({"episodes": 5}, ["episodes: an agent that learns while it plays has no dataset"]),
         ({"learning": {"conservative": 0.1}}, ["learning.conservative"]),

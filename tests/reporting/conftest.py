@@ -57,7 +57,7 @@ def write_atari(root: Path) -> list[str]:
     levels = {"r2d2": 0.10, "ra-r2d2": 0.16, "dqn": 0.05, "ra-dqn": 0.08}
     names = []
     for game in ("breakout", "pong"):
-        names += made.write_runs(root, "atari", game, levels, [game], changes={"online": made.ONLINE})
+        names += made.write_runs(root, "atari", game, levels, [game], changes=made.PLAYED)
     probed = [name for name in names if "/pong/ra-r2d2/" in name]
     made.write_interventions(root, probed, made.same({"own": 0.20, "removed": 0.12}, ["pong"]), "atari")
     for run in probed:

@@ -24,7 +24,6 @@ SPEC = EnvSpec(
     task_groups={"air": ("fly high", "fly low"), "ground": ("land",)},
     score=Score(column="success_rate", label="landed, %", unit="points", margin=4, digits=1, factor=100, ends=(0, 100)),
     picture="tests.reporting.made_up:PICTURES",
-    learners={}, encoders={}, tokens="", probes={}, acting="",
 )  # fmt: skip
 PICTURES = Pictures(boards, retrieved, ("wait", "pull"))
 EXPERIMENT = {

@@ -32,7 +32,10 @@ EXPERT = 40.0
 UPDATES = (0, 1000, 2000)
 BOARDS = tuple(task.name for task in TASKS)
 LEVELS = ("GoToRedBallGrey", "GoToLocal", "OpenTwoDoors", "UnlockPickup")  # the last two are compositional
-ONLINE = {"actors": 8, "steps_per_update": 5, "frame_skip": 4, "full_actions": False}
+PLAYED = {
+    "online": {"actors": 8, "steps_per_update": 5},
+    "environment_options": {"frame_skip": 4, "full_actions": False},
+}
 RETRIEVAL = {"n_f": 1, "select_by": "return", "k_traj": 32, "k_states": 64, "n_traj": 64, "bottleneck": 0.0}
 SETTINGS: dict[str, Any] = {
     "source": "planner", "updates": UPDATES[-1],

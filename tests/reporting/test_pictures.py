@@ -34,7 +34,7 @@ def test_the_run_of_median_score_and_the_episode_of_median_return(studies, tmp_p
 
 
 def test_a_gallery_that_cannot_be_drawn_leaves_the_others_on_the_page(tmp_path):
-    changes = {"online": made.ONLINE}
+    changes = made.PLAYED
     levels = {"r2d2": 0.1, "ra-r2d2": 0.2}
     names = made.write_runs(tmp_path, "atari", "pong", levels, ["pong"], seeds=1, changes=changes)
     made.write_gallery(tmp_path, names[0], {"episodes": 3})

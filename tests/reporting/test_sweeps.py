@@ -99,7 +99,7 @@ def test_tuning_by_hand(tmp_path):
 
 
 def test_games_are_tuned_one_by_one_on_what_was_played(tmp_path):
-    changes = {"online": made.ONLINE, "agent": {"retrieval": {"select_by": "attention"}}}
+    changes = made.PLAYED | {"agent": {"retrieval": {"select_by": "attention"}}}
     for game in ("breakout", "pong"):
         made.write_runs(tmp_path, "atari", game, {"r2d2": 0.10, "ra-r2d2": 0.16}, [game], changes=changes)
         more = {"a6-5-5": 0.20, "a6-20-20": 0.05} if game == "pong" else {}
