@@ -56,9 +56,9 @@ def set_(*assignments, variant="dqn"):
         (set_("log_every=3"), "has no effect: a try writes no training log"),
         (set_("agent.retrieval.n_f=3"), "agent.retrieval.n_f=...: has no effect: agent.kind = 'dqn' retrieves nothing"),
         (set_("agent.fusion=gru"), "has no effect: agent.kind = 'dqn' has nothing to fuse"),
-        (set_("agent.stack=4"), "has no effect: it is of Atari's encoders"),
-        (set_("agent.blocks=1"), "has no effect: it is of the encoder 'babyai'"),
-        (set_("learning.sequence_steps=4"), "has no effect: gridroboman's agents learn from single states"),
+        (set_("environment_options.stack=4"), "environment_options: unknown key 'stack'"),
+        (set_("agent.encoder_options.blocks=1"), "agent.encoder_options: unknown key 'blocks'"),
+        (set_("learning.sequence_steps=4"), "has no effect: agents without a core learn from single states"),
         (set_("learning.trace_lambda=0.3"), "has no effect: learning.targets = 'n-step' has no lambda"),
         (set_("learning.masking.share=0.3"), "has no effect: learning.masking.weight is 0"),
         (set_("learning.double=false", variant="mfec"), "agent.kind = 'mfec' heeds discount alone"),
@@ -93,14 +93,14 @@ def test_what_is_of_sequences_is_for_those_who_learn_from_them(tiny_babyai_root,
     babyai, atari = Scale("tiny", tiny_babyai_root), Scale("tiny", tiny_atari_root)
     place = ("babyai", "3-levels-12-episodes", "rdqn", 100)
     assert changed_run(babyai, *place, ["learning.sequence_steps=7"]).settings.learning.sequence_steps == 7
-    with pytest.raises(cli.RarlError, match="babyai's agents learn from sequences"):
+    with pytest.raises(cli.RarlError, match="agents with a core, and those that play, learn from sequences"):
         changed_run(babyai, *place, ["learning.batch_states=7"])
     place = ("atari", "pong", "r2d2", 100)
     assert changed_run(atari, *place, ["learning.trace_lambda=0.3"]).settings.learning.trace_lambda == 0.3
     for change, expected in (
         ("learning.n_step=3", "learning.targets = 'peng' has no n"),
         ("online.overlap=true", "it changes how a run is carried out"),
-        ("online.emulator_threads=2", "it changes how a run is carried out"),
+        ("environment_options.emulator_threads=2", "it changes how a run is carried out"),
     ):
         with pytest.raises(cli.RarlError, match=expected):
             changed_run(atari, *place, [change])
