@@ -113,7 +113,7 @@ def try_out(run: Run, datasets: list[TrajectoryDataset]) -> None:
     with subject.named(), torch_settings(Settings(device="cpu"), 0):
         learner = subject.learner()
         actions = acting(Run(run.scale, ready), learner, datasets, ACTING)()
-        episodic = run.settings.agent.kind in EPISODIC
+        episodic = run.settings.agent.base in EPISODIC
         n_actions = learner.agent.n_actions if episodic else learner.n_actions
         assert actions.shape == (ACTING,)
         assert 0 <= actions.min() <= actions.max() < n_actions

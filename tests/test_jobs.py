@@ -48,7 +48,7 @@ def all_jobs(smoke: Scale) -> dict[Job, str]:
             found[jobs.dataset_job(dataset)] = environment
     for run in smoke.runs.values():
         found[jobs.train_job(run)] = run.settings.environment
-        if run.settings.agent.kind not in EPISODIC:
+        if run.settings.agent.base not in EPISODIC:
             found[jobs.probe_job(run)] = run.settings.environment
     costs = [jobs.costs_job(scale) for scale in (smoke, Scale("laptop", ROOT))]  # smoke does not measure all
     of_all = [*costs, jobs.index_cost_job(index_cost_plan(smoke)[1]), jobs.report_job(smoke)]
@@ -332,8 +332,12 @@ SHORT = {
     },
 }
 # Variants whose costs are measured, the one with an index for its own costs too.
+SLOTS = {"agent": {"retrieval": {"process": "slots"}}}
 FEW = {
-    "gridroboman": {"dqn": {}, "index": merge(tiny_relevance.changes("exact"), {"agent": {"kind": "ra-dqn"}})},
+    "gridroboman": {
+        "dqn": {},
+        "index": merge(tiny_relevance.changes("exact"), {"agent": {"retrieval": {"process": "slots"}}}),
+    },
     "babyai": {"own": {}},
     "atari": {"ra-r2d2": {}},
 }

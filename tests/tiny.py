@@ -40,12 +40,12 @@ RETRIEVAL: dict[str, Any] = {
 
 EPISODIC: dict[str, dict[str, Any]] = {  # variants
     "mfec": {
-        "agent": {"kind": "mfec"},
+        "agent": {"base": "mfec"},
         "learning": {"discount": 1.0},
         "episodic": {"neighbours": 3, "d_key": 4, "epsilon": 0.1, "epsilon_from_steps": 100, "epsilon_to_steps": 300},
     },
     "nec": {
-        "agent": {"kind": "nec"},
+        "agent": {"base": "nec"},
         "learning": {"learning_rate": 0.001, "batch_states": 8},
         "episodic": {
             "neighbours": 4,
@@ -79,7 +79,7 @@ def settings_of(
         "tasks": list(spec.tasks)[:tasks],
         "seed": 0,
         "updates": 1,
-        "agent": {"kind": "dqn", "task": "hidden"} | agent,
+        "agent": {"task": "hidden"} | agent,
         "learning": {},
         "evaluation": {"every_updates": 1},
     }

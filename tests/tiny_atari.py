@@ -34,7 +34,6 @@ EXPERIMENT: dict[str, Any] = {
         "source": "replay",
         "updates": 100,
         "agent": {
-            "kind": "dqn",
             "task": "hidden",
             "core": "gru",
             "encoder": "tiny",
@@ -69,7 +68,7 @@ EXPERIMENT: dict[str, Any] = {
     },
     "variants": variants(
         r2d2={},
-        ra_r2d2={"agent": {"kind": "ra-dqn"}},
+        ra_r2d2={"agent": {"retrieval": {"process": "slots"}}},
         dqn={
             "agent": {"core": "none"},
             "environment_options": {"stack": 4},
@@ -77,13 +76,13 @@ EXPERIMENT: dict[str, Any] = {
             "online": {"period_steps": 8},
         },
         ra_dqn={
-            "agent": {"core": "none", "kind": "ra-dqn"},
+            "agent": {"core": "none", "retrieval": {"process": "slots"}},
             "environment_options": {"stack": 4},
             "learning": {"burn_in": 0},
             "online": {"period_steps": 8},
         },
         **{name: merge({"agent": {"core": "none"}}, changes) for name, changes in EPISODIC.items()},
-        no_retrieval={"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
+        no_retrieval={"agent": {"retrieval": {"process": "slots", "source": "none"}}},
     ),
 }
 

@@ -40,7 +40,6 @@ EXPERIMENT: dict[str, Any] = {
         "source": "bot",
         "updates": 100,
         "agent": {
-            "kind": "dqn",
             "task": "hidden",
             "core": "gru",
             "encoder": "babyai",
@@ -61,10 +60,10 @@ EXPERIMENT: dict[str, Any] = {
     },
     "variants": variants(
         rdqn={},
-        own={"agent": {"kind": "ra-dqn"}},
-        all={"agent": {"kind": "ra-dqn", "retrieval": {"source": "all"}}},
-        open={"agent": {"kind": "ra-dqn", "retrieval": {"source": "all", "bottleneck": 0.0}}},
-        nothing={"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
+        own={"agent": {"retrieval": {"process": "slots"}}},
+        all={"agent": {"retrieval": {"process": "slots", "source": "all"}}},
+        open={"agent": {"retrieval": {"process": "slots", "source": "all", "bottleneck": 0.0}}},
+        nothing={"agent": {"retrieval": {"process": "slots", "source": "none"}}},
     ),
 }
 

@@ -34,7 +34,6 @@ EXPERIMENT: dict[str, Any] = {
         "source": "planner",
         "updates": 1000,
         "agent": {
-            "kind": "dqn",
             "task": "hidden",
             "d_s": 16,
             "fusion": "film",
@@ -46,12 +45,12 @@ EXPERIMENT: dict[str, Any] = {
     "variants": variants(
         dqn={},
         dqn_told={"agent": {"task": "observed"}},
-        ra_dqn={"agent": {"kind": "ra-dqn"}},
-        ra_dqn_told={"agent": {"kind": "ra-dqn", "task": "observed"}},
-        oracle={"agent": {"kind": "oracle"}},
-        nothing={"agent": {"kind": "ra-dqn", "retrieval": {"source": "none"}}},
+        ra_dqn={"agent": {"retrieval": {"process": "slots"}}},
+        ra_dqn_told={"agent": {"task": "observed", "retrieval": {"process": "slots"}}},
+        oracle={"agent": {"retrieval": {"process": "oracle"}}},
+        nothing={"agent": {"retrieval": {"process": "slots", "source": "none"}}},
         **EPISODIC,
-        random={"agent": {"kind": "ra-dqn", "retrieval": {"source": "random"}}},
+        random={"agent": {"retrieval": {"process": "slots", "source": "random"}}},
     ),
 }
 

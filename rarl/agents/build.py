@@ -23,13 +23,13 @@ def build_network(settings: RunSettings, n_actions: int, n_tasks: int | None = N
     """
     agent, r = settings.agent, settings.agent.retrieval
     n_tasks = len(settings.tasks) if n_tasks is None else n_tasks
-    process = _process(agent, n_actions, n_tasks) if agent.kind == "ra-dqn" else None
+    process = _process(agent, n_actions, n_tasks) if agent.with_retrieval else None
 
     def new_encoder() -> nn.Module:
         return encoder_of(settings, n_actions, n_tasks if agent.task == "observed" else 0)
 
     encoder = new_encoder()
-    if agent.kind == "oracle":
+    if r.process == "oracle":
         process = TaskOracle(n_tasks, r.d_m)
     return ValueNetwork(
         encoder,

@@ -24,7 +24,7 @@ from rarl.trajectories.store import DatasetWriter
 CHUNK_EPISODES = 64  # played and written at once
 # DQN with a uniform replay of single steps; what a source's options change goes over it.
 AGENT: Mapping[str, Any] = {
-    "agent": {"kind": "dqn", "task": "hidden", "d_s": 128},
+    "agent": {"task": "hidden", "d_s": 128},
     "learning": {
         "batch_sequences": 128,
         "sequence_steps": 2,

@@ -52,8 +52,8 @@ def check_run(spec: EnvSpec, s: RunSettings, where: str) -> None:
     told = f"{spec.name} tells what an episode is about by {spec.context!r}, not by the id of its task"
     by_id = [
         (s.agent.task != "hidden", f"agent.task = {s.agent.task!r}"),
-        (s.agent.kind == "oracle", "agent.kind = 'oracle'"),
-        (s.agent.kind in EPISODIC, f"agent.kind = {s.agent.kind!r}"),
+        (s.agent.retrieval.process == "oracle", "agent.retrieval.process = 'oracle'"),
+        (s.agent.base in EPISODIC, f"agent.base = {s.agent.base!r}"),
         (s.agent.retrieval.pool is not None, "agent.retrieval.pool"),
         (bool(s.held_out), "held_out"),
         (s.online is None and s.agent.core == "none", "agent.core = 'none'"),

@@ -253,7 +253,7 @@ class Scale:
                 for listed in chosen.probes:
                     if listed not in chosen.variants:
                         raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
-                    if self.run(name, size, listed, 0).settings.agent.kind in EPISODIC:
+                    if self.run(name, size, listed, 0).settings.agent.base in EPISODIC:
                         raise RarlError(f"{where}: probes: variant {listed!r} is episodic control, which has no probe")
                     s = self.run(name, size, listed, 0).settings
                     if spec_of(s.environment).probes_by_task and not s.retrieves_by_task:

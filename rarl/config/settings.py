@@ -48,9 +48,10 @@ class RetrievalSettings(Settings):
     source: Literal["own", "random", "all", "none"] = Field(
         "own", description="whose trajectories: the task's, a random task's, n_traj of every task's in one batch, none"
     )
-    process: Literal["slots", "direct"] = Field(
-        "slots",
-        description="slots: Algorithm 1; direct: the state asks, and what is read is added to it, without slots (A-1)",
+    process: Literal["none", "slots", "direct", "oracle"] = Field(
+        "none",
+        description="none: the base agent; slots: Algorithm 1; direct: the state asks, and what is read is added to "
+        "it, without slots (A-1); oracle: the control in which a learned task embedding takes the place of u",
     )
     carry: bool = Field(
         True, description="recurrent agents: slots are carried from step to step; false: each step starts afresh"
@@ -128,12 +129,9 @@ class RetrievalSettings(Settings):
 
 
 class AgentSettings(Settings):
-    """What acts: encoder, who knows the task, and whether and how it retrieves."""
+    """What acts: how it learns values (base), what carries the past (core), and whether and how it retrieves."""
 
-    kind: Literal["dqn", "ra-dqn", "oracle", "mfec", "nec"] = Field(
-        description="base agent, retrieval agent, the control in which a learned task embedding takes the place of u, "
-        "or episodic control"
-    )
+    base: Literal["dqn", "mfec", "nec"] = Field("dqn", description="how values are learned")
     task: Literal["hidden", "observed", "query"] = Field(
         description="whether the task id is part of the observation; query: it is told to the query alone"
     )
@@ -150,7 +148,12 @@ class AgentSettings(Settings):
     @property
     def retrieves(self) -> bool:
         """Whether it reads a retrieval batch."""
-        return self.kind == "ra-dqn" and self.retrieval.source != "none"
+        return self.with_retrieval and self.retrieval.source != "none"
+
+    @property
+    def with_retrieval(self) -> bool:
+        """Whether it has a retrieval process, though there may be nothing to read."""
+        return self.retrieval.process in ("slots", "direct")
 
 
 class MaskingSettings(Settings):
@@ -328,12 +331,13 @@ class RunSettings(Settings):
     @model_validator(mode="after")
     def _variants_fit(self) -> RunSettings:
         agent, retrieval = self.agent, self.agent.retrieval
-        if (agent.kind in EPISODIC) != (self.episodic is not None):
-            needs = "needs" if agent.kind in EPISODIC else "has no use for"
-            raise ValueError(f"episodic: agent.kind = {agent.kind!r} {needs} these settings")
-        if agent.kind in EPISODIC and agent.core != "none":
-            raise ValueError(f"agent.core = {agent.core!r}: episodic control has none")
-        if agent.kind == "nec" and self.episodic.d_key is None:
+        if (agent.base in EPISODIC) != (self.episodic is not None):
+            needs = "needs" if agent.base in EPISODIC else "has no use for"
+            raise ValueError(f"episodic: agent.base = {agent.base!r} {needs} these settings")
+        for key, value in (("core", agent.core), ("retrieval.process", retrieval.process)):
+            if agent.base in EPISODIC and value != "none":
+                raise ValueError(f"agent.{key} = {value!r}: episodic control has none")
+        if agent.base == "nec" and self.episodic.d_key is None:
             raise ValueError("episodic.d_key: nec needs a width of keys")
         by_task = "agents that retrieve, have no core, and learn from datasets"
         if agent.task == "query" and not self.retrieves_by_task:
@@ -354,9 +358,9 @@ class RunSettings(Settings):
             raise ValueError(f"agent.retrieval.first_updates is for {by_task}")
         if retrieval.first_updates >= self.updates:
             raise ValueError(f"agent.retrieval.first_updates must be less than updates = {self.updates}")
-        if self.learning.masking.weight and agent.kind in EPISODIC:
+        if self.learning.masking.weight and agent.base in EPISODIC:
             raise ValueError("learning.masking is not for episodic control")
-        hidden = agent.task != "observed" and agent.kind != "oracle"
+        hidden = agent.task != "observed" and agent.retrieval.process != "oracle"
         if self.held_out and (self.online is not None or agent.core != "none" or not hidden):
             raise ValueError(f"held_out is for {by_task}, and from which the task is hidden")
         for task in self.held_out:
@@ -401,7 +405,7 @@ class RunSettings(Settings):
                 f"online.capacity_sequences = {online.capacity_sequences}: a learner step that retrieves needs "
                 f"{self.least_sequences} sequences, so that those retrieved overlap with none that is learned from"
             )
-        if self.agent.kind == "ra-dqn":
+        if self.agent.with_retrieval:
             if retrieval.source not in ("own", "none"):
                 raise ValueError(f"agent.retrieval.source = {retrieval.source!r}: from a replay, 'own' or 'none'")
             if retrieval.select_by == "return":
@@ -416,7 +420,7 @@ class RunSettings(Settings):
 
         The datasets of such a run, where it has any, are there for their expert's return, by which its own is divided.
         """
-        return self.online is not None or self.agent.kind in EPISODIC
+        return self.online is not None or self.agent.base in EPISODIC
 
     @property
     def least_sequences(self) -> int:

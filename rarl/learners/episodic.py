@@ -75,9 +75,9 @@ class EpisodicLearner:
         self.playing = Playing(envs)
         x, n_actions = self.playing.x, len(envs.actions)
         shape = (s, n_actions, len(run.tasks))
-        self.agent: EpisodicAgent = NEC(*shape, device) if s.agent.kind == "nec" else MFEC(*shape, x[0].size)
+        self.agent: EpisodicAgent = NEC(*shape, device) if s.agent.base == "nec" else MFEC(*shape, x[0].size)
         self.replay: FrameReplay | None = None
-        if s.agent.kind == "nec":
+        if s.agent.base == "nec":
             compression = s.online.compression if s.online else 0
             self.replay = FrameReplay(s.episodic.replay, self._tasks, self.codec, compression)
         self._episodes = [_Episode() for _ in self._tasks]

@@ -128,7 +128,7 @@ class ValueLearner(ABC):
         self.masking = Masking.of(run, datasets, self.device)
         self.parameters = [*self.network.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         self.parameters += self.masking.predictor.parameters() if self.masking else ()
-        retrieves = self.network.process is not None and s.agent.kind == "ra-dqn"
+        retrieves = self.network.process is not None and s.agent.with_retrieval
         self.retrieval_parameters = list(self.network.process.parameters()) if retrieves else []
         slow = [*self.retrieval_parameters, *(self.auxiliary.parameters() if self.auxiliary else ())]
         encoder = list(self.network.encoder.parameters())

@@ -47,7 +47,7 @@ class BoardProbe(DatasetProbe):
 
     def __init__(self, scale: Scale, run: Run):
         if not run.retrieves:
-            raise RarlError(f"{run.id}: agent {run.settings.agent.kind!r} retrieves nothing; there is nothing to probe")
+            raise RarlError(f"{run.id}: it retrieves nothing; there is nothing to probe")
         names = [*run.tasks, *run.settings.held_out]
         self.tasks = [task_named(name) for name in names]
         self.learned = len(run.tasks)  # the tasks that come first

@@ -45,7 +45,7 @@ class LoadedAgent:
     """
 
     def __init__(self, scale: Scale, run: Run):
-        if run.settings.agent.kind in EPISODIC:
+        if run.settings.agent.base in EPISODIC:
             raise RarlError(f"{run.id}: an agent of episodic control has no network")
         self.run, self.spec, self.tasks = run, spec_of(run.settings.environment), list(run.tasks)
         state = final_state(scale, run)

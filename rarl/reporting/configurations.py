@@ -14,7 +14,7 @@ from rarl.reporting.results import Results
 _DEFAULTS: dict[str, Any] = {
     "held_out": [],
     "episodes": None,
-    "agent": AgentSettings(kind="dqn", task="hidden").model_dump(),
+    "agent": AgentSettings(task="hidden").model_dump(),
     "learning": LearningSettings().model_dump(),
     "evaluation": EvaluationSettings(every_updates=1).model_dump(),
 }
@@ -34,7 +34,7 @@ _SHARED = (
     "environment_options",
 )
 _APART = (
-    "agent.kind",
+    "agent.kind",  # of records older than agent.base and agent.retrieval.process
     "agent.fusion",
     "agent.retrieval",
     "learning.masking",

@@ -101,17 +101,18 @@ def _without_effect(s: RunSettings) -> dict[str, str]:
     agent = s.agent
     found = {key: "it changes how a run is carried out, nothing else" for key, _ in leaves(WITHOUT_EFFECT)}
     found["log_every"] = "a try writes no training log"
-    if agent.kind != "ra-dqn":
-        found["agent.retrieval"] = f"agent.kind = {agent.kind!r} retrieves nothing"
-        if agent.kind != "oracle":
-            found["agent.fusion"] = f"agent.kind = {agent.kind!r} has nothing to fuse"
+    if not agent.with_retrieval:
+        process = agent.retrieval.process
+        found["agent.retrieval"] = f"agent.retrieval.process = {process!r} retrieves nothing"
+        if process == "none":
+            found["agent.fusion"] = "agent.retrieval.process = 'none' leaves nothing to fuse"
     spec = spec_of(s.environment)
     for key in spec.options_without_effect:
         found[f"environment_options.{key}"] = "it changes how a run is carried out, nothing else"
-    if agent.kind in EPISODIC:
-        heeded = ("discount", "learning_rate", "batch_states") if agent.kind == "nec" else ("discount",)
+    if agent.base in EPISODIC:
+        heeded = ("discount", "learning_rate", "batch_states") if agent.base == "nec" else ("discount",)
         others = [f"learning.{key}" for key in type(s.learning).model_fields if key not in heeded]
-        reason = f"of these, agent.kind = {agent.kind!r} heeds {' and '.join(heeded)} alone"
+        reason = f"of these, agent.base = {agent.base!r} heeds {' and '.join(heeded)} alone"
         return found | dict.fromkeys(others, reason)
     if s.online is None and agent.core == "none":
         sequences = ("learning.batch_sequences", "learning.sequence_steps", "learning.burn_in")

@@ -120,7 +120,7 @@ def step_mb(s: RunSettings) -> float:
     the latter.
     """
     learning, retrieval = s.learning, s.agent.retrieval
-    if s.agent.kind in EPISODIC:
+    if s.agent.base in EPISODIC:
         return learning.batch_states * _state_mb(s)
     states, groups = learning.batch_states, 1
     if s.online is not None or s.agent.core != "none":
@@ -137,7 +137,7 @@ def step_mb(s: RunSettings) -> float:
         looks *= kept * (groups if retrieval.source == "all" else 1)  # that a state can attend to
     if learning.masking.weight:
         encoded += learning.masking.trajectories * _looks(s, masking=True)
-    slots = retrieval.n_f * (retrieval.d_m + retrieval.d_e + retrieval.d_v) if s.agent.kind == "ra-dqn" else 0
+    slots = retrieval.n_f * (retrieval.d_m + retrieval.d_e + retrieval.d_v) if s.agent.with_retrieval else 0
     # Of attention the logits, what is chosen among them, and the weights; 16 numbers of a layer's width in all others.
     attention = 3 * 4 * retrieval.n_f * looks + 16 * 4 * (s.agent.d_s + slots)
     recomputed = memory_model(s).recomputed(s.agent.encoder, s.agent.encoder_options)
@@ -163,15 +163,15 @@ def _state_mb(s: RunSettings) -> float:
 
 def _replay_mb(s: RunSettings) -> float:
     """A full replay: frames, of which a checkpoint makes a copy, and all else (see `rarl.replay.prioritised`)."""
-    if s.online is None or s.agent.kind == "mfec":
+    if s.online is None or s.agent.base == "mfec":
         return 0.0
-    if s.agent.kind == "nec":
+    if s.agent.base == "nec":
         frames = float(s.episodic.replay)
     else:
         played = s.updates * s.online.actors * s.online.steps_per_update
         frames = min(s.online.capacity_sequences * s.online.period_steps, played)
     numbers = 6 * s.online.period_steps + 500 + 4 * (s.agent.d_s + s.agent.retrieval.n_f * s.agent.retrieval.d_m)
-    windows = 0 if s.agent.kind == "nec" else s.online.capacity_sequences
+    windows = 0 if s.agent.base == "nec" else s.online.capacity_sequences
     return 2 * frames * memory_model(s).of_frame(s.online.compression > 0) + 3e-6 * windows * numbers
 
 
@@ -180,7 +180,7 @@ def _episodic_mb(s: RunSettings) -> float:
 
     No more entries are there than steps were played.
     """
-    if s.agent.kind not in EPISODIC:
+    if s.agent.base not in EPISODIC:
         return 0.0
     if s.online is not None:
         played, memories = s.updates * s.online.actors * s.online.steps_per_update, 18
@@ -188,7 +188,7 @@ def _episodic_mb(s: RunSettings) -> float:
         played = s.updates * len(s.tasks) * s.episodic.episodes_per_update * spec_of(s.environment).long_episode
         memories = 7 * (len(s.tasks) if s.agent.task == "observed" else 1)
     d_key = s.episodic.d_key or (84 * 84 if s.online is not None else 11)
-    arrays = 2 if s.agent.kind == "nec" else 1
+    arrays = 2 if s.agent.base == "nec" else 1
     return 1e-6 * min(played, memories * s.episodic.capacity) * (4 * d_key * (3 * arrays + 1) + 300)
 
 
@@ -199,7 +199,7 @@ _ON_CLUSTER, GPU_PARTITION = "RARL_ON_CLUSTER", "RARL_GPU_PARTITION"
 
 def uses_gpu(job: str, run: Run) -> bool:
     """Whether a job ("train", "probe") of a run computes on a GPU if it gets one."""
-    if run.settings.agent.kind in EPISODIC and run.settings.agent.kind != "nec":
+    if run.settings.agent.base in EPISODIC and run.settings.agent.base != "nec":
         return False
     return job == "train" or run.settings.online is not None  # to look into other agents is a matter of seconds
 

@@ -9,7 +9,7 @@ from rarl.nn.retrieval import DirectRetrieval, Mode
 from tests import tiny_babyai, tiny_project
 
 DIRECT = {"agent": {"fusion": "add", "retrieval": {"process": "direct"}}}
-NOTHING = {"source": "none"}
+NOTHING = {"process": "slots", "source": "none"}
 FIRST = 4
 
 
@@ -80,7 +80,7 @@ def test_a2_gives_the_agent_its_slots(tiny_root):
 
 @torch.no_grad()
 def test_a2_of_a_recurrent_agent_carries_its_slots(tiny_babyai_root):
-    learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn", {"agent": {"kind": "ra-dqn", "retrieval": NOTHING}})
+    learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn", {"agent": {"retrieval": NOTHING}})
     network = learner.network
     batch = learner.sequences.sample(torch.arange(learner.n_tasks).repeat_interleave(2).numpy(), learner.rng)
     x = torch.from_numpy(batch.observations)[None]
@@ -113,7 +113,7 @@ def test_without_recurrence_slots_start_afresh_at_every_step(tiny_babyai_root):
 
 
 def test_a2_of_a_recurrent_agent_learns(tiny_babyai_root):
-    learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn", {"agent": {"kind": "ra-dqn", "retrieval": NOTHING}})
+    learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn", {"agent": {"retrieval": NOTHING}})
     learner.update()
     parts = {name for name, p in learner.network.named_parameters() if p.grad is not None and p.grad.any()}
     assert {"retriever.process.slot_gru.from_slot.weight", "retriever.process.slot_attention.out.weight"} <= parts

@@ -225,7 +225,7 @@ def test_gradients_of_some_trajectories_only(datasets):
     """The same summaries; the encoder learns from the first trajectories alone."""
     batch = Memory(datasets, settings_of()).sample(np.array([0, 3]), np.random.default_rng(0))
     torch.manual_seed(0)
-    agent = AgentSettings(kind="ra-dqn", task="hidden", encoder="mlp", d_s=16, retrieval=settings_of(d_h=16))
+    agent = AgentSettings(task="hidden", encoder="mlp", d_s=16, retrieval=settings_of(d_h=16, process="slots"))
     settings = RunSettings.model_construct(environment="gridroboman", environment_options={}, agent=agent)
     network = build_network(settings, 7, 30)
     x = batch.x.float().requires_grad_()

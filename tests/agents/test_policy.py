@@ -22,14 +22,14 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def network_of(kind="ra-dqn", core="gru"):
-    agent = {"kind": kind, "core": core, "encoder": "tiny", "d_s": 8, "retrieval": RETRIEVAL}
+def network_of(process="slots", core="gru"):
+    agent = {"core": core, "encoder": "tiny", "d_s": 8, "retrieval": RETRIEVAL | {"process": process}}
     torch.manual_seed(1)
     return build_network(settings_of("atari", agent, {"stack": STACK}), ACTIONS).requires_grad_(False)
 
 
-def policy_of(n, epsilon=0.0, seed=0, groups=1, places=None, **kind):
-    policy = Policy(network_of(**kind), np.full(n, epsilon), np.random.default_rng(seed), places=places)
+def policy_of(n, epsilon=0.0, seed=0, groups=1, places=None, **parts):
+    policy = Policy(network_of(**parts), np.full(n, epsilon), np.random.default_rng(seed), places=places)
     if policy.network.process is not None:
         s = torch.randn(groups, 3, 4, 8, generator=torch.Generator().manual_seed(2))
         shape = s.shape[:3]
@@ -56,7 +56,7 @@ def test_greedy_without_epsilon_and_uniform_with_one(core):
 
 
 def test_each_actor_explores_as_often_as_it_is_told():
-    policy = policy_of(3, core="none", kind="dqn")
+    policy = policy_of(3, core="none", process="none")
     policy.epsilons = np.array([0.0, 0.5, 1.0])
     explored = np.array([policy(x) != policy.q.argmax(1) for x in looks(300, 3)]).mean(0)
     np.testing.assert_allclose(explored, [0.0, 0.4, 0.8], atol=0.1)  # one of five is the greedy one
@@ -72,18 +72,18 @@ def test_play_draws_from_its_own_generator_and_leaves_the_network_alone():
     assert all(torch.equal(weights[name], value) for name, value in policy.network.state_dict().items())
 
 
-@pytest.mark.parametrize("kind", ["dqn", "ra-dqn"])
-def test_only_the_actors_named_forget(kind):
+@pytest.mark.parametrize("process", ["none", "slots"])
+def test_only_the_actors_named_forget(process):
     """Afterwards they play as if they were fresh, the others as if nothing had happened."""
     x = looks(6, 3)
-    policy, undisturbed, late = (policy_of(3, kind=kind) for _ in range(3))
+    policy, undisturbed, late = (policy_of(3, process=process) for _ in range(3))
     for t in range(3):
         policy(x[t])
         undisturbed(x[t])
     before = policy.state
     policy.begin(np.array([False, True, False]))
     after = policy.state
-    assert before.keys() == ({"core"} if kind == "dqn" else {"core", "slots"})
+    assert before.keys() == ({"core"} if process == "none" else {"core", "slots"})
     for part in before:
         assert (after[part][[0, 2]] == before[part][[0, 2]]).all()
         assert (after[part][1] == late.state[part][1]).all()
@@ -143,8 +143,8 @@ def test_without_recurrence_there_is_no_state():
 
 
 AGENTS = pytest.mark.parametrize(
-    ("kind", "core", "groups"),
-    [("dqn", "none", 1), ("dqn", "gru", 1), ("ra-dqn", "none", 3), ("ra-dqn", "gru", 3), ("ra-dqn", "gru", 1)],
+    ("process", "core", "groups"),
+    [("none", "none", 1), ("none", "gru", 1), ("slots", "none", 3), ("slots", "gru", 3), ("slots", "gru", 1)],
 )
 PLACES = np.array([[0, 4], [5, 2], [1, 3]])
 
@@ -162,10 +162,12 @@ def counted(policy):
 
 
 @AGENTS
-def test_who_plays_acts_as_if_all_did(kind, core, groups):
+def test_who_plays_acts_as_if_all_did(process, core, groups):
     """Values, actions, and the recurrent state that they go on with; also of those who begin again after a pause."""
     places = PLACES if groups == 3 else None
-    all_play, some_play = (policy_of(6, 0.3, groups=groups, places=places, kind=kind, core=core) for _ in range(2))
+    all_play, some_play = (
+        policy_of(6, 0.3, groups=groups, places=places, process=process, core=core) for _ in range(2)
+    )
     shapes, rng = counted(some_play), np.random.default_rng(4)
     playing, paused, compared = np.ones(6, dtype=bool), 0, 0
     for x in looks(40, 6):

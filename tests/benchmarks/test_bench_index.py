@@ -25,7 +25,7 @@ def _quick(monkeypatch):
 
 def project(root, index_cost=None, kind="exact"):
     """A tiny project whose one task set has a run with an index, and asks for the table."""
-    variants = {"index": {"settings": merge(changes(kind), {"agent": {"kind": "ra-dqn"}})}}
+    variants = {"index": {"settings": merge(changes(kind), {"agent": {"retrieval": {"process": "slots"}}})}}
     at_scale = {"task_sets": {10: {"variants": ["dqn", "index"], "probes": []}}, "index_cost": index_cost}
     tiny_project.write_config(root, {"experiments": {"gridroboman": at_scale}}, {"variants": variants})
     return Scale("tiny", root)

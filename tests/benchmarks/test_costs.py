@@ -29,7 +29,7 @@ RELATIVES: dict[str, Any] = {  # an experiment without a base of its own
     "title": "Relatives",
     "extends": "gridroboman",
     "base_variant": "dqn",
-    "base": {"agent": {"kind": "ra-dqn"}},
+    "base": {"agent": {"retrieval": {"process": "slots"}}},
     "variants": variants(told={"agent": {"task": "observed"}}, greedy={"agent": {"retrieval": {"n_traj": 99}}}),
 }
 
@@ -73,14 +73,17 @@ def test_a_row_for_every_variant_of_the_largest_task_set_and_for_the_base(tmp_pa
     assert {len(run.tasks) for run in runs["gridroboman"].values()} == {20}
     base, told = runs["relatives"].values()
     assert base.tasks == told.tasks == ["touch red", "lift red"]
-    assert (base.settings.experiment, base.settings.agent.kind) == ("gridroboman", "dqn")  # not of this one's base
+    assert (base.settings.experiment, base.settings.agent.retrieval.process) == (
+        "gridroboman",
+        "none",
+    )  # not of this one's base
     assert set(scale.datasets_of(base)) <= set(scale.datasets)
     assert scale.base_variant("relatives") == ("gridroboman", "dqn")
     assert scale.base_variant("gridroboman") == ("gridroboman", "dqn")  # the first
 
 
 def test_the_base_is_looked_for_here_and_then_in_what_is_extended(tmp_path):
-    own = project(tmp_path, relatives={"variants": variants(dqn={"agent": {"kind": "dqn"}})})
+    own = project(tmp_path, relatives={"variants": variants(dqn={"agent": {"retrieval": {"process": "none"}}})})
     assert own.base_variant("relatives") == ("relatives", "dqn")
     assert list(own.cost_runs()["relatives"]) == ["dqn", "told"]
     assert own.cost_runs()["relatives"]["dqn"].settings.experiment == "relatives"

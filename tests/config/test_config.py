@@ -194,12 +194,14 @@ POOL_FAULTS = [
 
 @pytest.mark.parametrize(("retrieval", "expected"), POOL_FAULTS)
 def test_a_fault_in_retrieval_datasets_is_one_line_that_helps(tmp_path, retrieval, expected):
-    experiment = changed(tiny_project.EXPERIMENT, "variants.ra-dqn.settings.agent.retrieval", retrieval)
+    experiment = changed(
+        tiny_project.EXPERIMENT, "variants.ra-dqn.settings.agent.retrieval", {"process": "slots"} | retrieval
+    )
     assert expected in error_of(tmp_path, experiment=experiment)
 
 
 def test_keys_that_serve_all_tasks_need_an_encoder_that_is_told_none(tmp_path):
-    retrieval = {"pool": POOL, "propose": "index", "index": {}}
+    retrieval = {"process": "slots", "pool": POOL, "propose": "index", "index": {}}
     experiment = changed(tiny_project.EXPERIMENT, "variants.ra-dqn-told.settings.agent.retrieval", retrieval)
     assert "agent.task must be 'hidden' or 'query'" in error_of(tmp_path, experiment=experiment)
 
@@ -259,12 +261,12 @@ def test_values_that_cannot_work_are_refused_before_anything_is_computed(tmp_pat
         ("environment", "doom", ["gridroboman.yaml", "environment", "'gridroboman'", "'doom'"]),
         ("variants", ["dqn"], ["gridroboman.yaml", "variants", "dictionary"]),
         ("base.agent", ..., ["gridroboman.yaml", "variant"]),
-        ("base.agent.kind", ..., ["gridroboman.yaml", "agent.kind", "missing"]),
+        ("base.agent.base", "dqm", ["gridroboman.yaml", "agent.base", "'dqn'", "'dqm'"]),
         ("base.source", ..., ["gridroboman.yaml", "tiny.yaml", "'source' is missing"]),
         (
             "variants.oracle.settings",
-            {"agent": {"kind": "orakle"}},
-            ["variant 'oracle'", "agent.kind", "'oracle'", "'orakle'"],
+            {"agent": {"retrieval": {"process": "orakle"}}},
+            ["variant 'oracle'", "agent.retrieval.process", "'oracle'", "'orakle'"],
         ),
         (
             "variants.random.settings",
@@ -315,20 +317,20 @@ def test_a_fault_in_an_experiment_file_is_one_line_that_helps(tmp_path, path, va
         ({"learning": {"targets": "retrace"}}, ["learning.targets", "'peng'", "'retrace'"]),
         ({"agent": {"encoder": "babyai"}}, ["agent.encoder = 'babyai'", "atari"]),
         (
-            {"agent": {"kind": "ra-dqn", "retrieval": {"source": "random"}}},
+            {"agent": {"retrieval": {"process": "slots", "source": "random"}}},
             ["agent.retrieval.source = 'random'", "'own'", "replay"],
         ),
         (
-            {"agent": {"kind": "ra-dqn", "retrieval": {"source": "all"}}},
+            {"agent": {"retrieval": {"process": "slots", "source": "all"}}},
             ["agent.retrieval.source = 'all'", "'own'", "replay"],
         ),
         (
-            {"agent": {"kind": "ra-dqn", "retrieval": {"select_by": "return"}}},
+            {"agent": {"retrieval": {"process": "slots", "select_by": "return"}}},
             ["agent.retrieval.select_by", "'attention'"],
         ),
-        ({"agent": {"kind": "ra-dqn", "retrieval": {"fresh": False}}}, ["agent.retrieval.fresh"]),
+        ({"agent": {"retrieval": {"process": "slots", "fresh": False}}}, ["agent.retrieval.fresh"]),
         # 3 to learn from with 2 neighbours on either side, and 46 to retrieve from
-        ({"agent": {"kind": "ra-dqn", "retrieval": {"n_traj": 46}}}, ["online.capacity_sequences = 60", "61"]),
+        ({"agent": {"retrieval": {"process": "slots", "n_traj": 46}}}, ["online.capacity_sequences = 60", "61"]),
     ],
 )
 def test_a_fault_in_the_settings_of_an_online_agent_is_one_line_that_names_the_key(tmp_path, changes, expected):
@@ -342,8 +344,8 @@ def test_a_fault_in_the_settings_of_an_online_agent_is_one_line_that_names_the_k
 
 
 EPISODIC_FAULTS = [
-    ("nec", {"episodic": None}, "episodic: agent.kind = 'nec' needs these settings"),
-    ("dqn", {"episodic": {}}, "episodic: agent.kind = 'dqn' has no use for these settings"),
+    ("nec", {"episodic": None}, "episodic: agent.base = 'nec' needs these settings"),
+    ("dqn", {"episodic": {}}, "episodic: agent.base = 'dqn' has no use for these settings"),
     ("nec", {"episodic": {"d_key": None}}, "episodic.d_key: nec needs a width of keys"),
     ("mfec", {"episodic": {"epsilon_to_steps": 100}}, "epsilon_to_steps = 100 must exceed epsilon_from_steps = 100"),
     ("mfec", {"episodic": {"neighbors": 3}}, "'neighbours'"),
@@ -399,9 +401,12 @@ def test_settings_of_online_agents_are_refused_elsewhere(tiny_root, changes, exp
     ("changes", "key"),
     [
         ({"agent": {"task": "observed"}}, "agent.task = 'observed'"),
-        ({"agent": {"kind": "oracle"}}, "agent.kind = 'oracle'"),
+        ({"agent": {"retrieval": {"process": "oracle"}}}, "agent.retrieval.process = 'oracle'"),
         ({"agent": {"core": "none"}}, "agent.core = 'none'"),
-        ({"agent": {"kind": "mfec", "core": "none"}, "episodic": {}}, "agent.kind = 'mfec'"),
+        (
+            {"agent": {"base": "mfec", "core": "none", "retrieval": {"process": "none"}}, "episodic": {}},
+            "agent.base = 'mfec'",
+        ),
         ({"agent": {"core": "none"}, "held_out": ["OpenDoor"]}, "held_out"),
         ({"agent": {"core": "none", "retrieval": {"pool": POOL}}}, "agent.retrieval.pool"),
     ],
@@ -418,7 +423,7 @@ def test_who_learns_while_it_plays_is_not_told_a_mission(tmp_path):
     one = {"task_sets": {tiny_babyai.TASK_SET: {"tasks": tiny_babyai.LEVELS[:1], "probes": []}}}
     tiny_babyai.write_config(tmp_path, {"experiments": {"babyai": one}})
     online = {"source": "replay", "episodes": None, "online": tiny_atari.EXPERIMENT["base"]["online"]}
-    for changes in (online, merge(online, {"agent": {"kind": "ra-dqn", "retrieval": {"select_by": "none"}}})):
+    for changes in (online, merge(online, {"agent": {"retrieval": {"process": "slots", "select_by": "none"}}})):
         with pytest.raises(RarlError, match=r"online: babyai tells .* by 'mission', which no replay keeps"):
             tiny_babyai.run_of(tmp_path, "rdqn", changes=changes)
 
@@ -634,6 +639,7 @@ OTHER_VALUES = {
     "episodic.d_key": 32,
     "source": "dqn",
     "agent.encoder": "mlp",
+    "agent.base": "mfec",
 }
 PLACES = {  # of settings that only some agents have: project, variant, and what must be there beside them
     "online.": ("atari", "r2d2", {}),
@@ -643,7 +649,7 @@ PLACES = {  # of settings that only some agents have: project, variant, and what
         f"agent.retrieval.{key}": ("gridroboman", "ra-dqn", tiny_relevance.changes("exact"))
         for key in ("pool", "index", "propose", "relevance")
     },
-    "episodic.": ("gridroboman", "dqn", {"agent": {"kind": "nec"}, "episodic": {}}),
+    **dict.fromkeys(("episodic.", "agent.base"), ("gridroboman", "dqn", {"agent": {"base": "nec"}, "episodic": {}})),
 }
 NOT_CHANGES = {"environment", "experiment", "task_set", "tasks", "variant", "seed", "agent.core"}  # set by the place
 OPTIONS = {"environment_options", "agent.encoder_options"}  # see below
@@ -782,7 +788,7 @@ def test_a_shipped_scale_is_valid(name):
     for run_id in scale.probes():
         agent = scale.runs[run_id].settings.agent
         if scale.runs[run_id].settings.environment == "gridroboman":
-            assert agent.kind == "ra-dqn"
+            assert agent.with_retrieval
             assert agent.retrieval.source != "none"
     planned = sum(
         len(chosen.variants) * len(at_scale.seeds or scale.settings.seeds)
@@ -814,7 +820,7 @@ def test_agents_of_a_shipped_scale_differ_in_nothing_but_what_they_are(name):
     by_place = {}
     for run in scale.runs.values():
         s = run.settings
-        if s.agent.kind in EPISODIC:  # learns in ways of its own
+        if s.agent.base in EPISODIC:  # learns in ways of its own
             continue
         # The masking loss is what are; addition in place of the fusion is a part of A-1.
         common = s.model_dump(exclude={"variant": True, "seed": True, "agent": True, "learning": {"masking"}})
@@ -839,4 +845,4 @@ def test_every_network_of_a_shipped_scale_can_be_built(name):
     for variant, settings in runs.items():
         with torch.random.fork_rng(devices=[]):
             network = build_network(settings, 7, 30)
-        assert (network.process is not None) == (settings.agent.kind in ("ra-dqn", "oracle")), variant
+        assert (network.process is not None) == (settings.agent.retrieval.process != "none"), variant

@@ -20,9 +20,9 @@ from tests.tiny import settings_of
 N, DISCOUNT, EPSILON = 4, 0.9, 1e-3
 RETRIEVAL = {"n_f": 2, "d_m": 8, "d_e": 8, "d_h": 8, "d_v": 8, "slot_heads": 2, "n_traj": 3, "k_traj": 2, "k_states": 3}
 AGENTS = {
-    "gru": {"kind": "dqn", "core": "gru"},
-    "slots": {"kind": "ra-dqn", "core": "gru"},
-    "stack": {"kind": "dqn", "core": "none"},
+    "gru": {"core": "gru"},
+    "slots": {"core": "gru", "retrieval": {"process": "slots"}},
+    "stack": {"core": "none"},
 }
 
 

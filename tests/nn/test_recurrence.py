@@ -17,22 +17,23 @@ from rarl.trajectories.store import DatasetWriter, TrajectoryDataset
 SMALL = {"d_m": 8, "d_e": 6, "d_h": 8, "d_v": 8, "slot_heads": 2, "n_f": 2, "n_traj": 5, "k_states": 6}
 
 
-def settings_of(kind, core="gru", **retrieval):
+def settings_of(process, core="gru", **retrieval):
     agent = AgentSettings(
-        kind=kind,
         task="hidden",
         core=core,
         encoder="babyai",
         encoder_options={"channels": 4, "blocks": 1, "d_mission": 6},
         d_s=12,
-        retrieval=RetrievalSettings(**(SMALL | {"select_by": "none", "standardise": False} | retrieval)),
+        retrieval=RetrievalSettings(
+            **(SMALL | {"process": process, "select_by": "none", "standardise": False} | retrieval)
+        ),
     )
     return RunSettings.model_construct(environment="babyai", environment_options={}, tasks=["a", "b", "c"], agent=agent)
 
 
-def network_of(kind, seed=0, **retrieval):
+def network_of(process, seed=0, **retrieval):
     torch.manual_seed(seed)
-    network = build_network(settings_of(kind, **retrieval), 7).double()
+    network = build_network(settings_of(process, **retrieval), 7).double()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn_like(parameter) * (0.5 if parameter.ndim > 1 else 0.2))
@@ -82,12 +83,12 @@ def batch_from(memory, network, source="own", seed=0):
     return double.summarise(network)
 
 
-@pytest.mark.parametrize("kind", ["dqn", "ra-dqn"])
-def test_unrolled_at_once_or_step_by_step(memory, kind):
-    network = network_of(kind)
+@pytest.mark.parametrize("process", ["none", "slots"])
+def test_unrolled_at_once_or_step_by_step(memory, process):
+    network = network_of(process)
     x, told = inputs_of(3, 2, 5)
     with torch.no_grad():
-        retrieved = batch_from(memory, network) if kind == "ra-dqn" else None
+        retrieved = batch_from(memory, network) if process == "slots" else None
         whole = network.unroll(x, told, network.initial_state(3, 2), retrieved)
         state = network.initial_state(3, 2)
         for t in range(5):
@@ -95,18 +96,18 @@ def test_unrolled_at_once_or_step_by_step(memory, kind):
             torch.testing.assert_close(step.q[:, :, 0], whole.q[:, :, t])
             state = step.state
     torch.testing.assert_close(state.core, whole.state.core)
-    if kind == "ra-dqn":
+    if process == "slots":
         torch.testing.assert_close(state.slots, whole.state.slots)
 
 
-@pytest.mark.parametrize("kind", ["dqn", "ra-dqn"])
-def test_a_batch_of_padded_sequences_equals_each_alone(memory, kind):
-    network = network_of(kind)
+@pytest.mark.parametrize("process", ["none", "slots"])
+def test_a_batch_of_padded_sequences_equals_each_alone(memory, process):
+    network = network_of(process)
     x, told = inputs_of(3, 3, 6)
     lengths = torch.tensor([[6, 2, 4], [1, 6, 3], [5, 5, 6]])
     x[torch.arange(6) >= lengths[..., None]] = 0
     with torch.no_grad():
-        retrieved = batch_from(memory, network) if kind == "ra-dqn" else None
+        retrieved = batch_from(memory, network) if process == "slots" else None
         together = network.unroll(x, told, network.initial_state(3, 3), retrieved)
         for g in range(3):
             one = None if retrieved is None else type(retrieved)(*(part[g : g + 1] for part in retrieved))
@@ -120,7 +121,7 @@ def test_a_batch_of_padded_sequences_equals_each_alone(memory, kind):
 
 def test_padding_of_retrieved_trajectories_changes_nothing(memory):
     """The same trajectories beside longer ones: more padding, same answers."""
-    network = network_of("ra-dqn", summariser="gru")
+    network = network_of("slots", summariser="gru")
     x, told = inputs_of(1, 2, 3)
     settings = RetrievalSettings(**(SMALL | {"select_by": "none"}))
     batch = Memory(memory[:1], settings).sample(np.array([0]), np.random.default_rng(0))
@@ -142,7 +143,7 @@ def test_padding_of_retrieved_trajectories_changes_nothing(memory):
 
 
 def test_missions_of_other_lengths_in_the_batch_change_nothing():
-    network = network_of("dqn")
+    network = network_of("none")
     _, told = inputs_of(1, 4, 1)
     with torch.no_grad():
         together = network.encoder.read_mission(told)
@@ -151,7 +152,7 @@ def test_missions_of_other_lengths_in_the_batch_change_nothing():
 
 
 def test_the_compass_direction_is_not_looked_at():
-    network = network_of("dqn")
+    network = network_of("none")
     x, told = inputs_of(1, 2, 3)
     turned = x.clone()
     turned[..., CELLS] = (turned[..., CELLS] + 1) % 4
@@ -164,7 +165,7 @@ def test_the_compass_direction_is_not_looked_at():
 
 
 def test_slots_are_carried_from_step_to_step(memory):
-    network = network_of("ra-dqn")
+    network = network_of("slots")
     x, told = inputs_of(3, 2, 4)
     with torch.no_grad():
         retrieved = batch_from(memory, network)
@@ -176,7 +177,7 @@ def test_slots_are_carried_from_step_to_step(memory):
 
 
 def test_gradients_reach_slots_through_time(memory):
-    network = network_of("ra-dqn", bottleneck=0.3)
+    network = network_of("slots", bottleneck=0.3)
     x, told = inputs_of(3, 2, 4)
     out = network.unroll(x, told, network.initial_state(3, 2), batch_from(memory, network), mode=Mode.LEARN)
     out.q[:, :, -1].sum().backward()

@@ -36,10 +36,10 @@ EXPERIMENT = {
     "variants": {
         "plain": {"label": "Plain"},
         "with-retrieval": {"label": "Retrieving", "change": "Retrieval at all",
-                           "settings": {"agent": {"kind": "ra-dqn"}}},
+                           "settings": {"agent": {"retrieval": {"process": "slots"}}}},
         "no-slots": {"label": "without slots", "group": "ablations", "change": "No slots",
-                     "settings": {"agent": {"kind": "ra-dqn", "retrieval": {"process": "direct"}}}},
-        "slots-4": {"sweep": "slots", "settings": {"agent": {"kind": "ra-dqn", "retrieval": {"n_f": 4}}}},
+                     "settings": {"agent": {"retrieval": {"process": "direct"}}}},
+        "slots-4": {"sweep": "slots", "settings": {"agent": {"retrieval": {"process": "slots", "n_f": 4}}}},
     },
 }  # fmt: skip
 LEVELS = {"plain": 0.30, "with-retrieval": 0.60, "no-slots": 0.40, "slots-4": 0.62}

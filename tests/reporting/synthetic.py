@@ -39,7 +39,7 @@ PLAYED = {
 RETRIEVAL = {"n_f": 1, "select_by": "return", "k_traj": 32, "k_states": 64, "n_traj": 64, "bottleneck": 0.0}
 SETTINGS: dict[str, Any] = {
     "source": "planner", "updates": UPDATES[-1],
-    "agent": {"kind": "dqn", "task": "hidden", "encoder": "relational", "retrieval": RETRIEVAL},
+    "agent": {"task": "hidden", "encoder": "relational", "retrieval": RETRIEVAL},
     "learning": {"discount": 0.9}, "evaluation": {"every_updates": 1000},
 }  # fmt: skip
 # What is measured where an agent has a score of `share`: (return, success rate).
@@ -98,7 +98,7 @@ def write_run(
     change = experiment["variants"].get(variant, {}).get("settings", {})
     named = {"environment": experiment["environment"], "tasks": list(tasks), "seed": seed}
     config = merge(merge(merge(extended, experiment["base"]), SETTINGS), merge(change, changes or {})) | named
-    retrieves = config["agent"]["kind"] == "ra-dqn"
+    retrieves = config["agent"]["retrieval"].get("process", "none") != "none"
     seconds = {"total": 400.0, "training": 360.0 + 850 * retrieves, "evaluation": 30.0}
     content = {
         "run": run, "status": "finished", "reason": None, "config": config, "config_digest": digest(config),

@@ -23,7 +23,7 @@ def two(tmp_path):
 
 
 def test_what_a_variant_changes_is_no_difference(two):
-    assert two(agent={"kind": "dqn", "fusion": "add", "retrieval": {"k_traj": 3, "process": "direct"}}) == []
+    assert two(agent={"fusion": "add", "retrieval": {"k_traj": 3, "process": "direct"}}) == []
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_starts_depend_on_the_task_alone_and_not_on_which_others_are_evaluated(b
     assert told.seeds.tolist() == [every[order[0]][:3]] * 2
     assert len({seed for seeds in every.values() for seed in seeds}) == 50
     # Nor on the agent, nor on how many retrieval batches there are.
-    other = changed(boards, agent=changed(boards.agent, kind="dqn"))
+    other = changed(boards, agent=changed(boards.agent, retrieval=changed(boards.agent.retrieval, process="none")))
     assert (Evaluation.of(other, blocks=1, pooled=True).seeds == Evaluation.of(boards).seeds).all()
 
 

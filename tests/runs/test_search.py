@@ -49,19 +49,22 @@ def set_(*assignments, variant="dqn"):
         # nothing changes
         (set_("learning.discount=0.9"), "--set learning.discount=...: 0.9 is what it is without; leave it out"),
         (set_("learning={n_step: 2, discount: 0.9}"), "--set learning.discount=...: 0.9 is what it is without"),
-        (set_("agent.kind=dqn"), "'dqn' is what it is without"),
+        (set_("agent.base=dqn"), "'dqn' is what it is without"),
         # no effect
         (set_("tensorboard=true"), "tensorboard=...: has no effect: it changes how a run is carried out"),
         (set_("checkpoint_seconds=3.0"), "has no effect: it changes how"),
         (set_("log_every=3"), "has no effect: a try writes no training log"),
-        (set_("agent.retrieval.n_f=3"), "agent.retrieval.n_f=...: has no effect: agent.kind = 'dqn' retrieves nothing"),
-        (set_("agent.fusion=gru"), "has no effect: agent.kind = 'dqn' has nothing to fuse"),
+        (
+            set_("agent.retrieval.n_f=3"),
+            "has no effect: agent.retrieval.process = 'none' retrieves nothing",
+        ),
+        (set_("agent.fusion=gru"), "has no effect: agent.retrieval.process = 'none' leaves nothing to fuse"),
         (set_("environment_options.stack=4"), "environment_options: unknown key 'stack'"),
         (set_("agent.encoder_options.blocks=1"), "agent.encoder_options: unknown key 'blocks'"),
         (set_("learning.sequence_steps=4"), "has no effect: agents without a core learn from single states"),
         (set_("learning.trace_lambda=0.3"), "has no effect: learning.targets = 'n-step' has no lambda"),
         (set_("learning.masking.share=0.3"), "has no effect: learning.masking.weight is 0"),
-        (set_("learning.double=false", variant="mfec"), "agent.kind = 'mfec' heeds discount alone"),
+        (set_("learning.double=false", variant="mfec"), "agent.base = 'mfec' heeds discount alone"),
         # where
         (["search", "gridrobo", "dqn"], "did you mean 'gridroboman'"),
         (["search", "gridroboman", "dqm"], "unknown variant 'dqm'; did you mean 'dqn'"),
@@ -80,13 +83,13 @@ def test_what_cannot_be_tried_is_told(at_tiny, tiny_root, capsys, command, expec
 def test_what_one_change_makes_matter_another_may_set(tiny_root):
     scale = Scale("tiny", tiny_root)
     changes = [
-        "agent.kind=ra-dqn",
+        "agent.retrieval.process=slots",
         "agent.retrieval.n_f=3",
         "learning.masking.weight=0.1",
         "learning.masking.share=0.3",
     ]
     s = changed_run(scale, "gridroboman", 10, "dqn", 100, changes).settings
-    assert (s.agent.kind, s.agent.retrieval.n_f, s.learning.masking.share) == ("ra-dqn", 3, 0.3)
+    assert (s.agent.retrieval.process, s.agent.retrieval.n_f, s.learning.masking.share) == ("slots", 3, 0.3)
 
 
 def test_what_is_of_sequences_is_for_those_who_learn_from_them(tiny_babyai_root, tiny_atari_root):

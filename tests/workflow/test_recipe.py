@@ -102,7 +102,7 @@ def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: 
 
 def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) -> None:
     before = project.product("runs", DQN, "run.json").read_bytes()
-    hidden = "    settings: {agent: {kind: ra-dqn, task: hidden}}\n"
+    hidden = "    settings: {agent: {task: hidden, retrieval: {process: slots}}}\n"
     change = hidden, hidden.replace("hidden}", "hidden, retrieval: {bottleneck: 0.01}}")
     project.edit("config/experiments/gridroboman.yaml", *change)
     assert project.planned() == {"train_run": 1, **AFTER_OTHER_SETTINGS}
