@@ -13,9 +13,13 @@ LEARNERS = {  # kind -> class (run, device), or (run, datasets, device) of the o
     "episodic": "rarl.learners.episodic:EpisodicLearner",
 }
 
-PROBES = {"plain": "rarl.probes.plain:PlainProbe"}  # by kind
+PROBES = {  # by kind
+    "plain": "rarl.probes.plain:PlainProbe",
+    "data": "rarl.probes.on_data:DataProbe",
+}
 
 # Sources of datasets.
 RANDOM = "rarl.collect.play:generate_random"
 AGENT = "rarl.collect.play:generate_agent"
 MINARI = "rarl.collect.minari_source:generate_minari"
+CHECK_MINARI = "rarl.collect.minari_source:check_options"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Run
 from rarl.envs.space import number_of_actions
-from rarl.envs.spec import spec_of
+from rarl.envs.spec import plays, spec_of
 from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.nn.retrieval import Mode, RetrievalStep
 from rarl.nn.reward_from_reading import RewardFromReading
@@ -24,6 +24,8 @@ from rarl.nn.value_network import Unrolled
 from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.sampling import SequenceSampler, TransitionSampler
 from rarl.trajectories.store import TrajectoryDataset
+
+MEASURED = 256  # steps of data, or sequences, of each task
 
 
 class Sequences(NamedTuple):
@@ -64,7 +66,7 @@ class OfflineLearner(ValueLearner):
         s, spec, learning = run.settings, spec_of(run.settings.environment), run.settings.learning
         memory = (PoolMemory if s.agent.retrieval.pool else Memory).of(run, datasets)
         super().__init__(run, memory, len(datasets), device, number_of_actions(s), datasets)
-        self.tasks, self._context = list(run.tasks), spec.context
+        self.tasks, self._context, self._plays = list(run.tasks), spec.context, plays(spec)
         self._index = memory.index if isinstance(memory, PoolMemory) else None
         retrieval = s.agent.retrieval
         self.first_updates, self._frozen = retrieval.first_updates if run.retrieves else 0, False
@@ -213,6 +215,66 @@ class OfflineLearner(ValueLearner):
         return self._summarise(drawn), scalars | {"relevant_in_batch": float(relevant(tasks, drawn).mean())}
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self) -> list[dict[str, Any]]:
+        """Greedy episodes; without a simulator, `measure` with the retrieval batch of an evaluation."""
+        if self._plays:
+            return super().evaluate()
+        return self.measure(self.retrieval_to_measure(Evaluation.of(self.settings).of_memory))
+
+    def retrieval_to_measure(self, rng: np.random.Generator, tasks: np.ndarray | None = None) -> RetrievalBatch | None:
+        """A retrieval batch for each task, of its own dataset or that of `tasks` (G,); None: nothing is retrieved."""
+        if self.memory is None:
+            return None
+        own = np.arange(self.n_tasks)
+        return self.memory.sample(own, rng) if tasks is None else self.memory.sample(own, rng, given=tasks)
+
+    @torch.no_grad()
+    def measure(
+        self, batch: RetrievalBatch | None, look: Callable[[Sequences, Unrolled], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """What the network says of steps of the data that are the same in all of a run.
+
+        Args:
+          batch: what is retrieved; None: nothing is. Trajectories of a state's own episode are not read.
+          look: given the steps, and what the network gave on them.
+
+        Returns:
+          a row for each task: task, episodes (that the steps are of), agreement (share of steps at which the best
+          action is the one taken), td_error (mean of |r + discount max Q(x_t, .) - Q(x_tm1, a)|).
+        """
+        evaluation = Evaluation.of(self.settings)
+        steps = self.draw(np.arange(self.n_tasks), MEASURED, evaluation.of_exploration)
+        summaries = None if batch is None else batch.to(self.device).summarise(self.network)
+        retrieved = Retrieved(batch, summaries).apart_from(
+            steps.tasks, steps.episodes, self.settings.agent.retrieval.keep_apart
+        )
+        out = self.network.unroll(
+            steps.x,
+            steps.context,
+            None,
+            summaries,
+            counts=steps.seen,
+            exclude=retrieved.exclude,
+            keep_attention=True,
+        )
+        if look is not None:
+            look(steps, out)
+        q_tm1, q_t = out.q[:, :, :-1], out.q[:, :, 1:]
+        error = steps.r_t + steps.discount_t * q_t.amax(-1) - q_tm1.gather(-1, steps.a_t[..., None]).squeeze(-1)
+        learn = torch.ones_like(steps.a_t, dtype=torch.bool) if steps.learn is None else steps.learn
+        rows = []
+        for i, task in enumerate(self.tasks):
+            of_task = torch.from_numpy(steps.tasks == i).to(self.device)[..., None] & learn
+            rows.append(
+                {
+                    "task": task,
+                    "episodes": len(np.unique(steps.episodes[steps.tasks == i])),
+                    "agreement": float((q_tm1.argmax(-1) == steps.a_t)[of_task].double().mean()),
+                    "td_error": float(error.abs()[of_task].double().mean()),
+                }
+            )
+        return rows
 
     def _batch_to_evaluate(self, evaluation: Evaluation) -> RetrievalBatch | None:
         """Where few trajectories are relevant, a task's retrieval batches are of the trained shares in turn; an index
