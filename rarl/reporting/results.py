@@ -177,7 +177,7 @@ class _Loader:
 
         def place(path: Path) -> tuple[int, str]:
             """The experts of an environment's first source define its scores; those of another one only fill gaps."""
-            spec = _spec(path.parts[-4])
+            spec = spec_if_there(path.parts[-4])
             sources = list(spec.sources) if spec else []
             return (sources.index(path.parts[-3]) if path.parts[-3] in sources else len(sources), path.as_posix())
 
@@ -250,7 +250,7 @@ class _Loader:
         if record["status"] == "failed":
             row["reason"] = row["reason"] or "no reason recorded"
             return
-        spec = _spec(environment)
+        spec = spec_if_there(environment)
         played = spec is None or plays(spec)
         evaluations = self._evaluations(here / "evaluations.csv", record, played)
         at_end = evaluations[evaluations["update"] == evaluations["update"].max()]
@@ -340,7 +340,7 @@ class _Loader:
         frame = frame.assign(expert=np.array([self.expert.get(key, math.nan) for key in keys], dtype=float))
         frame["score"] = np.nan
         for environment, rows in frame.groupby("environment"):
-            spec = _spec(environment)
+            spec = spec_if_there(environment)
             if spec is None:
                 self.problems.append((str(environment), "no such environment with a score; its runs have none"))
                 continue
@@ -372,7 +372,8 @@ class _Loader:
                 self.problems.append((where, f"its seeds were run with {len(configurations)} different configurations"))
 
 
-def _spec(environment: Any) -> EnvSpec | None:
+def spec_if_there(environment: Any) -> EnvSpec | None:
+    """The specification of an environment; None where it cannot be read."""
     try:
         return spec_of(str(environment))
     except RarlError:
