@@ -7,6 +7,9 @@ from __future__ import annotations
 
 ENCODERS = {"default": "rarl.nn.default_encoders:DefaultEncoder"}  # of environments that bring none
 
+# What agents learn of a state and an action: name -> class of the network's head (`rarl.nn.value_network.QHead`).
+VALUES = {"expected": "rarl.nn.value_network:QHead"}
+
 LEARNERS = {  # kind -> class (run, device), or (run, datasets, device) of the one that learns from datasets
     "offline": "rarl.learners.offline:OfflineLearner",
     "online": "rarl.learners.online:OnlineLearner",

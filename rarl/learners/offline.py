@@ -11,7 +11,15 @@ from torch import Tensor
 
 from rarl.agents.diagnosis import Asking
 from rarl.agents.index import KeyIndex
-from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, relevance_loss, td_loss, weighted_mean
+from rarl.agents.losses import (
+    conservative_loss,
+    greedy_value,
+    n_step_targets,
+    part_by_part,
+    relevance_loss,
+    td_loss,
+    weighted_mean,
+)
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Run
@@ -133,9 +141,14 @@ class OfflineLearner(ValueLearner):
         online, value = self._values(batch, retrieved)
         n_step = 1 if self.transitions is not None else learning.n_step  # transitions come summed up
         mask = torch.ones_like(batch.a_t, dtype=torch.bool) if batch.mask is None else batch.mask
-        targets = n_step_targets(batch.r_t, batch.discount_t, value, mask, n_step)
-        q_t = online.q[:, :, : batch.a_t.shape[2]]
-        td = self._mean(td_loss(q_t, batch.a_t, targets, learning.huber_delta), batch)
+        targets = part_by_part(
+            lambda value_t: n_step_targets(batch.r_t, batch.discount_t, value_t, mask, n_step),
+            value,
+            parts=value.dim() > mask.dim(),
+        )
+        q_t, values_t = (part[:, :, : batch.a_t.shape[2]] for part in (online.q, online.values))
+        loss = self.network.head.loss or td_loss
+        td = self._mean(loss(values_t, batch.a_t, targets, learning.huber_delta), batch)
         conservative = self._mean(conservative_loss(q_t, batch.a_t), batch) if learning.conservative > 0 else None
         q_mean = q_t.detach().mean() if batch.learn is None else weighted_mean(q_t.detach().mean(-1), batch.learn)
         scalars = {"q_mean": q_mean, **of_pools}
@@ -177,12 +190,13 @@ class OfflineLearner(ValueLearner):
         if alone:
             with torch.no_grad():
                 chooser = unrolled(self.network, retrieved.online, Mode.LEARN, after).q if double else None
-                target = unrolled(self.target, retrieved.target, Mode.TARGET, after).q
-            return unrolled(self.network, retrieved.online, Mode.LEARN, now), greedy_value(target, chooser)
+                target = unrolled(self.target, retrieved.target, Mode.TARGET, after)
+            value = greedy_value(target.values, chooser if double else target.q)
+            return unrolled(self.network, retrieved.online, Mode.LEARN, now), value
         online = unrolled(self.network, retrieved.online, Mode.LEARN)
         with torch.no_grad():
-            target = unrolled(self.target, retrieved.target, Mode.TARGET).q[:, :, after]
-        return online, greedy_value(target, online.q[:, :, after] if double else None)
+            target = unrolled(self.target, retrieved.target, Mode.TARGET)
+        return online, greedy_value(target.values[:, :, after], (online if double else target).q[:, :, after])
 
     def _freeze_retriever(self, frozen: bool) -> None:
         if frozen != self._frozen:  # also when a state of the other stage was loaded
