@@ -124,7 +124,7 @@ class OnlineLearner(ValueLearner):
             online.actors,
             frame_shape=self.codec.frame_shape,
             state_shapes={name: part.shape[1:] for name, part in policy.state.items()},
-            first_priority=self._first_priority,
+            first_priority=self._first_priority if online.priority_exponent > 0 else None,
         )
         self.rounds = 0  # of playing; learner steps are fewer
         self._random_play: np.ndarray | None = None
