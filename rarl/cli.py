@@ -71,10 +71,12 @@ def datasets_verify(arguments: argparse.Namespace) -> None:
 
 def datasets_export(arguments: argparse.Namespace) -> None:
     from rarl.trajectories.minari import check_id, export_minari
-    from rarl.workflow.verify import verify_folder
+    from rarl.workflow.verify import environment_of, verify_folder
 
     check_id(arguments.minari_id)
-    print(export_minari(verify_folder(arguments.folder)[0], arguments.minari_id, arguments.root))
+    dataset, _ = verify_folder(arguments.folder)
+    environment = arguments.environment or environment_of(arguments.folder)
+    print(export_minari(dataset, arguments.minari_id, arguments.root, environment=environment))
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -214,7 +216,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--digest", help="refuse if the settings of what is made have another digest")
             command.add_argument("--code", help="refuse if the code of this job has another digest")
         if scale:
-            command.add_argument("--scale", help="smoke, laptop, workstation or paper (default: config/config.yaml)")
+            command.add_argument("--scale", help="a file config/SCALE.yaml (default: the one of config/config.yaml)")
         return command
 
     datasets = commands.add_parser("datasets", help="make, check and export retrieval datasets")
@@ -233,6 +235,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("folder")
     command.add_argument("minari_id", help="for example rarl/lift-red-v0")
     command.add_argument("--root", help="folder of the Minari datasets (default: Minari's own)")
+    command.add_argument("--environment", help="module:SPEC or file.py:SPEC, of a dataset that no scale plans")
 
     command = add(commands, "train", train, "train one run, or go on where it stopped", job=True)
     command.add_argument("run", help="for example gridroboman/30-tasks/ra-dqn-hidden/seed-0")

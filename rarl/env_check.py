@@ -13,13 +13,15 @@ import numpy as np
 from rarl.collect.play import AGENT
 from rarl.config.fit import with_options
 from rarl.config.settings import RunSettings
-from rarl.config.validate import check_name, validate
+from rarl.config.validate import validate
 from rarl.envs.content import content_of
-from rarl.envs.spec import EnvSpec, load, make_vector, plays, sources_of, spec_of
+from rarl.envs.spec import EnvSpec, check_spec, load, make_vector, plays, sources_of, spec_of
 from rarl.envs.vector import VectorEnv
 from rarl.errors import RarlError
 from rarl.mappings import merge
 
+_NAMES = ("make", "make_vector", "prepare", "tell", "options", "content", "success", "codec", "tokens", "memory",
+          "reported", "picture")  # fmt: skip
 STEPS = 300  # of random play
 ENVIRONMENTS = 4
 
@@ -37,8 +39,6 @@ def check_environment(environment: str) -> Iterator[str]:
     yield from _fields(spec)
     settings = _settings(environment, spec)
     if not plays(spec):
-        if spec.observation is None or spec.n_actions is None:
-            raise RarlError(f"{spec.name}: without a simulator `observation` and `n_actions` must be given")
         yield "no simulator: agents learn from datasets, and nothing is rolled out"
     else:
         yield from _playing(spec, settings)
@@ -46,18 +46,8 @@ def check_environment(environment: str) -> Iterator[str]:
 
 
 def _fields(spec: EnvSpec) -> Iterator[str]:
-    check_name(spec.name, "name")
-    if not spec.tasks or any(not isinstance(task, str) for task in spec.tasks) or len({*spec.tasks}) < len(spec.tasks):
-        raise RarlError(f"{spec.name}: tasks must be different names, at least one; got {list(spec.tasks)!r:.80}")
-    for size, tasks in spec.task_sets.items():
-        for task in tasks:
-            if task not in spec.tasks:
-                raise RarlError(f"{spec.name}: task_sets[{size}]: {task!r} is not among the tasks")
-    for name in ("reward_range", "return_range"):
-        low, high = getattr(spec, name)
-        if not low < high:
-            raise RarlError(f"{spec.name}: {name} = ({low}, {high}): the first must be less than the second")
-    for name in ("make", "make_vector", "options", "content", "success", "codec", "tokens", "memory"):
+    check_spec(spec)
+    for name in _NAMES:
         value = getattr(spec, name)
         if value is not None:
             _loaded(f"{spec.name}: {name}", value)
@@ -66,10 +56,6 @@ def _fields(spec: EnvSpec) -> Iterator[str]:
             _loaded(f"{spec.name}: {field}[{key!r}]", value)
     for key, source in sources_of(spec).items():
         _loaded(f"{spec.name}: sources[{key!r}].make", source.make)
-        if source.unit not in ("episodes", "environment_steps"):
-            raise RarlError(
-                f"{spec.name}: sources[{key!r}].unit = {source.unit!r}: must be 'episodes' or 'environment_steps'"
-            )
     yield f"{spec.name}: {len(spec.tasks)} tasks, sources {', '.join(sources_of(spec))}"
 
 
@@ -127,7 +113,7 @@ def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
             raise RarlError(
                 f"{spec.name}: observations are {observations.dtype} from {observations.min()} to "
                 f"{observations.max()}; the space says {content.observations.dtype}, "
-                f"{content.observations.range_text()}"
+                f"{content.observations.range_text(() if bad is None else bad[1:])}"
             )
     if spec.context is not None and envs.context is None:
         raise RarlError(
@@ -146,8 +132,6 @@ def _play(envs: VectorEnv, seeds: np.ndarray, n_actions: int, spec: EnvSpec) -> 
         seen.append(x)
         before = envs.active.copy()
         step = envs.step(rng.integers(n_actions, size=envs.num_envs))
-        if (step.terminated & step.truncated).any():
-            pass  # both at once is what some environments say; it counts as terminated
         over = before & (step.terminated | step.truncated)
         if (envs.active & over).any():
             raise RarlError(f"{spec.name}: an environment whose episode ended is still `active`")

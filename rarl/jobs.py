@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rarl.code_digest import PACKAGE, Code, code_of
-from rarl.envs.common import AGENT, LEARNERS, PROBES, RANDOM
+from rarl.envs.common import AGENT, LEARNERS, PROBES, RANDOM, VALUES
 from rarl.envs.spec import learner_kind, probe_kind, sources_of, spec_of
 from rarl.errors import RarlError
 from rarl.files import digest
@@ -178,7 +178,8 @@ def _data(s: RunSettings) -> list[tuple[str, str]]:
 def _network(s: RunSettings) -> list[tuple[str, str]]:
     spec = spec_of(s.environment)
     encoder = (f"{spec.name}.encoders.{s.agent.encoder}", named(spec.encoders[s.agent.encoder]))
-    return [encoder, *_fields(s, ["n_actions", "observation"])]
+    head = ("values", VALUES.get(s.agent.values, s.agent.values))
+    return [encoder, head, *_fields(s, ["n_actions", "observation"])]
 
 
 def _playing(s: RunSettings) -> list[tuple[str, str]]:

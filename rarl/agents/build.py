@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from rarl.config.settings import AgentSettings, RunSettings
+from rarl.envs.common import VALUES
+from rarl.envs.spec import load
 from rarl.nn.encoders import encoder_of
 from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess, Retriever, SlotRetrieval, TaskOracle
 from rarl.nn.value_network import ValueNetwork
@@ -41,6 +43,7 @@ def build_network(settings: RunSettings, n_actions: int, n_tasks: int | None = N
         recurrent=agent.core == "gru",
         carry=r.carry,
         retriever_encoder=new_encoder() if r.first_updates > 0 else None,
+        head=load(VALUES.get(agent.values, agent.values)),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,11 +13,20 @@ from torch import Tensor
 def greedy_value(q_target: Tensor, q_online: Tensor | None = None) -> Tensor:
     """Q_target(s, a*), with a* greedy for the online network (double Q-learning) or, without one, for the target.
 
-    q_target, q_online (..., n_actions) -> (...).
+    q_target (..., n_actions), q_online the same; or q_target (..., n_actions, parts), what is learned in the place of
+    Q -> (...) or (..., parts).
     """
     chooser = q_target if q_online is None else q_online
-    assert q_target.shape == chooser.shape
-    return q_target.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
+    assert q_target.shape[: chooser.dim()] == chooser.shape
+    best = chooser.argmax(-1, keepdim=True)
+    if q_target.dim() > chooser.dim():
+        return q_target.gather(-2, best[..., None].expand(*best.shape, q_target.shape[-1])).squeeze(-2)
+    return q_target.gather(-1, best).squeeze(-1)
+
+
+def part_by_part(targets: Callable[[Tensor], Tensor], value: Tensor, parts: bool) -> Tensor:
+    """Targets (...) of values (...); if they have parts (..., parts), those of each."""
+    return torch.stack([targets(part) for part in value.unbind(-1)], -1) if parts else targets(value)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config.scale import Run
+from rarl.envs.spec import spec_of
 from rarl.errors import RarlError
 from rarl.nn.masking import MaskedTokens, masked_steps
 from rarl.nn.value_network import ValueNetwork
@@ -67,7 +68,7 @@ class Masking:
                 "trajectory_steps": settings.trajectory_steps,
             }
             look = s.agent.retrieval.model_copy(update=changes)
-            self.memory = Memory(datasets, look, episodes=s.episodes)
+            self.memory = Memory(datasets, look, episodes=s.episodes, context=spec_of(s.environment).context)
         # The summariser of the retrieval process. Where there is none, or one that is told actions and rewards too: one
         # as wide and of its kind.
         retrieval = s.agent.retrieval

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rarl.config.scale import Run
 from rarl.config.settings import RetrievalSettings
+from rarl.envs.spec import spec_of
 from rarl.errors import RarlError
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
@@ -26,7 +27,7 @@ class RetrievalBatch:
     value (G, n_traj, l) float32: discounted rewards from the step to the trajectory's end, all its steps counted.
     mask (G, n_traj, l) bool, True on real steps; None if all are.
     told (G, n_traj, 1, ...) int64: what the encoder is told about each trajectory: the id of the asking group's task,
-    (G, n_traj, 1), or the trajectory's own mission, (G, n_traj, 1, words), where the dataset has missions.
+    (G, n_traj, 1), or the trajectory's own context, (G, n_traj, 1, ...), where the environment has one.
     given, episodes (G, n_traj) int: from which dataset and which of its episodes; steps (G, n_traj, l): which steps.
     last (G, n_traj, l) bool: the trajectories' last steps.
     """
@@ -115,6 +116,7 @@ class Memory:
       discount: of the trajectories' values.
       seed: of the batches that are kept where the setting `fresh` is off.
       episodes: of each dataset only the first so many; None: all.
+      context: the datasets' array of what is said about each episode; None: encoders are told the asking task's id.
     """
 
     def __init__(
@@ -124,8 +126,10 @@ class Memory:
         discount: float = 1.0,
         seed: int = 0,
         episodes: int | None = None,
+        *,
+        context: str | None = None,
     ):
-        self.settings, self.discount, self.seed = settings, discount, seed
+        self.settings, self.discount, self.seed, self._context = settings, discount, seed, context
         self.samplers = [RetrievalSampler(dataset, episodes=episodes) for dataset in datasets]
         for sampler in self.samplers:
             if sampler.episodes < settings.n_traj:
@@ -140,7 +144,9 @@ class Memory:
         s = run.settings
         if not run.retrieves:
             return None
-        return cls(datasets, s.agent.retrieval, s.learning.discount, s.seed, s.episodes)
+        more = (s.agent.retrieval, s.learning.discount, s.seed, s.episodes)
+        context = spec_of(s.environment).context
+        return cls(datasets, *more) if context is None else cls(datasets, *more, context=context)
 
     @property
     def pooled(self) -> bool:
@@ -209,10 +215,9 @@ class Memory:
             return _joined([getattr(look, name) for look in looks], places, given.shape)
 
         mask = joined("mask")
-        missions = [self.samplers[given[place][0]].dataset.extras.get("mission") for place in places]
-        if missions[0] is not None:
-            words = [mission[episodes[place]] for mission, place in zip(missions, places, strict=True)]
-            told = torch.from_numpy(_joined(words, places, given.shape)).long()[:, :, None]
+        if self._context is not None:
+            said = [self.samplers[given[p][0]].dataset.extras[self._context][episodes[p]] for p in places]
+            told = torch.from_numpy(_joined(said, places, given.shape)).long()[:, :, None]
         else:
             told = torch.from_numpy(tasks)[:, None, None].expand(*given.shape, 1)
         return RetrievalBatch(

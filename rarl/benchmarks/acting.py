@@ -14,7 +14,7 @@ import torch
 
 from rarl.agents.policy import Policy
 from rarl.config.scale import Run
-from rarl.envs.spec import make_vector
+from rarl.envs.spec import make_vector, plays, spec_of
 from rarl.nn.retrieval import Summaries
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -56,11 +56,12 @@ def reading(learner: Any) -> Reading | None:
 def acting(run: Run, learner: Any, datasets: Sequence[TrajectoryDataset], n: int) -> Actions | None:
     """Chooses actions in n states of one task with one retrieval batch, from observations to actions (n,).
 
-    The environments themselves take no step. None for a learner of another kind that does not say how it acts.
+    The environments themselves take no step. None for a learner of another kind that does not say how it acts, and
+    where there is no simulator.
     """
     if hasattr(learner, "acting_step"):
         return learner.acting_step(n)
-    if not (hasattr(learner, "network") or is_episodic(learner)):
+    if not (hasattr(learner, "network") or is_episodic(learner)) or not plays(spec_of(run.settings.environment)):
         return None
     envs = make_vector(run.settings, [run.tasks[0]] * n)
     x = envs.reset()

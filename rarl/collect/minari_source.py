@@ -11,13 +11,26 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rarl.envs.content import content_of
+from rarl.envs.content import Values, content_of
 from rarl.envs.spec import EnvSpec, load, spec_of
 from rarl.errors import RarlError
+from rarl.trajectories.minari import folder_of_all, imported, minari_root
 from rarl.trajectories.store import DatasetWriter
 
-_CHUNK = 64  # episodes written at once
-_ROOT = "MINARI_DATASETS_PATH"
+
+def check_options(id: str | None = None, sha256: str | None = None, root: str | None = None) -> None:
+    """Check the options of the source `minari`. The files are looked at only to say what their hash is.
+
+    Raises:
+      RarlError: it names the option, and the hash where that is missing.
+    """
+    for name, value in (("id", id), ("root", root), ("sha256", sha256)):
+        if not isinstance(value, str | None):
+            raise RarlError(f"{name}: must be text, got {value!r:.80}")
+    if id is None:
+        raise RarlError("id: is missing, Minari's name for the dataset, for example me/cartpole/expert-v0")
+    if sha256 is None:
+        raise RarlError(f"sha256: is missing, which says what the data are; that of {id} is now {hash_of(id, root)}")
 
 
 def generate_minari(
@@ -27,14 +40,15 @@ def generate_minari(
     folder: str | os.PathLike,
     *,
     environment: str,
-    id: str | Mapping[str, str],
+    id: str,
+    sha256: str,
     root: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the first episodes of a Minari dataset as a dataset of a task.
 
     Its observations are what the environment gives: `EnvSpec.prepare` makes of them what is stored, and `EnvSpec.tell`
-    of the first one what an episode is about. The manifest holds the hash of Minari's files.
+    of the first one what an episode is about.
 
     Args:
       task: its name.
@@ -42,35 +56,34 @@ def generate_minari(
       seed: without effect.
       folder: where it shall lie (an older dataset there is replaced).
       environment: its name, module:SPEC or file.py:SPEC.
-      id: Minari's name for it, for example "me/cartpole/expert-v0"; of several tasks one for each.
+      id: Minari's name for it, for example "me/cartpole/expert-v0".
+      sha256: of its files, see `hash_of`.
       root: Minari's folder of datasets; None: $MINARI_DATASETS_PATH or ~/.minari/datasets.
-      progress: called with (episodes done, episodes) now and then.
+      progress: called with (episodes done, episodes).
 
     Raises:
-      RarlError: there is no such dataset, it holds too few episodes, or other things than the environment gives.
+      RarlError: there is no such dataset, it has another hash, holds too few episodes, or other things than the
+        environment gives.
     """
-    spec = spec_of(environment)
-    name = id if isinstance(id, str) else id.get(task)
-    if name is None:
-        raise RarlError(f"options.id: names no Minari dataset for task {task!r}")
-    source = _opened(name, root)
+    spec, content = spec_of(environment), content_of(environment)
+    where = f"Minari dataset {id}"
+    found = hash_of(id, root)
+    if found != sha256:
+        raise RarlError(f"{where}: options.sha256 is {sha256}, its files have {found}")
+    with minari_root(root):
+        source = imported().load_dataset(id)
     if source.total_episodes < episodes:
-        raise RarlError(f"Minari dataset {name}: holds {source.total_episodes} episodes, not {episodes}")
-    content = content_of(environment)
-    actions = source.spec.action_space
-    n_actions = None if content is None else int(content.actions.high) + 1
-    if not isinstance(actions, gym.spaces.Discrete) or actions.start or n_actions not in (None, int(actions.n)):
-        raise RarlError(f"Minari dataset {name}: actions are {actions}, {spec.name} has Discrete({n_actions})")
-    generator = {"policy": "minari", "id": id if isinstance(id, str) else dict(id), "root": root}
-    generator["sha256"] = hash_of(name, root)
+        raise RarlError(f"{where}: holds {source.total_episodes} episodes, not {episodes}")
+    actions, n_actions = source.spec.action_space, int(content.actions.high) + 1
+    if not isinstance(actions, gym.spaces.Discrete) or actions.start or int(actions.n) != n_actions:
+        raise RarlError(f"{where}: actions are {actions}, {spec.name} has Discrete({n_actions})")
+    generator = {"policy": "minari", "id": id, "sha256": sha256, "root": root}
     with DatasetWriter(
         folder, environment=spec.name, task=task, source="minari", seed=seed, generator=generator, ends="per-episode"
     ) as writer:
-        for done, episode in enumerate(source.iterate_episodes(range(episodes)), 1):
-            x = _prepared(spec, episode.observations, len(episode.actions) + 1)
-            where = f"Minari dataset {name}: episode {done - 1}"
-            if content is not None:
-                _check(x, content.observations, where, spec)
+        for i, episode in enumerate(source.iterate_episodes(range(episodes))):
+            x = _prepared(spec, episode.observations, len(episode.actions) + 1, where)
+            _check(x, content.observations, f"{where}: episode {i}", spec)
             more = {} if spec.tell is None else {spec.context: _told(spec, episode)[None]}
             writer.add(
                 x[None],
@@ -79,18 +92,18 @@ def generate_minari(
                 terminated=np.array([bool(episode.terminations[-1])]),
                 **more,
             )
-            if progress and (done % _CHUNK == 0 or done == episodes):
-                progress(done, episodes)
+            if progress:
+                progress(i + 1, episodes)
 
 
-def hash_of(name: str, root: str | None = None) -> str:
-    """SHA-256 of a Minari dataset's files.
+def hash_of(id: str, root: str | None = None) -> str:
+    """SHA-256 of the names and the content of a Minari dataset's files.
 
     Raises:
       RarlError: there is no such dataset.
     """
     found = hashlib.sha256()
-    for path in files_of(name, root):
+    for path in _files_of(id, root):
         found.update(path.name.encode())
         with open(path, "rb") as file:
             while part := file.read(2**20):
@@ -98,38 +111,12 @@ def hash_of(name: str, root: str | None = None) -> str:
     return found.hexdigest()
 
 
-def files_of(name: str, root: str | None = None) -> list[Path]:
-    """The files of a Minari dataset, sorted.
-
-    Raises:
-      RarlError: there is no such dataset.
-    """
-    base = Path(root or os.environ.get(_ROOT) or Path.home() / ".minari" / "datasets")
-    folder = base / name / "data"
-    if not folder.is_dir():
-        there = sorted(str(path.parent.relative_to(base)) for path in base.glob("**/data")) if base.is_dir() else []
-        raise RarlError(
-            f"{base}: no Minari dataset {name!r}; there {'are ' + ', '.join(there) if there else 'is none'}"
-        )
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _opened(name: str, root: str | None) -> Any:
-    try:
-        import minari
-    except ImportError as error:
-        raise RarlError(f"Minari's datasets need Minari with HDF5 ({error}): pip install 'minari[hdf5]'") from None
-    files_of(name, root)
-    before = os.environ.get(_ROOT)
-    if root is not None:
-        os.environ[_ROOT] = str(root)
-    try:
-        return minari.load_dataset(name)
-    finally:
-        if root is not None:
-            os.environ.pop(_ROOT)
-            if before is not None:
-                os.environ[_ROOT] = before
+def _files_of(id: str, root: str | None) -> list[Path]:
+    base = folder_of_all(root)
+    if not (base / id / "data").is_dir():
+        there = sorted(str(path.parent.relative_to(base)) for path in base.glob("**/data"))
+        raise RarlError(f"{base}: no Minari dataset {id!r}; there {'are ' + ', '.join(there) if there else 'is none'}")
+    return sorted(path for path in (base / id / "data").rglob("*") if path.is_file())
 
 
 def _row(observations: Any, t: int) -> Any:
@@ -141,11 +128,11 @@ def _row(observations: Any, t: int) -> Any:
     return observations[t]
 
 
-def _prepared(spec: EnvSpec, observations: Any, n: int) -> np.ndarray:
+def _prepared(spec: EnvSpec, observations: Any, n: int, where: str) -> np.ndarray:
     """(n, ...) as they are stored."""
     if spec.prepare is None:
         if isinstance(observations, Mapping | tuple):
-            raise RarlError(f"{spec.name}: observations of several parts need `prepare`, which makes one array of them")
+            raise RarlError(f"{where}: observations have several parts; {spec.name} needs `prepare` to make one array")
         return np.asarray(observations)
     prepare = load(spec.prepare)
     return np.stack([np.asarray(prepare(_row(observations, t))) for t in range(n)])
@@ -155,7 +142,7 @@ def _told(spec: EnvSpec, episode: Any) -> np.ndarray:
     return np.asarray(load(spec.tell)(_row(episode.observations, 0), {}))
 
 
-def _check(x: np.ndarray, values: Any, where: str, spec: EnvSpec) -> None:
+def _check(x: np.ndarray, values: Values, where: str, spec: EnvSpec) -> None:
     if str(x.dtype) != values.dtype or x.shape[1:] != values.shape:
         raise RarlError(
             f"{where}: observations are {x.dtype} {x.shape[1:]}, {spec.name} has {values.dtype} {values.shape}"

@@ -67,17 +67,43 @@ def generate_random(
       environment: its name, module:SPEC or file.py:SPEC.
       progress: called with (episodes done, episodes) now and then.
     """
+
+    def chance(envs: VectorEnv, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda x: rng.integers(len(envs.actions), size=len(x))
+
+    write_episodes(task, episodes, seed, folder, chance, environment, "random", {"policy": "random"}, progress)
+
+
+def write_episodes(
+    task: str,
+    episodes: int,
+    seed: int,
+    folder: str | os.PathLike,
+    player: Callable[[VectorEnv, np.random.Generator], Callable[[np.ndarray], np.ndarray]],
+    environment: str,
+    source: str,
+    generator: Mapping[str, Any],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the episodes of a player of one's own; most of a source of an `EnvSpec`.
+
+    Args:
+      task, episodes, seed, folder, environment, progress: as in `generate_random`.
+      player: (n environments, a source of randomness) -> function of observations (n, ...) to actions (n,). Of an
+        environment by `EnvSpec.make` gymnasium's are in the attribute `envs`.
+      source: its name in the specification.
+      generator: how it was made, for the manifest: the source's options by name.
+    """
     check_seed(seed)
     spec, plain = spec_of(environment), run_of(environment, task, seed).settings
-    with _writer(folder, spec, task, "random", seed, {"policy": "random"}) as writer:
+    with _writer(folder, spec, task, source, seed, generator) as writer:
         for done in range(0, episodes, CHUNK_EPISODES):
             n = min(CHUNK_EPISODES, episodes - done)
             rng = np.random.default_rng([seed, done])
-            envs = Recorder(make_vector(plain, [task] * n))
-            n_actions = len(envs.actions)
-            act = Memoryless(lambda x, rng=rng, k=n_actions: rng.integers(k, size=len(x)))
-            roll_out(envs, act, rng.integers(2**31, size=n))
-            envs.write(writer, spec)
+            envs = make_vector(plain, [task] * n)
+            recorder = Recorder(envs)
+            roll_out(recorder, Memoryless(player(envs, rng)), rng.integers(2**31, size=n))
+            recorder.write(writer, spec)
             if progress:
                 progress(done + n, episodes)
 
@@ -143,7 +169,7 @@ class Recorder(VectorEnv):
     def __init__(self, envs: VectorEnv):
         self.envs, self.num_envs, self.actions = envs, envs.num_envs, envs.actions
         self._playing = [_Episode() for _ in range(self.num_envs)]
-        self._finished: list[_Episode] = []
+        self._finished: list[tuple[int, _Episode]] = []
 
     @classmethod
     def in_place_of(cls, actors: Any) -> Recorder:
@@ -178,12 +204,14 @@ class Recorder(VectorEnv):
             episode.rewards.append(float(step.rewards[i]))
             if step.terminated[i] or step.truncated[i]:
                 episode.terminated = bool(step.terminated[i])
-                self._finished.append(episode)
+                self._finished.append((i, episode))
         return step
 
     def write(self, writer: DatasetWriter, spec: EnvSpec) -> int:
-        """Write what has ended since the last time; how many steps."""
-        episodes, self._finished = self._finished, []
+        """Write what has ended since the last time, in the order of the environments, so that the first episodes of a
+        dataset are not the shortest ones; how many steps."""
+        episodes = [episode for _, episode in sorted(self._finished, key=lambda ended: ended[0])]
+        self._finished = []
         if not episodes:
             return 0
         more = {} if spec.context is None else {spec.context: np.stack([e.context for e in episodes])}

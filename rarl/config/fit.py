@@ -7,6 +7,7 @@ from typing import Any
 
 from rarl.config.settings import EPISODIC, DatasetSettings, RunSettings
 from rarl.config.validate import Settings, validate
+from rarl.envs.common import VALUES
 from rarl.envs.spec import EnvSpec, Source, load, plays, sources_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.mappings import merge
@@ -49,6 +50,8 @@ def check_run(spec: EnvSpec, s: RunSettings, where: str) -> None:
     Raises:
       RarlError: it names the key.
     """
+    if ":" not in s.agent.values and s.agent.values not in VALUES:
+        raise RarlError(f"{where}: agent.values = {s.agent.values!r}: {did_you_mean(s.agent.values, VALUES)}")
     told = f"{spec.name} tells what an episode is about by {spec.context!r}, not by the id of its task"
     by_id = [
         (s.agent.task != "hidden", f"agent.task = {s.agent.task!r}"),

@@ -22,7 +22,7 @@ from rarl.config.settings import (
 from rarl.config.validate import check_name, validate
 from rarl.envs.catalogue import tasks_of_set
 from rarl.envs.names import slug
-from rarl.envs.spec import EnvSpec, spec_of
+from rarl.envs.spec import EnvSpec, check_spec, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest, read_yaml
 from rarl.mappings import merge
@@ -30,7 +30,9 @@ from rarl.mappings import merge
 
 def _spec(environment: str, where: str) -> EnvSpec:
     try:
-        return spec_of(environment)
+        spec = spec_of(environment)
+        check_spec(spec)
+        return spec
     except RarlError as error:
         raise RarlError(f"{where}: {error}") from None
 

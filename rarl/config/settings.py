@@ -141,6 +141,11 @@ class AgentSettings(Settings):
     encoder: str | None = Field(None, description="one of the environment's; null: its first")
     encoder_options: dict[str, Any] = Field({}, description="of that encoder, as the environment describes them")
     d_s: int = Field(256, ge=1, description="width of the agent's state")
+    values: str = Field(
+        "expected",
+        description="what is learned of a state and an action: the expected return, or by a head of your own, "
+        "module:Class or file.py:Class",
+    )
     dueling: bool = Field(False, description="Q = V + A - mean A in the head")
     fusion: Literal["film", "gru", "add"] = "film"
     retrieval: RetrievalSettings = RetrievalSettings()

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 ENCODERS = {"default": "rarl.nn.default_encoders:DefaultEncoder"}  # of environments that bring none
 
+# What agents learn of a state and an action: name -> class of the network's head (`rarl.nn.value_network.QHead`).
+VALUES = {"expected": "rarl.nn.value_network:QHead"}
+
 LEARNERS = {  # kind -> class (run, device), or (run, datasets, device) of the one that learns from datasets
     "offline": "rarl.learners.offline:OfflineLearner",
     "online": "rarl.learners.online:OnlineLearner",
     "episodic": "rarl.learners.episodic:EpisodicLearner",
 }
 
-PROBES = {"plain": "rarl.probes.plain:PlainProbe"}  # by kind
+PROBES = {  # by kind
+    "plain": "rarl.probes.plain:PlainProbe",
+    "data": "rarl.probes.on_data:DataProbe",
+}
 
 # Sources of datasets.
 RANDOM = "rarl.collect.play:generate_random"
 AGENT = "rarl.collect.play:generate_agent"
 MINARI = "rarl.collect.minari_source:generate_minari"
+CHECK_MINARI = "rarl.collect.minari_source:check_options"

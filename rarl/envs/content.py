@@ -32,8 +32,12 @@ class Values:
 
     def range_text(self, place: tuple[int, ...] = ()) -> str:
         """What is allowed, for people: "0 to 6", "finite"; at a place of a row if that matters."""
-        low, high = (bound[place[0]] if isinstance(bound, tuple) else bound for bound in (self.low, self.high))
-        return "finite" if low is None else f"{low:g} to {high:g}"
+        low, high = (
+            bound[place[0]] if isinstance(bound, tuple) and place else bound for bound in (self.low, self.high)
+        )
+        if low is None:
+            return "finite"
+        return f"{low} to {high}" if isinstance(low, tuple) else f"{low:g} to {high:g}"
 
     def first_bad(self, rows: np.ndarray) -> tuple[int, ...] | None:
         """The index of the first of the values rows (n, *shape) that is not allowed; None if all are."""
@@ -121,11 +125,7 @@ def _by_spaces(spec: EnvSpec) -> Content | None:
         env.close()
     if space is None or n_actions is None:
         return None
-    bounded = space.dtype.kind in "iub" and isinstance(space, gym.spaces.Box | gym.spaces.Discrete)
-    low, high = (None, None)
-    if bounded:
-        low = float(space.start if isinstance(space, gym.spaces.Discrete) else space.low.min())
-        high = float(space.start + space.n - 1 if isinstance(space, gym.spaces.Discrete) else space.high.max())
+    low, high = _bounds(space)
     return Content(
         observations=Values(str(space.dtype), tuple(space.shape), low, high),
         actions=Values("int16", low=0, high=n_actions - 1),
@@ -140,6 +140,30 @@ def _by_spaces(spec: EnvSpec) -> Content | None:
         },
         required=("terminated",),
     )
+
+
+def bounds_of(space: gym.Space) -> tuple[np.ndarray, np.ndarray] | None:
+    """Least and greatest value in each place of a space's arrays; None for a space of another kind."""
+    if isinstance(space, gym.spaces.Box):
+        return space.low, space.high
+    if isinstance(space, gym.spaces.Discrete):
+        return np.asarray(space.start), np.asarray(space.start + space.n - 1)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    if isinstance(space, gym.spaces.MultiBinary):
+        return np.zeros(space.shape, space.dtype), np.ones(space.shape, space.dtype)
+    return None
+
+
+def _bounds(space: gym.Space) -> tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None]:
+    """As `Values` have them: one for each place of a vector, else for all together."""
+    bounds = bounds_of(space)
+    if bounds is None or not np.isfinite(bounds).any():
+        return None, None
+    low, high = bounds
+    if low.ndim == 1 and ((low != low[0]) | (high != high[0])).any():
+        return tuple(low.tolist()), tuple(high.tolist())
+    return float(low.min()), float(high.max())
 
 
 # How episodes were played, whatever the environment.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rarl.envs import common
+from rarl.envs.names import slug
 from rarl.errors import RarlError, did_you_mean
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ class Score:
     """By what an environment's agents are compared, and how reports write it.
 
     Attributes:
-      column: of evaluations and of interventions, "return_mean" or "success_rate".
+      column: of evaluations and of interventions, "return_mean" or "success_rate"; without a simulator one of
+        `MEASURED_ON_DATA`.
       label: what it is, under axes and over columns.
       unit: written after a difference: "+0.40 of the expert's return".
       margin: half-width of what counts as no difference; fixed before the runs.
@@ -81,6 +84,19 @@ class Score:
     ends: tuple[float, float] | None = None
     suffix: str = ""
     meaning: str = ""
+
+
+# What can be measured without a simulator, and by what its agents are compared by default.
+MEASURED_ON_DATA = ("agreement", "td_error")
+ON_DATA = Score(
+    column="agreement",
+    label="agreement with the data's actions",
+    unit="of actions",
+    ends=(0.0, 1.0),
+    meaning="There is no simulator, so returns were not measured. Agents are compared by how often their best action "
+    "is the one that the data has in a state; the tables also have the mean size of their TD error. Both are of the "
+    "data that they learned from, and neither says which agent would do better.",
+)
 
 
 @dataclass(frozen=True)
@@ -171,14 +187,65 @@ class EnvSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.name)
+        if not plays(self) and self.score == Score():
+            object.__setattr__(self, "score", ON_DATA)
 
 
 # Sources that every environment has that can be played, and the data of others.
 COMMON: Mapping[str, Source] = {
     "random": Source(common.RANDOM),
     "agent": Source(common.AGENT, unit="environment_steps", options={"settings": {}}),
-    "minari": Source(common.MINARI, options={"id": None, "root": None}),
+    "minari": Source(common.MINARI, options={"id": None, "sha256": None, "root": None}, check=common.CHECK_MINARI),
 }
+
+
+def check_spec(spec: EnvSpec) -> None:
+    """That a specification does not lack or contradict what it says; nothing that it names is imported.
+
+    Raises:
+      RarlError: the first thing that is wrong, and what would be right.
+    """
+
+    def require(right: bool, what: str) -> None:
+        if not right:
+            raise RarlError(f"{spec.name}: {what}")
+
+    require(re.fullmatch(r"[a-z0-9][a-z0-9-]*", spec.name) is not None, "name: must be of a-z, 0-9 and '-'")
+    tasks = list(spec.tasks)
+    named = not isinstance(spec.tasks, str) and all(isinstance(task, str) for task in tasks)
+    require(
+        bool(tasks) and named and len({*map(slug, tasks)}) == len(tasks),
+        f"tasks must be names, at least one, that differ in paths too; got {spec.tasks!r:.80}",
+    )
+    for field_, listed in (("task_sets", spec.task_sets), ("task_groups", spec.task_groups)):
+        for key, members in listed.items():
+            for task in members:
+                require(task in tasks, f"{field_}[{key!r}]: {task!r} is not among the tasks")
+    for field_ in ("reward_range", "return_range"):
+        low, high = getattr(spec, field_)
+        require(low < high, f"{field_} = ({low:g}, {high:g}): the first must be less than the second")
+    require(spec.make is None or spec.make_vector is None, "make and make_vector: give one of the two")
+    for field_ in ("prepare", "tell"):
+        require(
+            getattr(spec, field_) is None or spec.make_vector is None,
+            f"{field_}: belongs to `make`, not to make_vector",
+        )
+    require(spec.tell is None or spec.context is not None, "tell: needs `context`, the name of what it tells")
+    require(
+        spec.prepare is None or spec.observation is not None, "prepare: needs `observation`, the space of what it gives"
+    )
+    require(
+        plays(spec) or (spec.observation is not None and spec.n_actions is not None),
+        "without a simulator (make or make_vector), observation and n_actions must be given",
+    )
+    require(bool(spec.encoders), "encoders: must be one at least")
+    for key, source in spec.sources.items():
+        require(
+            source.unit in ("episodes", "environment_steps"),
+            f"sources[{key!r}].unit = {source.unit!r}: must be 'episodes' or 'environment_steps'",
+        )
+    columns = ("return_mean", "success_rate") if plays(spec) else MEASURED_ON_DATA
+    require(spec.score.column in columns, f"score.column = {spec.score.column!r}: must be {' or '.join(columns)}")
 
 
 def sources_of(spec: EnvSpec) -> dict[str, Source]:
@@ -250,6 +317,8 @@ def learner_kind(settings: RunSettings) -> str:
 
 def probe_kind(settings: RunSettings) -> str:
     """Which of an environment's probes looks into a run."""
+    if not plays(spec_of(settings.environment)):
+        return "data"
     return "pool" if settings.agent.retrieval.pool else "plain"
 
 
@@ -264,18 +333,21 @@ def load(name: Named) -> Any:
     if not isinstance(name, str):
         return name
     module, _, attribute = name.rpartition(":")
+    file = None
     try:
         if module.endswith(".py"):
             file = Path(module).resolve(strict=True)
             if str(file.parent) not in sys.path:
                 sys.path.insert(0, str(file.parent))
             module = file.stem
-        return getattr(importlib.import_module(module), attribute)
+        loaded = importlib.import_module(module)
+        origin = getattr(loaded, "__file__", None)
+        if file is not None and (origin is None or Path(origin).resolve() != file):
+            raise RarlError(f"{name}: {module!r} is already the name of {origin or 'another module'}; rename the file")
+        return getattr(loaded, attribute)
     except FileNotFoundError:
         raise RarlError(f"{name}: no such file") from None
     except (AttributeError, ValueError) as error:
         raise RarlError(f"{name}: must read module:attribute or file.py:attribute ({error})") from None
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # something that it imports
         raise RarlError(f"{name}: no module {error.name!r}") from None

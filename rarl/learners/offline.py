@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +11,20 @@ from torch import Tensor
 
 from rarl.agents.diagnosis import Asking
 from rarl.agents.index import KeyIndex
-from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, relevance_loss, td_loss, weighted_mean
+from rarl.agents.losses import (
+    conservative_loss,
+    greedy_value,
+    n_step_targets,
+    part_by_part,
+    relevance_loss,
+    td_loss,
+    weighted_mean,
+)
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Run
 from rarl.envs.space import number_of_actions
-from rarl.envs.spec import spec_of
+from rarl.envs.spec import plays, spec_of
 from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.nn.retrieval import Mode, RetrievalStep
 from rarl.nn.reward_from_reading import RewardFromReading
@@ -24,6 +32,8 @@ from rarl.nn.value_network import Unrolled
 from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.sampling import SequenceSampler, TransitionSampler
 from rarl.trajectories.store import TrajectoryDataset
+
+MEASURED = 256  # steps of data, or sequences, of each task
 
 
 class Sequences(NamedTuple):
@@ -64,7 +74,7 @@ class OfflineLearner(ValueLearner):
         s, spec, learning = run.settings, spec_of(run.settings.environment), run.settings.learning
         memory = (PoolMemory if s.agent.retrieval.pool else Memory).of(run, datasets)
         super().__init__(run, memory, len(datasets), device, number_of_actions(s), datasets)
-        self.tasks, self._context = list(run.tasks), spec.context
+        self.tasks, self._context, self._plays = list(run.tasks), spec.context, plays(spec)
         self._index = memory.index if isinstance(memory, PoolMemory) else None
         retrieval = s.agent.retrieval
         self.first_updates, self._frozen = retrieval.first_updates if run.retrieves else 0, False
@@ -131,9 +141,14 @@ class OfflineLearner(ValueLearner):
         online, value = self._values(batch, retrieved)
         n_step = 1 if self.transitions is not None else learning.n_step  # transitions come summed up
         mask = torch.ones_like(batch.a_t, dtype=torch.bool) if batch.mask is None else batch.mask
-        targets = n_step_targets(batch.r_t, batch.discount_t, value, mask, n_step)
-        q_t = online.q[:, :, : batch.a_t.shape[2]]
-        td = self._mean(td_loss(q_t, batch.a_t, targets, learning.huber_delta), batch)
+        targets = part_by_part(
+            lambda value_t: n_step_targets(batch.r_t, batch.discount_t, value_t, mask, n_step),
+            value,
+            parts=value.dim() > mask.dim(),
+        )
+        q_t, values_t = (part[:, :, : batch.a_t.shape[2]] for part in (online.q, online.values))
+        loss = self.network.head.loss or td_loss
+        td = self._mean(loss(values_t, batch.a_t, targets, learning.huber_delta), batch)
         conservative = self._mean(conservative_loss(q_t, batch.a_t), batch) if learning.conservative > 0 else None
         q_mean = q_t.detach().mean() if batch.learn is None else weighted_mean(q_t.detach().mean(-1), batch.learn)
         scalars = {"q_mean": q_mean, **of_pools}
@@ -175,12 +190,13 @@ class OfflineLearner(ValueLearner):
         if alone:
             with torch.no_grad():
                 chooser = unrolled(self.network, retrieved.online, Mode.LEARN, after).q if double else None
-                target = unrolled(self.target, retrieved.target, Mode.TARGET, after).q
-            return unrolled(self.network, retrieved.online, Mode.LEARN, now), greedy_value(target, chooser)
+                target = unrolled(self.target, retrieved.target, Mode.TARGET, after)
+            value = greedy_value(target.values, chooser if double else target.q)
+            return unrolled(self.network, retrieved.online, Mode.LEARN, now), value
         online = unrolled(self.network, retrieved.online, Mode.LEARN)
         with torch.no_grad():
-            target = unrolled(self.target, retrieved.target, Mode.TARGET).q[:, :, after]
-        return online, greedy_value(target, online.q[:, :, after] if double else None)
+            target = unrolled(self.target, retrieved.target, Mode.TARGET)
+        return online, greedy_value(target.values[:, :, after], (online if double else target).q[:, :, after])
 
     def _freeze_retriever(self, frozen: bool) -> None:
         if frozen != self._frozen:  # also when a state of the other stage was loaded
@@ -213,6 +229,66 @@ class OfflineLearner(ValueLearner):
         return self._summarise(drawn), scalars | {"relevant_in_batch": float(relevant(tasks, drawn).mean())}
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self) -> list[dict[str, Any]]:
+        """Greedy episodes; without a simulator, `measure` with the retrieval batch of an evaluation."""
+        if self._plays:
+            return super().evaluate()
+        return self.measure(self.retrieval_to_measure(Evaluation.of(self.settings).of_memory))
+
+    def retrieval_to_measure(self, rng: np.random.Generator, tasks: np.ndarray | None = None) -> RetrievalBatch | None:
+        """A retrieval batch for each task, of its own dataset or that of `tasks` (G,); None: nothing is retrieved."""
+        if self.memory is None:
+            return None
+        own = np.arange(self.n_tasks)
+        return self.memory.sample(own, rng) if tasks is None else self.memory.sample(own, rng, given=tasks)
+
+    @torch.no_grad()
+    def measure(
+        self, batch: RetrievalBatch | None, look: Callable[[Sequences, Unrolled], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """What the network says of steps of the data that are the same in all of a run.
+
+        Args:
+          batch: what is retrieved; None: nothing is. Trajectories of a state's own episode are not read.
+          look: given the steps, and what the network gave on them.
+
+        Returns:
+          a row for each task: task, episodes (that the steps are of), agreement (share of steps at which the best
+          action is the one taken), td_error (mean of |r + discount max Q(x_t, .) - Q(x_tm1, a)|).
+        """
+        evaluation = Evaluation.of(self.settings)
+        steps = self.draw(np.arange(self.n_tasks), MEASURED, evaluation.of_exploration)
+        summaries = None if batch is None else batch.to(self.device).summarise(self.network)
+        retrieved = Retrieved(batch, summaries).apart_from(
+            steps.tasks, steps.episodes, self.settings.agent.retrieval.keep_apart
+        )
+        out = self.network.unroll(
+            steps.x,
+            steps.context,
+            None,
+            summaries,
+            counts=steps.seen,
+            exclude=retrieved.exclude,
+            keep_attention=True,
+        )
+        if look is not None:
+            look(steps, out)
+        q_tm1, q_t = out.q[:, :, :-1], out.q[:, :, 1:]
+        error = steps.r_t + steps.discount_t * q_t.amax(-1) - q_tm1.gather(-1, steps.a_t[..., None]).squeeze(-1)
+        learn = torch.ones_like(steps.a_t, dtype=torch.bool) if steps.learn is None else steps.learn
+        rows = []
+        for i, task in enumerate(self.tasks):
+            of_task = torch.from_numpy(steps.tasks == i).to(self.device)[..., None] & learn
+            rows.append(
+                {
+                    "task": task,
+                    "episodes": len(np.unique(steps.episodes[steps.tasks == i])),
+                    "agreement": float((q_tm1.argmax(-1) == steps.a_t)[of_task].double().mean()),
+                    "td_error": float(error.abs()[of_task].double().mean()),
+                }
+            )
+        return rows
 
     def _batch_to_evaluate(self, evaluation: Evaluation) -> RetrievalBatch | None:
         """Where few trajectories are relevant, a task's retrieval batches are of the trained shares in turn; an index

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rarl.agents.build import copy_network
 from rarl.agents.diagnosis import Asking
-from rarl.agents.losses import td_loss, weighted_mean
+from rarl.agents.losses import part_by_part, td_loss, weighted_mean
 from rarl.agents.memory import RetrievalBatch
 from rarl.agents.policy import Policy
 from rarl.agents.priorities import actor_epsilons, sequence_priorities
@@ -124,7 +124,7 @@ class OnlineLearner(ValueLearner):
             online.actors,
             frame_shape=self.codec.frame_shape,
             state_shapes={name: part.shape[1:] for name, part in policy.state.items()},
-            first_priority=self._first_priority,
+            first_priority=self._first_priority if online.priority_exponent > 0 else None,
         )
         self.rounds = 0  # of playing; learner steps are fewer
         self._random_play: np.ndarray | None = None
@@ -219,12 +219,15 @@ class OnlineLearner(ValueLearner):
             with torch.no_grad():
                 target = values_of(self.target, retrieved.target, Mode.TARGET)
             masking = self._masking_loss(self._to_mask(windows)) if self.masking is not None else None
-        q = online.q.float()
-        targets = self._targets(r_t, discount_t, a_t, learn, target.q.float(), q.detach())
+        q, values = online.q.float(), online.values.float()
+        chooser = q.detach() if learning.double else target.q.float()
+        targets = self._targets(r_t, discount_t, a_t, learn, target.values.float(), chooser)
         q_t = q[:, :, :-1]
         weights = torch.from_numpy(draw.weights).to(self.device)[None, :, None]
-        td = weighted_mean(td_loss(q_t, a_t, targets, learning.huber_delta) * weights, learn)
-        priorities = self._priorities(q_t.detach(), a_t, targets, learn)[0].cpu()
+        loss = self.network.head.loss or td_loss
+        td = weighted_mean(loss(values[:, :, :-1], a_t, targets, learning.huber_delta) * weights, learn)
+        expected = targets if targets.dim() == a_t.dim() else targets.mean(-1)
+        priorities = self._priorities(q_t.detach(), a_t, expected, learn)[0].cpu()
         if not priorities.isfinite().all():
             raise RunFailedError(f"update {self.rounds + 1}: the TD errors are not finite")
         self.replay.update_priorities(windows.ids, priorities.numpy())
@@ -233,22 +236,26 @@ class OnlineLearner(ValueLearner):
         return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
 
     def _targets(
-        self, r_t: Tensor, discount_t: Tensor, a_t: Tensor, learn: Tensor, q_target: Tensor, q_online: Tensor
+        self, r_t: Tensor, discount_t: Tensor, a_t: Tensor, learn: Tensor, q_target: Tensor, chooser: Tensor
     ) -> Tensor:
-        """What the values of the steps taken should be; arguments as in `sequence_targets`."""
+        """What the values of the steps taken should be; arguments as in `sequence_targets`, of q_target's parts too."""
         learning = self.settings.learning
-        return sequence_targets(
-            r_t,
-            discount_t,
-            a_t,
-            learn,
-            q_target,
-            q_online if learning.double else None,
-            method=learning.targets,
-            n_step=learning.n_step,
-            lambda_=learning.trace_lambda,
-            epsilon=learning.rescale_epsilon,
-        )
+
+        def targets(q: Tensor) -> Tensor:
+            return sequence_targets(
+                r_t,
+                discount_t,
+                a_t,
+                learn,
+                q,
+                chooser,
+                method=learning.targets,
+                n_step=learning.n_step,
+                lambda_=learning.trace_lambda,
+                epsilon=learning.rescale_epsilon,
+            )
+
+        return part_by_part(targets, q_target, parts=q_target.dim() > chooser.dim())
 
     def _priorities(self, q_t: Tensor, a_t: Tensor, targets: Tensor, learn: Tensor) -> Tensor:
         """(...), of sequences: q_t (..., T, n_actions), a_t, targets and learn (..., T)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,16 @@ class QHead(nn.Module):
       d_m, d_e: widths of z and of the attention; d_m = 0 for an agent without z.
       dueling: Q = V + A - mean A (Wang et al. 2016): V has a hidden layer of its own, to which what is read from z is
         added too.
+
+    A head with other values of its own (a distribution, for example) is a class with the same arguments that says what
+    Q is of them (`expected`), and by what they are learned (`loss`).
+
+    Attributes:
+      loss: function (values (..., n_actions, *parts), a (...) int64, target (..., *parts), huber_delta) -> (...); None:
+        `rarl.agents.losses.td_loss`.
     """
+
+    loss: Callable[[Tensor, Tensor, Tensor, float | None], Tensor] | None = None
 
     def __init__(self, d_s: int, n_actions: int, d_m: int = 0, d_e: int = 0, dueling: bool = False):
         super().__init__()
@@ -46,6 +56,10 @@ class QHead(nn.Module):
             return q
         return self.state_value(torch.relu(state_hidden)) + q - q.mean(-1, keepdim=True)
 
+    def expected(self, values: Tensor) -> Tensor:
+        """Q (..., n_actions) of what `forward` gives."""
+        return values
+
 
 class State(NamedTuple):
     """What an agent carries from step to step.
@@ -64,13 +78,14 @@ class Unrolled(NamedTuple):
     q: (G, B, T, n_actions). state: after the last step. step: what the retriever gave, with T behind B in the shapes of
     all its parts; None for an agent that retrieves nothing. Where slots are carried, m_t is left out, and alpha and q
     too unless they are asked for. trail: the state after each step, core (G, B, T, d_s) and slots (G, B, T, n_f, d_m);
-    only if asked for.
+    only if asked for. values: what the head gave, q itself or (G, B, T, n_actions, parts).
     """
 
     q: Tensor
     state: State
     step: RetrievalStep | None = None
     trail: State | None = None
+    values: Tensor | None = None
 
 
 class ValueNetwork(nn.Module):
@@ -88,6 +103,7 @@ class ValueNetwork(nn.Module):
         the encoder alone: their past and future are the summariser's business.
       carry: slots are carried from step to step, in a recurrent agent.
       retriever_encoder: by which the retriever sees states, so that it can be frozen; None: the agent's own.
+      head: class of the head.
     """
 
     def __init__(
@@ -102,11 +118,12 @@ class ValueNetwork(nn.Module):
         recurrent: bool = False,
         carry: bool = True,
         retriever_encoder: nn.Module | None = None,
+        head: type[QHead] = QHead,
     ):
         super().__init__()
         self.encoder = encoder
         self.retriever = retriever
-        self.head = QHead(d_s, n_actions, 0 if retriever is None else retriever.d_z, d_e, dueling)
+        self.head = head(d_s, n_actions, 0 if retriever is None else retriever.d_z, d_e, dueling)
         self.retriever_encoder = retriever_encoder
         self.core = nn.GRU(d_s, d_s, batch_first=True) if recurrent else None
         self.carries_slots = recurrent and carry and self.process is not None and self.process.has_slots
@@ -162,11 +179,11 @@ class ValueNetwork(nn.Module):
             s, core = s.view(groups, batch, length, d_s), core.view(groups, batch, d_s)
         of_core = s if self.core is not None else None
         if self.retriever is None:
-            return Unrolled(self._values(s, None), State(core, None), None, State(of_core, None))
+            return self._unrolled(s, None, State(core, None), None, State(of_core, None))
         if not self.carries_slots:
             asking = s if self.retriever_encoder is None else self.retriever_encoder(x, context)
             step = self.ask(asking, context, retrieved, mode=mode, counts=counts, exclude=exclude)
-            return Unrolled(self._values(s, step.z), State(core, None), step, State(of_core, None))
+            return self._unrolled(s, step.z, State(core, None), step, State(of_core, None))
         slots, steps = state.slots, []
         for t in range(length):
             now = None if counts is None else counts[:, :, t]
@@ -175,7 +192,7 @@ class ValueNetwork(nn.Module):
             steps.append(step)
         whole = _over_time(steps, keep_attention)
         trail = State(of_core, torch.stack([step.m_t for step in steps], 2)) if keep_states else None
-        return Unrolled(self._values(s, whole.z), State(core, slots), whole, trail)
+        return self._unrolled(s, whole.z, State(core, slots), whole, trail)
 
     def forward(
         self, x: Tensor, context: Tensor, retrieved: Summaries | None = None, **options: Mode | Tensor | None
@@ -244,11 +261,12 @@ class ValueNetwork(nn.Module):
             part.requires_grad_(not frozen).train(not frozen)
         return self
 
-    def _values(self, s: Tensor, z: Tensor | None) -> Tensor:
-        """Step 6 and the head: s (..., d_s), z (..., n_f, d_m) or None -> Q values (..., n_actions)."""
-        if z is None:
-            return self.head(s, None)
-        return self.head(self.retriever.fuse(s, z), z if self.retriever.d_z else None)
+    def _unrolled(self, s: Tensor, z: Tensor | None, *parts: State | RetrievalStep | None) -> Unrolled:
+        """Step 6 and the head: s (..., d_s), z (..., n_f, d_m) or None; parts: of the result."""
+        if z is not None:
+            s, z = self.retriever.fuse(s, z), z if self.retriever.d_z else None
+        values = self.head(s, z)
+        return Unrolled(self.head.expected(values), *parts, values)
 
 
 def _over_time(steps: list[RetrievalStep], keep_attention: bool) -> RetrievalStep:

@@ -12,6 +12,7 @@ from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.agents.policy import Policy
 from rarl.config.scale import Run, Scale, default_scale
 from rarl.config.settings import EPISODIC
+from rarl.envs.content import content_of
 from rarl.envs.space import number_of_actions
 from rarl.envs.spec import spec_of
 from rarl.errors import RarlError
@@ -93,8 +94,20 @@ class LoadedAgent:
           retrieved: one group, from `retrieve`; None: nothing is read.
           task: of the run, for an agent that is told it.
           context: (n, ...), what it is told about each episode otherwise.
+
+        Raises:
+          RarlError: states or context are of another shape or dtype, or there is no such task.
         """
-        inputs = torch.from_numpy(np.asarray(x))[None]
+        x, leading, content = np.asarray(x), ("n", "T")[: 1 + sequences], content_of(self.run.settings.environment)
+        if content is not None:
+            values = content.observations
+            if x.shape[len(leading) :] != values.shape or str(x.dtype) != values.dtype:
+                shape = ", ".join((*leading, *map(str, values.shape)))
+                raise RarlError(f"x: must be ({shape}) {values.dtype}, is {x.shape} {x.dtype}")
+        if (context is None) != (self.spec.context is None):
+            needs = f"is needed, {self.spec.context!r}" if context is None else "there is none"
+            raise RarlError(f"context: {self.spec.name}: {needs}")
+        inputs = torch.from_numpy(x)[None]
         told = np.full(len(x), self.task_id(task)) if context is None else np.asarray(context).astype(np.int64)
         out = self.network.unroll(
             inputs if sequences else inputs[:, :, None],

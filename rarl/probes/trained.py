@@ -155,7 +155,8 @@ class DatasetProbe(Probe):
         s, self.memory = self.run.settings, None
         if self.run.retrieves:
             datasets = open_datasets(scale, self.run)
-            self.memory = Memory(datasets, s.agent.retrieval, seed=s.seed, episodes=s.episodes)
+            more = {"seed": s.seed, "episodes": s.episodes, "context": self.spec.context}
+            self.memory = Memory(datasets, s.agent.retrieval, **more)
 
     def _trajectory(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
         episode = batch.episodes[candidate.group, candidate.trajectory]

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
+from rarl.config.files import NOT_SCALES
 from rarl.config.scale import task_set_name
 from rarl.config.validate import Settings, validate
 from rarl.errors import RarlError, did_you_mean
@@ -47,7 +48,7 @@ class Rules(Settings):
 
     def scale(self, name: str) -> ReportedScale:
         """The scale of this name; an unknown one is not taken for results."""
-        unknown = ReportedScale(banner="a scale that config/claims.yaml does not describe", results=False)
+        unknown = ReportedScale(banner="a scale that nobody describes", results=False)
         return self.scales.get(name, unknown)
 
 
@@ -137,7 +138,19 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
             text = " ".join(str(entry["text"]).split())
             claims.append(validate(Claim, entry | {"text": text, "own": own}, where))
             _check_claim(claims[-1], file.settings, plans, where)
-    return file.settings, claims
+    return _with_scales_beside(file.settings, path.parent), claims
+
+
+def _with_scales_beside(rules: Rules, folder: Path) -> Rules:
+    """The rules, with what the scales say of themselves that the file does not describe."""
+    scales = dict(rules.scales)
+    for path in sorted(folder.glob("*.yaml")):
+        raw = read_yaml(path) if path.stem not in (*scales, *NOT_SCALES) else None
+        if isinstance(raw, Mapping) and isinstance(raw.get("description"), str):
+            scales[path.stem] = ReportedScale(
+                banner=raw["description"].strip().rstrip("."), results=raw.get("judges") is True
+            )
+    return rules.model_copy(update={"scales": scales})
 
 
 def _check_claim(claim: Claim, rules: Rules, plans: _Plans, where: str) -> None:

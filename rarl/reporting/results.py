@@ -15,7 +15,7 @@ import pandas as pd
 
 from rarl.config.files import ExperimentSettings
 from rarl.config.scale import Dataset, read_experiments
-from rarl.envs.spec import EnvSpec, load, spec_of
+from rarl.envs.spec import MEASURED_ON_DATA, EnvSpec, load, plays, spec_of
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file
 from rarl.trajectories.plan import unlike_plan
@@ -31,6 +31,8 @@ COLUMNS = {  # of a run's files, at least
     "interventions": ["intervention", "task", "given_task", "episodes", "return_mean"],
     "attention": ["task", "quantity", "value"],
 }
+_MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must be numbers; by playing
+_ON_DATA = {name: name.replace("_", " ") for name in MEASURED_ON_DATA}  # where nobody can play
 _TABLES = ("last", "runs", "evaluations", "training", "retrieval", "interventions", "attention")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind",
           "experiment", "task_set", "variant", "base", "step", "device"}  # fmt: skip
@@ -175,7 +177,7 @@ class _Loader:
 
         def place(path: Path) -> tuple[int, str]:
             """The experts of an environment's first source define its scores; those of another one only fill gaps."""
-            spec = _spec(path.parts[-4])
+            spec = spec_if_there(path.parts[-4])
             sources = list(spec.sources) if spec else []
             return (sources.index(path.parts[-3]) if path.parts[-3] in sources else len(sources), path.as_posix())
 
@@ -248,9 +250,11 @@ class _Loader:
         if record["status"] == "failed":
             row["reason"] = row["reason"] or "no reason recorded"
             return
-        evaluations = self._evaluations(here / "evaluations.csv", record)
+        spec = spec_if_there(environment)
+        played = spec is None or plays(spec)
+        evaluations = self._evaluations(here / "evaluations.csv", record, played)
         at_end = evaluations[evaluations["update"] == evaluations["update"].max()]
-        for column, what in (("return_mean", "return"), ("success_rate", "success rate")):
+        for column, what in (_MEASURED if played else _ON_DATA).items():
             tasks = at_end["task"][~np.isfinite(at_end[column])]
             if len(tasks):
                 reason = f"{what} is not a number on {len(tasks)} tasks, first {tasks.iloc[0]}"
@@ -261,7 +265,7 @@ class _Loader:
         self._keep("evaluations", evaluations, who)
         probes = folder / "probes" / run
         for kind, place in {"training": here, "retrieval": here, "interventions": probes, "attention": probes}.items():
-            self._optional(kind, place / f"{kind}.csv", who)
+            self._optional(kind, place / f"{kind}.csv", who, played)
         if (probes / "gallery.json").is_file():
             self.galleries[run] = probes / "gallery.json"
 
@@ -274,8 +278,8 @@ class _Loader:
         if changed:
             self.problems.append((run, f"{len(changed)} data manifests changed since this run, first {changed[0]}"))
 
-    def _evaluations(self, path: Path, record: dict[str, Any]) -> pd.DataFrame:
-        frame = _read_csv(path, COLUMNS["evaluations"])
+    def _evaluations(self, path: Path, record: dict[str, Any], played: bool) -> pd.DataFrame:
+        frame = _read_csv(path, _columns("evaluations", played))
         if frame.empty:
             raise _Damaged(f"{path.name} has no rows")
         frame["task"] = frame["task"].map(spelled)
@@ -289,11 +293,11 @@ class _Loader:
             raise _Damaged(f"{path.name}: the last point has {len(here)} of {len(all_tasks)} tasks")
         return frame
 
-    def _optional(self, kind: str, path: Path, who: dict[str, Any]) -> None:
+    def _optional(self, kind: str, path: Path, who: dict[str, Any], played: bool) -> None:
         if not path.is_file():
             return
         try:
-            frame = _read_csv(path, COLUMNS[kind])
+            frame = _read_csv(path, _columns(kind, played))
         except _Damaged as damage:
             self.problems.append((f"{who['run']}/{path.name}", str(damage)))
             return
@@ -336,7 +340,7 @@ class _Loader:
         frame = frame.assign(expert=np.array([self.expert.get(key, math.nan) for key in keys], dtype=float))
         frame["score"] = np.nan
         for environment, rows in frame.groupby("environment"):
-            spec = _spec(environment)
+            spec = spec_if_there(environment)
             if spec is None:
                 self.problems.append((str(environment), "no such environment with a score; its runs have none"))
                 continue
@@ -368,7 +372,8 @@ class _Loader:
                 self.problems.append((where, f"its seeds were run with {len(configurations)} different configurations"))
 
 
-def _spec(environment: Any) -> EnvSpec | None:
+def spec_if_there(environment: Any) -> EnvSpec | None:
+    """The specification of an environment; None where it cannot be read."""
     try:
         return spec_of(str(environment))
     except RarlError:
@@ -403,6 +408,13 @@ def _without_seed(config: Any) -> Any:
 
 def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value > 0
+
+
+def _columns(kind: str, played: bool) -> list[str]:
+    """The columns of a run's file at least, whether or not its agent could play."""
+    if played or kind not in ("evaluations", "interventions"):
+        return COLUMNS[kind]
+    return [name for name in COLUMNS[kind] if name not in (*_MEASURED, "return_std")] + list(_ON_DATA)
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from rarl.reporting.claims import EVERY, ClaimTest
 from rarl.reporting.configurations import differences, first_run, settings_of, value_of
 from rarl.reporting.figures import Look, in_order, looks
 from rarl.reporting.registry import USUAL_PARTS
-from rarl.reporting.results import Results, spelled
+from rarl.reporting.results import Results, spec_if_there, spelled
 from rarl.reporting.statistics import Samples, independent, paired, score_table, seed_means
 
 
@@ -399,6 +399,9 @@ class Study:
 def load_studies(results: Results, scale_order: Sequence[str] = ()) -> dict[str, Study]:
     """Every experiment of the project as a study, each followed by those that extend it.
 
+    One of which this scale has no runs, and whose environment is not there (its package is not installed, for example),
+    is left out.
+
     Args:
       scale_order: experiments in the order in which they are shown; others come last.
     """
@@ -406,7 +409,9 @@ def load_studies(results: Results, scale_order: Sequence[str] = ()) -> dict[str,
     ordered = in_order(scale_order, experiments)
     mains = [name for name in ordered if experiments[name].extends not in experiments]
     names = [n for main in mains for n in (main, *(e for e in ordered if experiments[e].extends == main))]
-    return {name: Study(name, experiments, results) for name in names}
+    has_runs = set(results.runs["experiment"])
+    shown = [n for n in names if n in has_runs or spec_if_there(experiments[n].environment) is not None]
+    return {name: Study(name, experiments, results) for name in shown}
 
 
 def grouped(variants: Sequence[Variant]) -> dict[str, list[Variant]]:

@@ -108,7 +108,7 @@ def question_table(outcomes: Sequence[Outcome]) -> Markup:
 
 def answer(outcomes: list[Outcome], rules: Rules, results: Results) -> str:
     """One line: how many of the paper's claims came out how."""
-    if not rules.scale(results.scale).results:
+    if not rules.scale(results.scale).results or not outcomes:
         return "No claim is judged by it."
     if not results.runs["usable"].any():
         return "No run has finished yet, so no claim is judged."

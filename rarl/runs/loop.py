@@ -58,7 +58,8 @@ class Learner(Protocol):
         ...
 
     def evaluate(self) -> Sequence[Mapping[str, Any]]:
-        """One row per task: task, episodes, return_mean, return_std, success_rate."""
+        """One row per task: task, episodes, and what is measured, the most telling first: return_mean, return_std,
+        success_rate; without a simulator agreement, td_error."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -311,7 +312,7 @@ class _Run:
         starts = self.folder.path / _STARTS
         self.starts = [*(_read_starts(starts) if loaded else []), datetime.now(UTC).isoformat(timespec="seconds")]
         write_json(starts, self.starts)
-        self.evaluations = MetricsLog(self.folder.path / "evaluations.csv", EVALUATION_COLUMNS)
+        self.evaluations = MetricsLog(self.folder.path / "evaluations.csv")
         self.training = MetricsLog(self.folder.path / "training.csv")
         self.retrieval = MetricsLog(self.folder.path / "retrieval.csv")
         if loaded:
@@ -384,8 +385,9 @@ class _Run:
         rows = [dict(row) for row in self.learner.evaluate()]
         diagnosis = getattr(self.learner, "diagnose", dict)()
         _set_random_state(state)
+        measured = [name for name in rows[0] if name not in ("task", "episodes")] if rows else []
         for row in rows:
-            for name in ("return_mean", "return_std", "success_rate"):
+            for name in measured:
                 if not math.isfinite(row[name]):
                     what = f"{name} of task {row.get('task')!r} is {row[name]}"
                     raise RunFailedError(f"update {self.update}: evaluation: {what}")
@@ -396,12 +398,13 @@ class _Run:
         if diagnosis:
             self.retrieval.append({"update": self.update, **diagnosis})
             self.tensorboard.scalars(self.update, "retrieval", diagnosis)
-        mean = math.fsum(row["return_mean"] for row in rows) / len(rows) if rows else 0.0
+        name = measured[0].removesuffix("_mean") if measured else "return"
+        mean = math.fsum(row[measured[0]] for row in rows) / len(rows) if measured else 0.0
         self._lap("evaluation")
-        self.tensorboard.scalars(self.update, "evaluation", {"return": mean})
+        self.tensorboard.scalars(self.update, "evaluation", {name: mean})
         where = f"update {self.update}/{self.budget.updates}"
-        log.info("%s: evaluated, return %.4g over %d tasks", where, mean, len(rows))
-        return {"return": mean}
+        log.info("%s: evaluated, %s %.4g over %d tasks", where, name, mean, len(rows))
+        return {name: mean}
 
     def _save(self) -> None:
         self.interval.read()

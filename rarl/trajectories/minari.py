@@ -13,12 +13,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from rarl.envs.content import Public, content_of
+from rarl.envs.content import Public, bounds_of, content_of
 from rarl.errors import RarlError
 from rarl.files import check_folder_writable
 from rarl.trajectories.store import TrajectoryDataset
@@ -32,6 +33,7 @@ def export_minari(
     dataset_id: str,
     root: str | os.PathLike | None = None,
     *,
+    environment: str | None = None,
     episodes: int | None = None,
     author: str | None = None,
     author_email: str | None = None,
@@ -50,9 +52,10 @@ def export_minari(
       dataset: what to export.
       dataset_id: Minari's name for it, "namespace/environment/name-v0".
       root: Minari's folder of datasets; by default $MINARI_DATASETS_PATH or ~/.minari/datasets.
+      environment: which it is of, as configuration names it; None: the one of this package that the manifest names.
       episodes: export only the first so many.
       author, author_email, code_permalink: metadata that Minari recommends.
-      observation_space, action_space: needed for environments that are not of this package, and only there.
+      observation_space, action_space: needed where nothing is known about the environment, and only there.
       progress: called with (episodes done, episodes) now and then.
 
     Returns:
@@ -62,18 +65,16 @@ def export_minari(
       RarlError: Minari is not installed, the name is taken or malformed, the dataset holds what its environment cannot
         give, or spaces are missing or do not fit.
     """
-    try:
-        import minari
-        from minari.data_collector import EpisodeBuffer
-        from minari.storage import get_dataset_path
-    except ImportError as error:
-        raise RarlError(f"export needs Minari with HDF5 ({error}): pip install 'minari[hdf5]'") from None
+    minari = imported()
+    from minari.data_collector import EpisodeBuffer
+    from minari.storage import get_dataset_path
+
     check_id(dataset_id)
     total = dataset.episodes if episodes is None else episodes
     if not 1 <= total <= dataset.episodes:
         raise RarlError(f"episodes={total}: {dataset.folder} holds {dataset.episodes}")
-    check_content(dataset)
-    public, env = _public(dataset, observation_space, action_space)
+    check_content(dataset, environment)
+    public, env = _public(dataset, environment, observation_space, action_space)
     terminated = dataset.terminated
 
     def buffers() -> Iterator[EpisodeBuffer]:
@@ -92,9 +93,9 @@ def export_minari(
                 progress(i + 1, total)
 
     manifest = dataset.manifest
-    with _minari_root(root):
+    with minari_root(root):
         # Minari makes its folder as soon as it is asked for one of a dataset.
-        check_folder_writable(Path(os.environ.get(_ROOT) or Path.home() / ".minari" / "datasets", dataset_id))
+        check_folder_writable(folder_of_all(root) / dataset_id)
         folder = Path(get_dataset_path(dataset_id))
         if folder.exists():
             raise RarlError(f"{folder}: exists already; remove it or give the export another name or version")
@@ -146,11 +147,14 @@ _PART = r"[A-Za-z0-9_](?:[\w-]*[A-Za-z0-9_])?"
 
 
 def _public(
-    dataset: TrajectoryDataset, observation_space: gym.Space | None, action_space: gym.Space | None
+    dataset: TrajectoryDataset,
+    environment: str | None,
+    observation_space: gym.Space | None,
+    action_space: gym.Space | None,
 ) -> tuple[Public, EnvSpec | None]:
     """How the dataset is exported, by its environment or the spaces that are given; the environment, if it is known."""
     name = dataset.manifest["environment"]
-    content = content_of(name)
+    content = content_of(environment or name)
     if content is not None and observation_space is None and action_space is None:
         return content.public, content.public.environment(dataset.task)
     if content is not None:
@@ -171,16 +175,10 @@ def _check_space(dataset: TrajectoryDataset, kind: str, space: gym.Space, rows: 
         raise RarlError(f"{refused} rows have shape {rows.shape[1:]}")
     if (kind == "observations" and rows.dtype != space.dtype) or not np.can_cast(rows.dtype, space.dtype):
         raise RarlError(f"{refused} they are {rows.dtype}, not {space.dtype}")
-    if isinstance(space, gym.spaces.Discrete):
-        low, high = int(space.start), int(space.start + space.n - 1)
-    elif isinstance(space, gym.spaces.Box):
-        low, high = space.low, space.high
-    elif isinstance(space, gym.spaces.MultiDiscrete):
-        low, high = space.start, space.start + space.nvec - 1
-    elif isinstance(space, gym.spaces.MultiBinary):
-        low, high = 0, 1
-    else:
+    bounds = bounds_of(space)
+    if bounds is None:
         raise RarlError(f"{refused} only Box, Discrete, MultiDiscrete and MultiBinary are understood")
+    low, high = bounds
     bad = np.argwhere((rows < low) | (rows > high) | (rows != rows))
     if bad.size:
         raise RarlError(f"{refused} row {bad[0][0]} holds {rows[tuple(bad[0])]!s}")
@@ -195,16 +193,33 @@ def _description(dataset: TrajectoryDataset) -> str:
     )
 
 
+def imported() -> Any:
+    """Minari, if it is installed.
+
+    Raises:
+      RarlError: it is not, or without HDF5.
+    """
+    try:
+        import h5py  # noqa: F401
+        import minari
+    except ImportError as error:
+        raise RarlError(f"Minari's datasets need Minari with HDF5 ({error}): pip install 'minari[hdf5]'") from None
+    return minari
+
+
+def folder_of_all(root: str | os.PathLike | None = None) -> Path:
+    """Minari's folder of datasets: `root`, or its own."""
+    return Path(root or os.environ.get(_ROOT) or Path.home() / ".minari" / "datasets")
+
+
 @contextmanager
-def _minari_root(root: str | os.PathLike | None) -> Iterator[None]:
+def minari_root(root: str | os.PathLike | None) -> Iterator[None]:
     """Minari takes its folder from the environment variable alone."""
     before = os.environ.get(_ROOT)
-    if root is not None:
-        os.environ[_ROOT] = str(root)
+    os.environ[_ROOT] = str(folder_of_all(root))
     try:
         yield
     finally:
-        if root is not None:
-            os.environ.pop(_ROOT)
-            if before is not None:
-                os.environ[_ROOT] = before
+        os.environ.pop(_ROOT)
+        if before is not None:
+            os.environ[_ROOT] = before

@@ -170,6 +170,13 @@ def verify_folder(folder: str | os.PathLike, *, quick: bool = False) -> tuple[Tr
     return open_checked(folder, (scale, scale.datasets[dataset_id]), quick), f"as planned by scale {name}"
 
 
+def environment_of(folder: str | os.PathLike) -> str | None:
+    """The environment of a dataset as its scale's configuration names it; None for one that no scale plans."""
+    place = place_of(Path(folder))
+    dataset = Scale(place[1], place[0]).datasets.get(place[2]) if place is not None else None
+    return None if dataset is None else dataset.environment
+
+
 # ------------------------------------------------------------------------------------------------------------- datasets
 
 

@@ -617,6 +617,7 @@ def test_ids_tasks_and_datasets_of_runs(tmp_path):
 
 OTHER_VALUES = {
     # Where the next larger number, the other flag or the next choice would not be valid or would be no other value.
+    "agent.values": "my_file.py:Head",
     "agent.retrieval.d_m": 16,
     "episodes": 9,
     "agent.retrieval.slot_heads": 4,

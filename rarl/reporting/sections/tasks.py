@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rarl.envs.spec import MEASURED_ON_DATA
 from rarl.reporting import figures, tables
 from rarl.reporting.figures import Look
 from rarl.reporting.results import spelled
@@ -34,8 +35,12 @@ def write(study: Study, sheet: Sheet) -> None:
     steps = last["run"].map({run: study.steps_per_update(run) for run in last["run"].unique()})
     frame = last.assign(group=last["task"].map(group_of), steps=last["update"] * steps.astype(float))
     columns = ["task_set", "variant", "seed", "task", "group", "episodes", "update", "steps", "return_mean",
-               "return_std", "success_rate", "expert", "score"]  # fmt: skip
-    sheet.numbers(f"{study.name}-tasks", frame[columns].dropna(axis=1, how="all"), f"Every run, every {noun}")
+               "return_std", "success_rate", *MEASURED_ON_DATA, "expert", "score"]  # fmt: skip
+    sheet.numbers(
+        f"{study.name}-tasks",
+        frame[[name for name in columns if name in frame]].dropna(axis=1, how="all"),
+        f"Every run, every {noun}",
+    )
 
 
 def _panels(study: Study) -> dict[str, dict[Look, pd.Series]]:

@@ -1,0 +1,111 @@
+"""An environment in one file outside the package: what is said when it is wrong, and that the examples play."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rarl import cli
+from rarl.config.scale import Scale
+from rarl.envs.spec import EnvSpec, Score, Source, check_spec, load, spec_of
+from rarl.errors import RarlError
+from rarl.trajectories.store import TrajectoryDataset
+from tests.command_line import fails
+
+RIGHT = EnvSpec(name="mine", tasks=["one", "two"], make=gym.make)
+SPACE = gym.spaces.Box(0, 1, (3,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "my env"}, "name: must be of a-z, 0-9 and '-'"),
+        ({"tasks": []}, "tasks must be names, at least one"),
+        ({"tasks": "one"}, "tasks must be names, at least one"),
+        ({"tasks": ["lift red", "lift-red"]}, "differ in paths too"),
+        ({"task_sets": {2: ["one", "three"]}}, r"task_sets\[2\]: 'three' is not among the tasks"),
+        ({"reward_range": (1.0, 1.0)}, r"reward_range = \(1, 1\): the first must be less"),
+        ({"make_vector": gym.make}, "give one of the two"),
+        ({"make": None}, "observation and n_actions must be given"),
+        ({"make": None, "observation": SPACE}, "observation and n_actions must be given"),
+        ({"tell": len}, "tell: needs `context`"),
+        ({"prepare": len}, "prepare: needs `observation`"),
+        ({"encoders": {}}, "encoders: must be one at least"),
+        ({"sources": {"bot": Source(len, unit="steps")}}, "must be 'episodes' or 'environment_steps'"),
+        ({"score": Score(column="agreement")}, "score.column = 'agreement': must be return_mean or success_rate"),
+        ({"make": None, "observation": SPACE, "n_actions": 2, "score": Score(margin=0.1)}, "must be agreement or"),
+    ],
+)
+def test_what_contradicts_itself_is_one_line(changes, said):
+    check_spec(RIGHT)
+    with pytest.raises(RarlError, match=said) as caught:
+        check_spec(replace(RIGHT, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_it_is_told_before_anything_runs(tmp_path, capsys, monkeypatch):
+    (tmp_path / "config" / "experiments").mkdir(parents=True)
+    (tmp_path / "crooked.py").write_text(
+        "from rarl.envs.spec import EnvSpec\nSPEC = EnvSpec(name='x', tasks=['a'], make=None)\n"
+    )
+    (tmp_path / "config" / "some.yaml").write_text(
+        "{description: d, judges: false, about_core_minutes: 1, seeds: [0], experiments: {},"
+        " datasets: {'crooked.py:SPEC': [{source: random, episodes: 3}]}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert "x: without a simulator" in fails(capsys, "datasets", "list", "--scale", "some")
+    assert "x: without a simulator" in fails(capsys, "env", "check", "crooked.py:SPEC")
+
+
+def test_two_files_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same_name.py").write_text(f"VALUE = '{folder}'\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("a/same_name.py:VALUE") == "a"
+    with pytest.raises(RarlError, match=r"'same_name' is already the name of .*/a/same_name\.py; rename the file"):
+        load("b/same_name.py:VALUE")
+    (tmp_path / "needs.py").write_text("import something_not_installed\n")
+    with pytest.raises(RarlError, match="no module 'something_not_installed'"):
+        load("needs.py:SPEC")
+
+
+@pytest.mark.parametrize("name", ["cartpole", "doorkey"])
+def test_the_examples_play(name, capsys):
+    cli.main(["env", "check", f"examples/{name}.py:SPEC"])
+    said = capsys.readouterr().out
+    assert "plays: observations" in said
+    assert "brought back in the middle" in said
+    assert "note:" not in said
+
+
+def test_the_experts_way_through_the_door(tmp_path):
+    spec = spec_of("examples/doorkey.py:SPEC")
+    make = load(spec.sources["expert"].make)
+    more = {"environment": "examples/doorkey.py:SPEC"}
+    make("DoorKey-5x5", 8, 0, tmp_path / "a", **more, noise_percent=[0, 90])
+    dataset = TrajectoryDataset.open(tmp_path / "a")
+    expert, noisy = dataset.lengths[::2], dataset.lengths[1::2]
+    assert (dataset.returns[::2] > 0.9).all()
+    assert expert.max() < noisy.mean()  # in the order of the environments, not of their ends
+    make("DoorKey-5x5", 8, 0, tmp_path / "b", **more, noise_percent=[0, 90])
+    np.testing.assert_array_equal(TrajectoryDataset.open(tmp_path / "b").observations, dataset.observations)
+
+
+def test_the_scale_of_the_examples():
+    scale = Scale("examples")
+    assert {run.settings.environment for run in scale.runs.values()} == {
+        "examples/cartpole.py:SPEC",
+        "examples/doorkey.py:SPEC",
+    }
+    assert all(len(runs) == 5 for runs in by_variant(scale).values())
+
+
+def by_variant(scale: Scale) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for run in scale.runs:
+        found.setdefault(run.rpartition("/")[0], []).append(run)
+    return found
