@@ -123,9 +123,9 @@ def train_job(run: Run) -> Job:
 
 def probe_job(run: Run) -> Job:
     """Looking into a run."""
-    s = run.settings
-    probe = named((spec_of(s.environment).probes or PROBES)[probe_kind(s)])
-    return _job("probe", [("probe", probe), *_network(s), *_playing(s), *_data(s)])
+    s, spec = run.settings, spec_of(run.settings.environment)
+    own = [("probe", PROBES[probe_kind(s)]), (f"{spec.name}.score.column", spec.score.column), *_fields(s, ["probing"])]
+    return _job("probe", [*own, *_network(s), *_playing(s), *_data(s)])
 
 
 def costs_job(scale: Scale) -> Job:

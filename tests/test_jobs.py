@@ -69,7 +69,7 @@ def test_every_kind_of_job_is_looked_at(all_jobs: dict[Job, str]) -> None:
     assert set(LEARNERS.values()) <= named
     for environment in ENVIRONMENTS:
         spec = spec_of(environment)
-        fields = [*(source.make for source in sources_of(spec).values()), *spec.probes.values()]
+        fields = [*(source.make for source in sources_of(spec).values()), spec.probing]
         fields += [spec.tokens, spec.make_vector, spec.content, spec.codec, spec.success]
         assert {name for name in fields if name is not None} <= named, "the smoke scale runs every part"
 
@@ -372,10 +372,9 @@ def test_nothing_is_imported_by_a_job_that_its_digest_does_not_cover(tmp_path: P
         }
         assert missing == set(), name
         taken = {tuple(field.split(".")[:2]) for field in job["uses"]}
-        # An encoder is found by its name, and the probe that is chosen is named: both are in the digest. The places of
-        # tasks, by which evaluations start, are told by the modules that make environments of them.
-        apart = {"encoders", "tasks"} | ({"probes"} if "probe" in job["uses"] else set())
-        assert {tuple(read) for read in job["read"] if read[1] not in apart} <= taken, name
+        # An encoder is found by its name, which is in the digest. The places of tasks, by which evaluations start, are
+        # told by the modules that make environments of them.
+        assert {tuple(read) for read in job["read"] if read[1] not in ("encoders", "tasks")} <= taken, name
         if any(read[1] == "tasks" for read in job["read"]):
             assert modules & {f"rarl.envs.{part}" for part in ("gridroboman.tasks", "babyai.levels", "atari.games")}
         assert {loaded for loaded in job["loaded"] if loaded.partition(":")[0] not in modules} == set(), name
@@ -471,7 +470,7 @@ def test_a_probe_is_not_published_if_its_code_changed_meanwhile(own_root: Path, 
     run = scale.find_run("gridroboman/10-tasks/ra-dqn/seed-0")
     train_run(scale, run, device="cpu")
     loaded = LoadedCode(jobs.probe_job(run))
-    append(edited / "probes" / "board_probe.py", "ANOTHER = 1\n")
-    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.probes\.board_probe"):
+    append(edited / "probes" / "plain.py", "ANOTHER = 1\n")
+    with pytest.raises(RarlError, match=r"changed while it worked: rarl\.probes\.plain"):
         probe_run(scale, run, loaded)
     assert not (own_root / "results" / "tiny" / "probes").exists()

@@ -255,12 +255,6 @@ class Scale:
                         raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
                     if self.run(name, size, listed, 0).settings.agent.kind in EPISODIC:
                         raise RarlError(f"{where}: probes: variant {listed!r} is episodic control, which has no probe")
-                    s = self.run(name, size, listed, 0).settings
-                    if spec_of(s.environment).probes_by_task and not s.retrieves_by_task:
-                        raise RarlError(
-                            f"{where}: probes: variant {listed!r} has no retrieval batches of each task, into which "
-                            f"the probe of {s.environment} looks"
-                        )
 
     def run(
         self, experiment: str, task_set: int | str, variant: str, seed: int, changes: Mapping[str, Any] | None = None

@@ -13,7 +13,7 @@ LEARNERS = {  # kind -> class (run, device), or (run, datasets, device) of the o
     "episodic": "rarl.learners.episodic:EpisodicLearner",
 }
 
-PROBES = {"plain": "rarl.probes.plain:PlainProbe"}  # by kind
+PROBES = {"plain": "rarl.probes.plain:PlainProbe", "pool": "rarl.probes.pools:PoolProbe"}  # by kind
 
 # Sources of datasets.
 RANDOM = "rarl.collect.play:generate_random"

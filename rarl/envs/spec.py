@@ -118,8 +118,7 @@ class EnvSpec:
       codec: function (environment options) -> how observations are kept in a replay (`rarl.replay.codec`); None: as
         they are.
       tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`; None: there is no masking loss.
-      probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures; None: what every environment has.
-      probes_by_task: whether these look only into agents with a retrieval batch of each task.
+      probing: `rarl.envs.probing.Probing`, what probes record and measure beside what they do everywhere.
       repeats: the option that says for how many frames an action is repeated; None: for one.
       long_episode: steps of a long episode, from which memory is estimated.
       memory: what jobs need, as a `rarl.workflow.resources.Memory`; None: by the size of an observation.
@@ -155,8 +154,7 @@ class EnvSpec:
     success: Named | None = None
     codec: Named | None = None
     tokens: Named | None = None
-    probes: Mapping[str, Named] | None = None
-    probes_by_task: bool = False
+    probing: Named | None = None
     repeats: str | None = None
     long_episode: int = 100
     memory: Named | None = None
@@ -249,7 +247,7 @@ def learner_kind(settings: RunSettings) -> str:
 
 
 def probe_kind(settings: RunSettings) -> str:
-    """Which of an environment's probes looks into a run."""
+    """Which probe looks into a run."""
     return "pool" if settings.agent.retrieval.pool else "plain"
 
 

@@ -19,12 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from rarl.envs.pictures import Pictures
+from rarl.envs.pictures import Pictures, chosen_steps
 from rarl.envs.spec import EnvSpec, load
 from rarl.errors import RarlError
 from rarl.files import read_json
-from rarl.probes import moments
-from rarl.probes.moments import STEP_RULE as STEP_RULE  # the gallery prints it
 from rarl.reporting import figures, tables
 from rarl.reporting.figures import FAINT, INK, PALETTE
 
@@ -100,7 +98,7 @@ def outcome(episode: Mapping[str, Any]) -> str:
 def _strip(look: Pictures, episode: Mapping[str, Any], boards: Sequence[np.ndarray]) -> Figure:
     """One row per chosen step: the state, then those that were attended to most."""
     rows = []
-    for i in moments.chosen_steps([step["reward"] for step in episode["steps"]]):
+    for i in chosen_steps([step["reward"] for step in episode["steps"]]):
         step = episode["steps"][i]
         does = [f"does: {_action(look, step)}", _reward(step["reward"])]
         board = Tile(boards[i], f"step {int(step.get('t', i)):,}", does)

@@ -27,10 +27,7 @@ SPEC = EnvSpec(
     content="rarl.envs.gridroboman.content:CONTENT",
     return_range=(0.0, float(EPISODE_STEPS)),
     tokens="rarl.envs.gridroboman.tokens:READING",
-    probes={
-        "plain": "rarl.probes.board_probe:BoardProbe",
-        "pool": "rarl.probes.relevance_probe:RelevanceProbe",
-    },
+    probing="rarl.envs.gridroboman.probe:PROBING",
     title="Gridroboman",
     score=Score(
         label="share of the expert's return",
@@ -44,7 +41,6 @@ SPEC = EnvSpec(
     ),
     task_groups={family: tuple(task.name for task in TASKS if task.family == family) for family in FAMILIES},
     picture="rarl.envs.gridroboman.pictures:PICTURES",
-    probes_by_task=True,
     long_episode=EPISODE_STEPS,
     gymnasium=(
         {
