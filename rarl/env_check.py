@@ -57,12 +57,12 @@ def _fields(spec: EnvSpec) -> Iterator[str]:
         low, high = getattr(spec, name)
         if not low < high:
             raise RarlError(f"{spec.name}: {name} = ({low}, {high}): the first must be less than the second")
-    for name in ("make", "make_vector", "options", "content", "success", "codec", "tokens", "memory"):
+    for name in ("make", "make_vector", "options", "content", "success", "codec", "tokens", "memory", "probing"):
         value = getattr(spec, name)
         if value is not None:
             _loaded(f"{spec.name}: {name}", value)
-    for field in ("encoders", "encoder_options", "probes"):
-        for key, value in (getattr(spec, field) or {}).items():
+    for field in ("encoders", "encoder_options"):
+        for key, value in getattr(spec, field).items():
             _loaded(f"{spec.name}: {field}[{key!r}]", value)
     for key, source in sources_of(spec).items():
         _loaded(f"{spec.name}: sources[{key!r}].make", source.make)

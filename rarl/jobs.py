@@ -113,7 +113,7 @@ def _of_play(dataset: Dataset, learns: bool) -> list[tuple[str, str]]:
     given = dataset.settings.options.get("settings") if learns else None
     run = run_of(dataset.environment, spec_of(dataset.environment).tasks[0], 0, given)  # the same for all tasks
     uses = _learning(run.settings) if learns else _playing(run.settings)
-    return [("settings", run.digest), *_said(dataset.environment, ["content"]), *uses]
+    return [("settings", run.digest), *_said(dataset.environment, ["content", "expert"]), *uses]
 
 
 def train_job(run: Run) -> Job:

@@ -104,6 +104,7 @@ class EnvSpec:
         observed.
       task_sets: nested sets of tasks that go by their size.
       sources: where datasets come from, by name.
+      expert: function (task, seed) -> mean return of an expert, None where there is none; datasets of play tell it.
       encoders: name -> class (d_s, n_tasks, **options) of encoders of its observations, the default first; of
         n_actions, space (that of the observations) and the environment's options a class gets those that it has
         arguments for. By default one by the kind of the space.
@@ -143,6 +144,7 @@ class EnvSpec:
     context: str | None = None
     task_sets: Mapping[int, Sequence[str]] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    expert: Named | None = None
     encoders: Mapping[str, Named] = field(default_factory=lambda: dict(common.ENCODERS))
     encoder_options: Mapping[str, Named] = field(default_factory=dict)
     options: Named | None = None
@@ -171,10 +173,12 @@ class EnvSpec:
         object.__setattr__(self, "title", self.title or self.name)
 
 
+# Of agents that learn while they play (`rarl.collect.play.generate_agent`).
+AGENT_OPTIONS: Mapping[str, Any] = {"settings": {}, "random_share": 0.0}
 # Sources that every environment has that can be played, and the data of others.
 COMMON: Mapping[str, Source] = {
     "random": Source(common.RANDOM),
-    "agent": Source(common.AGENT, unit="environment_steps", options={"settings": {}}),
+    "agent": Source(common.AGENT, unit="environment_steps", options=AGENT_OPTIONS),
     "minari": Source(common.MINARI, options={"id": None, "root": None}),
 }
 
@@ -185,8 +189,6 @@ def sources_of(spec: EnvSpec) -> dict[str, Source]:
     others = {name: replace(source, arrays=arrays) for name, source in COMMON.items()}
     if not plays(spec):
         others = {"minari": others["minari"]}
-    elif spec.context is not None:  # which an agent in training is not told
-        del others["agent"]
     return {**spec.sources, **{name: source for name, source in others.items() if name not in spec.sources}}
 
 
