@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rarl.collect.play import AGENT
 from rarl.config.fit import with_options
+from rarl.config.player import AGENT
 from rarl.config.settings import RunSettings
 from rarl.config.validate import check_name, validate
 from rarl.envs.content import content_of
@@ -193,9 +193,9 @@ def _network(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
     else:
         space = observation_space(settings)
         x, context = np.stack([np.asarray(space.sample(), dtype=space.dtype) for _ in range(3)]), None
-    told = np.zeros(3, dtype=np.int64) if context is None else context.astype(np.int64)
+    context = np.zeros(3, dtype=np.int64) if context is None else context.astype(np.int64)
     with torch.no_grad():
-        s = network.encoder(torch.from_numpy(x)[None, :, None], torch.from_numpy(told)[None, :, None])
+        s = network.encoder(torch.from_numpy(x)[None, :, None], torch.from_numpy(context)[None, :, None])
     if s.shape != (1, 3, 1, settings.agent.d_s):
         raise RarlError(
             f"{spec.name}: encoder {settings.agent.encoder!r} gave {tuple(s.shape)} for observations (1, 3, 1, ...); "

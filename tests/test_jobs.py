@@ -254,16 +254,13 @@ def test_of_configuration_and_plans_code_takes_types_alone(all_jobs: dict[Job, s
         seen += len(taken)
         used = {node.id for node in evaluated(tree) if isinstance(node, ast.Name)}
         # Of what the cost of an index is measured is in its digest; who plays for a dataset is in that of the job.
-        made = (
-            {"Run", "RunSettings", "check_run", "validate", "with_options"} if module == "rarl.collect.play" else set()
-        )
-        assert not taken & used - {"index_cost_plan"} - made, module
+        assert not taken & used - {"index_cost_plan", "run_of"}, module
     assert seen > 40
 
 
 def test_the_settings_of_who_plays_for_a_dataset_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are given, those that the generator gives, and all others by default."""
-    from rarl.collect import play
+    from rarl.config import player as play
 
     def digest(source: str, environment: str = "gridroboman", **options: object) -> str:
         dataset = Dataset(environment, spec_of(environment).tasks[0], DatasetSettings(source=source, options=options))

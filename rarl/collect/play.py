@@ -10,43 +10,15 @@ from typing import Any
 import numpy as np
 
 from rarl.collect.arguments import check_seed
-from rarl.config.fit import check_run, with_options
-from rarl.config.scale import Run
-from rarl.config.settings import RunSettings
-from rarl.config.validate import validate
+from rarl.config.player import run_of
 from rarl.envs.content import content_of
 from rarl.envs.spec import load, make_vector, spec_of
 from rarl.envs.vector import Step, VectorEnv
 from rarl.errors import RarlError
-from rarl.mappings import merge
 from rarl.rollouts.roll_out import Memoryless, roll_out
 from rarl.trajectories.store import DatasetWriter
 
 CHUNK_EPISODES = 64  # played and written at once
-# DQN with a uniform replay of single steps; what a source's options change goes over it.
-AGENT: Mapping[str, Any] = {
-    "agent": {"kind": "dqn", "task": "hidden", "d_s": 128},
-    "learning": {
-        "batch_sequences": 128,
-        "sequence_steps": 2,
-        "learning_rate": 0.00025,
-        "discount": 0.99,
-        "target_period_updates": 100,
-    },
-    "evaluation": {"every_updates": 1_000_000, "episodes_per_task": 1},
-    "online": {
-        "actors": 4,
-        "steps_per_update": 2,
-        "period_steps": 2,
-        "capacity_sequences": 25_000,
-        "start_sequences": 500,
-        "priority_exponent": 0.0,
-        "importance_exponent": 0.0,
-        "refresh_updates": 1,
-        "compression": 0,
-        "overlap": False,
-    },
-}
 
 
 def generate_random(
@@ -113,9 +85,7 @@ def generate_agent(
     check_seed(seed)
     if not 0 <= random_share <= 1:
         raise RarlError(f"random_share={random_share}: must be between 0 and 1")
-    spec = spec_of(environment)
     run = run_of(environment, task, seed, settings)
-    check_run(spec, run.settings, f"a dataset of {spec.name}")
     generator = {"policy": "agent", "environment_steps": environment_steps, "settings": dict(settings or {})}
     generator["random_share"] = random_share
     with _Writer(folder, environment, task, source, seed, generator) as writer:
@@ -136,7 +106,7 @@ def generate_agent(
 
 
 @dataclass
-class _Episode:
+class _PlayedEpisode:
     observations: list[np.ndarray] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
@@ -153,8 +123,8 @@ class Recorder(VectorEnv):
 
     def __init__(self, envs: VectorEnv):
         self.envs, self.num_envs, self.actions = envs, envs.num_envs, envs.actions
-        self._playing = [_Episode() for _ in range(self.num_envs)]
-        self._finished: list[_Episode] = []
+        self._playing = [_PlayedEpisode() for _ in range(self.num_envs)]
+        self._finished: list[_PlayedEpisode] = []
         self.steps = 0  # of all environments
 
     @classmethod
@@ -177,7 +147,7 @@ class Recorder(VectorEnv):
         x = self.envs.reset(seeds, where)
         for i in range(self.num_envs) if where is None else np.asarray(where).tolist():
             context = None if self.envs.context is None else self.envs.context[i].copy()
-            self._playing[i] = _Episode([x[i]], context=context)
+            self._playing[i] = _PlayedEpisode([x[i]], context=context)
         return x
 
     def step(self, actions: np.ndarray) -> Step:
@@ -230,7 +200,7 @@ class _Writer(DatasetWriter):
         if spec.expert is not None:
             self.expert_return = load(spec.expert)(task, seed)
 
-    def add_episodes(self, episodes: Sequence[_Episode]) -> None:
+    def add_episodes(self, episodes: Sequence[_PlayedEpisode]) -> None:
         """In their order."""
         more = {} if self._context is None else {self._context: np.stack([e.context for e in episodes])}
         self.add_flat(
@@ -243,25 +213,3 @@ class _Writer(DatasetWriter):
             terminated=np.array([episode.terminated for episode in episodes]),
             **more,
         )
-
-
-def run_of(environment: str, task: str, seed: int, settings: Mapping[str, Any] | None = None) -> Run:
-    """What an agent that makes a dataset does, and how its environments are played; settings: over `AGENT`."""
-    place = {
-        "experiment": "datasets",
-        "environment": environment,
-        "task_set": "datasets",
-        "tasks": [task],
-        "variant": "agent",
-        "seed": seed,
-        "source": "replay",
-        "updates": 1_000_000_000,
-        "tensorboard": False,
-    }
-    where = f"a dataset of {spec_of(environment).name}"
-    return Run(
-        "datasets",
-        validate(
-            RunSettings, with_options(spec_of(environment), {**merge(AGENT, settings or {}), **place}, where), where
-        ),
-    )

@@ -119,7 +119,8 @@ class TaskSetSettings(Settings):
     """A task set of an experiment at a scale."""
 
     tasks: int | Literal["all"] | Annotated[list[str], AfterValidator(once)] | None = Field(
-        None, description="names of tasks, or all; on Gridroboman also the size of a set (default: the set's own name)"
+        None,
+        description="names of tasks, or all; or the size of a set, where there are sets (default: its own name)",
     )
     variants: Variants
     settings: dict[str, Any] = Field({})

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rarl.agents.pool_sizes import needed_of_each
 from rarl.config.files import NOT_SCALES, ExperimentSettings, IndexCostSettings, ScaleSettings
 from rarl.config.fit import check_run, dataset_with_options, with_options
 from rarl.config.settings import (
@@ -26,6 +25,7 @@ from rarl.envs.spec import EnvSpec, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest, read_yaml
 from rarl.mappings import merge
+from rarl.pool_sizes import needed_of_each
 
 
 def _spec(environment: str, where: str) -> EnvSpec:
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """For example "gridroboman/30-tasks/ra-dqn-hidden/seed-0"."""
+        """ "experiment/task-set/variant/seed-0"."""
         s = self.settings
         return f"{s.experiment}/{s.task_set}/{s.variant}/seed-{s.seed}"
 
@@ -139,7 +139,7 @@ class Dataset:
 
     @property
     def id(self) -> str:
-        """For example "gridroboman/planner/lift-red"."""
+        """ "environment/source/task"."""
         return f"{self.name}/{self.settings.source}/{slug(self.task)}"
 
     @cached_property

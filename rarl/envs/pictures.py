@@ -14,17 +14,19 @@ class Pictures:
     """Pictures of what a probe wrote into gallery.json; that of another shape may raise whatever comes up.
 
     Attributes:
-      boards: (episode, pixels) -> pictures (height, width, 3) uint8, about so many pixels wide: one before each
+      states: (episode, pixels) -> pictures (height, width, 3) uint8, about so many pixels wide: one before each
         recorded step and, where it can be known, one after the last.
       retrieved: (retrieved state, pixels) -> its picture.
       actions: names, where steps hold numbers of actions.
       milliseconds: of a step of an animation.
+      about: under which name galleries have what an episode is about; None: nowhere.
     """
 
-    boards: Callable[[Mapping[str, Any], int], list[np.ndarray]]
+    states: Callable[[Mapping[str, Any], int], list[np.ndarray]]
     retrieved: Callable[[Mapping[str, Any], int], np.ndarray]
     actions: Sequence[str] = ()
     milliseconds: int = 350
+    about: str | None = None
 
 
 STEP_RULE = (

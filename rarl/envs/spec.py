@@ -118,11 +118,11 @@ class EnvSpec:
         those whose last step was rewarded.
       codec: function (environment options) -> how observations are kept in a replay (`rarl.replay.codec`); None: as
         they are.
-      tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`; None: there is no masking loss.
+      tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.ObservationReader`; None: no masking loss.
       probing: `rarl.envs.probing.Probing`, what probes record and measure beside what they do everywhere.
       repeats: the option that says for how many frames an action is repeated; None: for one.
       long_episode: steps of a long episode, from which memory is estimated.
-      memory: what jobs need, as a `rarl.workflow.resources.Memory`; None: by the size of an observation.
+      memory: what jobs need, as a `rarl.workflow.resources.MemoryModel`; None: by the size of an observation.
       title: what reports call it; by default its name.
       score: by what agents are compared.
       task_noun: what one of its tasks is called: "level".
@@ -131,6 +131,7 @@ class EnvSpec:
       reported: function (variant, task) -> (score, its spread or None) that the paper printed, or None; not normalised.
       picture: `rarl.envs.pictures.Pictures` of recorded episodes; None: there are none in reports.
       gymnasium: arguments of `gymnasium.register`, one mapping for each id.
+      requires: distributions of which it is made, whose versions are recorded.
     """
 
     name: str
@@ -168,6 +169,7 @@ class EnvSpec:
     reported: Named | None = None
     picture: Named | None = None
     gymnasium: Sequence[Mapping[str, Any]] = ()
+    requires: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.name)

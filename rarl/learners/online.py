@@ -355,13 +355,13 @@ class OnlineLearner(ValueLearner):
         """(sequences, T, ...): sequences in a row of the first episodes of two environments, and (sequences, 1, ...),
         what is told at the beginning of each."""
         envs = make_vector(self.settings, [self.task] * 2)
-        playing, seen, told = Playing(envs), [], []
+        playing, seen, contexts = Playing(envs), [], []
         length = self.settings.learning.sequence_steps
         for _ in range(ASKING // 2 * length):
             seen.append(playing.x.copy())
-            told.append(np.zeros(2, np.int64) if envs.context is None else envs.context.astype(np.int64))
+            contexts.append(np.zeros(2, np.int64) if envs.context is None else envs.context.astype(np.int64))
             playing.step(rng.integers(len(envs.actions), size=2))
-        stacked, context = np.stack(seen, 1), np.stack(told[::length], 1)
+        stacked, context = np.stack(seen, 1), np.stack(contexts[::length], 1)
         return stacked.reshape(ASKING, length, *stacked.shape[2:]), context.reshape(ASKING, 1, *context.shape[2:])
 
     def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:

@@ -123,7 +123,7 @@ def load(run: str, scale: str | None = None, root: str | Path = ".") -> LoadedAg
     """The agent of a finished run.
 
     Args:
-      run: for example "gridroboman/30-tasks/ra-dqn-hidden/seed-0".
+      run: "experiment/task-set/variant/seed-0".
       scale: its scale; None: the default one.
       root: the project's folder.
 

@@ -30,7 +30,7 @@ from rarl.envs.space import number_of_actions
 from rarl.envs.spec import load, spec_of
 from rarl.envs.vector import Step, VectorEnv
 from rarl.nn.retrieval import Summaries
-from rarl.probes.recorder import Moment, Recorded, Recorder
+from rarl.probes.recorder import AttentionRecorder, Moment, Recorded
 from rarl.probes.trained import final_state, network_of, shuffled
 from rarl.rollouts.evaluation import Evaluation, successes
 from rarl.rollouts.roll_out import Episodes
@@ -43,12 +43,12 @@ READINGS = 40  # retrieval batches per task, from which it is told whether z nam
 SHOWN = 6  # retrieved states per step in a gallery
 
 
-class Played(NamedTuple):
+class PlayedAsTrained(NamedTuple):
     """The agent as trained: its episodes, what it retrieved from, and what was seen while it played."""
 
     episodes: Episodes
     batch: RetrievalBatch | None
-    recorder: Recorder
+    recorder: AttentionRecorder
 
 
 class PlainProbe:
@@ -117,15 +117,15 @@ class PlainProbe:
         return evaluation.play(evaluation.policy(self.network, retrieved), watch=watch)
 
     @cached_property
-    def played(self) -> Played:
-        """The agent as trained. Played once for all measurements, for episodes may be long."""
+    def played(self) -> PlayedAsTrained:
+        """The agent as trained. PlayedAsTrained once for all measurements, for episodes may be long."""
         evaluation, batch = self.evaluation, self.batches(self.evaluation)
         retrieved = None if batch is None else batch.to(self.device).summarise(self.network)
         tasks = np.repeat(np.arange(len(evaluation.tasks)), evaluation.each)
         knows = self.probing.related is not None and self.memory is not None
         related = partial(self._related, batch) if knows else None
-        recorder = Recorder(evaluation.policy(self.network, retrieved), self.probing, tasks, batch, related)
-        return Played(evaluation.play(recorder, watch=lambda envs: recorder.after), batch, recorder)
+        recorder = AttentionRecorder(evaluation.policy(self.network, retrieved), self.probing, tasks, batch, related)
+        return PlayedAsTrained(evaluation.play(recorder, watch=lambda envs: recorder.after), batch, recorder)
 
     def _related(self, batch: RetrievalBatch, context: np.ndarray, group: int) -> np.ndarray:
         """(n_traj,) bool: which trajectories of a group's batch are about something that an episode is about."""

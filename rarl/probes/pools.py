@@ -19,9 +19,9 @@ import torch
 
 from rarl.agents.index import KeyIndex, Search, best_of, overlap
 from rarl.agents.memory import RetrievalBatch
-from rarl.agents.pool_sizes import counts
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Scale
+from rarl.pool_sizes import counts
 from rarl.probes.plain import PlainProbe
 from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.train import open_datasets
@@ -153,8 +153,8 @@ class PoolProbe(PlainProbe):
         quantities["mrr"] = [reciprocal_rank(hit) for hit in hits]
         of_task = relevant(groups, batch)
         quantities["relevant_in_batch"] = of_task.mean(axis=1)
-        told = torch.from_numpy(groups)[:, None].expand(found.starts.shape[:2])
-        alpha = self.network(found.starts, told, batch.summarise(self.network))[1].alpha
+        context = torch.from_numpy(groups)[:, None].expand(found.starts.shape[:2])
+        alpha = self.network(found.starts, context, batch.summarise(self.network))[1].alpha
         mass = alpha.unflatten(-1, (of_task.shape[1], -1)).sum(-1) * torch.from_numpy(of_task)[:, None, None]
         quantities["attention_on_relevant"] = mass.sum(-1).mean((1, 2)).numpy()
         if way == "index" and self.new:

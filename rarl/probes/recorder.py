@@ -53,7 +53,7 @@ class Recorded:
         self._rewarded = self._rewarded or reward > 0
 
 
-class Recorder:
+class AttentionRecorder:
     """A policy that is watched; its network leaves nobody out.
 
     Args:

@@ -88,7 +88,7 @@ def roll_out(
     returns, last_rewards, lengths = np.zeros(total), np.zeros(total), np.zeros(total, dtype=np.int64)
     terminated = np.zeros(total, dtype=bool)
     contexts: list[np.ndarray | None] = [None] * total
-    kept: list[_Kept] = [_Kept([], [], []) for _ in range(total if keep else 0)]
+    kept: list[_KeptEpisode] = [_KeptEpisode([], [], []) for _ in range(total if keep else 0)]
     envs.active[:] = False
     episode = np.full(n, -1)  # which one each environment plays; -1: none
     begun, ended = 0, np.arange(n)
@@ -130,7 +130,7 @@ def roll_out(
 
 
 @dataclass
-class _Kept:
+class _KeptEpisode:
     """One episode on its way."""
 
     observations: list[np.ndarray]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rarl.collect.play import run_of
+from rarl.config.player import run_of
 from rarl.envs.spec import EnvSpec
 from rarl.learners.online import OnlineLearner
 from rarl.nn.retrieval import Mode
@@ -53,7 +53,7 @@ SPEC = EnvSpec(
 
 
 def learner_of(kind: str, core: str = "gru") -> OnlineLearner:
-    retrieval = {"n_f": 2, "d_m": 8, "d_e": 8, "d_v": 8, "slot_heads": 2, "n_traj": 4, "k_traj": 2}
+    retrieval = {"n_f": 2, "d_m": 8, "d_e": 8, "d_v": 8, "slot_heads": 2, "n_traj": 4, "k_traj": 2, "select_by": "none"}
     settings = {
         "agent": {"kind": kind, "core": core, "d_s": 16, "retrieval": retrieval},
         "learning": {"batch_sequences": 16, "sequence_steps": STEPS, "learning_rate": 3e-3, "discount": 0.5},
@@ -91,8 +91,8 @@ def test_the_replay_keeps_what_was_told():
     # A step is rewarded if and only if it does what was told about its episode.
     assert ((windows.actions == told[:, :1]) == (windows.r_t > 0))[windows.mask].all()
     batch = learner.sample_batch(np.random.default_rng(0))
-    assert batch.told.shape == (1, 4, 1, 2)
-    wanted = batch.told[..., :1].squeeze(-1)
+    assert batch.context.shape == (1, 4, 1, 2)
+    wanted = batch.context[..., :1].squeeze(-1)
     assert ((batch.a == wanted) == (batch.r > 0)).all()
     assert all(context.shape == (1, 16, 1, 2) for context in seen)
     assert seen

@@ -22,7 +22,7 @@ from rarl.envs.pictures import chosen_steps
 from rarl.probes import plain as module
 from rarl.probes.plain import PlainProbe
 from rarl.probes.probe import probe_run
-from rarl.probes.recorder import Moment, Recorded, Recorder
+from rarl.probes.recorder import AttentionRecorder, Moment, Recorded
 from rarl.probes.trained import final_state, shuffled
 from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.run_folder import RunPaths
@@ -276,7 +276,7 @@ def test_quantities_of_attention_by_hand():
     two = np.zeros((1, 2), dtype=np.int64)
     batch = RetrievalBatch(x, a, r, r, mask, a[..., :1], two, two, steps, steps > 1000)
     policy = SimpleNamespace(places=np.array([[0, 1]]))
-    recorder = Recorder(policy, PROBING, np.zeros(2, dtype=np.int64), batch)
+    recorder = AttentionRecorder(policy, PROBING, np.zeros(2, dtype=np.int64), batch)
     first, both = np.zeros(1, dtype=np.int64), np.zeros(2, dtype=np.int64)
 
     def at(*lengths):

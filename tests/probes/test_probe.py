@@ -316,7 +316,7 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     for evaluation, batch, _ in swaps:
         assert evaluation.tasks == tuple(run.tasks[i] for i in evaluation.task_ids)
         assert evaluation.groups.tolist() == evaluation.task_ids.tolist()
-        assert batch.told[:, 0, 0].tolist() == evaluation.task_ids.tolist()
+        assert batch.context[:, 0, 0].tolist() == evaluation.task_ids.tolist()
     kinds = [row["intervention"] for row in rows]
     assert kinds == [kind for kind in ON_OWN_DATA for _ in range(10)] + ["swapped", "swapped-given"] * PAIRS
     episodes = [episode for *_, played in swaps for episode in zip(played.observations, played.actions, strict=True)]
@@ -334,7 +334,7 @@ def test_retrieval_matters_to_the_network(trained):
     scale, run = trained
     probe = PlainProbe(scale, run)
     batch = probe.memory.sample(np.arange(10), np.random.default_rng(0))
-    x, task = batch.x[:, 0], batch.told[:, 0].expand(10, batch.x.shape[2])
+    x, task = batch.x[:, 0], batch.context[:, 0].expand(10, batch.x.shape[2])
     with torch.no_grad():
         one, two = probe.network(x, task, batch.summarise(probe.network))[0], probe.network(x, task, None)[0]
     assert not torch.allclose(one, two)

@@ -53,7 +53,7 @@ SPEC = EnvSpec(
     },
     expert="rarl.envs.babyai.datasets:expert_return",
     encoders={"babyai": "rarl.envs.babyai.encoders:BabyAIEncoder"},
-    encoder_options={"babyai": "rarl.envs.babyai.options:EncoderOptions"},
+    encoder_options={"babyai": "rarl.envs.babyai.options:BabyAIEncoderOptions"},
     content="rarl.envs.babyai.content:CONTENT",
     tokens="rarl.envs.babyai.tokens:READING",
     probing="rarl.envs.babyai.probe:PROBING",
@@ -78,4 +78,5 @@ SPEC = EnvSpec(
     picture="rarl.envs.babyai.pictures:PICTURES",
     long_episode=64,  # their lengths differ
     memory="rarl.envs.babyai.options:MEMORY",
+    requires=("minigrid",),
 )

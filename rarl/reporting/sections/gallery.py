@@ -45,7 +45,7 @@ def write(study: Study, sheet: Sheet) -> None:
                 f"return. Recorded by this rule: {gallery['rule'] or 'not stated'}. {STEP_RULE}"
             )
         who = f"{study.label(name)}. {tables.spaced(episode['task'])}"
-        what = f"{who}: {pictures.outcome(episode)} (run {run})."
+        what = f"{who}: {pictures.outcome(pictures.pictures_of(study.spec), episode)} (run {run})."
         stem = run.removeprefix(f"{study.name}/").rpartition("/")[0].replace("/", "-")
         if drawn.strip is not None:
             sheet.figure(
