@@ -128,7 +128,7 @@ def test_missions_go_with_their_trajectories(tmp_path):
     with DatasetWriter(tmp_path / "a", environment="toy", task="a", source="toy", seed=0, generator={}) as writer:
         writer.add(np.zeros((4, 4, 2), np.uint8), np.zeros((4, 3), np.uint8), np.zeros((4, 3), np.uint8), mission=words)
     dataset = TrajectoryDataset.open(tmp_path / "a")
-    batch = Memory([dataset], settings_of(n_traj=4)).sample(np.array([0]), np.random.default_rng(0))
+    batch = Memory([dataset], settings_of(n_traj=4), context="mission").sample(np.array([0]), np.random.default_rng(0))
     assert batch.context.shape == (1, 4, 1, 2)
     assert batch.context[0, :, 0].tolist() == words[batch.episodes[0]].tolist()
 

@@ -17,7 +17,6 @@ from rarl.trajectories.store import DatasetWriter
 
 LANES = 32  # episodes that run side by side
 CHUNK_STEPS = 50_000  # written at once
-EXPERT_EPISODES = 256
 MAX_REJECTED = 1000  # attempts in a row
 
 
@@ -85,10 +84,10 @@ def generate_bot(
         writer.expert_return = float(np.mean(expert_returns, dtype=np.float64)) if expert_returns else None
 
 
-def expert_return(level: str, seed: int) -> float | None:
-    """Mean return of the expert without noise, over 256 episodes, the same as in `generate_bot`; None on a level where
-    it fails every time."""
-    attempts = _accepted(level_named(level), EXPERT_EPISODES, seed, (0,), {})
+def expert_return(level: str, seed: int, episodes: int = 256) -> float | None:
+    """Mean return of the expert without noise, the same episodes as in `generate_bot`; None on a level where it fails
+    every time."""
+    attempts = _accepted(level_named(level), episodes, seed, (0,), {})
     try:
         returns = [attempt.rewards[: attempt.steps].sum() for attempt in attempts]
     except RarlError:
