@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,12 @@ class RetrievalBatch:
             mask=mask,
             context=self.context.to(device),
         )
+
+    @classmethod
+    def published(cls, parts: Mapping[str, Any]) -> RetrievalBatch | None:
+        """That of a checkpoint, from its fields; None where nothing was retrieved."""
+        renamed = {"told": "context"}  # in checkpoints from before it was called so
+        return cls(**{renamed.get(name, name): part for name, part in parts.items()}) if parts else None
 
     def as_one_group(self) -> RetrievalBatch:
         """The trajectories of all groups as those of a single one."""

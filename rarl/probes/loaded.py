@@ -53,7 +53,7 @@ class LoadedAgent:
         self.memory: Memory | None = None
         self._replay: RetrievalBatch | None = None
         if run.settings.online is not None:
-            self._replay = RetrievalBatch(**state["memory"]) if state["memory"] else None
+            self._replay = RetrievalBatch.published(state["memory"])
         elif run.retrieves:
             self.memory = Memory.of(run, open_datasets(scale, run))
 

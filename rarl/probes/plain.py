@@ -77,8 +77,8 @@ class PlainProbe:
         self._replay: RetrievalBatch | None = None
         if s.online is None:
             self.memory = self._memory(scale)
-        elif state["memory"]:
-            self._replay = RetrievalBatch(**state["memory"])
+        else:
+            self._replay = RetrievalBatch.published(state["memory"])
         self.evaluation = self.evaluation_of(np.arange(len(run.tasks)))
         # No stream of start states ends like this (`Evaluation.of`); three numbers count as if task 0 came after them.
         self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, self.probing.stream, -1 % 2**32])
@@ -200,12 +200,21 @@ class PlainProbe:
         for part in np.array_split(np.arange(len(done)), max(len(done) // PAIRS_AT_ONCE, 1)) if len(done) else ():
             of_others = [self.names[task] for task in given[part]]
             evaluation = self.evaluation_of(done[part], episodes=SWAP_EPISODES, blocks=1)
-            batch, watching = self.batches(evaluation, given[part]), None
-            if len(names) > 1 and self.probing.rewards_in is not None:
-                watching = _OtherRewards(self.probing, np.repeat(of_others, SWAP_EPISODES))
-            played = [self.play(evaluation, batch, watching)]
-            if watching:
-                played.append(replace(played[0], returns=watching.returns, last_rewards=watching.last))
+            watched = len(names) > 1 and self.probing.rewards_in is not None
+            last, total = np.zeros((2, len(part) * SWAP_EPISODES))  # rewards in the others, and their sums
+
+            def watch(envs: VectorEnv, tasks=of_others, last=last, total=total) -> Callable[[np.ndarray, Step], None]:
+                rewards = self.probing.rewards_in(envs, np.repeat(tasks, SWAP_EPISODES))
+
+                def add(playing: np.ndarray, step: Step) -> None:
+                    last[playing] = rewards()[playing]
+                    total[playing] += last[playing]
+
+                return add
+
+            played = [self.play(evaluation, self.batches(evaluation, given[part]), watch if watched else None)]
+            if watched:
+                played.append(replace(played[0], returns=total, last_rewards=last))
             found = [self.rows(name, evaluation, e, of_others) for name, e in zip(names, played, strict=False)]
             rows += [row for pair in zip(*found, strict=True) for row in pair]
         return rows
@@ -313,48 +322,26 @@ class PlainProbe:
             if weight == 0:
                 break
             trajectory, look = divmod(index, batch.a.shape[-1])
-            place, reward = (group, trajectory, look), float(batch.r[group, trajectory, look])
+            place = group, trajectory, look
             found.append(
                 {
                     "weight": weight,
-                    **self._trajectory(group, trajectory),
+                    **self._source(batch, group, trajectory),
                     "step": int(batch.steps[place]),
-                    "rewarded": reward > 0,
+                    "rewarded": bool(batch.r[place] > 0),
                     **self.probing.state(batch.x[place].numpy()),
                 }
             )
             if self._replay is not None:
-                rescaled = batch.r[place].double()
-                found[-1]["reward"] = round(float(unrescale(rescaled, self.run.settings.learning.rescale_epsilon)), 3)
+                reward = unrescale(batch.r[place].double(), self.run.settings.learning.rescale_epsilon)
+                found[-1]["reward"] = round(float(reward), 3)
         return found
 
-    def _trajectory(self, group: int, trajectory: int) -> dict[str, Any]:
-        """What the gallery says about the trajectory of a dataset that a retrieved state is of."""
+    def _source(self, batch: RetrievalBatch, group: int, trajectory: int) -> dict[str, Any]:
+        """From where a trajectory is, if it is from a dataset."""
         if self.memory is None:
             return {}
-        batch = self.played.batch
         source, episode = int(batch.given[group, trajectory]), int(batch.episodes[group, trajectory])
         about = {} if self.probing.about is None else self.probing.about(self._context(source, episode))
         dataset = self.memory.samplers[source].dataset
         return {"task": self.names[source], "return": float(dataset.returns[episode]), **about}
-
-
-class _OtherRewards:
-    """Adds up what episodes would have brought in other tasks.
-
-    Args:
-      tasks: (n,) names, one for each environment.
-    """
-
-    def __init__(self, probing: Probing, tasks: Sequence[str]):
-        self._probing, self._tasks = probing, tasks
-        self.returns, self.last = np.zeros(len(tasks)), np.zeros(len(tasks))
-
-    def __call__(self, envs: VectorEnv) -> Callable[[np.ndarray, Step], None]:
-        rewards = self._probing.rewards_in(envs, self._tasks)
-
-        def add(playing: np.ndarray, step: Step) -> None:
-            self.last[playing] = rewards()[playing]
-            self.returns[playing] += self.last[playing]
-
-        return add
