@@ -173,7 +173,7 @@ class ScaleSettings(Settings):
     """config/{scale}.yaml."""
 
     description: str = Field(description="one sentence for the report's first lines")
-    judges: bool = Field(description="whether results at this scale may carry a verdict")
+    allows_verdicts: bool = Field(description="whether results at this scale may carry a verdict")
     about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
     seeds: Seeds
     costs: CostSettings = CostSettings()

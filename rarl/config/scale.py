@@ -13,8 +13,8 @@ from rarl.config.files import NOT_SCALES, ExperimentSettings, IndexCostSettings,
 from rarl.config.fit import check_run, dataset_with_options, with_options
 from rarl.config.settings import (
     EPISODIC,
+    EXECUTION_ONLY,
     TUNING_SEEDS_FROM,
-    WITHOUT_EFFECT,
     DatasetSettings,
     RunSettings,
 )
@@ -96,7 +96,7 @@ class Run:
     @property
     def _without_effect(self) -> dict[str, Any]:
         of_environment = dict.fromkeys(spec_of(self.settings.environment).options_without_effect, True)
-        return {**WITHOUT_EFFECT, "environment_options": of_environment}
+        return {**EXECUTION_ONLY, "environment_options": of_environment}
 
     @property
     def retrieves(self) -> bool:

@@ -10,7 +10,7 @@ from rarl.config.validate import Settings, once
 from rarl.nn.decays import DECAYS
 
 TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are reported have seeds below
-WITHOUT_EFFECT = {  # settings of a run that change how it is carried out, and not what comes out
+EXECUTION_ONLY = {  # settings of a run that change how it is carried out, and not what comes out
     "checkpoint_seconds": True,
     "tensorboard": True,
     "online": {"overlap": True},

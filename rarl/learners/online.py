@@ -38,7 +38,7 @@ from rarl.replay.codec import Codec, codec_of
 from rarl.replay.prioritised import Replay, ReplaySettings, Sequences
 from rarl.replay.windows import Window
 from rarl.rollouts.evaluation import Evaluation
-from rarl.trajectories.sampling import Span, looked_at, random_span
+from rarl.trajectories.sampling import Span, random_span, subsample
 
 
 def retrieval_batch(
@@ -63,9 +63,9 @@ def retrieval_batch(
         values[:, t] = value
     n, longest = windows.mask.shape
     if span is None:
-        looks, mask = looked_at(Span(np.zeros(n, dtype=np.int64), windows.mask.sum(1)), stride, longest)
+        looks, mask = subsample(Span(np.zeros(n, dtype=np.int64), windows.mask.sum(1)), stride, longest)
     else:
-        looks, mask = looked_at(span, stride)
+        looks, mask = subsample(span, stride)
     looks[~mask] = 0
     rows = np.arange(n)[:, None]
     x = codec.restore(

@@ -168,7 +168,7 @@ def test_ragged_trajectories_are_padded_under_a_mask(tmp_path):
             length = lengths[episode] if batch.given[g, 0] == 0 else 4
             name = episode + 50 * batch.given[g, 0]
             for j in range(5):
-                # Looks at steps 1, 3, 5, ..., the last at the trajectory's own last step.
+                # SampledSteps at steps 1, 3, 5, ..., the last at the trajectory's own last step.
                 real, step = 2 * j < length, min(2 * j + 1, length - 1)
                 assert batch.mask[g, i, j].item() == real
                 assert not real or batch.steps[g, i, j] == step

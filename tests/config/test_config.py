@@ -69,7 +69,7 @@ SCALE_FAULTS = [
     (IN + "settings.agents", {"d_s": 4}, ["tiny.yaml", "unknown key 'agents'", "'agent'"]),
     (IN + "task_sets.10.settings", {"evaluation": {"every": 3}}, ["tiny.yaml", "evaluation.every", "'every_updates'"]),
     # wrong types
-    ("judges", "maybe", ["tiny.yaml", "judges", "boolean", "'maybe'"]),
+    ("allows_verdicts", "maybe", ["tiny.yaml", "allows_verdicts", "boolean", "'maybe'"]),
     ("seeds", 3, ["tiny.yaml", "seeds", "list", "3"]),
     ("seeds", ["a"], ["tiny.yaml", "seeds.0", "integer", "'a'"]),
     ("about_core_minutes", "long", ["tiny.yaml", "about_core_minutes", "number", "'long'"]),
@@ -485,7 +485,7 @@ def test_other_files_of_the_folder_are_no_scales(tmp_path):
 
 def test_a_key_that_stands_twice_is_told_with_its_line(tmp_path):
     text = yaml.safe_dump(tiny_project.SCALE, sort_keys=False)
-    assert "tiny.yaml, line" in error_of(tmp_path, scale=text + "judges: true\n")
+    assert "tiny.yaml, line" in error_of(tmp_path, scale=text + "allows_verdicts: true\n")
     text = yaml.safe_dump(tiny_project.EXPERIMENT, sort_keys=False)
     assert "key 'title' stands there twice, first in line 2" in error_of(tmp_path, experiment=text + "title: x\n")
     write(tmp_path)
@@ -647,7 +647,7 @@ PLACES = {  # of settings that only some agents have: project, variant, and what
 }
 NOT_CHANGES = {"environment", "experiment", "task_set", "tasks", "variant", "seed", "agent.core"}  # set by the place
 OPTIONS = {"environment_options", "agent.encoder_options"}  # see below
-WITHOUT_EFFECT = {"checkpoint_seconds", "tensorboard", "online.overlap"}
+EXECUTION_ONLY = {"checkpoint_seconds", "tensorboard", "online.overlap"}
 
 
 def leaves(model, prefix=""):
@@ -697,7 +697,7 @@ def test_the_digest_changes_with_every_setting_that_can_change_the_result(tiny_r
         assert change != value
         for part in reversed(name.split(".")):
             change = {part: change}
-    assert (scale.run(*place, merge(beside, change)).digest == run.digest) == (name in WITHOUT_EFFECT)
+    assert (scale.run(*place, merge(beside, change)).digest == run.digest) == (name in EXECUTION_ONLY)
 
 
 PROJECTS = {"gridroboman": tiny_project, "babyai": tiny_babyai, "atari": tiny_atari}

@@ -129,7 +129,7 @@ def cores_to_time(wildcards):
 
     One where other machines do the work, and where times mean nothing as little as results do.
     """
-    return 1 if on_cluster() or not SCALE.settings.judges else workflow.cores
+    return 1 if on_cluster() or not SCALE.settings.allows_verdicts else workflow.cores
 
 
 def report_inputs(product, runs):
