@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import gymnasium as gym
 import numpy as np
 import torch
@@ -102,7 +104,7 @@ def test_it_goes_on_as_it_would_have():
     learner, other = learner_of("ra-dqn"), learner_of("ra-dqn")
     while learner.updates_done < 2:
         learner.update()
-    other.load_state_dict(learner.state_dict())
+    other.load_state_dict(copy.deepcopy(learner.state_dict()))
     for seed in range(3):
         losses = []
         for each in (learner, other):
