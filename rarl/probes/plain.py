@@ -13,7 +13,7 @@ is read), *held-out-swapped* (the dataset of a learned task).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -40,7 +40,6 @@ from rarl.runs.train import open_datasets
 SWAP_EPISODES = 4  # per pair of tasks
 PAIRS_AT_ONCE = 150
 READINGS = 40  # retrieval batches per task, from which it is told whether z names the task
-SHOWN = 6  # retrieved states per step in a gallery
 
 
 class PlayedAsTrained(NamedTuple):
@@ -306,7 +305,7 @@ class PlainProbe:
             **self.probing.state(moment.x),
             "action": action if names is None else names[action],
             "reward": moment.reward,
-            "retrieved": self.retrieved(recorded.group, moment.alpha) if look and moment.alpha is not None else [],
+            "retrieved": self.retrieved(recorded.group, moment.attended) if look else [],
         }
 
     @cached_property
@@ -314,11 +313,11 @@ class PlainProbe:
         """Names of the actions."""
         return self.evaluation.environments().actions
 
-    def retrieved(self, group: int, alpha: np.ndarray) -> list[dict[str, Any]]:
-        """The states with the largest of the weights alpha (N,), largest first; those without weight are left out."""
+    def retrieved(self, group: int, attended: Mapping[int, float]) -> list[dict[str, Any]]:
+        """What a gallery says of the heaviest candidates, heaviest first, without those whose weight rounds to 0."""
         batch, found = self.played.batch, []
-        for index in np.argsort(-alpha, kind="stable")[:SHOWN].tolist():
-            weight = round(float(alpha[index]), 5)
+        for index, weight in attended.items():
+            weight = round(weight, 5)
             if weight == 0:
                 break
             trajectory, look = divmod(index, batch.a.shape[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +12,17 @@ from rarl.agents.policy import Policy
 from rarl.envs.probing import Probing
 from rarl.envs.vector import Step
 
+SHOWN = 6  # retrieved states per step in a gallery
+
 
 @dataclass
 class Moment:
-    """A step. x: what was observed. alpha: (N,), what was attended to, slots averaged; None: nothing is retrieved."""
+    """A step. x: what was observed. attended: the heaviest candidates -> their weights above 0, slots averaged."""
 
     t: int
     x: np.ndarray
     action: int
-    alpha: np.ndarray | None
+    attended: Mapping[int, float]
     reward: float = 0.0
 
 
@@ -103,7 +105,7 @@ class AttentionRecorder:
         """As of a policy."""
         actions, rows = self.policy(x, keep_attention=True), np.flatnonzero(playing)
         episodes, step = [self._playing[i] for i in rows], self.policy.unrolled.step
-        seen = [None] * len(rows)
+        seen = np.zeros((len(rows), 0))
         if self.batch is not None and step.alpha is not None:
             shape, at = self.policy.places.shape, self._rows[rows]
             alpha = step.alpha[:, :, 0].expand(*shape, -1, -1).flatten(0, 1)[at].double().cpu().numpy()
@@ -111,7 +113,10 @@ class AttentionRecorder:
             seen = alpha.mean(1)
             self.count(self.tasks[rows], self._groups[rows], alpha, kl, episodes)
         for i, episode, weights in zip(rows, episodes, seen, strict=True):
-            episode.begin(Moment(episode.length, x[i].copy(), int(actions[i]), weights))
+            there = np.flatnonzero(weights)
+            there = there[np.argsort(-weights[there], kind="stable")[:SHOWN]]
+            attended = dict(zip(there.tolist(), weights[there].tolist(), strict=True))
+            episode.begin(Moment(episode.length, x[i].copy(), int(actions[i]), attended))
         return actions
 
     def after(self, playing: np.ndarray, step: Step) -> None:

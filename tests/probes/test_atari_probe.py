@@ -254,7 +254,7 @@ BEFORE, MOST = PROBING.up_to_reward, PROBING.steps
 def test_what_is_shown_is_around_the_first_reward(rewarded, length, first, last):
     episode, nothing = Recorded(PROBING, 0, 0, None), np.zeros(0)
     for t in range(length):
-        episode.begin(Moment(t, nothing, 7, None))
+        episode.begin(Moment(t, nothing, 7, {}))
         episode.end(float(t == rewarded) - 2.0 * (t == 1), nothing)  # losing a point is no reward
     assert [moment.t for moment in episode.shown] == list(range(first, last + 1))
     assert [moment.t for moment in episode.shown if moment.reward > 0] == ([] if rewarded is None else [rewarded])
@@ -263,7 +263,7 @@ def test_what_is_shown_is_around_the_first_reward(rewarded, length, first, last)
 def test_the_first_steps_are_shown_where_nothing_else_is_asked_for():
     episode, nothing = Recorded(replace(PROBING, steps=4, up_to_reward=None), 0, 0, None), np.zeros(0)
     for t in range(9):
-        episode.begin(Moment(t, nothing, 0, None))
+        episode.begin(Moment(t, nothing, 0, {}))
         episode.end(1.0, nothing)
     assert [moment.t for moment in episode.shown] == [0, 1, 2, 3]
 
