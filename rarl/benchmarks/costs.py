@@ -47,7 +47,7 @@ from rarl.jobs import LoadedCode, costs_job
 from rarl.mappings import merge
 from rarl.progress import Progress
 from rarl.runs.device import choose_device
-from rarl.runs.loop import Settings, torch_settings
+from rarl.runs.loop import LoopSettings, torch_settings
 from rarl.runs.train import learner_of, open_datasets
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -120,7 +120,7 @@ def _measured(subjects: Sequence[_Variant], seconds: float, progress: Progress, 
         memory.append(subject.memory_mb())
         progress.step(done := done + 1)
     stands = []
-    with torch_settings(Settings(device=subjects[0].device), 0):  # determinism as in a run
+    with torch_settings(LoopSettings(device=subjects[0].device), 0):  # determinism as in a run
         for subject in subjects:
             stands.append(_Benchmark(subject, seconds))
             progress.step(done := done + 1)
@@ -263,7 +263,7 @@ class _Variant:
 def _report_peak_memory(sender: Connection, subject: _Variant, folders: Sequence[Path]) -> None:
     """Send the most memory that this process needs, in MB, or what went wrong."""
     try:
-        with subject.named(), torch_settings(Settings(device=subject.device), 0):
+        with subject.named(), torch_settings(LoopSettings(device=subject.device), 0):
             # Their bytes were checked by the process that asks.
             subject.datasets = [TrajectoryDataset.open(folder, verify=False) for folder in folders]
             subject.learner()
