@@ -238,7 +238,6 @@ def test_a_fault_in_a_scale_file_is_one_line_that_helps(tmp_path, path, value, e
         ("datasets.gridroboman.0.options", {"noise_percent": []}, ["tiny.yaml", "noise_percent"]),
         ("datasets.gridroboman.0.options", {"noise_percent": 20}, ["tiny.yaml", "noise_percent", "20"]),
         ("datasets.gridroboman.0.options", {"noise_percent": ["a"]}, ["tiny.yaml", "noise_percent", "'a'"]),
-        # A probe that looks into what each task retrieves, of an agent with a core.
         # A retrieval batch larger than its dataset.
         (IN + "settings.agent", {"retrieval": {"n_traj": 17}}, ["n_traj", "17", "16"]),
     ],
