@@ -97,7 +97,9 @@ def measure_costs(
                     opened[needed] = open_datasets(scale, run)
             subjects = [
                 _Variant(run, ready, opened[tuple(scale.datasets_of(run))], chosen)
-                for run, ready in zip(runs.values(), _shortened([run.settings for run in runs.values()]), strict=True)
+                for run, ready in zip(
+                    runs.values(), _all_shortened([run.settings for run in runs.values()]), strict=True
+                )
             ]
             found = _measured(subjects, scale.settings.costs.seconds_per_variant, progress, 3 * len(rows))
             # A base of another experiment stands beside the variants of this one, on their tasks.
@@ -138,7 +140,7 @@ def _measured(subjects: Sequence[_Variant], seconds: float, progress: Progress, 
 # ----------------------------------------------------------------------------------------------------- what is measured
 
 
-def _shortened(settings: Sequence[RunSettings]) -> list[RunSettings]:
+def _all_shortened(settings: Sequence[RunSettings]) -> list[RunSettings]:
     """The settings of one experiment's variants without what comes before the ordinary learner step."""
     short = [_shortened(s) for s in settings]
     if any(s.online is None for s in short):
