@@ -109,7 +109,7 @@ def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
 def try_out(run: Run, datasets: list[TrajectoryDataset]) -> None:
     """Build the learner of a run, take its first learner steps, and let it act."""
     ready = small(run.settings)
-    subject = costs._Subject(run, ready, datasets, "cpu")
+    subject = costs._Variant(run, ready, datasets, "cpu")
     with subject.named(), torch_settings(LoopSettings(device="cpu"), 0):
         learner = subject.learner()
         actions = acting(Run(run.scale, ready), learner, datasets, ACTING)()
