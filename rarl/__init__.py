@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """`rarl.load("gridroboman/30-tasks/ra-dqn-hidden/seed-0")`: the agent of a run (`rarl.probes.loaded`)."""
+    """`rarl.load("experiment/task-set/variant/seed-0")`: the agent of a run (`rarl.probes.loaded`)."""
     if name != "load":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -222,7 +222,7 @@ def parser() -> argparse.ArgumentParser:
     datasets = commands.add_parser("datasets", help="make, check and export retrieval datasets")
     of_datasets = datasets.add_subparsers(required=True, metavar="COMMAND")
     command = add(of_datasets, "make", datasets_make, "generate one dataset", job=True)
-    command.add_argument("dataset", help="for example gridroboman/planner/lift-red")
+    command.add_argument("dataset", help="ENVIRONMENT/SOURCE/TASK")
     add(of_datasets, "list", datasets_list, "the datasets of a scale")
     command = add(
         of_datasets, "verify", datasets_verify, "check bytes, content, and that it is the planned dataset", scale=False
@@ -238,7 +238,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--environment", help="module:SPEC or file.py:SPEC, of a dataset that no scale plans")
 
     command = add(commands, "train", train, "train one run, or go on where it stopped", job=True)
-    command.add_argument("run", help="for example gridroboman/30-tasks/ra-dqn-hidden/seed-0")
+    command.add_argument("run", help="EXPERIMENT/TASK-SET/VARIANT/seed-N")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     command.add_argument("--force", action="store_true", help="start from update 0")
     command.add_argument(
@@ -281,7 +281,7 @@ def parser() -> argparse.ArgumentParser:
     of_environment = environment.add_subparsers(required=True, metavar="COMMAND")
     text = "check what a specification says, play it, and say what is wrong"
     command = add(of_environment, "check", env_check, text, scale=False)
-    command.add_argument("environment", metavar="SPEC", help="for example gridroboman, my_env:SPEC or my_env.py:SPEC")
+    command.add_argument("environment", metavar="SPEC", help="an environment's name, my_env:SPEC or my_env.py:SPEC")
     return top
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rarl.collect.play import AGENT
 from rarl.config.fit import with_options
+from rarl.config.player import AGENT
 from rarl.config.settings import RunSettings
 from rarl.config.validate import validate
 from rarl.envs.content import content_of
@@ -51,8 +51,8 @@ def _fields(spec: EnvSpec) -> Iterator[str]:
         value = getattr(spec, name)
         if value is not None:
             _loaded(f"{spec.name}: {name}", value)
-    for field in ("encoders", "encoder_options", "probes"):
-        for key, value in (getattr(spec, field) or {}).items():
+    for field in ("encoders", "encoder_options"):
+        for key, value in getattr(spec, field).items():
             _loaded(f"{spec.name}: {field}[{key!r}]", value)
     for key, source in sources_of(spec).items():
         _loaded(f"{spec.name}: sources[{key!r}].make", source.make)
@@ -177,9 +177,9 @@ def _network(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
     else:
         space = observation_space(settings)
         x, context = np.stack([np.asarray(space.sample(), dtype=space.dtype) for _ in range(3)]), None
-    told = np.zeros(3, dtype=np.int64) if context is None else context.astype(np.int64)
+    context = np.zeros(3, dtype=np.int64) if context is None else context.astype(np.int64)
     with torch.no_grad():
-        s = network.encoder(torch.from_numpy(x)[None, :, None], torch.from_numpy(told)[None, :, None])
+        s = network.encoder(torch.from_numpy(x)[None, :, None], torch.from_numpy(context)[None, :, None])
     if s.shape != (1, 3, 1, settings.agent.d_s):
         raise RarlError(
             f"{spec.name}: encoder {settings.agent.encoder!r} gave {tuple(s.shape)} for observations (1, 3, 1, ...); "

@@ -149,7 +149,7 @@ class _Strict:
             first_lines[key] = key_node.start_mark.line + 1
 
 
-class _Loader(_Strict, yaml.SafeLoader):
+class _SlowLoader(_Strict, yaml.SafeLoader):
     """In Python: slow, and what is nested too deeply is a `RecursionError`."""
 
 
@@ -172,7 +172,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     levels = sum(map(text.count, "[{-?:"))  # at most: each takes one of these
     try:
-        return yaml.load(text, Loader=_FastLoader if levels < _NESTED else _Loader)  # subclasses of SafeLoader
+        return yaml.load(text, Loader=_FastLoader if levels < _NESTED else _SlowLoader)  # subclasses of SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""

@@ -108,12 +108,12 @@ def dataset_job(dataset: Dataset) -> Job:
 
 def _of_play(dataset: Dataset, learns: bool) -> list[tuple[str, str]]:
     """What playing takes of an environment, and the settings of who plays, which no digest of settings knows."""
-    from rarl.collect.play import run_of
+    from rarl.config.player import run_of
 
     given = dataset.settings.options.get("settings") if learns else None
     run = run_of(dataset.environment, spec_of(dataset.environment).tasks[0], 0, given)  # the same for all tasks
     uses = _learning(run.settings) if learns else _playing(run.settings)
-    return [("settings", run.digest), *_said(dataset.environment, ["content"]), *uses]
+    return [("settings", run.digest), *_said(dataset.environment, ["content", "expert"]), *uses]
 
 
 def train_job(run: Run) -> Job:
@@ -123,9 +123,9 @@ def train_job(run: Run) -> Job:
 
 def probe_job(run: Run) -> Job:
     """Looking into a run."""
-    s = run.settings
-    probe = named((spec_of(s.environment).probes or PROBES)[probe_kind(s)])
-    return _job("probe", [("probe", probe), *_network(s), *_playing(s), *_data(s)])
+    s, spec = run.settings, spec_of(run.settings.environment)
+    own = [("probe", PROBES[probe_kind(s)]), (f"{spec.name}.score.column", spec.score.column), *_fields(s, ["probing"])]
+    return _job("probe", [*own, *_network(s), *_playing(s), *_data(s)])
 
 
 def costs_job(scale: Scale) -> Job:
@@ -139,7 +139,12 @@ def costs_job(scale: Scale) -> Job:
 
 def index_cost_job(run: Run | None) -> Job:
     """Measuring what an index costs; run: by whose network, None if nothing is measured."""
-    return _job("index-cost", [] if run is None else [*_network(run.settings), *_playing(run.settings)])
+    uses = (
+        []
+        if run is None
+        else [*_network(run.settings), *_playing(run.settings), *_fields(run.settings, ["long_episode"])]
+    )
+    return _job("index-cost", uses)
 
 
 def report_job(scale: Scale) -> Job:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import rarl
+from rarl.envs.spec import ENVIRONMENTS, spec_of
 
 PACKAGE = Path(rarl.__file__).resolve().parent
-_PACKAGES = ("torch", "numpy", "gymnasium", "minigrid", "ale-py", "snakemake", "dvc")
+_PACKAGES = ("torch", "numpy", "gymnasium", "snakemake", "dvc")  # and those of environments
 _PRODUCTS = ("results", "reports", "data", "dvc.lock")  # changed by running, so they do not make the code "dirty"
 
 
@@ -99,7 +100,8 @@ def _git(folder: str | os.PathLike, *arguments: str) -> str | None:
 def versions() -> dict[str, str]:
     """Versions of Python, rarl and the installed packages that a result may depend on."""
     found = {"python": platform.python_version(), "rarl": rarl.__version__}
-    for name in _PACKAGES:
+    of_environments = [name for environment in ENVIRONMENTS for name in spec_of(environment).requires]
+    for name in (*_PACKAGES, *of_environments):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -9,7 +9,7 @@ import pytest
 
 from rarl.agents.policy import Policy
 from rarl.envs.atari.packed import PackedAtari
-from rarl.envs.atari.vector import Step
+from rarl.envs.atari.vector import GameStep
 
 
 class FakeGames:
@@ -23,7 +23,7 @@ class FakeGames:
       pays: the action with reward 1 where all others have 0; None: rewards are random.
 
     Attributes:
-      log: (actions, Step) of every step.
+      log: (actions, GameStep) of every step.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class FakeGames:
         self.active = np.zeros(n, dtype=bool)
         self._rngs = [np.random.default_rng([seed, i]) for i in range(n)]
         self._frames = np.zeros((n, 84, 84), dtype=np.uint8)
-        self.log: list[tuple[np.ndarray, Step]] = []
+        self.log: list[tuple[np.ndarray, GameStep]] = []
 
     @classmethod
     def packed(cls, n: int, stack: int = 1, **options: Any) -> PackedAtari:
@@ -63,7 +63,7 @@ class FakeGames:
             self.active[i] = True
         return self._frames.copy()
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray) -> GameStep:
         rewards = np.zeros(self.num_envs, dtype=np.float32)
         terminated, truncated = np.zeros((2, self.num_envs), dtype=bool)
         for i in np.flatnonzero(self.active):
@@ -74,7 +74,7 @@ class FakeGames:
             chance = rng.random()
             terminated[i], truncated[i] = chance < self.ends, self.ends <= chance < self.ends + self.cut
         self.active &= ~(terminated | truncated)
-        step = Step(self._frames.copy(), rewards, terminated, truncated, np.zeros(self.num_envs, dtype=np.int64))
+        step = GameStep(self._frames.copy(), rewards, terminated, truncated, np.zeros(self.num_envs, dtype=np.int64))
         self.log.append((np.array(actions), step))
         return step
 

@@ -117,7 +117,7 @@ def main(folder: Path) -> None:
         with computing(jobs.costs_job(scale)) as code:
             from rarl.benchmarks import costs
 
-            costs._Subject.memory_mb = lambda subject: 0.0  # measured by processes of their own
+            costs._Variant.memory_mb = lambda subject: 0.0  # measured by processes of their own
             costs.measure_costs(scale, device="cpu", code=code)
         plan = index_cost_plan(scale)
         if plan is not None:

@@ -107,7 +107,6 @@ def test_help_imports_nothing_heavy(tmp_path):
         (["train", "x", "--scale", "tinny"], ["config/tinny.yaml", "no such scale", "'tiny'"]),
         (["train", "gridroboman/10-tasks/dqn/seed-0", "--device", "gpu"], ["'gpu'", "'auto', 'cpu', 'cuda'"]),
         (["train", "gridroboman/10-tasks/dqn/seed-0", "--digest", "0" * 12], ["expected 000000000000", "config/"]),
-        (["probe", "gridroboman/10-tasks/dqn/seed-0"], ["dqn/seed-0", "retrieves nothing"]),
         (["probe", "gridroboman/10-tasks/ra-dqn/seed-0"], ["no checkpoint", "rarl train --scale tiny"]),
         (["probe", "gridroboman/10-tasks/ra-dqn/seed-9"], ["no run", "seed-0"]),
         (["datasets", "make", "gridroboman/planner/lift-rad"], ["no dataset", "'gridroboman/planner/lift-red'"]),

@@ -24,7 +24,7 @@ from rarl.config.files import SCALES
 from rarl.config.scale import Dataset, Run, Scale
 from rarl.config.settings import EPISODIC, DatasetSettings, RunSettings
 from rarl.files import digest
-from rarl.runs.loop import Settings, torch_settings
+from rarl.runs.loop import LoopSettings, torch_settings
 from rarl.trajectories.store import TrajectoryDataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,8 +109,8 @@ def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
 def try_out(run: Run, datasets: list[TrajectoryDataset]) -> None:
     """Build the learner of a run, take its first learner steps, and let it act."""
     ready = small(run.settings)
-    subject = costs._Subject(run, ready, datasets, "cpu")
-    with subject.named(), torch_settings(Settings(device="cpu"), 0):
+    subject = costs._Variant(run, ready, datasets, "cpu")
+    with subject.named(), torch_settings(LoopSettings(device="cpu"), 0):
         learner = subject.learner()
         actions = acting(Run(run.scale, ready), learner, datasets, ACTING)()
         episodic = run.settings.agent.base in EPISODIC

@@ -20,7 +20,7 @@ from rarl.trajectories.store import TrajectoryDataset
 
 SMALLEST: dict[str, Any] = {  # any scale begins with this
     "description": "The smallest sizes, for tests.",
-    "judges": False,
+    "allows_verdicts": False,
     "about_core_minutes": 0.1,
     "seeds": [0],
     "costs": {"seconds_per_variant": 0.01},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Set
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 
 from rarl.config.settings import AgentSettings, RunSettings
 from rarl.envs.common import VALUES
-from rarl.envs.spec import load
-from rarl.nn.encoders import encoder_of
+from rarl.envs.space import observation_space
+from rarl.envs.spec import load, spec_of
 from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess, Retriever, SlotRetrieval, TaskOracle
 from rarl.nn.value_network import ValueNetwork
 
@@ -45,6 +46,27 @@ def build_network(settings: RunSettings, n_actions: int, n_tasks: int | None = N
         retriever_encoder=new_encoder() if r.first_updates > 0 else None,
         head=load(VALUES.get(agent.values, agent.values)),
     )
+
+
+def encoder_of(settings: RunSettings, n_actions: int, n_tasks: int) -> nn.Module:
+    """A new f_enc of a run's observations (s_t = f_enc(x_t) in the paper).
+
+    Every encoder maps (..., observation) to s of shape (..., d_s), layer-normalised and linear: what uses s applies its
+    own non-linearity. A task id enters its last pre-activation as an embedding.
+
+    Args:
+      settings: which encoder of those that the environment has, and its options.
+      n_actions: number of actions.
+      n_tasks: number of tasks that may be told; 0 if the task is hidden.
+    """
+    spec, agent = spec_of(settings.environment), settings.agent
+    make = load(spec.encoders[agent.encoder])
+    known = inspect.signature(make).parameters
+    offered = {**settings.environment_options, "n_actions": n_actions}
+    if "space" in known:
+        offered["space"] = observation_space(settings)
+    asked = {name: value for name, value in offered.items() if name in known}
+    return make(agent.d_s, n_tasks, **asked, **agent.encoder_options)
 
 
 def _process(agent: AgentSettings, n_actions: int, n_tasks: int) -> RetrievalProcess:

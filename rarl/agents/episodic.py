@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rarl.agents.build import encoder_of
 from rarl.agents.episodic_memory import EpisodicMemory, state_hashes
 from rarl.agents.exploration import any_of_the_best
 from rarl.config.settings import RunSettings
-from rarl.nn.encoders import encoder_of
 
 _PROJECTION = 4  # stream of the run's seed that MFEC's projection is drawn from
 _RMSPROP_DECAY, _RMSPROP_EPSILON = 0.95, 0.01  # as in DQN; the papers name the method alone

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config.scale import Run
-from rarl.envs.spec import spec_of
+from rarl.envs.spec import load, spec_of
 from rarl.errors import RarlError
 from rarl.nn.masking import MaskedTokens, masked_steps
 from rarl.nn.value_network import ValueNetwork
@@ -47,6 +47,7 @@ class Masking:
 
     def __init__(self, run: Run, datasets: Sequence[TrajectoryDataset], device: torch.device):
         s, settings = run.settings, run.settings.learning.masking
+        spec = spec_of(s.environment)
         self.settings = settings
         self.memory = None
         if datasets:
@@ -68,14 +69,14 @@ class Masking:
                 "trajectory_steps": settings.trajectory_steps,
             }
             look = s.agent.retrieval.model_copy(update=changes)
-            self.memory = Memory(datasets, look, episodes=s.episodes, context=spec_of(s.environment).context)
+            self.memory = Memory(datasets, look, episodes=s.episodes, context=spec.context)
         # The summariser of the retrieval process. Where there is none, or one that is told actions and rewards too: one
         # as wide and of its kind.
         retrieval = s.agent.retrieval
         self.shares_summariser = run.retrieves and retrieval.trajectory_inputs == "state"
         kind = None if self.shares_summariser else retrieval.summariser
         self.predictor = MaskedTokens(s.agent.d_s, retrieval.d_h, settings.tokens, kind).to(device)
-        self.vq_vae = VQVAE(s.environment, settings.tokens, settings.d_token).to(device)
+        self.vq_vae = VQVAE(load(spec.tokens), settings.tokens, settings.d_token).to(device)
         self.optimiser = torch.optim.Adam(self.vq_vae.parameters(), settings.token_rate, fused=True)
 
     @classmethod
@@ -112,7 +113,7 @@ class Masking:
         tokens[real] = coded.tokens
         tokens = tokens.flatten(0, 1)[masked]
 
-        s = network.encoder_of_retrieved(batch.x, batch.told).flatten(0, 1)
+        s = network.encoder_of_retrieved(batch.x, batch.context).flatten(0, 1)
         summariser = network.process.summariser if self.shares_summariser else None
         logits = self.predictor(s, masked, None if batch.mask is None else batch.mask.flatten(0, 1), summariser)
         loss = F.cross_entropy(logits, tokens)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ class RetrievalBatch:
     x (G, n_traj, l, ...), a (G, n_traj, l) int64, r (G, n_traj, l) float32: the steps looked at.
     value (G, n_traj, l) float32: discounted rewards from the step to the trajectory's end, all its steps counted.
     mask (G, n_traj, l) bool, True on real steps; None if all are.
-    told (G, n_traj, 1, ...) int64: what the encoder is told about each trajectory: the id of the asking group's task,
-    (G, n_traj, 1), or the trajectory's own context, (G, n_traj, 1, ...), where the environment has one.
+    context (G, n_traj, 1, ...) int64: of each trajectory: the id of the asking group's task, or what the trajectory's
+    own episode is about, where the environment says that.
     given, episodes (G, n_traj) int: from which dataset and which of its episodes; steps (G, n_traj, l): which steps.
     last (G, n_traj, l) bool: the trajectories' last steps.
     """
@@ -37,7 +38,7 @@ class RetrievalBatch:
     r: Tensor
     value: Tensor
     mask: Tensor | None
-    told: Tensor
+    context: Tensor
     given: np.ndarray
     episodes: np.ndarray
     steps: np.ndarray
@@ -52,8 +53,14 @@ class RetrievalBatch:
             r=self.r.to(device),
             value=self.value.to(device),
             mask=mask,
-            told=self.told.to(device),
+            context=self.context.to(device),
         )
+
+    @classmethod
+    def published(cls, parts: Mapping[str, Any]) -> RetrievalBatch | None:
+        """That of a checkpoint, from its fields; None where nothing was retrieved."""
+        renamed = {"told": "context"}  # in checkpoints from before it was called so
+        return cls(**{renamed.get(name, name): part for name, part in parts.items()}) if parts else None
 
     def as_one_group(self) -> RetrievalBatch:
         """The trajectories of all groups as those of a single one."""
@@ -98,11 +105,11 @@ class RetrievalBatch:
         """
         encoder = network.encoder_of_retrieved
         if gradients is None or gradients >= self.x.shape[1]:
-            s = encoder(self.x, self.told)
+            s = encoder(self.x, self.context)
         else:
-            learned = encoder(self.x[:, :gradients], self.told[:, :gradients])
+            learned = encoder(self.x[:, :gradients], self.context[:, :gradients])
             with torch.no_grad():
-                others = encoder(self.x[:, gradients:], self.told[:, gradients:])
+                others = encoder(self.x[:, gradients:], self.context[:, gradients:])
             s = torch.cat([learned, others], dim=1)
         return network.process.summarise(s, self.a, self.r, self.mask)
 
@@ -116,7 +123,7 @@ class Memory:
       discount: of the trajectories' values.
       seed: of the batches that are kept where the setting `fresh` is off.
       episodes: of each dataset only the first so many; None: all.
-      context: the datasets' array of what is said about each episode; None: encoders are told the asking task's id.
+      context: name of the datasets' array that says what an episode is about; None: its task.
     """
 
     def __init__(
@@ -126,10 +133,9 @@ class Memory:
         discount: float = 1.0,
         seed: int = 0,
         episodes: int | None = None,
-        *,
         context: str | None = None,
     ):
-        self.settings, self.discount, self.seed, self._context = settings, discount, seed, context
+        self.settings, self.discount, self.seed, self.context = settings, discount, seed, context
         self.samplers = [RetrievalSampler(dataset, episodes=episodes) for dataset in datasets]
         for sampler in self.samplers:
             if sampler.episodes < settings.n_traj:
@@ -144,9 +150,8 @@ class Memory:
         s = run.settings
         if not run.retrieves:
             return None
-        more = (s.agent.retrieval, s.learning.discount, s.seed, s.episodes)
         context = spec_of(s.environment).context
-        return cls(datasets, *more) if context is None else cls(datasets, *more, context=context)
+        return cls(datasets, s.agent.retrieval, s.learning.discount, s.seed, s.episodes, context)
 
     @property
     def pooled(self) -> bool:
@@ -215,18 +220,18 @@ class Memory:
             return _joined([getattr(look, name) for look in looks], places, given.shape)
 
         mask = joined("mask")
-        if self._context is not None:
-            said = [self.samplers[given[p][0]].dataset.extras[self._context][episodes[p]] for p in places]
-            told = torch.from_numpy(_joined(said, places, given.shape)).long()[:, :, None]
+        if self.context is None:
+            context = torch.from_numpy(tasks)[:, None, None].expand(*given.shape, 1)
         else:
-            told = torch.from_numpy(tasks)[:, None, None].expand(*given.shape, 1)
+            own = [self.samplers[given[place][0]].dataset.extras[self.context][episodes[place]] for place in places]
+            context = torch.from_numpy(_joined(own, places, given.shape)).long()[:, :, None]
         return RetrievalBatch(
             torch.from_numpy(joined("observations")),
             torch.from_numpy(joined("actions")).long(),
             torch.from_numpy(joined("rewards")),
             torch.from_numpy(joined("values")),
             None if mask.all() else torch.from_numpy(mask),
-            told,
+            context,
             given,
             episodes,
             joined("steps"),

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from rarl.agents.index import KeyIndex, overlap
 from rarl.agents.memory import Memory, RetrievalBatch
-from rarl.agents.pool_sizes import counts, needed_of_each
 from rarl.config.settings import PoolSettings, RetrievalSettings
 from rarl.errors import RarlError
 from rarl.nn.value_network import ValueNetwork
+from rarl.pool_sizes import counts, needed_of_each
 from rarl.trajectories.store import TrajectoryDataset
 
 ENCODED_AT_ONCE = 256  # trajectories: what is computed for them stays in the processor's cache
@@ -84,8 +84,9 @@ class PoolMemory(Memory):
         discount: float = 1.0,
         seed: int = 0,
         episodes: int | None = None,
+        context: str | None = None,
     ):
-        super().__init__(datasets, settings, discount, seed, episodes)
+        super().__init__(datasets, settings, discount, seed, episodes, context)
         folders = [dataset.folder for dataset in datasets]
         self.pools = Pools(settings.pool, [sampler.episodes for sampler in self.samplers], seed, folders)
         self.shares = np.array(settings.pool.relevant)
@@ -153,8 +154,8 @@ class PoolMemory(Memory):
     @torch.no_grad()
     def queries(self, network: ValueNetwork, x: Tensor, tasks: np.ndarray) -> Tensor:
         """What all slots of the states x (G, B, ...) of tasks (G,) ask for: (G, B * n_f, d_e), scaled."""
-        told = torch.as_tensor(tasks, device=x.device)[:, None].expand(x.shape[:2])
-        return network.queries(x, told).flatten(1, 2)
+        context = torch.as_tensor(tasks, device=x.device)[:, None].expand(x.shape[:2])
+        return network.queries(x, context).flatten(1, 2)
 
     def propose_to_learn(
         self, network: ValueNetwork, x: Tensor, tasks: np.ndarray, shares: np.ndarray, update: int

@@ -47,7 +47,7 @@ from rarl.jobs import LoadedCode, costs_job
 from rarl.mappings import merge
 from rarl.progress import Progress
 from rarl.runs.device import choose_device
-from rarl.runs.loop import Settings, torch_settings
+from rarl.runs.loop import LoopSettings, torch_settings
 from rarl.runs.train import learner_of, open_datasets
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -96,8 +96,10 @@ def measure_costs(
                 if needed not in opened:
                     opened[needed] = open_datasets(scale, run)
             subjects = [
-                _Subject(run, ready, opened[tuple(scale.datasets_of(run))], chosen)
-                for run, ready in zip(runs.values(), _ready([run.settings for run in runs.values()]), strict=True)
+                _Variant(run, ready, opened[tuple(scale.datasets_of(run))], chosen)
+                for run, ready in zip(
+                    runs.values(), _all_shortened([run.settings for run in runs.values()]), strict=True
+                )
             ]
             found = _measured(subjects, scale.settings.costs.seconds_per_variant, progress, 3 * len(rows))
             # A base of another experiment stands beside the variants of this one, on their tasks.
@@ -113,16 +115,16 @@ def measure_costs(
     return path
 
 
-def _measured(subjects: Sequence[_Subject], seconds: float, progress: Progress, done: int) -> list[dict[str, Any]]:
+def _measured(subjects: Sequence[_Variant], seconds: float, progress: Progress, done: int) -> list[dict[str, Any]]:
     """The columns of each variant of one experiment, but for its place; `done` measurements were done before."""
     memory = []
     for subject in subjects:
         memory.append(subject.memory_mb())
         progress.step(done := done + 1)
     stands = []
-    with torch_settings(Settings(device=subjects[0].device), 0):  # determinism as in a run
+    with torch_settings(LoopSettings(device=subjects[0].device), 0):  # determinism as in a run
         for subject in subjects:
-            stands.append(_Stand(subject, seconds))
+            stands.append(_Benchmark(subject, seconds))
             progress.step(done := done + 1)
         slowest = max(stand.seconds_per_round for stand in stands)
         rounds = min(max(ROUNDS[0], int(seconds / slowest)), ROUNDS[1])
@@ -138,7 +140,7 @@ def _measured(subjects: Sequence[_Subject], seconds: float, progress: Progress, 
 # ----------------------------------------------------------------------------------------------------- what is measured
 
 
-def _ready(settings: Sequence[RunSettings]) -> list[RunSettings]:
+def _all_shortened(settings: Sequence[RunSettings]) -> list[RunSettings]:
     """The settings of one experiment's variants without what comes before the ordinary learner step."""
     short = [_shortened(s) for s in settings]
     if any(s.online is None for s in short):
@@ -202,7 +204,7 @@ def _count(n: int, what: str) -> str:
 
 
 @dataclass
-class _Subject:
+class _Variant:
     """A variant that is measured.
 
     run: as it is planned. ready: its settings while it is measured. datasets: as its learner gets them.
@@ -244,7 +246,7 @@ class _Subject:
         receiver, sender = processes.Pipe(duplex=False)
         folders = [dataset.folder for dataset in self.datasets]
         process = processes.Process(
-            target=_tell_memory, args=(sender, replace(self, datasets=[]), folders), daemon=True
+            target=_report_peak_memory, args=(sender, replace(self, datasets=[]), folders), daemon=True
         )
         process.start()
         sender.close()
@@ -260,10 +262,10 @@ class _Subject:
         return found
 
 
-def _tell_memory(sender: Connection, subject: _Subject, folders: Sequence[Path]) -> None:
+def _report_peak_memory(sender: Connection, subject: _Variant, folders: Sequence[Path]) -> None:
     """Send the most memory that this process needs, in MB, or what went wrong."""
     try:
-        with subject.named(), torch_settings(Settings(device=subject.device), 0):
+        with subject.named(), torch_settings(LoopSettings(device=subject.device), 0):
             # Their bytes were checked by the process that asks.
             subject.datasets = [TrajectoryDataset.open(folder, verify=False) for folder in folders]
             subject.learner()
@@ -299,17 +301,17 @@ def tensor_bytes(learner: Any) -> int:
 # ------------------------------------------------------------------------------------------------------ how it is timed
 
 
-def _clock(subject: _Subject) -> Callable[[], float]:
+def _clock(subject: _Variant) -> Callable[[], float]:
     """The clock for a variant's time: with one thread, that of the process, so that what others take does not count."""
     s = subject.run.settings
     apart = s.online is not None and (s.online.overlap or s.environment_options.get("emulator_threads", 1) > 1)
     return time.process_time if subject.device == "cpu" and s.threads == 1 and not apart else time.perf_counter
 
 
-class _Stand:
+class _Benchmark:
     """A learner and what is timed of it."""
 
-    def __init__(self, subject: _Subject, seconds: float):
+    def __init__(self, subject: _Variant, seconds: float):
         self.subject = subject
         with subject.named():
             self.learner = subject.learner()

@@ -132,24 +132,27 @@ def encoding_seconds(run: Run) -> tuple[float, int]:
     from rarl.agents.build import build_network
     from rarl.agents.memory import RetrievalBatch
     from rarl.agents.pools import ENCODED_AT_ONCE
-    from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS
-    from rarl.envs.gridroboman.vector import random_boards
+    from rarl.envs.space import number_of_actions
+    from rarl.envs.spec import make_vector, spec_of
 
-    looks = -(-EPISODE_STEPS // run.settings.agent.retrieval.step_stride)
+    spec = spec_of(run.settings.environment)
+    looks = -(-spec.long_episode // run.settings.agent.retrieval.step_stride)
     shape = (1, ENCODED_AT_ONCE, looks)
     torch.manual_seed(0)
-    network = build_network(run.settings, len(ACTIONS))
-    x = torch.from_numpy(random_boards(int(np.prod(shape)), np.random.default_rng(0)).observe()).view(*shape, -1)
+    network = build_network(run.settings, number_of_actions(run.settings))
+    # What is in the states does not matter: those in which episodes start, over and over.
+    starts = torch.from_numpy(make_vector(run.settings, [spec.tasks[0]] * looks).reset())
+    x = starts.expand(1, ENCODED_AT_ONCE, *starts.shape)
     zeros = torch.zeros(shape)
     where = np.zeros(shape[:2], dtype=np.int64)
-    told = torch.zeros(*shape[:2], 1, dtype=torch.int64)
+    context = torch.zeros(*shape[:2], 1, dtype=torch.int64)
     batch = RetrievalBatch(
         x,
         zeros.long(),
         zeros,
         zeros,
         None,
-        told,
+        context,
         where,
         where,
         np.zeros(shape, dtype=np.int64),

@@ -28,7 +28,8 @@ def make_dataset(scale: Scale, dataset: Dataset, code: LoadedCode | None = None)
     source = sources_of(spec_of(dataset.environment))[settings.source]
     generate, unit = load(source.make), source.unit
     known = inspect.signature(generate).parameters
-    about = {"environment": dataset.environment} if "environment" in known else {}  # one that serves several
+    about = {"environment": dataset.environment, "source": settings.source}
+    about = {name: value for name, value in about.items() if name in known}  # those that serve several are told
     log.info("%s: generating", folder)
     with Progress(settings.size, unit=unit.replace("_", " ")) as progress:
 

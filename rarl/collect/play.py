@@ -10,42 +10,15 @@ from typing import Any
 import numpy as np
 
 from rarl.collect.arguments import check_seed
-from rarl.config.fit import check_run, with_options
-from rarl.config.scale import Run
-from rarl.config.settings import RunSettings
-from rarl.config.validate import validate
-from rarl.envs.spec import EnvSpec, make_vector, spec_of
+from rarl.config.player import run_of
+from rarl.envs.content import content_of
+from rarl.envs.spec import load, make_vector, spec_of
 from rarl.envs.vector import Step, VectorEnv
 from rarl.errors import RarlError
-from rarl.mappings import merge
 from rarl.rollouts.roll_out import Memoryless, roll_out
 from rarl.trajectories.store import DatasetWriter
 
 CHUNK_EPISODES = 64  # played and written at once
-# DQN with a uniform replay of single steps; what a source's options change goes over it.
-AGENT: Mapping[str, Any] = {
-    "agent": {"task": "hidden", "d_s": 128},
-    "learning": {
-        "batch_sequences": 128,
-        "sequence_steps": 2,
-        "learning_rate": 0.00025,
-        "discount": 0.99,
-        "target_period_updates": 100,
-    },
-    "evaluation": {"every_updates": 1_000_000, "episodes_per_task": 1},
-    "online": {
-        "actors": 4,
-        "steps_per_update": 2,
-        "period_steps": 2,
-        "capacity_sequences": 25_000,
-        "start_sequences": 500,
-        "priority_exponent": 0.0,
-        "importance_exponent": 0.0,
-        "refresh_updates": 1,
-        "compression": 0,
-        "overlap": False,
-    },
-}
 
 
 def generate_random(
@@ -95,15 +68,15 @@ def write_episodes(
       generator: how it was made, for the manifest: the source's options by name.
     """
     check_seed(seed)
-    spec, plain = spec_of(environment), run_of(environment, task, seed).settings
-    with _writer(folder, spec, task, source, seed, generator) as writer:
+    plain = run_of(environment, task, seed).settings
+    with _Writer(folder, environment, task, source, seed, generator) as writer:
         for done in range(0, episodes, CHUNK_EPISODES):
             n = min(CHUNK_EPISODES, episodes - done)
             rng = np.random.default_rng([seed, done])
             envs = make_vector(plain, [task] * n)
             recorder = Recorder(envs)
             roll_out(recorder, Memoryless(player(envs, rng)), rng.integers(2**31, size=n))
-            recorder.write(writer, spec)
+            recorder.write(writer)
             if progress:
                 progress(done + n, episodes)
 
@@ -115,35 +88,43 @@ def generate_agent(
     folder: str | os.PathLike,
     *,
     environment: str,
+    source: str = "agent",
     settings: Mapping[str, Any] | None = None,
+    random_share: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Train an agent on a task and write all its finished episodes, until they hold so many steps.
 
+    A function of its arguments on one machine type and torch version (CPU).
+
     Args:
       task, seed, folder, environment, progress: as in `generate_random`.
       environment_steps: at least so many are written.
+      source: its name.
       settings: of the agent, over `AGENT`.
+      random_share: over this share of the steps exploration falls, from random play to that of the settings.
     """
     import torch
 
     from rarl.learners.online import OnlineLearner
 
     check_seed(seed)
-    spec = spec_of(environment)
+    if not 0 <= random_share <= 1:
+        raise RarlError(f"random_share={random_share}: must be between 0 and 1")
     run = run_of(environment, task, seed, settings)
-    check_run(spec, run.settings, f"a dataset of {spec.name}")
     generator = {"policy": "agent", "environment_steps": environment_steps, "settings": dict(settings or {})}
-    with _writer(folder, spec, task, "agent", seed, generator) as writer:
+    generator["random_share"] = random_share
+    with _Writer(folder, environment, task, source, seed, generator) as writer:
         state = torch.random.get_rng_state()
         torch.manual_seed(seed)
         try:
             learner = OnlineLearner(run, "cpu")
-            recorder = Recorder.in_place_of(learner.actors)
-            written = 0
+            recorder, policy = Recorder.in_place_of(learner.actors), learner.actors.policy
+            at_last, falls, written = policy.epsilons, random_share * environment_steps, 0
             while written < environment_steps:
+                policy.epsilons = 1 - (1 - at_last) * (min(recorder.steps / falls, 1) if falls else 1)
                 learner.update()
-                written += recorder.write(writer, spec)
+                written += recorder.write(writer)
                 if progress:
                     progress(min(written, environment_steps), environment_steps)
         finally:
@@ -151,7 +132,7 @@ def generate_agent(
 
 
 @dataclass
-class _Episode:
+class _PlayedEpisode:
     observations: list[np.ndarray] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
@@ -168,8 +149,9 @@ class Recorder(VectorEnv):
 
     def __init__(self, envs: VectorEnv):
         self.envs, self.num_envs, self.actions = envs, envs.num_envs, envs.actions
-        self._playing = [_Episode() for _ in range(self.num_envs)]
-        self._finished: list[tuple[int, _Episode]] = []
+        self._playing = [_PlayedEpisode() for _ in range(self.num_envs)]
+        self._finished: list[tuple[int, _PlayedEpisode]] = []
+        self.steps = 0  # of all environments
 
     @classmethod
     def in_place_of(cls, actors: Any) -> Recorder:
@@ -191,12 +173,13 @@ class Recorder(VectorEnv):
         x = self.envs.reset(seeds, where)
         for i in range(self.num_envs) if where is None else np.asarray(where).tolist():
             context = None if self.envs.context is None else self.envs.context[i].copy()
-            self._playing[i] = _Episode([x[i]], context=context)
+            self._playing[i] = _PlayedEpisode([x[i]], context=context)
         return x
 
     def step(self, actions: np.ndarray) -> Step:
         going = self.active.copy()
         step = self.envs.step(actions)
+        self.steps += int(going.sum())
         for i in np.flatnonzero(going).tolist():
             episode = self._playing[i]
             episode.observations.append(step.observations[i].copy())
@@ -207,53 +190,54 @@ class Recorder(VectorEnv):
                 self._finished.append((i, episode))
         return step
 
-    def write(self, writer: DatasetWriter, spec: EnvSpec) -> int:
+    def write(self, writer: _Writer) -> int:
         """Write what has ended since the last time, in the order of the environments, so that the first episodes of a
         dataset are not the shortest ones; how many steps."""
         episodes = [episode for _, episode in sorted(self._finished, key=lambda ended: ended[0])]
         self._finished = []
-        if not episodes:
-            return 0
-        more = {} if spec.context is None else {spec.context: np.stack([e.context for e in episodes])}
-        lengths = np.array([len(episode.actions) for episode in episodes])
-        writer.add_flat(
+        if episodes:
+            writer.add_episodes(episodes)
+        return sum(len(episode.actions) for episode in episodes)
+
+
+class _Writer(DatasetWriter):
+    """Writes episodes as the environment's content has them.
+
+    Args:
+      folder, task, source, seed, generator: as in `DatasetWriter`.
+      environment: its name, module:SPEC or file.py:SPEC.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        environment: str,
+        task: str,
+        source: str,
+        seed: int,
+        generator: Mapping[str, Any],
+    ):
+        spec, content = spec_of(environment), content_of(environment)
+        if task not in spec.tasks:
+            raise RarlError(f"{spec.name} has no task {task!r}")
+        self._context = spec.context
+        self._dtypes = ("int16", "float32") if content is None else (content.actions.dtype, content.rewards.dtype)
+        ends = "per-episode" if content is None else content.ends
+        about = {"environment": spec.name, "task": task, "source": source, "seed": seed}
+        super().__init__(folder, **about, generator=generator, ends=ends)
+        if spec.expert is not None:
+            self.expert_return = load(spec.expert)(task, seed)
+
+    def add_episodes(self, episodes: Sequence[_PlayedEpisode]) -> None:
+        """In their order."""
+        more = {} if self._context is None else {self._context: np.stack([e.context for e in episodes])}
+        self.add_flat(
             np.concatenate([np.stack(episode.observations) for episode in episodes]),
-            np.concatenate([np.array(episode.actions, dtype=np.int16) for episode in episodes]),
-            np.concatenate([np.array(episode.rewards, dtype=np.float32) for episode in episodes]),
-            lengths,
+            *(
+                np.concatenate([np.array(getattr(episode, name), dtype=dtype) for episode in episodes])
+                for name, dtype in zip(("actions", "rewards"), self._dtypes, strict=True)
+            ),
+            np.array([len(episode.actions) for episode in episodes]),
             terminated=np.array([episode.terminated for episode in episodes]),
             **more,
         )
-        return int(lengths.sum())
-
-
-def _writer(
-    folder: str | os.PathLike, spec: EnvSpec, task: str, source: str, seed: int, generator: Mapping[str, Any]
-) -> DatasetWriter:
-    if task not in spec.tasks:
-        raise RarlError(f"{spec.name} has no task {task!r}")
-    return DatasetWriter(
-        folder, environment=spec.name, task=task, source=source, seed=seed, generator=generator, ends="per-episode"
-    )
-
-
-def run_of(environment: str, task: str, seed: int, settings: Mapping[str, Any] | None = None) -> Run:
-    """What an agent that makes a dataset does, and how its environments are played; settings: over `AGENT`."""
-    place = {
-        "experiment": "datasets",
-        "environment": environment,
-        "task_set": "datasets",
-        "tasks": [task],
-        "variant": "agent",
-        "seed": seed,
-        "source": "replay",
-        "updates": 1_000_000_000,
-        "tensorboard": False,
-    }
-    where = f"a dataset of {spec_of(environment).name}"
-    return Run(
-        "datasets",
-        validate(
-            RunSettings, with_options(spec_of(environment), {**merge(AGENT, settings or {}), **place}, where), where
-        ),
-    )

@@ -119,7 +119,8 @@ class TaskSetSettings(Settings):
     """A task set of an experiment at a scale."""
 
     tasks: int | Literal["all"] | Annotated[list[str], AfterValidator(once)] | None = Field(
-        None, description="names of tasks, or all; on Gridroboman also the size of a set (default: the set's own name)"
+        None,
+        description="names of tasks, or all; or the size of a set, where there are sets (default: its own name)",
     )
     variants: Variants
     settings: dict[str, Any] = Field({})
@@ -172,7 +173,7 @@ class ScaleSettings(Settings):
     """config/{scale}.yaml."""
 
     description: str = Field(description="one sentence for the report's first lines")
-    judges: bool = Field(description="whether results at this scale may carry a verdict")
+    allows_verdicts: bool = Field(description="whether results at this scale may carry a verdict")
     about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
     seeds: Seeds
     costs: CostSettings = CostSettings()

@@ -64,11 +64,6 @@ def check_run(spec: EnvSpec, s: RunSettings, where: str) -> None:
     for has, key in by_id:
         if has and spec.context is not None:
             raise RarlError(f"{where}: {key}: {told}")
-    if s.online is not None and spec.context is not None:
-        raise RarlError(
-            f"{where}: online: {spec.name} tells what an episode is about by {spec.context!r}, which no replay keeps: "
-            "its agents learn from datasets"
-        )
     if s.source != "replay":
         source_of(spec, s.source, f"{where}: source")
     if s.plays and not plays(spec):

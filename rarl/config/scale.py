@@ -9,13 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rarl.agents.pool_sizes import needed_of_each
 from rarl.config.files import NOT_SCALES, ExperimentSettings, IndexCostSettings, ScaleSettings
 from rarl.config.fit import check_run, dataset_with_options, with_options
 from rarl.config.settings import (
     EPISODIC,
+    EXECUTION_ONLY,
     TUNING_SEEDS_FROM,
-    WITHOUT_EFFECT,
     DatasetSettings,
     RunSettings,
 )
@@ -26,6 +25,7 @@ from rarl.envs.spec import EnvSpec, check_spec, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest, read_yaml
 from rarl.mappings import merge
+from rarl.pool_sizes import needed_of_each
 
 
 def _spec(environment: str, where: str) -> EnvSpec:
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """For example "gridroboman/30-tasks/ra-dqn-hidden/seed-0"."""
+        """ "experiment/task-set/variant/seed-0"."""
         s = self.settings
         return f"{s.experiment}/{s.task_set}/{s.variant}/seed-{s.seed}"
 
@@ -98,7 +98,7 @@ class Run:
     @property
     def _without_effect(self) -> dict[str, Any]:
         of_environment = dict.fromkeys(spec_of(self.settings.environment).options_without_effect, True)
-        return {**WITHOUT_EFFECT, "environment_options": of_environment}
+        return {**EXECUTION_ONLY, "environment_options": of_environment}
 
     @property
     def retrieves(self) -> bool:
@@ -141,7 +141,7 @@ class Dataset:
 
     @property
     def id(self) -> str:
-        """For example "gridroboman/planner/lift-red"."""
+        """ "environment/source/task"."""
         return f"{self.name}/{self.settings.source}/{slug(self.task)}"
 
     @cached_property
@@ -257,12 +257,6 @@ class Scale:
                         raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
                     if self.run(name, size, listed, 0).settings.agent.base in EPISODIC:
                         raise RarlError(f"{where}: probes: variant {listed!r} is episodic control, which has no probe")
-                    s = self.run(name, size, listed, 0).settings
-                    if spec_of(s.environment).probes_by_task and not s.retrieves_by_task:
-                        raise RarlError(
-                            f"{where}: probes: variant {listed!r} has no retrieval batches of each task, into which "
-                            f"the probe of {s.environment} looks"
-                        )
 
     def run(
         self, experiment: str, task_set: int | str, variant: str, seed: int, changes: Mapping[str, Any] | None = None

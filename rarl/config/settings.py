@@ -10,7 +10,7 @@ from rarl.config.validate import Settings, once
 from rarl.nn.decays import DECAYS
 
 TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are reported have seeds below
-WITHOUT_EFFECT = {  # settings of a run that change how it is carried out, and not what comes out
+EXECUTION_ONLY = {  # settings of a run that change how it is carried out, and not what comes out
     "checkpoint_seconds": True,
     "tensorboard": True,
     "online": {"overlap": True},
@@ -166,7 +166,7 @@ class MaskingSettings(Settings):
 
     weight: float = Field(0.0, ge=0, description="of the loss; 0: none")
     trajectories: int = Field(
-        64, ge=1, description="per learner step, over its tasks; on Atari no more than are learned from"
+        64, ge=1, description="per learner step, over its tasks; online no more than are learned from"
     )
     step_stride: int = Field(5, ge=1, description="every how many steps a trajectory is looked at")
     trajectory_steps: int | None = Field(
@@ -185,7 +185,9 @@ class EpisodicSettings(Settings):
     neighbours: int = Field(11, ge=1, description="k, over which a value is averaged")
     d_key: int | None = Field(64, ge=1, description="width of keys; null: mfec takes the observation itself")
     search: Literal["exact", "ivf"] = Field("exact", description="of neighbours, by faiss")
-    episodes_per_update: int = Field(1, ge=1, description="of each task, in one update; on Gridroboman")
+    episodes_per_update: int = Field(
+        1, ge=1, description="of each task, in one update; where episodes all have one length"
+    )
     epsilon: float = Field(0.005, ge=0, le=1, description="exploration after it has fallen from 1")
     epsilon_from_steps: int = Field(5_000, ge=0, description="environment steps after which it begins to fall")
     epsilon_to_steps: int = Field(25_000, ge=1, description="and those after which it has fallen")
@@ -280,14 +282,14 @@ class OnlineSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """Greedy roll-outs on boards that no dataset holds."""
+    """Greedy roll-outs from starts that no dataset holds."""
 
     every_updates: int = Field(ge=1)
     episodes_per_task: int = Field(20, ge=1)
     epsilon: float = Field(6.5e-4, ge=0, le=1)
     retrieval_batches: int = Field(4, ge=1, description="retrieval batches per task; its episodes are spread over them")
     board_seed: int = Field(
-        10_000_019, ge=0, description="evaluation boards are drawn from this seed and the run's own"
+        10_000_019, ge=0, description="evaluation's starts are drawn from this seed and the run's own"
     )
 
 

@@ -18,6 +18,7 @@ LEARNERS = {  # kind -> class (run, device), or (run, datasets, device) of the o
 
 PROBES = {  # by kind
     "plain": "rarl.probes.plain:PlainProbe",
+    "pool": "rarl.probes.pools:PoolProbe",
     "data": "rarl.probes.on_data:DataProbe",
 }
 

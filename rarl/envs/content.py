@@ -136,7 +136,6 @@ def _by_spaces(spec: EnvSpec) -> Content | None:
             "terminated": Values("bool"),
             "seed": Values("int64", low=0, high=2**63 - 1),
             "noise": NOISE,
-            "epsilon": EPSILON,
         },
         required=("terminated",),
     )
@@ -168,4 +167,3 @@ def _bounds(space: gym.Space) -> tuple[float, float] | tuple[tuple[float, ...], 
 
 # How episodes were played, whatever the environment.
 NOISE = Values("int8", low=0, high=100)  # percent
-EPSILON = Values("float32", low=0, high=1)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import gymnasium as gym
 
-from rarl.config.settings import RunSettings
 from rarl.envs.spec import make_vector, plays, spec_of
 from rarl.errors import RarlError
+
+if TYPE_CHECKING:
+    from rarl.config.settings import RunSettings
 
 
 def observation_space(settings: RunSettings) -> gym.Space:

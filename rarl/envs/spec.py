@@ -120,6 +120,7 @@ class EnvSpec:
         observed.
       task_sets: nested sets of tasks that go by their size.
       sources: where datasets come from, by name.
+      expert: function (task, seed) -> mean return of an expert, None where there is none; datasets of play tell it.
       encoders: name -> class (d_s, n_tasks, **options) of encoders of its observations, the default first; of
         n_actions, space (that of the observations) and the environment's options a class gets those that it has
         arguments for. By default one by the kind of the space.
@@ -133,12 +134,11 @@ class EnvSpec:
         those whose last step was rewarded.
       codec: function (environment options) -> how observations are kept in a replay (`rarl.replay.codec`); None: as
         they are.
-      tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.Reading`; None: there is no masking loss.
-      probes: kind (`probe_kind`) -> class (scale, run) of what `rarl probe` measures; None: what every environment has.
-      probes_by_task: whether these look only into agents with a retrieval batch of each task.
+      tokens: what a VQ-VAE reads of an observation, a `rarl.nn.vq_vae.ObservationReader`; None: no masking loss.
+      probing: `rarl.envs.probing.Probing`, what probes record and measure beside what they do everywhere.
       repeats: the option that says for how many frames an action is repeated; None: for one.
       long_episode: steps of a long episode, from which memory is estimated.
-      memory: what jobs need, as a `rarl.workflow.resources.Memory`; None: by the size of an observation.
+      memory: what jobs need, as a `rarl.workflow.resources.MemoryModel`; None: by the size of an observation.
       title: what reports call it; by default its name.
       score: by what agents are compared.
       task_noun: what one of its tasks is called: "level".
@@ -147,6 +147,7 @@ class EnvSpec:
       reported: function (variant, task) -> (score, its spread or None) that the paper printed, or None; not normalised.
       picture: `rarl.envs.pictures.Pictures` of recorded episodes; None: there are none in reports.
       gymnasium: arguments of `gymnasium.register`, one mapping for each id.
+      requires: distributions of which it is made, whose versions are recorded.
     """
 
     name: str
@@ -160,6 +161,7 @@ class EnvSpec:
     context: str | None = None
     task_sets: Mapping[int, Sequence[str]] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    expert: Named | None = None
     encoders: Mapping[str, Named] = field(default_factory=lambda: dict(common.ENCODERS))
     encoder_options: Mapping[str, Named] = field(default_factory=dict)
     options: Named | None = None
@@ -171,8 +173,7 @@ class EnvSpec:
     success: Named | None = None
     codec: Named | None = None
     tokens: Named | None = None
-    probes: Mapping[str, Named] | None = None
-    probes_by_task: bool = False
+    probing: Named | None = None
     repeats: str | None = None
     long_episode: int = 100
     memory: Named | None = None
@@ -184,6 +185,7 @@ class EnvSpec:
     reported: Named | None = None
     picture: Named | None = None
     gymnasium: Sequence[Mapping[str, Any]] = ()
+    requires: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.name)
@@ -191,10 +193,12 @@ class EnvSpec:
             object.__setattr__(self, "score", ON_DATA)
 
 
+# Of agents that learn while they play (`rarl.collect.play.generate_agent`).
+AGENT_OPTIONS: Mapping[str, Any] = {"settings": {}, "random_share": 0.0}
 # Sources that every environment has that can be played, and the data of others.
 COMMON: Mapping[str, Source] = {
     "random": Source(common.RANDOM),
-    "agent": Source(common.AGENT, unit="environment_steps", options={"settings": {}}),
+    "agent": Source(common.AGENT, unit="environment_steps", options=AGENT_OPTIONS),
     "minari": Source(common.MINARI, options={"id": None, "sha256": None, "root": None}, check=common.CHECK_MINARI),
 }
 
@@ -254,8 +258,6 @@ def sources_of(spec: EnvSpec) -> dict[str, Source]:
     others = {name: replace(source, arrays=arrays) for name, source in COMMON.items()}
     if not plays(spec):
         others = {"minari": others["minari"]}
-    elif spec.context is not None:  # which an agent in training is not told
-        del others["agent"]
     return {**spec.sources, **{name: source for name, source in others.items() if name not in spec.sources}}
 
 
@@ -316,7 +318,7 @@ def learner_kind(settings: RunSettings) -> str:
 
 
 def probe_kind(settings: RunSettings) -> str:
-    """Which of an environment's probes looks into a run."""
+    """Which probe looks into a run."""
     if not plays(spec_of(settings.environment)):
         return "data"
     return "pool" if settings.agent.retrieval.pool else "plain"

@@ -77,7 +77,7 @@ class Actors:
         for _ in range(steps):
             first = self._playing.first.copy()
             self.policy.begin(first, self.envs.context)
-            states = self.policy.state
+            states = self.states
             actions = self.policy(self._playing.x)
             q = self.policy.q
             if self._pending is not None:
@@ -99,6 +99,12 @@ class Actors:
             gained.returns += played.returns
             gained.lengths += played.lengths
         return gained
+
+    @property
+    def states(self) -> dict[str, np.ndarray]:
+        """What a step is begun with, for each actor: its recurrent state, and what it is told (n, ...) if anything."""
+        context = self.envs.context
+        return self.policy.state | ({} if context is None else {"context": context.astype(np.float32)})
 
     def _completed(self, step: Mapping[str, Any], q: np.ndarray) -> Stepped:
         """The step before, now that the values q (n, n_actions) of what came after are known."""

@@ -36,7 +36,7 @@ from rarl.trajectories.store import TrajectoryDataset
 MEASURED = 256  # steps of data, or sequences, of each task
 
 
-class Sequences(NamedTuple):
+class LearnerBatch(NamedTuple):
     """What a learner step learns from, for G groups of B sequences with T steps; a transition is one of length 1.
 
     x: (G, B, T + 1, ...), the observation after the last step included. context: (G, B, 1, ...). a_t: (G, B, T) int64.
@@ -98,8 +98,8 @@ class OfflineLearner(ValueLearner):
 
     # --- one learner step ---------------------------------------------------------------------------------------------
 
-    def draw(self, tasks: np.ndarray, each: int, rng: np.random.Generator) -> Sequences:
-        """Sequences of tasks (G,), `each` of them per group; one group of all where one retrieval batch serves all."""
+    def draw(self, tasks: np.ndarray, each: int, rng: np.random.Generator) -> LearnerBatch:
+        """LearnerBatch of tasks (G,), `each` of them per group; one group of all where one retrieval batch serves all."""
         pooled = self.sequences is not None and (self.memory is None or self.memory.pooled)
         groups = (1, len(tasks) * each) if pooled else (len(tasks), each)
         of_each = np.repeat(tasks, each)
@@ -121,10 +121,10 @@ class OfflineLearner(ValueLearner):
                 for part in (batch.observations, batch.actions.astype(np.int64), batch.r_t, batch.discount_t)
             )
             mask, learn = tensor(batch.mask), tensor(batch.learn)
-            told = of_each if self._context is None else batch.extras[self._context].astype(np.int64)
-            context = tensor(told)[:, :, None]
+            context = of_each if self._context is None else batch.extras[self._context].astype(np.int64)
+            context = tensor(context)[:, :, None]
         source = (array.reshape(groups) for array in (batch.task_indices, batch.episodes))
-        return Sequences(x, context, a_t, r_t, discount_t, mask, learn, *source)
+        return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, *source)
 
     def _losses(self) -> Losses:
         """On G tasks with B states or sequences each."""
@@ -162,11 +162,11 @@ class OfflineLearner(ValueLearner):
         kl = self._kl(online.step, batch.seen)
         return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars, ranking, self._masking(tasks))
 
-    def _mean(self, value: Tensor, batch: Sequences) -> Tensor:
+    def _mean(self, value: Tensor, batch: LearnerBatch) -> Tensor:
         """Over all steps that are learned from."""
         return value.mean() if batch.learn is None else weighted_mean(value, batch.learn)
 
-    def _values(self, batch: Sequences, retrieved: Retrieved) -> tuple[Unrolled, Tensor]:
+    def _values(self, batch: LearnerBatch, retrieved: Retrieved) -> tuple[Unrolled, Tensor]:
         """The online network on the steps taken, with gradients; (G, B, T), the values of the states after them.
 
         The states of a sequence overlap: one pass sees all of them. A transition's two states have nothing in common,
@@ -204,7 +204,7 @@ class OfflineLearner(ValueLearner):
             self.target.freeze_retriever(frozen).requires_grad_(False)
             self._frozen = frozen
 
-    def _losses_of_retriever(self, batch: Sequences, retrieved: Retrieved) -> Losses:
+    def _losses_of_retriever(self, batch: LearnerBatch, retrieved: Retrieved) -> Losses:
         """The first stage: the retriever learns to tell rewards, by the squared error; there is no agent yet."""
         s_t = self.network.encoder_of_retrieved(batch.x[:, :, 1:], batch.context)
         step = self.network.ask(s_t, batch.context, retrieved.online, mode=Mode.LEARN, exclude=retrieved.exclude)
@@ -218,7 +218,7 @@ class OfflineLearner(ValueLearner):
         scores = logits.unflatten(-1, (retrieved.online.n_traj, -1)).logsumexp(-1)
         return relevance_loss(scores, torch.from_numpy(relevant(tasks, retrieved.batch)).to(self.device))
 
-    def _retrieve_for(self, batch: Sequences, tasks: np.ndarray) -> tuple[Retrieved, dict[str, float]]:
+    def _retrieve_for(self, batch: LearnerBatch, tasks: np.ndarray) -> tuple[Retrieved, dict[str, float]]:
         """Fresh retrieval batches for what is learned from, and what is to be logged about them."""
         if not isinstance(self.memory, PoolMemory):
             return self._retrieve(tasks), {}
@@ -245,7 +245,7 @@ class OfflineLearner(ValueLearner):
 
     @torch.no_grad()
     def measure(
-        self, batch: RetrievalBatch | None, look: Callable[[Sequences, Unrolled], None] | None = None
+        self, batch: RetrievalBatch | None, look: Callable[[LearnerBatch, Unrolled], None] | None = None
     ) -> list[dict[str, Any]]:
         """What the network says of steps of the data that are the same in all of a run.
 

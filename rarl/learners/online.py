@@ -38,7 +38,7 @@ from rarl.replay.codec import Codec, codec_of
 from rarl.replay.prioritised import Replay, ReplaySettings, Sequences
 from rarl.replay.windows import Window
 from rarl.rollouts.evaluation import Evaluation
-from rarl.trajectories.sampling import Span, looked_at, random_span
+from rarl.trajectories.sampling import Span, random_span, subsample
 
 
 def retrieval_batch(
@@ -63,9 +63,9 @@ def retrieval_batch(
         values[:, t] = value
     n, longest = windows.mask.shape
     if span is None:
-        looks, mask = looked_at(Span(np.zeros(n, dtype=np.int64), windows.mask.sum(1)), stride, longest)
+        looks, mask = subsample(Span(np.zeros(n, dtype=np.int64), windows.mask.sum(1)), stride, longest)
     else:
-        looks, mask = looked_at(span, stride)
+        looks, mask = subsample(span, stride)
     looks[~mask] = 0
     rows = np.arange(n)[:, None]
     x = codec.restore(
@@ -80,12 +80,20 @@ def retrieval_batch(
         rewards[None],
         values[None],
         None if mask.all() else torch.from_numpy(mask)[None],
-        torch.zeros(1, n, 1, dtype=torch.int64),
+        _context_of(windows)[None],
         np.zeros((1, n), dtype=np.int64),
         windows.episodes[None],
         (windows.starts[:, None] + looks)[None],
         (mask & (looks == windows.mask.sum(1, keepdims=True) - 1))[None],
     )
+
+
+def _context_of(windows: Sequences) -> Tensor:
+    """(B, 1, ...) int64, what is told about the windows' episodes; 0 where there is nothing but the one task."""
+    context = windows.state.get("context")
+    if context is None:
+        return torch.zeros(len(windows), 1, dtype=torch.int64)
+    return torch.from_numpy(context).long()[:, None]
 
 
 class OnlineLearner(ValueLearner):
@@ -123,11 +131,11 @@ class OnlineLearner(ValueLearner):
             ),
             online.actors,
             frame_shape=self.codec.frame_shape,
-            state_shapes={name: part.shape[1:] for name, part in policy.state.items()},
+            state_shapes={name: part.shape[1:] for name, part in self.actors.states.items()},
             first_priority=self._first_priority if online.priority_exponent > 0 else None,
         )
         self.rounds = 0  # of playing; learner steps are fewer
-        self._random_play: np.ndarray | None = None
+        self._random_play: tuple[np.ndarray, np.ndarray] | None = None
         self._pool = ThreadPoolExecutor(1) if online.overlap else None
 
     def facts(self) -> dict[str, Any]:
@@ -316,7 +324,7 @@ class OnlineLearner(ValueLearner):
 
         seen: (1, B, T + 1) bool, which of the states are real. exclude: (1, B, n_traj) bool, what they must not read.
         """
-        context = self._context(x.shape[1])
+        context = _context_of(windows).to(self.device)[None]
         if network.core is None:
             return network.unroll(x, context, None, retrieved, mode=mode, counts=seen, exclude=exclude)
         state = self._stored_state(network, windows, mode)
@@ -348,25 +356,23 @@ class OnlineLearner(ValueLearner):
         """Sequences of random play, since those of the replay change with the agent."""
         if self._random_play is None:
             self._random_play = self._play_at_random(rng)
-        return Asking(torch.from_numpy(self._random_play).to(self.device)[None], self._context(ASKING))
+        return Asking(*(torch.from_numpy(part).to(self.device)[None] for part in self._random_play))
 
-    def _play_at_random(self, rng: np.random.Generator) -> np.ndarray:
-        """(sequences, T, ...): sequences in a row of the first episodes of two environments."""
+    def _play_at_random(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """(sequences, T, ...): sequences in a row of the first episodes of two environments, and (sequences, 1, ...),
+        what is told at the beginning of each."""
         envs = make_vector(self.settings, [self.task] * 2)
-        playing, seen = Playing(envs), []
+        playing, seen, contexts = Playing(envs), [], []
         length = self.settings.learning.sequence_steps
         for _ in range(ASKING // 2 * length):
             seen.append(playing.x.copy())
+            contexts.append(np.zeros(2, np.int64) if envs.context is None else envs.context.astype(np.int64))
             playing.step(rng.integers(len(envs.actions), size=2))
-        stacked = np.stack(seen, 1)
-        return stacked.reshape(ASKING, length, *stacked.shape[2:])
+        stacked, context = np.stack(seen, 1), np.stack(contexts[::length], 1)
+        return stacked.reshape(ASKING, length, *stacked.shape[2:]), context.reshape(ASKING, 1, *context.shape[2:])
 
     def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:
         return self.sample_batch(rng)
-
-    def _context(self, batch: int) -> Tensor:
-        """The context of so many sequences: there is one task."""
-        return torch.zeros(1, batch, 1, dtype=torch.int64, device=self.device)
 
     # --- state --------------------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ class MaskedTokens(nn.Module):
 
     The sequence model is the summariser of the retrieval process, which the loss trains (A-4, A-5), or one of its own
     where an agent has none that reads states alone. BERT, and CoBERL in
-    reinforcement learning, have a transformer (Devlin et al., 2019; Banino et al., 2022). On Gridroboman transformers
+    reinforcement learning, have a transformer (Devlin et al., 2019; Banino et al., 2022). On small tasks transformers
     of one and of two layers of width 64 predicted no better (2.43 and 2.42 nats after 400 steps, where the tokens'
     frequencies alone give 3.95) than GRUs of width 64 (2.42) or 32 (2.47), or than the decay summariser of width 32
     (2.46), which costs half as much on a CPU; and these summaries need no positions.

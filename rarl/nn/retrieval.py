@@ -3,7 +3,7 @@
 A *retrieval process* is steps 1 to 5, from the agent's state s and a retrieval batch to z; a `Retriever` is all six, to
 s~ = s + u.
 
-Axes: G groups, each with a retrieval batch of its own (on Gridroboman a group is a task); B states of a group that ask;
+Axes: G groups, each with a retrieval batch of its own (a task, say); B states of a group that ask;
 k slots (n_f of them); i retrieved trajectories (n_traj); j their steps (l); N = n_traj * l candidate states.
 """
 

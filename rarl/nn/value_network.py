@@ -92,7 +92,7 @@ class ValueNetwork(nn.Module):
     """Encoder, core, steps 1 to 6 where the agent retrieves, head.
 
     Args:
-      encoder: observations and context to e (..., d_s); see `rarl.nn.encoders`.
+      encoder: observations and context to e (..., d_s); see `rarl.agents.build.encoder_of`.
       d_s: width of the agent's state.
       n_actions: number of actions.
       retriever: what finds u; None for the base agent.
@@ -160,7 +160,7 @@ class ValueNetwork(nn.Module):
 
         Args:
           x: (G, B, T, ...), observations.
-          context: (G, B, 1, ...), what the agent is told about the episode: a task id, or a mission.
+          context: (G, B, 1, ...), what the agent is told about the episode: a task id, for example.
           state: before the first step; None: that at an episode's start.
           retrieved: the retrieval batch of each group.
           mode: what the pass is for.

@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rarl.envs.spec import load, spec_of
 from rarl.nn.retrieval import Mode, Standardise
 
 
-class Reading(Protocol):
+class ObservationReader(Protocol):
     """How an environment's observations are read as numbers, and what it means to reconstruct them.
 
     Attributes:
@@ -71,7 +70,7 @@ class Coded(NamedTuple):
     """What a VQ-VAE makes of n observations.
 
     tokens: (n,) int64. loss: scalar, of reconstruction and commitment. error: scalar, of the reconstruction, see
-    `Reading.compare`. perplexity: scalar, exp of the tokens' entropy: how many codes are in use, as it were.
+    `ObservationReader.compare`. perplexity: scalar, exp of the tokens' entropy: how many codes are in use, as it were.
     """
 
     tokens: Tensor
@@ -89,7 +88,7 @@ class VQVAE(nn.Module):
     the state dict.
 
     Args:
-      environment: whose, see `rarl.envs.spec`.
+      read: how its observations are read.
       tokens: number of codes.
       d_token: width of a code.
       width: of the hidden layers.
@@ -99,12 +98,12 @@ class VQVAE(nn.Module):
     DECAY = 0.9  # of the moving averages, per step
     UNUSED = 0.1  # observations per step, on average, below which a code is given up
 
-    def __init__(self, environment: str, tokens: int, d_token: int, width: int = 64):
+    def __init__(self, read: ObservationReader, tokens: int, d_token: int, width: int = 64):
         super().__init__()
         # Imported here, for it takes a second or two and most agents have no use for it.
         from vector_quantize_pytorch import VectorQuantize
 
-        self.read: Reading = load(spec_of(environment).tokens)
+        self.read = read
         self.encoder = nn.Sequential(nn.Linear(self.read.size, width), nn.ReLU(), nn.Linear(width, d_token))
         self.standardise = Standardise(d_token)
         self.quantiser = VectorQuantize(

@@ -54,7 +54,7 @@ class LoadedAgent:
         self.memory: Memory | None = None
         self._replay: RetrievalBatch | None = None
         if run.settings.online is not None:
-            self._replay = RetrievalBatch(**state["memory"]) if state["memory"] else None
+            self._replay = RetrievalBatch.published(state["memory"])
         elif run.retrieves:
             self.memory = Memory.of(run, open_datasets(scale, run))
 
@@ -136,7 +136,7 @@ def load(run: str, scale: str | None = None, root: str | Path = ".") -> LoadedAg
     """The agent of a finished run.
 
     Args:
-      run: for example "gridroboman/30-tasks/ra-dqn-hidden/seed-0".
+      run: "experiment/task-set/variant/seed-0".
       scale: its scale; None: the default one.
       root: the project's folder.
 

@@ -9,7 +9,7 @@ import torch
 
 from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Run, Scale
-from rarl.learners.offline import OfflineLearner, Sequences
+from rarl.learners.offline import OfflineLearner, LearnerBatch
 from rarl.nn.value_network import Unrolled
 from rarl.probes.trained import final_state, shuffled
 from rarl.runs import checkpoints
@@ -56,7 +56,7 @@ class DataProbe:
             return [{"task": name, "quantity": "none", "value": 0.0} for name in self.names]
         found: dict[str, list[float]] = {name: [] for name in self.names}
 
-        def look(steps: Sequences, out: Unrolled) -> None:
+        def look(steps: LearnerBatch, out: Unrolled) -> None:
             alpha = out.step.alpha.double().numpy()  # (G, B, T + 1, n_f, N)
             states = np.exp(-(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1).mean(-1))
             real = np.ones(states.shape, bool) if steps.seen is None else steps.seen.numpy()

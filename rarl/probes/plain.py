@@ -1,178 +1,346 @@
 """What is measured of a trained agent in any environment: what it retrieves, and what happens when that changes.
 
 Interventions on the retrieval batches at evaluation, with everything else as trained: *own* (as trained), *removed*
-(nothing is read), *shuffled* (states exchanged between the trajectories of a batch, at each step), and, where there are
-several tasks with batches of their own, *swapped* (another task's trajectories).
+(nothing is read), *shuffled* (states exchanged between the trajectories of a batch, at each step) and, where the
+environment asks for it, *truncated-n* (n trajectories) and *cut-t* (the first t steps of each). Of several tasks:
+*swapped* (the dataset of another) and, where the environment can tell, *swapped-given* (the reward of the dataset's
+task on those same episodes: an agent that takes its task from the dataset does that one); or, where one batch serves
+all tasks, *others* (the task's own trajectories are masked out).
+
+Of a run with held-out tasks, which were not learned: *held-out* (the task's own dataset), *held-out-removed* (nothing
+is read), *held-out-swapped* (the dataset of a learned task).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.agents.value_rescaling import unrescale
 from rarl.config.scale import Run, Scale
+from rarl.envs.pictures import chosen_steps
+from rarl.envs.probing import PLAIN, Probing
 from rarl.envs.space import number_of_actions
-from rarl.nn.retrieval import RetrievalStep
-from rarl.probes.trained import Candidate, Probe, shuffled
+from rarl.envs.spec import load, spec_of
+from rarl.envs.vector import Step, VectorEnv
+from rarl.nn.retrieval import Summaries
+from rarl.probes.recorder import AttentionRecorder, Moment, Recorded
+from rarl.probes.trained import final_state, network_of, shuffled
 from rarl.rollouts.evaluation import Evaluation, successes
-from rarl.rollouts.roll_out import Episodes, Watching
+from rarl.rollouts.roll_out import Episodes
+from rarl.runs.device import choose_device
 from rarl.runs.train import open_datasets
 
-EPISODES = 20  # per task and intervention, of agents that learned from datasets
-STREAM = 5  # of the start states
-LONGEST_SHOWN = 80  # steps of an episode in the gallery
-RULE = "Of all episodes evaluated, those at the lower quartile, the median and the upper quartile of the return."
+SWAP_EPISODES = 4  # per pair of tasks
+PAIRS_AT_ONCE = 150
+READINGS = 40  # retrieval batches per task, from which it is told whether z names the task
 
 
-class PlainProbe(Probe):
-    """Measurements on one run, of an agent that retrieves or not."""
+class PlayedAsTrained(NamedTuple):
+    """The agent as trained: its episodes, what it retrieved from, and what was seen while it played."""
+
+    episodes: Episodes
+    batch: RetrievalBatch | None
+    recorder: AttentionRecorder
+
+
+class PlainProbe:
+    """Measurements on one finished run, of an agent that retrieves or not.
+
+    On a GPU, if there is one, of an agent that learned while it played: its episodes may be long.
+
+    Attributes:
+      names: of its tasks, in the order of their ids, held-out ones last.
+      memory: what an agent retrieves from that learned from datasets; None: nothing, or a replay.
+      evaluation: episodes of the learned tasks from starts that no evaluation of the run has; of an agent that learned
+        while it played those of its last evaluation, with the retrieval batch of that.
+    """
+
+    blocks: int | None = None  # see `Evaluation`
 
     def __init__(self, scale: Scale, run: Run):
-        self.memory: Memory | None = None
-        self.batch: RetrievalBatch | None = None  # of an agent that learned while it played, from its replay
-        super().__init__(scale, run, run.tasks, number_of_actions(run.settings), stream=STREAM)
         s = run.settings
-        # Those of a replay are of the run's last evaluation, and so are the episodes.
-        self.evaluation = Evaluation.of(s) if s.online else Evaluation.of(s, episodes=EPISODES, stream=STREAM)
+        torch.set_num_threads(s.threads)
+        self.run, self.names, self.spec = run, [*run.tasks, *s.held_out], spec_of(s.environment)
+        self.probing: Probing = PLAIN if self.spec.probing is None else load(self.spec.probing)
+        self.device = choose_device() if s.online else "cpu"
+        state = final_state(scale, run)
+        self.network = network_of(run, state, number_of_actions(s)).to(self.device)
+        self.memory: Memory | None = None
+        self._replay: RetrievalBatch | None = None
+        if s.online is None:
+            self.memory = self._memory(scale)
+        else:
+            self._replay = RetrievalBatch.published(state["memory"])
+        self.evaluation = self.evaluation_of(np.arange(len(run.tasks)))
+        # No stream of start states ends like this (`Evaluation.of`); three numbers count as if task 0 came after them.
+        self.rng = np.random.default_rng([s.seed, s.evaluation.board_seed, self.probing.stream, -1 % 2**32])
 
-    def _recall(self, scale: Scale, state: Mapping[str, Any]) -> None:
-        s = self.run.settings
-        if s.online is not None:
-            self.batch = RetrievalBatch(**state["memory"]) if state["memory"] else None
-        elif self.run.retrieves:
-            self.memory = Memory.of(self.run, open_datasets(scale, self.run))
+    def _memory(self, scale: Scale) -> Memory | None:
+        return Memory.of(self.run, open_datasets(scale, self.run)) if self.run.retrieves else None
 
-    def _batches(self, given: np.ndarray | None = None) -> RetrievalBatch | None:
-        """One for each group of the evaluation, of the datasets `given` to its groups, or of their own."""
+    def evaluation_of(self, tasks: np.ndarray, **options: int | bool) -> Evaluation:
+        """Episodes of tasks (n,); options of `Evaluation.of` beside its defaults here."""
+        if self.run.settings.online is not None:
+            return Evaluation.of(self.run.settings)
+        options = {"episodes": self.probing.episodes, "blocks": self.blocks} | options
+        names = [self.names[task] for task in tasks]
+        return Evaluation.of(self.run.settings, tasks=names, task_ids=tasks, stream=self.probing.stream, **options)
+
+    def batches(self, evaluation: Evaluation, given: np.ndarray | None = None, **draw: int) -> RetrievalBatch | None:
+        """One for each of the evaluation's groups, of their own datasets or of those that are `given`.
+
+        draw: `n_traj`, `first_steps` of `Memory.sample`.
+        """
         if self.memory is None:
-            return self.batch
-        groups, blocks = self.evaluation.groups, self.evaluation.blocks if self.evaluation.pooled else 1
-        return RetrievalBatch.joined([self.memory.sample(groups, self.rng, given=given) for _ in range(blocks)])
+            return self._replay
+        blocks = evaluation.blocks if evaluation.pooled else 1
+        drawn = [self.memory.sample(evaluation.groups, self.rng, given=given, **draw) for _ in range(blocks)]
+        return drawn[0] if blocks == 1 else RetrievalBatch.joined(drawn)
 
-    def _play(self, batch: RetrievalBatch | None) -> Episodes:
-        retrieved = None if batch is None else batch.summarise(self.network)
-        return self.evaluation.play(self.evaluation.policy(self.network, retrieved))
+    def play(
+        self,
+        evaluation: Evaluation,
+        retrieved: RetrievalBatch | Summaries | None,
+        watch: Callable[[VectorEnv], Callable[[np.ndarray, Step], None]] | None = None,
+    ) -> Episodes:
+        """The episodes of an evaluation with these retrieval batches; watch: as in `Evaluation.play`."""
+        if isinstance(retrieved, RetrievalBatch):
+            retrieved = retrieved.to(self.device).summarise(self.network)
+        return evaluation.play(evaluation.policy(self.network, retrieved), watch=watch)
+
+    @cached_property
+    def played(self) -> PlayedAsTrained:
+        """The agent as trained. PlayedAsTrained once for all measurements, for episodes may be long."""
+        evaluation, batch = self.evaluation, self.batches(self.evaluation)
+        retrieved = None if batch is None else batch.to(self.device).summarise(self.network)
+        tasks = np.repeat(np.arange(len(evaluation.tasks)), evaluation.each)
+        knows = self.probing.related is not None and self.memory is not None
+        related = partial(self._related, batch) if knows else None
+        recorder = AttentionRecorder(evaluation.policy(self.network, retrieved), self.probing, tasks, batch, related)
+        return PlayedAsTrained(evaluation.play(recorder, watch=lambda envs: recorder.after), batch, recorder)
+
+    def _related(self, batch: RetrievalBatch, context: np.ndarray, group: int) -> np.ndarray:
+        """(n_traj,) bool: which trajectories of a group's batch are about something that an episode is about."""
+        places = zip(batch.given[group], batch.episodes[group], strict=True)
+        return self.probing.related(context, np.stack([self._context(*place) for place in places]))
+
+    def _context(self, source: int, episode: int) -> np.ndarray:
+        """What was told about an episode of a dataset."""
+        return self.memory.samplers[source].dataset.extras[self.spec.context][episode]
+
+    # --- interventions ------------------------------------------------------------------------------------------------
 
     def interventions(self) -> list[dict[str, Any]]:
-        """Rows of interventions.csv; the same start states for all."""
-        batch = self._batches()
-        rows = self._rows("own", self._play(batch))
+        """Rows of interventions.csv; the same start states for all of a task."""
+        evaluation, (episodes, batch, _) = self.evaluation, self.played
+        rows = self.rows("own", evaluation, episodes)
         if batch is None:
             return rows
-        rows += self._rows("removed", self._play(None))
-        rows += self._rows("shuffled", self._play(shuffled(batch, self.rng)))
-        n = len(self.names)
-        if n > 1 and not self.evaluation.pooled:
-            others = (np.arange(n) + 1 + self.rng.integers(n - 1, size=n)) % n
-            given = np.repeat(others, self.evaluation.blocks)
-            rows += self._rows("swapped", self._play(self._batches(given)), [self.names[i] for i in others])
+        rows += self.rows("removed", evaluation, self.play(evaluation, None))
+        rows += self.rows("shuffled", evaluation, self.play(evaluation, shuffled(self.batches(evaluation), self.rng)))
+        if self.memory is None:
+            return rows
+        learned, held_out = np.split(np.arange(len(self.names)), [len(self.run.tasks)])
+        if self.memory.pooled and len(learned) > 1:
+            apart = self.evaluation_of(learned, blocks=1, pooled=False)
+            rows += self.rows("others", apart, self.play(apart, self._of_others()))
+        amounts = {f"truncated-{n}": {"n_traj": n} for n in self.probing.truncated if n < self.memory.settings.n_traj}
+        amounts |= {f"cut-{t}": {"first_steps": t} for t in self.probing.cut}
+        for name, draw in amounts.items():
+            rows += self.rows(name, evaluation, self.play(evaluation, self.batches(evaluation, **draw)))
+        if self.memory.pooled:
+            return rows
+        rows += self._swapped(learned, learned, "swapped", "swapped-given")
+        if len(held_out):
+            evaluation = self.evaluation_of(held_out)
+            rows += self.rows("held-out", evaluation, self.play(evaluation, self.batches(evaluation)))
+            rows += self.rows("held-out-removed", evaluation, self.play(evaluation, None))
+            rows += self._swapped(held_out, learned, "held-out-swapped")
         return rows
 
-    def _rows(self, intervention: str, episodes: Episodes, given: list[str] | None = None) -> list[dict[str, Any]]:
-        returns = episodes.returns.reshape(len(self.names), -1)
-        success = successes(self.spec, self.names, episodes)
+    def rows(
+        self, intervention: str, evaluation: Evaluation, episodes: Episodes, given: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """A row for each task; given: whose dataset each had, None: its own."""
+        n, more = len(evaluation.tasks), {}
+        if self.spec.success is not None or self.spec.score.column == "success_rate":  # else it means nothing
+            more = {"success_rate": successes(self.spec, evaluation.tasks, episodes).mean(1)}
+        more = {"return_mean": episodes.returns.reshape(n, -1).mean(1), **more}
         return [
-            self.intervention_row(intervention, name, other, returns[i], success[i])
-            for i, (name, other) in enumerate(zip(self.names, given or self.names, strict=True))
+            {"intervention": intervention, "task": task, "given_task": other, "episodes": len(episodes.returns) // n}
+            | {name: float(values[i]) for name, values in more.items()}
+            for i, (task, other) in enumerate(zip(evaluation.tasks, given or evaluation.tasks, strict=True))
         ]
 
-    def attention(self) -> list[dict[str, Any]]:
-        """Rows of attention.csv, means over the steps of each task's episodes.
+    def _of_others(self) -> Summaries:
+        """A batch that serves all tasks, for each task without its own trajectories."""
+        batch, n = self.memory.sample(self.evaluation.task_ids, self.rng), len(self.evaluation.tasks)
+        whole = batch.summarise(self.network)
+        own = np.repeat(batch.given, batch.a.shape[-1], axis=1) == np.arange(n)[:, None]  # (tasks, N)
+        mask = torch.ones(own.shape, dtype=torch.bool) if whole.mask is None else whole.mask.expand(n, -1)
+        each = Summaries(*(None if part is None else part.expand(n, *part.shape[1:]) for part in whole))
+        return each._replace(mask=mask & ~torch.from_numpy(own))
 
-        effective_states: exp of the entropy of the attention, slots averaged; rewarded_share: attention on states that
-        positive reward followed, and rewarded_candidates: their share among the candidates; kl: of z's posterior from
-        its prior, in nats.
+    def _swapped(self, tasks: np.ndarray, others: np.ndarray, *names: str) -> list[dict[str, Any]]:
+        """Rows of all pairs of a task (n,) and another (m,) whose dataset is given.
+
+        names: of the interventions, for the reward of the task and, on the same episodes, of the other.
         """
-        batch = self._batches()
-        if batch is None:
-            return [{"task": name, "quantity": "none", "value": 0.0} for name in self.names]
-        n, real = len(self.names), np.ones(batch.a.shape, bool) if batch.mask is None else batch.mask.numpy()
-        rewarded = (batch.r.numpy() > 0) & real
-        of_group = rewarded.reshape(len(rewarded), 1, 1, -1)
-        tasks = np.repeat(np.arange(n), self.evaluation.each)[self.evaluation.places]  # (R, environments)
-        sums: dict[str, np.ndarray] = {}
-        steps = np.zeros(n)
-
-        def look(step: RetrievalStep, playing: np.ndarray) -> None:
-            going = playing[self.evaluation.places]
-            alpha = step.alpha[:, :, 0].double().numpy()  # (R, environments, n_f, N)
-            entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1).mean(-1)
-            found = {
-                "effective_states": np.exp(entropy),
-                "rewarded_share": (alpha * of_group).sum(-1).mean(-1),
-                "kl": step.kl[:, :, 0].numpy(),
-            }
-            np.add.at(steps, tasks[going], 1)
-            for name, values in found.items():
-                np.add.at(sums.setdefault(name, np.zeros(n)), tasks[going], values[going])
-
-        self._watch(batch, look)
-        shares = rewarded.reshape(len(rewarded), -1).sum(1) / real.reshape(len(real), -1).sum(1)
+        done, given = (grid.ravel() for grid in np.meshgrid(tasks, others, indexing="ij"))
+        done, given = done[done != given], given[done != given]
         rows = []
-        for i, name in enumerate(self.names):
-            groups = np.unique(np.nonzero(tasks == i)[0])
-            values = {key: total[i] / max(steps[i], 1) for key, total in sums.items()}
-            values["rewarded_candidates"] = shares[groups].mean()
-            rows += [{"task": name, "quantity": key, "value": float(v)} for key, v in sorted(values.items())]
+        for part in np.array_split(np.arange(len(done)), max(len(done) // PAIRS_AT_ONCE, 1)) if len(done) else ():
+            of_others = [self.names[task] for task in given[part]]
+            evaluation = self.evaluation_of(done[part], episodes=SWAP_EPISODES, blocks=1)
+            watched = len(names) > 1 and self.probing.rewards_in is not None
+            last, total = np.zeros((2, len(part) * SWAP_EPISODES))  # rewards in the others, and their sums
+
+            def watch(envs: VectorEnv, tasks=of_others, last=last, total=total) -> Callable[[np.ndarray, Step], None]:
+                rewards = self.probing.rewards_in(envs, np.repeat(tasks, SWAP_EPISODES))
+
+                def add(playing: np.ndarray, step: Step) -> None:
+                    last[playing] = rewards()[playing]
+                    total[playing] += last[playing]
+
+                return add
+
+            played = [self.play(evaluation, self.batches(evaluation, given[part]), watch if watched else None)]
+            if watched:
+                played.append(replace(played[0], returns=total, last_rewards=last))
+            found = [self.rows(name, evaluation, e, of_others) for name, e in zip(names, played, strict=False)]
+            rows += [row for pair in zip(*found, strict=True) for row in pair]
         return rows
 
-    def _watch(self, batch: RetrievalBatch, look: Any) -> Episodes:
-        """The episodes with this batch; `look` is given what the retriever gave at a step, and who plays."""
-        policy = self.evaluation.policy(self.network, batch.summarise(self.network))
-        watching = Watching(policy, lambda x, first, playing: look(policy.unrolled.step, playing))
-        return self.evaluation.play(watching, keep=True)
+    # --- attention ----------------------------------------------------------------------------------------------------
+
+    def attention(self) -> list[dict[str, Any]]:
+        """Rows of attention.csv, means over the steps of each task's episodes as trained.
+
+        effective_states: exp of the entropy of a slot's attention; kl: of z's posterior from its prior, in nats. What
+        follows is a share of attention or a mean weighted by it, slots averaged, with the same of all candidates alike:
+        rewarded_share, rewarded_candidates: states that positive reward followed; place_distance, place_candidates: how
+        far, in steps, places in their episodes are from the place of the step that asks; other_share,
+        other_candidates: trajectories of other tasks; related_share, related_candidates: trajectories that are about
+        something that the episode is about, and related_there: the share of episodes whose batch holds one.
+        task_named: see `task_in_z`.
+        """
+        recorder, tasks = self.played.recorder, self.evaluation.tasks
+        apart = self.memory is not None and not self.memory.pooled and self.spec.context is None and len(tasks) > 1
+        named = self.task_in_z() if apart else None
+        rows = []
+        for i, task in enumerate(tasks):
+            values = {name: float(sums[i] / max(recorder.steps[i], 1)) for name, sums in recorder.sums.items()}
+            there = [e.related.any() for e in recorder.episodes if e.task == i and e.related is not None]
+            values |= {"related_there": float(np.mean(there))} if there else {}
+            values |= {} if named is None else {"task_named": float(named[i])}
+            rows += [{"task": task, "quantity": name, "value": values[name]} for name in sorted(values)]
+        return rows or [{"task": task, "quantity": "none", "value": 0.0} for task in tasks]
+
+    def task_in_z(self) -> np.ndarray:
+        """(tasks,): how often a linear rule tells the task from z alone, on retrieval batches not seen before.
+
+        z is averaged over the same states for all tasks, so that nothing but the retrieval batch differs. The rule
+        (linear discriminants: the nearest task mean, in units of the spread within tasks) is made from three quarters
+        of the batches.
+        """
+        tasks = self.evaluation.task_ids
+        n = len(tasks)
+        states = torch.from_numpy(self.evaluation_of(tasks, episodes=1, blocks=1).starts()[:, 0])
+        states, context = states.expand(n, *states.shape), torch.from_numpy(tasks)[:, None].expand(n, n)
+        z = []
+        for _ in range(READINGS):
+            retrieved = self.memory.sample(tasks, self.rng).summarise(self.network)
+            z.append(self.network(states, context, retrieved)[1].z.mean(1).flatten(1).double().numpy())
+        known, new = np.split(np.stack(z), [3 * READINGS // 4])  # (readings, tasks, n_f * d_m)
+        means = known.mean(0)
+        spread = (known - means).reshape(-1, means.shape[1])
+        within = spread.T @ spread / len(spread)
+        whiten = np.linalg.cholesky(np.linalg.inv(within + (1e-6 * np.trace(within) + 1e-12) * np.eye(len(within))))
+        distance = ((new @ whiten)[:, :, None] - means @ whiten) ** 2
+        return (distance.sum(-1).argmin(-1) == np.arange(n)).mean(0)
+
+    # --- gallery ------------------------------------------------------------------------------------------------------
 
     def gallery(self) -> dict[str, Any]:
         """The content of gallery.json."""
-        batch = self._batches()
-        seen: list[torch.Tensor] = []
-        if batch is None or self.evaluation.each < self.evaluation.seeds.shape[1]:
-            # Without attention; of episodes that were played one after another it is not known which step was whose.
-            batch, policy = None, self.evaluation.policy(self.network, None)
-            episodes = self.evaluation.play(policy, keep=True)
-        else:
-            episodes = self._watch(batch, lambda step, playing: seen.append(step.alpha[:, :, 0].mean(2)))
-        order = np.argsort(episodes.returns, kind="stable")
-        chosen = [int(order[(len(order) * q) // 4]) for q in (1, 2, 3)]
-        shown = [self._episode(index, episodes, batch, seen) for index in dict.fromkeys(chosen)]
-        return {"run": self.run.id, "rule": RULE, "episodes": shown}
+        order = np.argsort(self.played.episodes.returns, kind="stable")
+        chosen = dict.fromkeys(int(order[(len(order) * q) // 4]) for q in self.probing.quartiles)
+        return {"run": self.run.id, "rule": self.rule, "episodes": [self._episode(index) for index in chosen]}
 
-    def _episode(
-        self, index: int, episodes: Episodes, batch: RetrievalBatch | None, seen: list[torch.Tensor]
-    ) -> dict[str, Any]:
-        each = self.evaluation.seeds.shape[1]
-        length = int(episodes.lengths[index])
-        steps = []
-        for t in range(min(length, LONGEST_SHOWN)):
-            step = {
-                "t": t,
-                "observation": episodes.observations[index, t].tolist(),
-                "action": int(episodes.actions[index, t]),
-                "reward": float(episodes.rewards[index, t]),
-                "retrieved": [],
-            }
-            if batch is not None:
-                group, place = (int(axis[0]) for axis in np.nonzero(self.evaluation.places == index))
-                step["retrieved"] = self.retrieved(group, seen[t][group, place].numpy(), batch)
-            steps.append(step)
-        return {
-            "task": self.names[index // each],
+    @property
+    def rule(self) -> str:
+        """Which episodes are shown."""
+        return self.probing.rule
+
+    def _episode(self, index: int) -> dict[str, Any]:
+        episodes, recorded = self.played.episodes, self.played.recorder.episodes[index]
+        shown, probing = recorded.shown, self.probing
+        looks = {*chosen_steps([moment.reward for moment in shown]), *range(0, len(shown), probing.every)}
+        episode = {
+            "task": self.evaluation.tasks[recorded.task],
             "seed": int(self.evaluation.seeds.ravel()[index]),
             "return": float(episodes.returns[index]),
-            "length": length,
-            "steps": steps,
+            "length": recorded.length,
+            "steps": [self._step(moment, recorded, look=i in looks) for i, moment in enumerate(shown)],
+        }
+        if self.spec.score.column == "success_rate":
+            episode["success"] = bool(successes(self.spec, self.evaluation.tasks, episodes).ravel()[index])
+        if probing.about is not None:
+            episode |= probing.about(episodes.context[index])
+        if shown[-1].t + 1 == recorded.length:
+            episode |= {f"final_{name}": value for name, value in probing.state(recorded.last).items()}
+        return episode
+
+    def _step(self, moment: Moment, recorded: Recorded, look: bool) -> dict[str, Any]:
+        action, names = moment.action, self.actions if self.probing.named_actions else None
+        return {
+            "t": moment.t,
+            **self.probing.state(moment.x),
+            "action": action if names is None else names[action],
+            "reward": moment.reward,
+            "retrieved": self.retrieved(recorded.group, moment.attended) if look else [],
         }
 
-    def _trajectory(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
+    @cached_property
+    def actions(self) -> Sequence[str]:
+        """Names of the actions."""
+        return self.evaluation.environments().actions
+
+    def retrieved(self, group: int, attended: Mapping[int, float]) -> list[dict[str, Any]]:
+        """What a gallery says of the heaviest candidates, heaviest first, without those whose weight rounds to 0."""
+        batch, found = self.played.batch, []
+        for index, weight in attended.items():
+            weight = round(weight, 5)
+            if weight == 0:
+                break
+            trajectory, look = divmod(index, batch.a.shape[-1])
+            place = group, trajectory, look
+            found.append(
+                {
+                    "weight": weight,
+                    **self._source(batch, group, trajectory),
+                    "step": int(batch.steps[place]),
+                    "rewarded": bool(batch.r[place] > 0),
+                    **self.probing.state(batch.x[place].numpy()),
+                }
+            )
+            if self._replay is not None:
+                reward = unrescale(batch.r[place].double(), self.run.settings.learning.rescale_epsilon)
+                found[-1]["reward"] = round(float(reward), 3)
+        return found
+
+    def _source(self, batch: RetrievalBatch, group: int, trajectory: int) -> dict[str, Any]:
+        """From where a trajectory is, if it is from a dataset."""
         if self.memory is None:
             return {}
-        episode = batch.episodes[candidate.group, candidate.trajectory]
-        dataset = self.memory.samplers[candidate.source].dataset
-        return {"task": self.names[candidate.source], "return": float(dataset.returns[episode])}
-
-    def _state(self, batch: RetrievalBatch, candidate: Candidate) -> dict[str, Any]:
-        return {"observation": batch.x[candidate.group, candidate.trajectory, candidate.look].tolist()}
+        source, episode = int(batch.given[group, trajectory]), int(batch.episodes[group, trajectory])
+        about = {} if self.probing.about is None else self.probing.about(self._context(source, episode))
+        dataset = self.memory.samplers[source].dataset
+        return {"task": self.names[source], "return": float(dataset.returns[episode]), **about}

@@ -14,7 +14,7 @@ from typing import Any
 
 from rarl.config.scale import Run, Scale
 from rarl.envs.common import PROBES
-from rarl.envs.spec import load, probe_kind, spec_of
+from rarl.envs.spec import load, probe_kind
 from rarl.files import check_folder_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, probe_job
 
@@ -30,10 +30,10 @@ def probe_run(scale: Scale, run: Run, code: LoadedCode | None = None) -> Path:
 
     code: what this process computes with, where the caller has looked already.
     """
-    s, code = run.settings, code or LoadedCode(probe_job(run))
+    code = code or LoadedCode(probe_job(run))
     folder = scale.root / "results" / scale.name / "probes" / run.id
     check_folder_writable(folder)
-    probe = load((spec_of(s.environment).probes or PROBES)[probe_kind(s)])(scale, run)
+    probe = load(PROBES[probe_kind(run.settings)])(scale, run)
     files = {}
     log.info("%s: interventions", run.id)
     files["interventions.csv"] = _csv(probe.interventions())

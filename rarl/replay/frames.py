@@ -16,7 +16,7 @@ class FrameStore:
     """Blocks of consecutive frames of one episode.
 
     A block is filled frame by frame, then sealed: trimmed and, if asked for, compressed, as its first frame and what
-    changes from each to the next (exclusive or; on Atari this saves up to half beyond zlib alone, at no cost). Every
+    changes from each to the next (exclusive or; of screens this saves up to half beyond zlib alone, at no cost). Every
     block counts its holders; it is freed with the last of them. Memory is taken as needed, so what a store occupies
     depends on how well frames compress: see `nbytes`.
 

@@ -148,7 +148,7 @@ def _with_scales_beside(rules: Rules, folder: Path) -> Rules:
         raw = read_yaml(path) if path.stem not in (*scales, *NOT_SCALES) else None
         if isinstance(raw, Mapping) and isinstance(raw.get("description"), str):
             scales[path.stem] = ReportedScale(
-                banner=raw["description"].strip().rstrip("."), results=raw.get("judges") is True
+                banner=raw["description"].strip().rstrip("."), results=raw.get("allows_verdicts") is True
             )
     return rules.model_copy(update={"scales": scales})
 

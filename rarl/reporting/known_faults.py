@@ -10,7 +10,7 @@ from rarl.files import read_yaml
 NAME = "known-faults.yaml"
 
 
-class Fault(Settings):
+class KnownFault(Settings):
     """What results show, and why that is wrong."""
 
     shown: str
@@ -18,10 +18,10 @@ class Fault(Settings):
 
 
 class _Faults(Settings):
-    entries: list[Fault]
+    entries: list[KnownFault]
 
 
-def read_known_faults(folder: Path) -> list[Fault]:
+def read_known_faults(folder: Path) -> list[KnownFault]:
     """What the results in `folder` show, and why that is wrong; none without a file.
 
     Raises:

@@ -19,17 +19,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from rarl.envs.pictures import Pictures
+from rarl.envs.pictures import Pictures, chosen_steps
 from rarl.envs.spec import EnvSpec, load
 from rarl.errors import RarlError
 from rarl.files import read_json
-from rarl.probes import moments
-from rarl.probes.moments import STEP_RULE as STEP_RULE  # the gallery prints it
 from rarl.reporting import figures, tables
 from rarl.reporting.figures import FAINT, INK, PALETTE
 
 SHOWN = 3  # retrieved states per step
-BOARD_PIXELS, TILE_PIXELS = 256, 84  # about; cells have whole numbers of pixels
+STATE_PIXELS, TILE_PIXELS = 256, 84  # about; cells have whole numbers of pixels
 _REST = 1400  # milliseconds on the last frame
 REWARD = PALETTE[2]
 
@@ -39,7 +37,7 @@ class Tile:
     """One picture of a strip or of a frame.
 
     image: (height, width, 3) uint8. title: its first line, above it in a strip. lines: below or beside it.
-    rewarded: gets a thick frame; None: it is the board itself.
+    rewarded: gets a thick frame; None: it is the state itself.
     """
 
     image: np.ndarray
@@ -72,39 +70,44 @@ class Drawn(NamedTuple):
     animation: bytes
 
 
+def pictures_of(spec: EnvSpec) -> Pictures:
+    """An environment's pictures."""
+    return load(spec.picture)
+
+
 def draw_episode(spec: EnvSpec, episode: Mapping[str, Any]) -> Drawn:
     """The strip and the animation of a recorded episode, by the environment's pictures.
 
     Raises:
       RarlError: the episode lacks something that its pictures show, or holds something odd.
     """
-    look: Pictures = load(str(spec.picture))
+    look = pictures_of(spec)
     try:
-        boards = look.boards(episode, BOARD_PIXELS)
+        states = look.states(episode, STATE_PIXELS)
         retrieves = any(step["retrieved"] for step in episode["steps"])
-        return Drawn(_strip(look, episode, boards) if retrieves else None, _animation(look, episode, boards))
+        return Drawn(_strip(look, episode, states) if retrieves else None, _animation(look, episode, states))
     except Exception as error:  # whatever comes up in an environment's code where something is odd
         what = "" if isinstance(error, RarlError) else f"not a gallery, {type(error).__name__}: "
         raise RarlError(f"gallery.json: {what}{error}") from None
 
 
-def outcome(episode: Mapping[str, Any]) -> str:
-    """How an episode ended: "return 31, 50 steps recorded of 50"."""
+def outcome(look: Pictures, episode: Mapping[str, Any], *, tell_about: bool = True) -> str:
+    """How an episode ended: "return 31, 50 steps recorded of 50"; and, before that, what it was about."""
     steps = len(episode["steps"])
     ends = [] if "success" not in episode else ["success" if episode["success"] else "no success"]
-    mission = [f"“{episode['mission']}”"] if "mission" in episode else []
-    return ", ".join([*mission, *ends, f"return {float(episode['return']):.4g}",
+    about = [f"“{text}”"] if tell_about and (text := _about(look, episode)) else []
+    return ", ".join([*about, *ends, f"return {float(episode['return']):.4g}",
                       f"{steps} steps recorded of {int(episode.get('length', steps)):,}"])  # fmt: skip
 
 
-def _strip(look: Pictures, episode: Mapping[str, Any], boards: Sequence[np.ndarray]) -> Figure:
+def _strip(look: Pictures, episode: Mapping[str, Any], states: Sequence[np.ndarray]) -> Figure:
     """One row per chosen step: the state, then those that were attended to most."""
     rows = []
-    for i in moments.chosen_steps([step["reward"] for step in episode["steps"]]):
+    for i in chosen_steps([step["reward"] for step in episode["steps"]]):
         step = episode["steps"][i]
         does = [f"does: {_action(look, step)}", _reward(step["reward"])]
-        board = Tile(boards[i], f"step {int(step.get('t', i)):,}", does)
-        rows.append([board, *_tiles(look, step["retrieved"], 2 * TILE_PIXELS, columns=22)])
+        now = Tile(states[i], f"step {int(step.get('t', i)):,}", does)
+        rows.append([now, *_tiles(look, step["retrieved"], 2 * TILE_PIXELS, columns=22)])
     height = 1.6 + 0.14 * max(len(tile.lines) for row in rows for tile in row)
     figure = figures.new_figure(height * len(rows))
     for axes_row, tiles in zip(figure.subplots(len(rows), 1 + SHOWN, squeeze=False), rows, strict=True):
@@ -126,22 +129,22 @@ def _show(axes: Axes, tile: Tile) -> None:
     axes.set_xlabel("\n".join(tile.lines), fontsize=8, labelpad=3)
 
 
-def _animation(look: Pictures, episode: Mapping[str, Any], boards: Sequence[np.ndarray]) -> bytes:
+def _animation(look: Pictures, episode: Mapping[str, Any], states: Sequence[np.ndarray]) -> bytes:
     """All recorded steps: the state on the left; on the right what was attended to most, as it was last looked up."""
     retrieves = any(step["retrieved"] for step in episode["steps"])
     side, least_height = (300, SHOWN * (TILE_PIXELS + 9)) if retrieves else (16, 0)
-    width = int((boards[0].shape[1] + side) / 6.6)
-    mission = textwrap.wrap(str(episode.get("mission", "")), width, max_lines=2, placeholder=" …")
+    width = int((states[0].shape[1] + side) / 6.6)
+    about = textwrap.wrap(_about(look, episode), width, max_lines=2, placeholder=" …")
     title = tables.spaced(episode["task"])
     frames, total, tiles = [], 0.0, []
-    for i, (step, board) in enumerate(zip(episode["steps"], boards, strict=False)):
+    for i, (step, state) in enumerate(zip(episode["steps"], states, strict=False)):
         tiles = _tiles(look, step["retrieved"], TILE_PIXELS, columns=26) or tiles
         head = f"step {int(step.get('t', i)):,}   return so far {total:g}   does: {_action(look, step)}"
-        frames.append(_frame(board, title, [*mission, head], tiles, side=side, least_height=least_height))
+        frames.append(_frame(state, title, [*about, head], tiles, side=side, least_height=least_height))
         total += _finite(step["reward"])
-    if len(boards) > len(episode["steps"]):
-        end = [*mission, f"end   {outcome({k: v for k, v in episode.items() if k != 'mission'})}"]
-        frames.append(_frame(boards[-1], title, end, [], side=side, least_height=least_height))
+    if len(states) > len(episode["steps"]):
+        end = [*about, f"end   {outcome(look, episode, tell_about=False)}"]
+        frames.append(_frame(states[-1], title, end, [], side=side, least_height=least_height))
     buffer = io.BytesIO()
     times = [look.milliseconds] * (len(frames) - 1) + [_REST]
     options = {"save_all": True, "append_images": frames[1:], "duration": times, "loop": 0}
@@ -151,16 +154,21 @@ def _animation(look: Pictures, episode: Mapping[str, Any], boards: Sequence[np.n
 
 def _tiles(look: Pictures, retrieved: Sequence[Mapping[str, Any]], pixels: int, columns: int) -> list[Tile]:
     return [
-        Tile(look.retrieved(state, pixels), f"weight {_finite(state['weight']):.2f}", _about(state, columns),
+        Tile(look.retrieved(state, pixels), f"weight {_finite(state['weight']):.2f}", _described(look, state, columns),
              bool(state["rewarded"]))
         for state in retrieved[:SHOWN]
     ]  # fmt: skip
 
 
-def _about(state: Mapping[str, Any], columns: int) -> list[str]:
+def _about(look: Pictures, recorded: Mapping[str, Any]) -> str:
+    """What an episode, or that of a state, is about; empty where nobody says."""
+    return "" if look.about is None else str(recorded.get(look.about, ""))
+
+
+def _described(look: Pictures, state: Mapping[str, Any], columns: int) -> list[str]:
     """Whose state it is, as far as that was recorded."""
     lines = [tables.spaced(state["task"])] if "task" in state else []
-    lines += textwrap.wrap(str(state.get("mission", "")), columns, max_lines=3, placeholder=" …")
+    lines += textwrap.wrap(_about(look, state), columns, max_lines=3, placeholder=" …")
     place = [f"its step {int(state['step']):,}"] if "step" in state else []
     place += [f"return {_finite(state['return']):.3g}"] if "return" in state else []
     lines += [", ".join(place)] if place else []
@@ -189,9 +197,9 @@ def _font(size: int) -> Any:
 
 
 def _frame(
-    board: np.ndarray, title: str, heads: Sequence[str], tiles: Sequence[Tile], *, side: int, least_height: int
+    state: np.ndarray, title: str, heads: Sequence[str], tiles: Sequence[Tile], *, side: int, least_height: int
 ) -> Image.Image:
-    """One picture of an animation: text above, the board on the left, tiles with their text on the right.
+    """One picture of an animation: text above, the state on the left, tiles with their text on the right.
 
     Args:
       title, heads: a larger and some smaller lines of text.
@@ -199,7 +207,7 @@ def _frame(
       least_height: of the part below the text; frames of one animation need equal sizes.
     """
     small = _font(12)
-    picture = Image.fromarray(board)
+    picture = Image.fromarray(state)
     top = 29 + 17 * len(heads)
     image = Image.new("RGB", (picture.width + side, max(picture.height, least_height) + top + 22), "white")
     draw = ImageDraw.Draw(image)

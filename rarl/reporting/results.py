@@ -130,7 +130,7 @@ def load_results(
     """Read results/{scale} under `root`.
 
     Args:
-      planned_runs: names like "gridroboman/30-tasks/dqn-hidden/seed-0". Planned runs without a folder are
+      planned_runs: names like "experiment/task-set/variant/seed-0". Planned runs without a folder are
         "missing", found runs that were not planned are "not planned" and take no part. None: what is found was planned.
       planned_datasets: the scale's datasets by id. A manifest in the place of one of them that is not its own is a
         problem, and is not used.

@@ -92,7 +92,7 @@ def _bullets(effects: Sequence[Effect]) -> Markup:
 
 
 def _text(effect: Effect) -> str:
-    """ "Gridroboman −0.400 [−0.430, −0.370], 98 % of the gain"; the units are told above."""
+    """ "My tasks −0.400 [−0.430, −0.370], 98 % of the gain"; the units are told above."""
     suffix = f" {effect.score.suffix}" if effect.score.suffix else ""
     text = f"{effect.where} {tables.interval(effect.interval, effect.score.digits, signed=True)}{suffix}"
     if effect.share is not None and effect.reading == "costs":

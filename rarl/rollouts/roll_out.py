@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from rarl.envs.vector import Step, VectorEnv
-
-if TYPE_CHECKING:
-    from rarl.agents.policy import Policy
 
 
 class Acting(Protocol):
@@ -41,27 +38,6 @@ class Memoryless:
 
     def __call__(self, x: np.ndarray, playing: np.ndarray) -> np.ndarray:
         return self._function(x)
-
-
-class Watching:
-    """A policy that is looked at: at every step and for all actors, of whom the network leaves nobody out.
-
-    Args:
-      policy: what plays.
-      look: given x (n, ...), first and playing (n,) bool, after the network has seen x: it is in `policy.unrolled`.
-    """
-
-    def __init__(self, policy: Policy, look: Callable[[np.ndarray, np.ndarray, np.ndarray], None]):
-        self._policy, self._look = policy, look
-
-    def begin(self, first: np.ndarray, context: np.ndarray | None = None) -> None:
-        self._first = first
-        self._policy.begin(first, context)
-
-    def __call__(self, x: np.ndarray, playing: np.ndarray) -> np.ndarray:
-        actions = self._policy(x, keep_attention=True)
-        self._look(x, self._first, playing)
-        return actions
 
 
 # After every step of the environments: which of them took it, (n,) bool, and what it gave.
@@ -112,7 +88,7 @@ def roll_out(
     returns, last_rewards, lengths = np.zeros(total), np.zeros(total), np.zeros(total, dtype=np.int64)
     terminated = np.zeros(total, dtype=bool)
     contexts: list[np.ndarray | None] = [None] * total
-    kept: list[_Kept] = [_Kept([], [], []) for _ in range(total if keep else 0)]
+    kept: list[_KeptEpisode] = [_KeptEpisode([], [], []) for _ in range(total if keep else 0)]
     envs.active[:] = False
     episode = np.full(n, -1)  # which one each environment plays; -1: none
     begun, ended = 0, np.arange(n)
@@ -154,7 +130,7 @@ def roll_out(
 
 
 @dataclass
-class _Kept:
+class _KeptEpisode:
     """One episode on its way."""
 
     observations: list[np.ndarray]

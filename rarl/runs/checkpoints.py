@@ -45,7 +45,7 @@ class Header:
     """What a checkpoint says about itself.
 
     Args:
-        run: the run's name, "gridroboman/30-tasks/ra-dqn-hidden/seed-0".
+        run: the run's name, "experiment/task-set/variant/seed-0".
         config: the resolved configuration, plain JSON values.
         update: learner steps done.
         code_digest: `rarl.provenance.code_digest` of the code that wrote it, or None.

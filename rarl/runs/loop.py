@@ -101,7 +101,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Settings:
+class LoopSettings:
     """How a run is carried out. Nothing here changes what is learned, except `threads` and `deterministic` by rounding.
 
     Args:
@@ -132,7 +132,7 @@ def train(
     paths: RunPaths,
     *,
     record: Mapping[str, Any],
-    settings: Settings = Settings(),
+    settings: LoopSettings = LoopSettings(),
     force: bool = False,
     restart_if_changed: bool = False,
     record_failure: bool = False,
@@ -277,7 +277,7 @@ class _Run:
         paths: RunPaths,
         folder: RunFolder,
         record: dict[str, Any],
-        settings: Settings,
+        settings: LoopSettings,
         stop: _StopSignals,
         restart_if_changed: bool,
         anew: str | None,
@@ -588,7 +588,7 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def torch_settings(settings: Settings, seed: int) -> Iterator[None]:
+def torch_settings(settings: LoopSettings, seed: int) -> Iterator[None]:
     """Threads, determinism and seeds of this process; threads and determinism are put back afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only, fill = (

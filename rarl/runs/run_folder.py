@@ -38,7 +38,7 @@ class RunPaths:
 
     @classmethod
     def of(cls, run: str, scale: str, root: str | os.PathLike = ".") -> RunPaths:
-        """The paths of run "gridroboman/30-tasks/ra-dqn-hidden/seed-0" at a scale, under the project's root."""
+        """The paths of run "experiment/task-set/variant/seed-0" at a scale, under the project's root."""
         root = Path(root)
         return cls(
             scratch=root / "scratch" / scale / "runs" / run,

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from rarl.config.scale import Run, Scale
-from rarl.config.settings import EPISODIC, TUNING_SEEDS_FROM, WITHOUT_EFFECT, RunSettings
+from rarl.config.settings import EPISODIC, EXECUTION_ONLY, TUNING_SEEDS_FROM, RunSettings
 from rarl.envs.spec import spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import check_writable, parse_yaml
@@ -99,7 +99,7 @@ def _at(value: Any, key: str) -> Any:
 def _without_effect(s: RunSettings) -> dict[str, str]:
     """Dotted key (of a setting, or of all below it) -> why it changes nothing that a try of these settings finds."""
     agent = s.agent
-    found = {key: "it changes how a run is carried out, nothing else" for key, _ in leaves(WITHOUT_EFFECT)}
+    found = {key: "it changes how a run is carried out, nothing else" for key, _ in leaves(EXECUTION_ONLY)}
     found["log_every"] = "a try writes no training log"
     if not agent.with_retrieval:
         process = agent.retrieval.process

@@ -17,7 +17,7 @@ from rarl.files import read_json, sha256_file
 from rarl.jobs import LoadedCode, train_job
 from rarl.runs import checkpoints
 from rarl.runs.device import choose_device
-from rarl.runs.loop import Budget, Learner, Settings, train
+from rarl.runs.loop import Budget, Learner, LoopSettings, train
 from rarl.runs.run_folder import RunPaths
 from rarl.trajectories.plan import folder_of
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset
@@ -142,7 +142,7 @@ def train_run(
         Budget(s.updates, s.evaluation.every_updates, s.log_every, s.checkpoint_seconds),
         RunPaths.of(run.id, scale.name, scale.root),
         record=record,
-        settings=Settings(device=chosen, threads=s.threads, tensorboard=s.tensorboard),
+        settings=LoopSettings(device=chosen, threads=s.threads, tensorboard=s.tensorboard),
         force=force,
         restart_if_changed=restart_if_changed,
         record_failure=record_failure,

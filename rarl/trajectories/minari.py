@@ -45,8 +45,8 @@ def export_minari(
     """Write `dataset` as the Minari dataset `dataset_id`; about 4 ms and 17 KB an episode of 50 small steps.
 
     Every optional per-episode array becomes an attribute of the episodes. Environments of this package are exported in
-    terms that others know: BabyAI's observations are minigrid's, with missions as text. Where gymnasium has the
-    environment, it can be recovered from the result (`recover_environment`).
+    terms that others know (`rarl.envs.content.Public`). Where gymnasium has the environment, it can be recovered from
+    the result (`recover_environment`).
 
     Args:
       dataset: what to export.

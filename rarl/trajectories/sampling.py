@@ -151,7 +151,7 @@ class TrajectoryBatch:
 
 
 @dataclass(frozen=True)
-class Looks:
+class SampledSteps:
     """Of n trajectories the steps that are looked at, padded with zeros to the most looks (l).
 
     observations: (n, l, ...) in the dataset's dtype. actions: (n, l, ...). rewards: (n, l) float32. values: (n, l)
@@ -199,7 +199,7 @@ def n_looked_at(lengths: np.ndarray, stride: int) -> np.ndarray:
     return -(-lengths // stride)
 
 
-def looked_at(span: Span, stride: int, longest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def subsample(span: Span, stride: int, longest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Which steps of n trajectories are looked at: the last of every `stride` steps of a span, and its own last one.
 
     Args:
@@ -279,7 +279,7 @@ class RetrievalSampler:
         lengths = self.dataset.offsets[episodes + 1] - self.dataset.offsets[episodes]
         return Span(np.zeros_like(lengths), np.minimum(lengths, steps))
 
-    def look(self, episodes: np.ndarray, stride: int, discount: float, span: Span | None = None) -> Looks:
+    def look(self, episodes: np.ndarray, stride: int, discount: float, span: Span | None = None) -> SampledSteps:
         """The last step of every `stride` steps of the given episodes, (n,) int64, in that order.
 
         The last, since what an action led to shows at the end of it; of the last stride, the last step that there is.
@@ -297,7 +297,7 @@ class RetrievalSampler:
             observations, actions, rewards = self._whole
             row, all_rewards = episodes[:, None], rewards[episodes].astype(np.float32)
             shape = (len(episodes), len(steps))
-            return Looks(
+            return SampledSteps(
                 observations[row, steps],
                 actions[row, steps],
                 all_rewards[:, steps],
@@ -308,10 +308,10 @@ class RetrievalSampler:
             )
         positions, inside = self._positions(episodes)
         lengths, longest = inside.sum(axis=1), inside.shape[1]
-        steps, mask = looked_at(span or Span(np.zeros_like(lengths), lengths), stride)
+        steps, mask = subsample(span or Span(np.zeros_like(lengths), lengths), stride)
         at = np.take_along_axis(positions, steps, axis=1)
         all_rewards = np.where(inside, self.dataset.rewards[positions], 0).astype(np.float32)
-        looks = Looks(
+        looks = SampledSteps(
             self.dataset.observations[at + episodes[:, None]],
             self.dataset.actions[at],
             np.take_along_axis(all_rewards, steps, axis=1),

@@ -75,11 +75,11 @@ def _rounded(megabytes: float) -> int:
 def _dataset_mb(dataset: Dataset) -> float:
     spec = spec_of(dataset.environment)
     steps = dataset.settings.environment_steps or dataset.settings.episodes * spec.long_episode
-    model = Memory() if spec.memory is None else load(spec.memory)
+    model = MemoryModel() if spec.memory is None else load(spec.memory)
     return steps * (model.of_frame(False) + 8e-6)
 
 
-class Memory:
+class MemoryModel:
     """What the parts of an environment's jobs need, in MB, by the size of an observation in bytes.
 
     Attributes:
@@ -104,10 +104,10 @@ class Memory:
         return 1e-6 * self._observation
 
 
-def memory_model(s: RunSettings) -> Memory:
+def memory_model(s: RunSettings) -> MemoryModel:
     """That of a run's environment."""
     spec = spec_of(s.environment)
-    return Memory() if spec.memory is None else load(spec.memory)
+    return MemoryModel() if spec.memory is None else load(spec.memory)
 
 
 # --- one learner step -------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def restore(scale: Scale, paths: Sequence[str | os.PathLike] = ()) -> tuple[list
 
 
 def scale_of_path(path: str) -> str | None:
-    """The scale whose product a path below data/ or results/ is, for example of data/laptop/gridroboman."""
+    """The scale whose product a path below data/ or results/ is, for example of data/laptop/my-env."""
     parts = Path(path).parts
     return parts[1] if len(parts) > 1 and parts[0] in ("data", "results") else None
 

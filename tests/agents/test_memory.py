@@ -50,7 +50,7 @@ def test_a_stride_looks_at_the_last_step_of_each(datasets, stride, steps):
     assert batch.a.shape == batch.r.shape == (3, 6, len(steps))
     assert (batch.x.dtype, batch.a.dtype, batch.r.dtype) == (torch.int8, torch.int64, torch.float32)
     assert batch.mask is None
-    assert batch.told[:, 0, 0].tolist() == batch.given[:, 0].tolist() == [0, 3, 3]
+    assert batch.context[:, 0, 0].tolist() == batch.given[:, 0].tolist() == [0, 3, 3]
     for g in range(3):
         for i in range(6):
             episode = datasets[batch.given[g, i]].episode(int(batch.episodes[g, i]))
@@ -94,7 +94,7 @@ def test_given_datasets_take_the_place_of_the_tasks_own(datasets):
     batch = Memory(datasets, settings_of(source="random")).sample(
         np.array([0, 1, 2]), np.random.default_rng(0), given=np.array([5, 5, 7])
     )
-    assert batch.told[:, 0, 0].tolist() == [0, 1, 2]  # what the encoder is told
+    assert batch.context[:, 0, 0].tolist() == [0, 1, 2]  # what the encoder is told
     assert batch.given[:, 0].tolist() == [5, 5, 7]
     for g, given in enumerate([5, 5, 7]):
         episode = datasets[given].episode(int(batch.episodes[g, 0]))
@@ -120,7 +120,7 @@ def test_source_all_makes_one_batch_of_every_task(datasets):
     assert batch.given.shape == batch.episodes.shape == (1, 30)
     assert (batch.given == np.repeat(np.arange(10), 3)).all()
     assert torch.equal(batch.x[0], apart.x.flatten(0, 1))
-    assert torch.equal(batch.told[0, :, 0], torch.arange(10).repeat_interleave(3))
+    assert torch.equal(batch.context[0, :, 0], torch.arange(10).repeat_interleave(3))
 
 
 def test_missions_go_with_their_trajectories(tmp_path):
@@ -128,9 +128,9 @@ def test_missions_go_with_their_trajectories(tmp_path):
     with DatasetWriter(tmp_path / "a", environment="toy", task="a", source="toy", seed=0, generator={}) as writer:
         writer.add(np.zeros((4, 4, 2), np.uint8), np.zeros((4, 3), np.uint8), np.zeros((4, 3), np.uint8), mission=words)
     dataset = TrajectoryDataset.open(tmp_path / "a")
-    batch = Memory([dataset], settings_of(n_traj=4)).sample(np.array([0]), np.random.default_rng(0))
-    assert batch.told.shape == (1, 4, 1, 2)
-    assert batch.told[0, :, 0].tolist() == words[batch.episodes[0]].tolist()
+    batch = Memory([dataset], settings_of(n_traj=4), context="mission").sample(np.array([0]), np.random.default_rng(0))
+    assert batch.context.shape == (1, 4, 1, 2)
+    assert batch.context[0, :, 0].tolist() == words[batch.episodes[0]].tolist()
 
 
 def test_source_random_draws_from_all_tasks_alike(datasets):
@@ -168,7 +168,7 @@ def test_ragged_trajectories_are_padded_under_a_mask(tmp_path):
             length = lengths[episode] if batch.given[g, 0] == 0 else 4
             name = episode + 50 * batch.given[g, 0]
             for j in range(5):
-                # Looks at steps 1, 3, 5, ..., the last at the trajectory's own last step.
+                # SampledSteps at steps 1, 3, 5, ..., the last at the trajectory's own last step.
                 real, step = 2 * j < length, min(2 * j + 1, length - 1)
                 assert batch.mask[g, i, j].item() == real
                 assert not real or batch.steps[g, i, j] == step
@@ -212,7 +212,7 @@ def test_moving_a_batch_keeps_what_it_is(tmp_path):
     memory = Memory([ragged_dataset(tmp_path / "a", [3, 8, 5, 9])], settings_of(n_traj=4))
     batch = memory.sample(np.array([0]), np.random.default_rng(0))
     moved = batch.to("meta")
-    assert {moved.x.device.type, moved.a.device.type, moved.mask.device.type, moved.told.device.type} == {"meta"}
+    assert {moved.x.device.type, moved.a.device.type, moved.mask.device.type, moved.context.device.type} == {"meta"}
     assert moved.steps is batch.steps
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarl.agents.memory import Memory
-from rarl.agents.pool_sizes import needed_of_each
 from rarl.agents.pools import PoolMemory, Pools, relevant
 from rarl.config.settings import IndexSettings, PoolSettings, RetrievalSettings
 from rarl.errors import RarlError
+from rarl.pool_sizes import needed_of_each
 from tests import tiny_project, tiny_relevance
 
 SHARES = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=5, unique=True)
@@ -132,7 +132,7 @@ def test_a_batch_of_mixed_origin_holds_what_it_says(datasets):
     assert batch.x.shape == (4, 6, 5, 11)
     assert (batch.given[2] == 3).all()
     assert len(set(batch.given[0])) > 1
-    assert batch.told[:, :, 0].tolist() == [[task] * 6 for task in tasks]
+    assert batch.context[:, :, 0].tolist() == [[task] * 6 for task in tasks]
     assert (relevant(tasks, batch) == (batch.given == tasks[:, None])).all()
     steps = [9, 19, 29, 39, 49]
     for g in range(4):

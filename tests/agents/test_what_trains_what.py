@@ -277,7 +277,7 @@ def test_actions_and_rewards_of_trajectories_reach_z_only_if_switched_on(tiny_ro
     for switch, matters in (("state", False), ("state+action+reward", True)):
         learner = with_retrieval(tiny_root, trajectory_inputs=switch)
         batch = learner.memory.sample(np.arange(10), np.random.default_rng(0))
-        x, task = batch.x[:, 0], batch.told[:, 0].expand(10, batch.x.shape[2])
+        x, task = batch.x[:, 0], batch.context[:, 0].expand(10, batch.x.shape[2])
         network = learner.network
         with torch.no_grad():
             q, step = network(x, task, batch.summarise(network))
@@ -293,7 +293,7 @@ def test_retrieved_states_are_encoded_by_the_networks_own_encoder(tiny_root):
     """With the task told, the encoder of the retrieved states hears of the group's task too."""
     learner = tiny_project.learner_of(tiny_root, "ra-dqn-told")
     batch = learner.memory.sample(np.array([2]), np.random.default_rng(0))
-    told = type(batch)(**{**vars(batch), "told": torch.full_like(batch.told, 5)})
+    told = type(batch)(**{**vars(batch), "context": torch.full_like(batch.context, 5)})
     one, other = (b.summarise(learner.network).keys for b in (batch, told))
     assert not torch.allclose(one, other)
 

@@ -143,12 +143,12 @@ def test_every_shipped_experiment_names_its_base():
 
 def test_nothing_is_waited_for_that_comes_before_the_ordinary_step(tmp_path):
     runs = project(tmp_path, atari={"settings": {"online": {"start_sequences": 50}}}).cost_runs()["atari"].values()
-    ready = costs._ready([run.settings for run in runs])
+    ready = costs._all_shortened([run.settings for run in runs])
     # ra-r2d2 needs 3 sequences and their 2 * (8 // 3) neighbours and itself each, and 4 to retrieve from.
     assert [s.online.start_sequences for s in ready] == [19, 19]
     assert {s.online.refresh_updates for s in ready} == {CYCLE}
     first = project(tmp_path, relatives={"base": {"agent": {"retrieval": {"first_updates": 7}}}})
-    (short,) = costs._ready([first.cost_runs()["relatives"]["told"].settings])
+    (short,) = costs._all_shortened([first.cost_runs()["relatives"]["told"].settings])
     assert short.agent.retrieval.first_updates == 1
 
 

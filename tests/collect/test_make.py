@@ -18,6 +18,7 @@ from rarl.envs.spec import COMMON, ENVIRONMENTS, sources_of, spec_of
 from rarl.mappings import merge
 from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import TrajectoryDataset
+from rarl.trajectories.verify import check_content
 from rarl.workflow.rules import dataset_files, dataset_kinds
 from tests import tiny_babyai, tiny_project
 
@@ -68,8 +69,7 @@ def test_an_environments_own_sources_come_first_and_no_common_one_is_in_their_wa
         spec, sources = spec_of(name), sources_of(spec_of(name))
         assert [*sources][: len(spec.sources)] == [*spec.sources]
         assert not set(spec.sources) & set(COMMON)
-        # An agent that learns while it plays is not told what an episode is about.
-        assert set(sources) - set(spec.sources) == set(COMMON) - ({"agent"} if spec.context else set())
+        assert set(sources) - set(spec.sources) == set(COMMON)
         assert all(source.unit in ("episodes", "environment_steps") for source in sources.values())
 
 
@@ -98,11 +98,11 @@ def test_a_dataset_of_every_source(tmp_path, environment, source):
         assert dataset.episodes == 5
     else:
         # Whole episodes, of several actors at once.
-        assert 200 <= dataset.steps < 200 + (4 * 50 if source == "agent" else 64)
+        assert 200 <= dataset.steps < 200 + 32 * 64
         assert manifest["generator"]["environment_steps"] == 200
+        assert manifest["expert_return"] > 0
+    check_content(dataset)  # what it holds is what the environment has
     if expert:
         assert set(dataset.extras["noise"].tolist()) == {40}
-    elif source in ("dqn", "rdqn"):
-        assert (dataset.extras["epsilon"] > 0).all()
     else:
         assert set(np.concatenate([episode.actions for episode in dataset]).tolist()) == set(range(7))

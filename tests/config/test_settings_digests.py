@@ -16,7 +16,7 @@ from rarl.code_digest import file_of
 from rarl.config import files, validate
 from rarl.config import settings as of_runs
 from rarl.config.scale import Dataset, Run, Scale, values_of
-from rarl.config.settings import WITHOUT_EFFECT, DatasetSettings, RunSettings
+from rarl.config.settings import EXECUTION_ONLY, DatasetSettings, RunSettings
 from rarl.config.validate import Settings
 from rarl.envs.spec import ENVIRONMENTS
 from rarl.workflow import rules as workflow
@@ -50,8 +50,8 @@ def test_every_value_counts_but_those_without_effect(smoke: Scale) -> None:
                 changed = Run(run.scale, replaced(run.settings, (*path, name)))
                 seen.setdefault((type(model).__name__, name), set()).add(changed.digest != run.digest)
     # Which options there are is the environment's affair (`test_config`); here each has one more.
-    without = {("RunSettings", name) for name, what in WITHOUT_EFFECT.items() if what is True}
-    without |= {("OnlineSettings", name) for name in WITHOUT_EFFECT["online"]}
+    without = {("RunSettings", name) for name, what in EXECUTION_ONLY.items() if what is True}
+    without |= {("OnlineSettings", name) for name in EXECUTION_ONLY["online"]}
     assert {field for field, effects in seen.items() if effects == {False}} == without
     assert all(len(effects) == 1 for effects in seen.values())
     parts = {kind.__name__ for kind in reachable(RunSettings)}
@@ -214,7 +214,7 @@ def construct(module: types.ModuleType, settings: Settings) -> Any:
 
 # Constants that decide a value; all others are types, or what checks hold values against.
 DECIDING = ("EPISODIC",)
-CHECKED_AGAINST = {"SCALES", "NOT_SCALES", "MOST", "_A_NAME", "TUNING_SEEDS_FROM", "WITHOUT_EFFECT"}
+CHECKED_AGAINST = {"SCALES", "NOT_SCALES", "MOST", "_A_NAME", "TUNING_SEEDS_FROM", "EXECUTION_ONLY"}
 
 
 @pytest.mark.parametrize("name", DECIDING)

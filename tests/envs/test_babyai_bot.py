@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rarl.envs.babyai import datasets as babyai
-from rarl.envs.babyai.datasets import generate_bot, measure_expert
+from rarl.envs.babyai.datasets import expert_return, generate_bot
 from rarl.envs.babyai.expert import Expert, ExpertFailed
 from rarl.envs.babyai.generation import PutNextMaze
 from rarl.envs.babyai.levels import level_named, make_level
@@ -179,9 +179,8 @@ def test_missions_without_a_solution_are_rejected_and_counted(tmp_path):
 
 
 def test_the_expert_is_measured_on_the_episodes_without_noise(tmp_path):
-    dataset, rejected = made(tmp_path / "a", "GoToImpUnlock", 22, 1, noise_percent=[0]), {}
-    assert measure_expert(level_named("GoToImpUnlock"), 22, 1, rejected) == dataset.manifest["expert_return"]
-    assert rejected == dataset.manifest["generator"]["rejected"]
+    dataset = made(tmp_path / "a", "GoToImpUnlock", 22, 1, noise_percent=[0])
+    assert expert_return("GoToImpUnlock", 1, 22) == dataset.manifest["expert_return"]
 
 
 def play(name, seed):
@@ -224,9 +223,7 @@ def test_a_level_that_the_expert_never_solves(tmp_path, monkeypatch):
     with pytest.raises(RarlError, match=r"level GoToObj: the expert failed 50 times in a row: \{'useless': 50\}"):
         generate_bot("GoToObj", 3, 0, tmp_path / "a", [0])
     assert list(tmp_path.iterdir()) == []
-    rejected = {}
-    assert measure_expert(level_named("GoToObj"), 3, 0, rejected) is None
-    assert rejected == {"useless": 50}
+    assert expert_return("GoToObj", 0) is None
     dataset = made(tmp_path / "a", "GoToObj", 3, 0, noise_percent=[100])  # random actions need no expert
     assert dataset.manifest["generator"]["rejected"] == {}
 

@@ -10,7 +10,6 @@ from rarl.envs.babyai.levels import LEVELS, level_named
 from rarl.envs.babyai.missions import words
 from rarl.envs.babyai.vector import VectorBabyAI, make_vector
 from rarl.envs.babyai.view import MARGIN, WALL, cell_code, decode
-from rarl.errors import RarlError
 from tests.envs.plain_babyai import ACTIONS, busy_action, plain_level, plain_reset
 
 
@@ -161,12 +160,26 @@ def test_what_is_told_goes_with_the_episode():
     assert words(envs.context[1]) == theirs["mission"]
 
 
-def test_it_cannot_be_saved_in_the_middle_of_an_episode():
-    envs = VectorBabyAI([level_named("GoToObj")])
-    with pytest.raises(RarlError, match="VectorBabyAI cannot be saved"):
-        envs.state_dict()
-    with pytest.raises(RarlError, match="VectorBabyAI cannot be saved"):
-        envs.load_state_dict({})
+def test_it_goes_on_where_it_was_saved():
+    """In the middle of episodes, with one that has ended, and one that never began."""
+    names = ["UnlockPickup", "GoToRedBallGrey", "PickupLoc", "GoToObj"]
+    envs, other = make_vector(names, 7), make_vector(names, 8)
+    rng = np.random.default_rng(0)
+    envs.reset(where=np.arange(3))
+    for _ in range(20):
+        envs.step(rng.integers(6, size=4))
+    envs.active[1] = False
+    other.reset()
+    other.load_state_dict(envs.state_dict())
+    assert other.active.tolist() == envs.active.tolist()
+    assert (other.context[:3] == envs.context[:3]).all()
+    for t in range(60):
+        actions = rng.integers(6, size=4)
+        one, two = envs.step(actions), other.step(actions)
+        assert all((a[:3] == b[:3]).all() for a, b in zip(one, two, strict=True))
+        if t % 20 == 19:
+            assert (envs.reset(where=np.array([1])) == other.reset(where=np.array([1])))[:3].all()
+            assert (other.context[:3] == envs.context[:3]).all()
 
 
 def test_what_is_returned_is_the_callers():

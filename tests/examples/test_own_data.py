@@ -106,11 +106,11 @@ def write(root: Path, collected: Path, code: str, name: str, tasks: list[str]) -
             "updates": 4,
             "log_every": 2,
             "tensorboard": False,
-            "agent": {"kind": "dqn", "task": "hidden", "d_s": 16, "retrieval": RETRIEVAL | {"step_stride": 4}},
+            "agent": {"task": "hidden", "d_s": 16, "retrieval": RETRIEVAL | {"step_stride": 4}},
             "learning": {"batch_states": 8, "target_period_updates": 2},
             "evaluation": {"every_updates": 2, "episodes_per_task": 2},
         },
-        "variants": variants(dqn={}, ra_dqn={"agent": {"kind": "ra-dqn"}}),
+        "variants": variants(dqn={}, ra_dqn={"agent": {"retrieval": {"process": "slots"}}}),
     }
     (root / "config" / "experiments" / "own.yaml").write_text(yaml.safe_dump(experiment))
     (root / "config" / "tiny.yaml").write_text(yaml.safe_dump(SMALLEST | scale))

@@ -454,7 +454,7 @@ def test_retrieval_batches_hold_what_was_played(tiny_atari_root, monkeypatch, va
         batch, windows = spy.batch, spy.draw.retrieve
         if in_a_row is None:
             assert batch.a.shape == (1, 4, 3)
-        assert batch.told.shape == (1, 4, 1)
+        assert batch.context.shape == (1, 4, 1)
         assert (batch.episodes[0] == windows.episodes).all()
         for i in range(4):
             actor, times = episodes[windows.episodes[i]]

@@ -216,7 +216,7 @@ def test_trajectories_are_drawn_evenly_from_the_tasks_of_the_batch(tiny_root):
         for batch, (of_batch, _) in zip(batches, tasks, strict=True):
             assert batch.x.shape == (4, 5, 7, 11)  # 20 trajectories of 20 steps, every third looked at
             assert batch.given[:, 0].tolist() == of_batch.tolist()
-            assert (batch.told[:, 0, 0].numpy() == of_batch).all()
+            assert (batch.context[:, 0, 0].numpy() == of_batch).all()
             assert batch.episodes.max() < 9
         assert len({tuple(b.episodes.ravel()) for b in batches}) == 3
 
@@ -224,10 +224,10 @@ def test_trajectories_are_drawn_evenly_from_the_tasks_of_the_batch(tiny_root):
 def test_missions_are_told_with_the_trajectories(tiny_babyai_root):
     learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn", {"learning": {"masking": MASKED}})
     batch = learner.masking.draw(np.arange(3), np.random.default_rng(0))
-    assert batch.told.shape[:3] == (3, 6, 1)
+    assert batch.context.shape[:3] == (3, 6, 1)
     datasets = [sampler.dataset for sampler in learner.masking.memory.samplers]
     for g in range(3):
-        assert (batch.told[g, :, 0].numpy() == datasets[g].extras["mission"][batch.episodes[g]]).all()
+        assert (batch.context[g, :, 0].numpy() == datasets[g].extras["mission"][batch.episodes[g]]).all()
 
 
 def test_a_dataset_too_small_is_named(tiny_root):

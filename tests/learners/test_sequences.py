@@ -208,7 +208,8 @@ def test_a_run_and_what_is_seen_in_it(tiny_babyai_root, tmp_path, variant):
     lines = (folder / "interventions.csv").read_text().splitlines()
     assert lines[0] == "intervention,task,given_task,episodes,return_mean,success_rate"
     kinds = {line.split(",")[0] for line in lines[1:]}
-    assert kinds == ({"own"} if variant == "rdqn" else {"own", "removed", "shuffled", "others"})
+    last = "others" if variant == "all" else "swapped"
+    assert kinds == ({"own"} if variant == "rdqn" else {"own", "removed", "shuffled", last})
     values = {
         (task, quantity): float(value)
         for task, quantity, value in (
@@ -219,14 +220,12 @@ def test_a_run_and_what_is_seen_in_it(tiny_babyai_root, tmp_path, variant):
     if variant == "own":
         # All missions of this level are "go to the red ball".
         assert [values["GoToRedBallGrey", name] for name in related] == pytest.approx([1, 1, 1])
-        assert all(
-            values[level, "other_share"] == values[level, "other_candidates"] == 0 for level in tiny_babyai.LEVELS
-        )
+        assert "other_share" not in {quantity for _, quantity in values}
     if variant == "all":
         assert all(0 < values[level, "other_share"] < 1 for level in tiny_babyai.LEVELS)
         assert all(0 < values["GoToRedBallGrey", name] < 1 for name in related[:2])
         assert values["GoToRedBallGrey", "related_there"] == 1
-        assert sum(1 - values[level, "other_candidates"] for level in tiny_babyai.LEVELS) == pytest.approx(1)
+        assert sum(1 - values[level, "other_candidates"] for level in tiny_babyai.LEVELS) == pytest.approx(1, abs=0.1)
     gallery = json.loads((folder / "gallery.json").read_text())
     for episode in gallery["episodes"]:
         assert episode["task"] in tiny_babyai.LEVELS

@@ -77,7 +77,7 @@ def memory(tmp_path_factory):
 
 def batch_from(memory, network, source="own", seed=0):
     settings = RetrievalSettings(**(SMALL | {"select_by": "none", "source": source, "step_stride": 2}))
-    batch = Memory(memory, settings).sample(np.arange(3), np.random.default_rng(seed))
+    batch = Memory(memory, settings, context="mission").sample(np.arange(3), np.random.default_rng(seed))
     assert batch.mask is not None
     double = type(batch)(**{**vars(batch), "r": batch.r.double(), "value": batch.value.double()})
     return double.summarise(network)
@@ -124,7 +124,7 @@ def test_padding_of_retrieved_trajectories_changes_nothing(memory):
     network = network_of("slots", summariser="gru")
     x, told = inputs_of(1, 2, 3)
     settings = RetrievalSettings(**(SMALL | {"select_by": "none"}))
-    batch = Memory(memory[:1], settings).sample(np.array([0]), np.random.default_rng(0))
+    batch = Memory(memory[:1], settings, context="mission").sample(np.array([0]), np.random.default_rng(0))
     grown = {"x": 9, "a": 3, "r": 0.7, "value": 0.2, "mask": False}
     with torch.no_grad():
         answers = []

@@ -12,10 +12,10 @@ import torch
 from rarl.envs.atari.observation import pack
 from rarl.envs.babyai.view import CODES, decode
 from rarl.envs.spec import load, spec_of
-from rarl.nn.vq_vae import VQVAE, Reading
+from rarl.nn.vq_vae import VQVAE, ObservationReader
 
 
-def reading_of(environment) -> Reading:
+def reading_of(environment) -> ObservationReader:
     return load(spec_of(environment).tokens)
 
 
@@ -116,7 +116,7 @@ def test_a_few_observations_are_told_apart(environment):
         ),
     }[environment]()
     torch.manual_seed(0)
-    model = VQVAE(environment, tokens=12, d_token=4, width=32)
+    model = VQVAE(reading_of(environment), tokens=12, d_token=4, width=32)
     before = model(some.repeat(8, 1))
     after = trained(model, some.repeat(8, 1), 150)
     assert after.tokens.shape == (48,)
@@ -129,7 +129,7 @@ def test_a_few_observations_are_told_apart(environment):
 
 def test_perplexity_counts_the_codes_in_use():
     torch.manual_seed(0)
-    coded = VQVAE("gridroboman", tokens=16, d_token=4)(boards(200))
+    coded = VQVAE(reading_of("gridroboman"), tokens=16, d_token=4)(boards(200))
     share = np.bincount(coded.tokens.numpy(), minlength=16) / 200
     assert coded.perplexity.item() == pytest.approx(np.exp(-sum(p * np.log(p) for p in share if p)), rel=1e-5)
     assert coded.perplexity > 8
@@ -137,7 +137,7 @@ def test_perplexity_counts_the_codes_in_use():
 
 def test_codes_out_of_use_come_back():
     torch.manual_seed(0)
-    model, x = VQVAE("gridroboman", tokens=16, d_token=4), boards(200)
+    model, x = VQVAE(reading_of("gridroboman"), tokens=16, d_token=4), boards(200)
     model(x)
     codes = model.quantiser._codebook
     far = torch.full_like(codes.embed, 50.0)
@@ -151,7 +151,7 @@ def test_codes_out_of_use_come_back():
 
 def test_without_gradients_nothing_moves():
     torch.manual_seed(0)
-    model = VQVAE("gridroboman", tokens=8, d_token=4)
+    model = VQVAE(reading_of("gridroboman"), tokens=8, d_token=4)
     trained(model, boards(50), 3)
     state = copy.deepcopy(model.state_dict())
     with torch.no_grad():
@@ -166,13 +166,13 @@ def test_the_state_says_all(monkeypatch):
     """Codes begin with the first batch; which observations some become later is chance. All goes on as it would."""
     monkeypatch.setattr(VQVAE, "UNUSED", 1.0)
     torch.manual_seed(0)
-    one = VQVAE("gridroboman", tokens=30, d_token=4)
+    one = VQVAE(reading_of("gridroboman"), tokens=30, d_token=4)
     for _ in range(2):
         one(boards(40))
     state, generator = copy.deepcopy(one.state_dict()), torch.get_rng_state()
     expected = [one(boards(40, seed)).tokens for seed in range(4)]
     torch.manual_seed(5)
-    other = VQVAE("gridroboman", tokens=30, d_token=4)
+    other = VQVAE(reading_of("gridroboman"), tokens=30, d_token=4)
     other(boards(30, seed=9))
     other.load_state_dict(state)
     torch.set_rng_state(generator)

@@ -16,7 +16,7 @@ from rarl.envs.vector import Step, VectorEnv, where_of
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import State, Unrolled
 from rarl.rollouts.evaluation import Evaluation
-from rarl.rollouts.roll_out import Memoryless, Watching, roll_out
+from rarl.rollouts.roll_out import Memoryless, roll_out
 from tests import tiny_babyai, tiny_project
 
 # --- boards, all of one length ----------------------------------------------------------------------------------------
@@ -146,6 +146,18 @@ def test_all_randomness_comes_from_seeds_and_generator():
     assert len({tuple(row) for row in one.observations[:, 0].tolist()}) == 9  # starts differ
 
 
+class Whole:
+    """A policy whose network leaves nobody out."""
+
+    def __init__(self, policy):
+        self._policy, self.begin, self.unrolled = policy, policy.begin, []
+
+    def __call__(self, x, playing):
+        actions = self._policy(x, keep_attention=True)
+        self.unrolled.append(self._policy.unrolled)
+        return actions
+
+
 def test_each_group_plays_with_its_own_retrieval_batch(tiny_root):
     """Exchanging two groups' batches exchanges what is read, and nothing else."""
     learner = tiny_project.learner_of(tiny_root, "ra-dqn")
@@ -153,8 +165,8 @@ def test_each_group_plays_with_its_own_retrieval_batch(tiny_root):
     retrieved = learner.memory.sample(np.array([0, 1]), np.random.default_rng(0)).summarise(network)
     policy = Policy(network, np.zeros(4), np.random.default_rng(1), np.repeat([0, 1], 2))
     policy.retrieved = retrieved
-    unrolled = []
-    watched = Watching(policy, lambda x, first, playing: unrolled.append(policy.unrolled))
+    watched = Whole(policy)
+    unrolled = watched.unrolled
     roll_out(VectorGridroboman([TASKS[0]] * 2 + [TASKS[1]] * 2), watched, np.arange(4))
     assert len(unrolled) == 50
     assert unrolled[0].step.alpha.shape[:3] == (2, 2, 1)
@@ -315,7 +327,7 @@ def played(request, tiny_babyai_root):
 
         learner.network.unroll = counted
         try:
-            act = Watching(policy, lambda x, first, playing: None) if watching else policy
+            act = Whole(policy) if watching else policy
             return roll_out(envs, act, seeds, keep=True)
         finally:
             del learner.network.unroll

@@ -17,7 +17,7 @@ import torch
 
 from rarl.errors import RarlError, RunFailedError
 from rarl.runs import checkpoints, loop
-from rarl.runs.loop import Budget, Settings
+from rarl.runs.loop import Budget, LoopSettings
 from rarl.runs.run_folder import RunPaths
 from tests.runs import toy_learner
 from tests.runs.toy_learner import RUN, ToyLearner, train_toy
@@ -162,9 +162,9 @@ def test_global_settings_of_the_process_are_put_back(tmp_path):
             seen.update(threads=torch.get_num_threads(), deterministic=torch.are_deterministic_algorithms_enabled())
             return super().evaluate()
 
-    run(Looking, tmp_path, settings=Settings(threads=1))
+    run(Looking, tmp_path, settings=LoopSettings(threads=1))
     assert seen == {"threads": 1, "deterministic": True}
-    run(Looking, tmp_path, settings=Settings(threads=1, deterministic=False), force=True)
+    run(Looking, tmp_path, settings=LoopSettings(threads=1, deterministic=False), force=True)
     assert seen["deterministic"] is False
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()

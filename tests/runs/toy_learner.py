@@ -143,7 +143,7 @@ def train_toy(
         loop.Budget(updates, evaluate_every, log_every, checkpoint_seconds),
         RunPaths.of(RUN, "smoke", root),
         record={"run": RUN, "seed": resolved["seed"], "config": named, "code_digest": code_digest, "data": data or {}},
-        settings=loop.Settings(threads=1, **(settings or {})),
+        settings=loop.LoopSettings(threads=1, **(settings or {})),
         force=force,
         restart_if_changed=restart_if_changed,
         record_failure=record_failure,

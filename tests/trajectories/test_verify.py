@@ -223,10 +223,10 @@ def test_verify_says_with_what_it_compared(root, capsys):
 
 
 def test_content_is_looked_at_once_for_each_manifest(root, monkeypatch):
-    looked_at = []
+    subsample = []
     check = verify.check_content
     monkeypatch.setattr(
-        verify, "check_content", lambda dataset, *of: looked_at.append(dataset.folder) or check(dataset, *of)
+        verify, "check_content", lambda dataset, *of: subsample.append(dataset.folder) or check(dataset, *of)
     )
     scale = Scale("tiny", root)
     dataset = scale.datasets[LIFT_RED]
@@ -234,17 +234,17 @@ def test_content_is_looked_at_once_for_each_manifest(root, monkeypatch):
     before = sorted(path.name for path in folder.iterdir())
     for _ in range(3):
         open_planned(scale, dataset)
-    assert looked_at == [folder]
+    assert subsample == [folder]
     assert sorted(path.name for path in folder.iterdir()) == before  # marks are kept elsewhere
     mark = root / "scratch" / "tiny" / "verified" / f"{LIFT_RED}.json"
     mark.write_text("{")  # a damaged mark is none
     open_planned(scale, dataset)
     rewrite(folder, "actions", put(0, 1))
     open_planned(scale, dataset)
-    assert len(looked_at) == 3
+    assert len(subsample) == 3
     monkeypatch.setattr(verify, "_RULES", verify._RULES + 1)
     open_planned(scale, dataset)
-    assert len(looked_at) == 4
+    assert len(subsample) == 4
 
 
 def test_a_flipped_byte_is_found_even_if_times_are_trusted(root):

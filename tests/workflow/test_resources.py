@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from rarl.agents.build import encoder_of
 from rarl.config.files import SCALES
 from rarl.config.scale import Run, Scale
 from rarl.config.settings import RunSettings
 from rarl.envs.atari.observation import pack
-from rarl.nn.encoders import encoder_of
 from rarl.workflow import resources
 from rarl.workflow.resources import memory_of_costs, memory_of_run, step_mb
 

@@ -129,7 +129,7 @@ def cores_to_time(wildcards):
 
     One where other machines do the work, and where times mean nothing as little as results do.
     """
-    return 1 if on_cluster() or not SCALE.settings.judges else workflow.cores
+    return 1 if on_cluster() or not SCALE.settings.allows_verdicts else workflow.cores
 
 
 def report_inputs(product, runs):
@@ -142,12 +142,12 @@ def report_inputs(product, runs):
 
 
 def digest_of_dataset(kind):
-    """The digest of the settings of a dataset of a kind such as "gridroboman/planner", given its task."""
+    """The digest of the settings of a dataset of a kind such as "environment/source", given its task."""
     return lambda wildcards: SCALE.find_dataset(f"{kind}/{wildcards.task}").digest
 
 
 def code_of_dataset(kind):
-    """The digest of the code that makes a dataset of a kind such as "gridroboman/planner", given its task."""
+    """The digest of the code that makes a dataset of a kind such as "environment/source", given its task."""
     return lambda wildcards: code_digest_of(dataset_job(SCALE.find_dataset(f"{kind}/{wildcards.task}")))
 
 

@@ -11,7 +11,7 @@ rule measure_costs:
         f"logs/{S}/costs.log",
     benchmark:
         f"benchmarks/{S}/costs.tsv"
-    priority: -10 if SCALE.settings.judges else 10  # who waits for all cores shall let nothing wait
+    priority: -10 if SCALE.settings.allows_verdicts else 10  # it needs all cores: last
     conda:
         "../envs/rarl.yaml"
     threads: cores_to_time

@@ -1,8 +1,8 @@
 """f_enc on Atari: frames through a convolutional trunk, then the last action and reward, then layer norm.
 
 x comes packed (`rarl.envs.atari.observation`), as uint8, so that what was retrieved is encoded by the same call. The
-last layer is linear and normalised, as in all encoders of `rarl.nn.encoders`: the ReLU of the paper's last layer is
-applied by what uses s.
+last layer is linear and normalised, as in all encoders (`rarl.agents.build.encoder_of`): the ReLU of the paper's last
+layer is applied by what uses s.
 """
 
 from __future__ import annotations

@@ -25,13 +25,13 @@ class Options(Settings):
     emulator_threads: int = Field(1, ge=1)
 
 
-class EncoderOptions(Settings):
+class AtariEncoderOptions(Settings):
     """Of all encoders."""
 
     recompute: int = Field(0, ge=0, description="frames at a time whose activations the backward pass computes again")
 
 
-class _Memory:
+class _AtariMemory:
     """Megabytes by arithmetic; tests compare it with what the networks keep."""
 
     kept = {"tiny": 0.05, "nature": 0.12, "impala-small": 2.06, "resnet47": 5.83}  # noqa: RUF012 (of a frame)
@@ -50,4 +50,4 @@ class _Memory:
         return 1500e-6 if compressed else 84 * 84 * 1e-6
 
 
-MEMORY = _Memory()
+MEMORY = _AtariMemory()

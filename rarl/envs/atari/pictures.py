@@ -14,7 +14,7 @@ from rarl.envs.atari.observation import SCREEN
 from rarl.envs.pictures import Pictures
 
 
-def boards(episode: Mapping[str, Any], pixels: int) -> list[np.ndarray]:
+def states(episode: Mapping[str, Any], pixels: int) -> list[np.ndarray]:
     """The screen before each step."""
     return [_screen(step["frame"], pixels) for step in episode["steps"]]
 
@@ -36,4 +36,4 @@ def _screen(text: Any, pixels: int) -> np.ndarray:
         raise ValueError(f"not a PNG ({error})") from None
 
 
-PICTURES = Pictures(boards, retrieved, milliseconds=150)  # in the game a step of four frames lasts 67
+PICTURES = Pictures(states, retrieved, milliseconds=150)  # in the game a step of four frames lasts 67

@@ -19,7 +19,7 @@ SPEC = EnvSpec(
         "tiny": "rarl.envs.atari.encoders:tiny",
     },
     encoder_options=dict.fromkeys(
-        ("resnet47", "nature", "impala-small", "tiny"), "rarl.envs.atari.options:EncoderOptions"
+        ("resnet47", "nature", "impala-small", "tiny"), "rarl.envs.atari.options:AtariEncoderOptions"
     ),
     # On the scale of rescaled values: h^-1(90) is 8,000 points.
     reward_range=(-30.0, 90.0),
@@ -28,7 +28,7 @@ SPEC = EnvSpec(
     success="rarl.envs.atari.scores:episodes_of_a_human",
     codec="rarl.envs.atari.packed:codec",
     tokens="rarl.envs.atari.tokens:READING",
-    probes={"plain": "rarl.probes.game_probe:GameProbe"},
+    probing="rarl.envs.atari.probe:PROBING",
     title="Atari",
     score=Score(
         label="human-normalised score",
@@ -45,4 +45,5 @@ SPEC = EnvSpec(
     reported="rarl.envs.atari.scores:reported",
     picture="rarl.envs.atari.pictures:PICTURES",
     memory="rarl.envs.atari.options:MEMORY",
+    requires=("ale-py",),
 )

@@ -35,7 +35,7 @@ _RESTART = 255  # in the logs: here an episode began without a new seed
 _SEEDS = 2**31  # an emulator's seeds are 31 bits
 
 
-class Step(NamedTuple):
+class GameStep(NamedTuple):
     """What a step gave, for each of n environments.
 
     observations (n, 84, 84) uint8; rewards (n,) float32, unclipped; terminated, truncated (n,) bool, never both: the
@@ -150,7 +150,7 @@ class VectorAtari:
         self.active[list(where)] = True
         return self.observations
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray) -> GameStep:
         """One action each, 0 to num_actions - 1; those of environments that stand still do not matter."""
         actions, rows = np.asarray(actions), np.flatnonzero(self.active)
         if ((actions[rows] < 0) | (actions[rows] >= self.num_actions)).any():  # ale-py would wait for ever
@@ -161,7 +161,7 @@ class VectorAtari:
         for i, result in zip(rows.tolist(), results, strict=True):
             rewards[i], terminated[i], truncated[i] = result
         self.active &= ~(terminated | truncated)
-        return Step(self.observations, rewards, terminated, truncated, self.lives)
+        return GameStep(self.observations, rewards, terminated, truncated, self.lives)
 
     def _each(self, function: Callable[[int], Any], arguments: Iterable[int]) -> list[Any]:
         return list((self._pool.map if self._pool else map)(function, arguments))

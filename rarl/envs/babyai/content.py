@@ -12,7 +12,7 @@ from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.missions import MISSION_LENGTH, VOCABULARY, words
 from rarl.envs.babyai.vector import ACTIONS, OBSERVATION_SIZE
 from rarl.envs.babyai.view import CELLS, CODES, VIEW, decode
-from rarl.envs.content import EPSILON, NOISE, Content, Public, Values
+from rarl.envs.content import NOISE, Content, Public, Values
 
 # Minigrid's own observations; its space of missions cannot be written down, so here they are any text of their letters.
 _SPACE = gym.spaces.Dict(
@@ -57,7 +57,6 @@ CONTENT = Content(
         "terminated": Values("bool"),
         "seed": Values("int64", low=0, high=2**63 - 1),
         "noise": NOISE,
-        "epsilon": EPSILON,
     },
     required=("mission", "terminated"),
 )

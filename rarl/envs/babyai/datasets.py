@@ -84,19 +84,10 @@ def generate_bot(
         writer.expert_return = float(np.mean(expert_returns, dtype=np.float64)) if expert_returns else None
 
 
-def measure_expert(level: Level, episodes: int, seed: int, rejected: dict[str, int]) -> float | None:
-    """Mean return of the expert's episodes without noise, the same as in `generate_bot`.
-
-    Args:
-      level: which.
-      episodes: how many.
-      seed: at least 0.
-      rejected: how often the expert failed, by the reason; filled here.
-
-    Returns:
-      The mean, None on a level where the expert fails every time.
-    """
-    attempts = _accepted(level, episodes, seed, (0,), rejected)
+def expert_return(level: str, seed: int, episodes: int = 256) -> float | None:
+    """Mean return of the expert without noise, the same episodes as in `generate_bot`; None on a level where it fails
+    every time."""
+    attempts = _accepted(level_named(level), episodes, seed, (0,), {})
     try:
         returns = [attempt.rewards[: attempt.steps].sum() for attempt in attempts]
     except RarlError:

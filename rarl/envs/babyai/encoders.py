@@ -1,4 +1,4 @@
-"""f_enc on BabyAI; see `rarl.nn.encoders`."""
+"""f_enc on BabyAI; see `rarl.agents.build.encoder_of`."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from rarl.config.validate import Settings
 
 
-class EncoderOptions(Settings):
+class BabyAIEncoderOptions(Settings):
     """Of the encoder "babyai"."""
 
     channels: int = Field(16, ge=1, description="of cells and convolutions")
@@ -18,7 +18,7 @@ class EncoderOptions(Settings):
     d_mission: int = Field(128, ge=1, description="width of the mission's GRU")
 
 
-class _Memory:
+class _BabyAIMemory:
     """Megabytes by arithmetic; tests compare it with what the network keeps."""
 
     environment = 1.0
@@ -33,4 +33,4 @@ class _Memory:
         return 50e-6
 
 
-MEMORY = _Memory()
+MEMORY = _BabyAIMemory()

@@ -17,7 +17,7 @@ from rarl.errors import RarlError
 _UP = 3  # the agent's direction in its own view
 
 
-def boards(episode: Mapping[str, Any], pixels: int) -> list[np.ndarray]:
+def states(episode: Mapping[str, Any], pixels: int) -> list[np.ndarray]:
     """The board before every recorded step and after the last, as minigrid draws it.
 
     Raises:
@@ -55,4 +55,4 @@ def retrieved(state: Mapping[str, Any], pixels: int) -> np.ndarray:
     return grid.render(pixels // VIEW, divmod(AGENT_CELL, VIEW), _UP, highlight_mask=seen)
 
 
-PICTURES = Pictures(boards, retrieved, ACTIONS)
+PICTURES = Pictures(states, retrieved, ACTIONS, about="mission")

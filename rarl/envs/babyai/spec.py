@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rarl.envs.babyai.levels import LEVELS
+from rarl.envs.common import AGENT
 from rarl.envs.spec import EnvSpec, Score, Source
 
 SPEC = EnvSpec(
@@ -19,16 +20,43 @@ SPEC = EnvSpec(
             check="rarl.collect.arguments:check_noise",
         ),
         "rdqn": Source(
-            "rarl.collect.online_rdqn:generate_rdqn",
+            AGENT,
             unit="environment_steps",
-            arrays=("mission", "terminated", "epsilon", "seed"),
+            options={
+                "random_share": 0.5,
+                "settings": {
+                    "agent": {
+                        "core": "gru",
+                        "d_s": 64,
+                        "encoder_options": {"channels": 16, "blocks": 1, "d_mission": 16},
+                    },
+                    "learning": {
+                        "batch_sequences": 32,
+                        "sequence_steps": 16,
+                        "learning_rate": 5e-4,
+                        "discount": 0.9,
+                        "n_step": 5,
+                    },
+                    "online": {
+                        "actors": 16,
+                        "steps_per_update": 2,
+                        "period_steps": 16,
+                        "capacity_sequences": 6_250,
+                        "start_sequences": 125,
+                        "epsilon_base": 0.05,
+                        "epsilon_alpha": 0.0,
+                    },
+                },
+            },
+            arrays=("mission", "terminated"),
         ),
     },
+    expert="rarl.envs.babyai.datasets:expert_return",
     encoders={"babyai": "rarl.envs.babyai.encoders:BabyAIEncoder"},
-    encoder_options={"babyai": "rarl.envs.babyai.options:EncoderOptions"},
+    encoder_options={"babyai": "rarl.envs.babyai.options:BabyAIEncoderOptions"},
     content="rarl.envs.babyai.content:CONTENT",
     tokens="rarl.envs.babyai.tokens:READING",
-    probes={"plain": "rarl.probes.level_probe:LevelProbe"},
+    probing="rarl.envs.babyai.probe:PROBING",
     title="BabyAI",
     score=Score(
         column="success_rate",
@@ -50,4 +78,5 @@ SPEC = EnvSpec(
     picture="rarl.envs.babyai.pictures:PICTURES",
     long_episode=64,  # their lengths differ
     memory="rarl.envs.babyai.options:MEMORY",
+    requires=("minigrid",),
 )

@@ -8,7 +8,8 @@ by step, to minigrid's observations (a property test holds them together).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,7 @@ class VectorBabyAI(VectorEnv):
         self.success = np.zeros(n, dtype=bool)
         self.context = np.zeros((n, MISSION_LENGTH), dtype=np.uint8)
         self.max_steps = np.zeros(n, dtype=np.int64)
+        self._played: list[tuple[int, list[int]] | None] = [None] * n  # seed and actions of each episode
 
     def reset(self, seeds: Sequence[int] | np.ndarray | None = None, where: np.ndarray | None = None) -> np.ndarray:
         """-> (n, 50) uint8: 49 cell codes, then the agent's direction."""
@@ -70,6 +72,7 @@ class VectorBabyAI(VectorEnv):
         for i, seed in zip(where.tolist(), seeds, strict=True):
             env = self.envs[i]
             env.reset(seed=int(seed))
+            self._played[i] = int(seed), []
             padded = self._codes[i].reshape(self._stride, self._stride)
             codes = [cell_code(cell) for cell in env.grid.grid]
             padded[MARGIN : MARGIN + env.height, MARGIN : MARGIN + env.width] = np.reshape(codes, (env.height, -1))
@@ -89,6 +92,7 @@ class VectorBabyAI(VectorEnv):
         actions = np.asarray(actions)
         for i, action in zip(rows.tolist(), actions[rows].tolist(), strict=True):
             env = self.envs[i]
+            self._played[i][1].append(action)
             _, reward, end, timeout, _ = env.step(action)
             if action in _CHANGING:
                 x, y = env.front_pos
@@ -100,6 +104,22 @@ class VectorBabyAI(VectorEnv):
                 self.active[i] = False
         self._look(rows)
         return Step(self._observations.copy(), rewards, terminated, truncated)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seeds and actions, which are played again."""
+        played = [None if one is None else {"seed": one[0], "actions": np.array(one[1])} for one in self._played]
+        return {"rng": self._rng.bit_generator.state, "played": played, "active": self.active.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.active[:] = False
+        for i, one in enumerate(state["played"]):
+            if one is None:
+                continue
+            self.reset([one["seed"]], np.array([i]))
+            for action in one["actions"].tolist():  # the others stand still
+                self.step(np.full(self.num_envs, action))
+            self.active[i] = False
+        self._rng.bit_generator.state, self.active = state["rng"], state["active"].copy()
 
     def render(self, i: int) -> np.ndarray:
         """(pixels, pixels, 3) uint8: environment i as minigrid draws it, what the agent sees highlighted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-from rarl.envs.content import EPSILON, NOISE, Content, Public, Values
+from rarl.envs.content import NOISE, Content, Public, Values
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS
 from rarl.envs.gridroboman.vector import observation_space
 
@@ -24,5 +24,5 @@ CONTENT = Content(
     ends="truncation",
     public=Public(_SPACE, gym.spaces.Discrete(len(ACTIONS)), _environment),
     steps=EPISODE_STEPS,
-    extras={"noise": NOISE, "epsilon": EPSILON},
+    extras={"noise": NOISE, "terminated": Values("bool")},
 )

@@ -65,6 +65,13 @@ def generate_planner(
         writer.expert_return = expert_rewards / expert_episodes if expert_episodes else None
 
 
+def expert_return(task: str, seed: int) -> float:
+    """Mean return of the expert without noise, over 4096 episodes."""
+    rng = np.random.default_rng([seed, task_named(task).id])
+    _, _, rewards = planner_episodes(task_named(task), CHUNK_EPISODES, rng, np.zeros(1, dtype=np.int8))
+    return float(rewards.sum(dtype=np.int64)) / CHUNK_EPISODES
+
+
 def _chunk(
     task: Task, size: int, rng: np.random.Generator, noise_percent: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

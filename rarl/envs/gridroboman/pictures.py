@@ -12,7 +12,7 @@ from rarl.envs.gridroboman.tasks import ACTIONS, BOARD
 from rarl.envs.pictures import Pictures
 
 
-def boards(episode: Mapping[str, Any], pixels: int) -> list[np.ndarray]:
+def states(episode: Mapping[str, Any], pixels: int) -> list[np.ndarray]:
     """The board before each step and after the last."""
     observations = [*(step["observation"] for step in episode["steps"]), episode["final_observation"]]
     return [_image(observation, pixels) for observation in observations]
@@ -30,4 +30,4 @@ def _image(values: Any, pixels: int) -> np.ndarray:
     return board_image(observation, cell=pixels // BOARD)
 
 
-PICTURES = Pictures(boards, retrieved, ACTIONS)
+PICTURES = Pictures(states, retrieved, ACTIONS)

@@ -26,7 +26,7 @@ from rarl.envs.gridroboman.vector import N_OBJECTS, OBSERVATION_SIZE, Boards, ad
 CENTRE = BOARD // 2
 
 
-class _Plan:
+class _BoardPlan:
     """One decision on N boards: rules are tried in order, the first that applies to a board decides there."""
 
     def __init__(self, boards: Boards, coin: np.ndarray):
@@ -93,7 +93,7 @@ def expert_actions(boards: Boards, task: Task, coin: np.ndarray) -> np.ndarray:
       (N,) int8 actions.
     """
     b, i, j = boards, task.first, task.second
-    plan = _Plan(boards, coin)
+    plan = _BoardPlan(boards, coin)
     held_i = b.held == i
     everywhere = plan.open.copy()
     plan.decide(condition(b, task), NOOP)
@@ -133,7 +133,7 @@ def _nearest_corner(c: np.ndarray) -> np.ndarray:
     return np.where(np.abs(c - CENTRE) >= 2, c, np.where(c < CENTRE, 1, BOARD - 2))
 
 
-def _far(plan: _Plan, i: int, j: int) -> None:
+def _far(plan: _BoardPlan, i: int, j: int) -> None:
     """Bring the two objects to opposite corners, one after the other."""
     b = plan.b
     opposite = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rarl.envs.common import AGENT
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, FAMILIES, TASK_SETS, TASKS
 from rarl.envs.spec import EnvSpec, Score, Source
 
@@ -18,8 +19,29 @@ SPEC = EnvSpec(
             arrays=("noise",),
             check="rarl.collect.arguments:check_noise",
         ),
-        "dqn": Source("rarl.collect.online_dqn:generate_dqn", unit="environment_steps", arrays=("epsilon",)),
+        # The paper's (appendix A.4.2), which does not print the settings of this agent: all the way from random play.
+        "dqn": Source(
+            AGENT,
+            unit="environment_steps",
+            options={
+                "random_share": 0.3,
+                "settings": {
+                    "agent": {"d_s": 256},
+                    "learning": {"batch_sequences": 256, "learning_rate": 3e-4, "target_period_updates": 500},
+                    "online": {
+                        "actors": 32,
+                        "steps_per_update": 1,
+                        "capacity_sequences": 250_000,
+                        "start_sequences": 5_000,
+                        "epsilon_base": 0.02,
+                        "epsilon_alpha": 0.0,
+                    },
+                },
+            },
+            arrays=("terminated",),
+        ),
     },
+    expert="rarl.envs.gridroboman.datasets:expert_return",
     encoders={
         "relational": "rarl.envs.gridroboman.encoders:RelationalEncoder",
         "mlp": "rarl.envs.gridroboman.encoders:MLPEncoder",
@@ -27,10 +49,7 @@ SPEC = EnvSpec(
     content="rarl.envs.gridroboman.content:CONTENT",
     return_range=(0.0, float(EPISODE_STEPS)),
     tokens="rarl.envs.gridroboman.tokens:READING",
-    probes={
-        "plain": "rarl.probes.board_probe:BoardProbe",
-        "pool": "rarl.probes.relevance_probe:RelevanceProbe",
-    },
+    probing="rarl.envs.gridroboman.probe:PROBING",
     title="Gridroboman",
     score=Score(
         label="share of the expert's return",
@@ -44,7 +63,6 @@ SPEC = EnvSpec(
     ),
     task_groups={family: tuple(task.name for task in TASKS if task.family == family) for family in FAMILIES},
     picture="rarl.envs.gridroboman.pictures:PICTURES",
-    probes_by_task=True,
     long_episode=EPISODE_STEPS,
     gymnasium=(
         {

@@ -26,14 +26,15 @@ QUANTITIES = {
     "kl": Quantity("KL of z's posterior from its prior, nats per step"),
     "task_named": Quantity("task decodable from z (accuracy of a linear probe)"),
     "rewarded_share": Quantity("attention on rewarded states", "rewarded_candidates"),
-    "goal_state_mass": Quantity("attention on goal states", "goal_state_share"),
+    # As products from before probes were the same everywhere call it.
+    "goal_state_mass": Quantity("attention on rewarded states", "goal_state_share"),
     "other_share": Quantity("attention on other tasks' trajectories", "other_candidates"),
     "related_there": Quantity("batches with a trajectory about the same thing"),
     "related_share": Quantity("attention on such trajectories", "related_candidates"),
     "place_distance": Quantity("steps between the attended states' place in their episodes and the current one",
                                "place_candidates"),
 }  # fmt: skip
-_DRAWN = ("goal_state_mass", "other_share")  # task by task
+_DRAWN = ("other_share", "rewarded_share", "goal_state_mass")  # task by task, the first of which there is something
 
 
 def write(study: Study, sheet: Sheet) -> None:
@@ -56,6 +57,7 @@ def write(study: Study, sheet: Sheet) -> None:
                 f"{QUANTITIES[quantity].text.capitalize()} ({study.set_title(task_set)}). Dots: seeds. Grey: the "
                 "share of such states among the candidates; a dot on it is no better than chance.",
             )
+            break
     columns = [
         *study.columns[:2],
         tables.words("text", "Quantity"),

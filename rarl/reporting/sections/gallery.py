@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rarl.envs.pictures import STEP_RULE
 from rarl.errors import RarlError
 from rarl.reporting import pictures, tables
 from rarl.reporting.sheet import Sheet
@@ -41,10 +42,10 @@ def write(study: Study, sheet: Sheet) -> None:
             ruled = True
             sheet.text(
                 "Of each agent the run with the median score, and of its recorded episodes the one with the median "
-                f"return. Recorded by this rule: {gallery['rule'] or 'not stated'}. {pictures.STEP_RULE}"
+                f"return. Recorded by this rule: {gallery['rule'] or 'not stated'}. {STEP_RULE}"
             )
         who = f"{study.label(name)}. {tables.spaced(episode['task'])}"
-        what = f"{who}: {pictures.outcome(episode)} (run {run})."
+        what = f"{who}: {pictures.outcome(pictures.pictures_of(study.spec), episode)} (run {run})."
         stem = run.removeprefix(f"{study.name}/").rpartition("/")[0].replace("/", "-")
         if drawn.strip is not None:
             sheet.figure(

@@ -13,9 +13,8 @@ import torch
 from rarl.agents.index import best_of, exact_scores
 from rarl.config.scale import Scale
 from rarl.envs.gridroboman.vector import seeded_boards
+from rarl.probes.pools import PoolProbe, recall_at_k, reciprocal_rank
 from rarl.probes.probe import probe_run
-from rarl.probes.ranking import recall_at_k, reciprocal_rank
-from rarl.probes.relevance_probe import RelevanceProbe
 from rarl.runs.train import train_run
 from tests import tiny_project
 from tests.tiny_relevance import SHARES, changes
@@ -90,8 +89,8 @@ def test_rankings_have_their_format(probed):
 def test_what_is_found_is_what_scores_best(project, way):
     run = tiny_project.run_of(project.root, "ra-dqn", 1, changes("exact"))
     train_run(project, run, device="cpu")
-    probe = RelevanceProbe(project, run)
-    evaluation = probe.evaluation(8, np.array([0, 7]), blocks=2)
+    probe = PoolProbe(project, run)
+    evaluation = probe.evaluation_of(np.array([0, 7]), episodes=8, blocks=2)
     tasks = np.array([0, 0, 7, 7])
     assert evaluation.groups.tolist() == tasks.tolist()
     found = probe.find(evaluation, 0.5, way)
@@ -122,9 +121,9 @@ def test_what_is_found_is_what_scores_best(project, way):
 def test_attention_is_counted_on_the_relevant(project, monkeypatch):
     run = tiny_project.run_of(project.root, "ra-dqn", 1, changes("exact"))
     train_run(project, run, device="cpu")
-    probe = RelevanceProbe(project, run)
+    probe = PoolProbe(project, run)
     tasks = np.array([2, 5])
-    found = probe.find(probe.evaluation(2, tasks, blocks=1), 0.5, "uniform")
+    found = probe.find(probe.evaluation_of(tasks, episodes=2, blocks=1), 0.5, "uniform")
     forward = probe.network.forward
 
     def on_two_trajectories(x, task, retrieved=None, **more):
@@ -143,7 +142,7 @@ def test_what_was_never_retrieved_is_searched_too(project):
     small = {"agent": {"retrieval": {"pool": {"trajectories": 8, "relevant": SHARES}}}}
     run = tiny_project.run_of(project.root, "ra-dqn", 5, changes(None, small))
     train_run(project, run, device="cpu")
-    probe = RelevanceProbe(project, run)
+    probe = PoolProbe(project, run)
     old, new = probe.memory.pools, probe.new.pools
     assert new.given.tolist() == old.given.tolist()
     for task in range(10):
@@ -151,7 +150,7 @@ def test_what_was_never_retrieved_is_searched_too(project):
         assert sorted(both) == list(range(16))
     assert torch.equal(probe.new_index.keys, probe.new.keys(probe.network))
     tasks = np.array([0, 7])
-    evaluation = probe.evaluation(4, tasks, blocks=1)
+    evaluation = probe.evaluation_of(tasks, episodes=4, blocks=1)
     found = probe.find(evaluation, 0.5, "index")
     quantities = probe._quantities(tasks, 0.5, "index", found)
     for g, task in enumerate(tasks):
@@ -166,15 +165,15 @@ def test_what_was_never_retrieved_is_searched_too(project):
 def test_datasets_that_hold_too_few_others(probed):
     """Twelve of sixteen are retrieved: there are not as many others."""
     scale, run, _ = probed
-    assert RelevanceProbe(scale, run).new is None
+    assert PoolProbe(scale, run).new is None
 
 
 def test_an_index_finds_at_evaluation_what_scores_best_now(probed):
     """Its keys are those of the trained network."""
     scale, run, _ = probed
-    probe = RelevanceProbe(scale, run)
+    probe = PoolProbe(scale, run)
     assert torch.equal(probe.index.keys, probe.memory.keys(probe.network))
-    found = probe.find(probe.evaluation(1, blocks=1), 1.0, "index")
+    found = probe.find(probe.evaluation_of(np.arange(10), episodes=1, blocks=1), 1.0, "index")
     queries = probe.memory.queries(probe.network, found.starts, np.arange(10))
     scores = probe.index.scores(3, 1.0, queries[3])
     assert found.rankings[3].tolist() == probe.memory.pools.rows(3, 1.0)[best_of(scores, 99)].tolist()
@@ -197,3 +196,29 @@ def test_probing_again_gives_the_same_files(probed):
     assert before.keys() == {"interventions.csv", "attention.csv", "gallery.json"}
     assert probe_run(scale, run) == folder
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+# --- rankings --------------------------------------------------------------------------------------------------------
+
+HITS = np.array([False, True, False, True, True])
+
+
+@pytest.mark.parametrize(
+    ("k", "relevant", "recall"),
+    [(1, 3, 0.0), (2, 3, 1 / 2), (4, 3, 2 / 3), (5, 3, 1.0), (4, 8, 2 / 4), (64, 8, 3 / 8), (64, 3, 1.0)],
+)
+def test_recall_counts_what_k_places_could_hold(k, relevant, recall):
+    assert recall_at_k(HITS, k, relevant) == pytest.approx(recall)
+
+
+def test_nothing_found_is_no_recall():
+    assert recall_at_k(np.array([], dtype=bool), 10, 3) == 0
+    assert reciprocal_rank(np.array([], dtype=bool)) == 0
+    assert reciprocal_rank(np.zeros(4, dtype=bool)) == 0
+
+
+def test_the_reciprocal_rank_is_that_of_the_first_hit():
+    assert reciprocal_rank(HITS) == 1 / 2
+    assert reciprocal_rank(HITS[1:]) == 1
+    assert reciprocal_rank(HITS[2:]) == 1 / 2
+    assert reciprocal_rank(np.array([False] * 9 + [True])) == pytest.approx(0.1)

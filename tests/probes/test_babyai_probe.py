@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Scale
 from rarl.envs.babyai.levels import level_named
 from rarl.envs.babyai.missions import share_a_thing, things, words
+from rarl.envs.babyai.probe import PROBING
 from rarl.envs.babyai.vector import VectorBabyAI
 from rarl.nn.retrieval import Summaries
-from rarl.probes import level_probe as module
-from rarl.probes.level_probe import LevelProbe
+from rarl.probes.plain import PlainProbe
 from rarl.probes.probe import probe_run
 from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.train import train_run
@@ -30,7 +31,7 @@ EPISODES = 8  # of each level; more would only take longer
 
 @pytest.fixture(autouse=True)
 def few_episodes(monkeypatch):
-    monkeypatch.setattr(module, "EPISODES", EPISODES)
+    monkeypatch.setattr("rarl.envs.babyai.probe.PROBING", replace(PROBING, episodes=EPISODES))
 
 
 @pytest.fixture(scope="module", params=["rdqn", "own", "all"])
@@ -47,7 +48,7 @@ def trained(request, tiny_babyai_root, tmp_path_factory):
 
 @pytest.fixture
 def probe(trained):
-    return LevelProbe(*trained)
+    return PlainProbe(*trained)
 
 
 def of_group(summaries, group):
@@ -84,7 +85,7 @@ def by_hand(probe, summaries, group_of):
 
 def test_own_is_what_an_evaluation_does(trained, probe):
     """Each level's episodes over four retrieval batches, from starts that no evaluation of the run has."""
-    rows = [row for row in LevelProbe(*trained).interventions() if row["intervention"] == "own"]
+    rows = [row for row in PlainProbe(*trained).interventions() if row["intervention"] == "own"]
     tasks, blocks, each = np.arange(N), 4, EPISODES // 4
     if probe.memory is None:
         summaries, group_of = None, None
@@ -103,9 +104,9 @@ def test_own_is_what_an_evaluation_does(trained, probe):
     assert [row["return_mean"] for row in rows] == pytest.approx(returns.mean(1).tolist())
     assert [row["success_rate"] for row in rows] == pytest.approx((returns > 0).mean(1).tolist())
     evaluated = Evaluation.of(probe.run.settings, episodes=EPISODES).seeds
-    assert not set(probe.spread.seeds.ravel().tolist()) & set(evaluated.ravel().tolist())
+    assert not set(probe.evaluation.seeds.ravel().tolist()) & set(evaluated.ravel().tolist())
     own = probe.rng.integers(2**31, size=EPISODES).tolist()
-    assert own not in probe.spread.seeds.tolist()
+    assert own not in probe.evaluation.seeds.tolist()
 
 
 def test_each_intervention_changes_what_is_read(probe, monkeypatch):
@@ -118,35 +119,37 @@ def test_each_intervention_changes_what_is_read(probe, monkeypatch):
     monkeypatch.setattr(Evaluation, "policy", policy)
     rows = probe.interventions()
     kinds = list(dict.fromkeys(row["intervention"] for row in rows))
-    assert all((evaluation.seeds == probe.spread.seeds).all() for evaluation, _ in read)
     if probe.memory is None:
         assert kinds == ["own"]
         assert [retrieved for _, retrieved in read] == [None]
         return
-    assert kinds == ["own", "removed", "shuffled", "others"]
+    last = "others" if probe.memory.pooled else "swapped"
+    assert kinds == ["own", "removed", "shuffled", last]
     (own, _), (removed, nothing), (shuffled, _), (others, of_others) = read
-    assert own is removed is shuffled is probe.spread
+    assert own is removed is shuffled is probe.evaluation
     assert nothing is None
     assert len(read[0][1].keys) == len(read[2][1].keys) == (4 if probe.memory.pooled else 4 * N)
     assert not torch.equal(read[0][1].keys, read[2][1].keys)
+    if last == "swapped":  # all pairs
+        assert len(of_others.keys) == N * (N - 1)
+        assert {(row["task"], row["given_task"]) for row in rows if row["intervention"] == last} == {
+            (a, b) for a in LEVELS for b in LEVELS if a != b
+        }
+        return
+    assert (others.seeds == own.seeds).all()
     assert len(of_others.keys) == N
     assert others.places.tolist() == np.arange(N * EPISODES).reshape(N, EPISODES).tolist()
 
 
 def test_others_are_all_but_the_levels_own(probe, monkeypatch):
-    if probe.memory is None:
-        return  # it reads nothing
+    if probe.memory is None or not probe.memory.pooled:
+        return  # it reads nothing, or another dataset
     batches, sample = [], probe.memory.sample
     monkeypatch.setattr(probe.memory, "sample", lambda *a, **k: batches.append(sample(*a, **k)) or batches[-1])
     summaries = probe._of_others()
     (batch,) = batches
     plain = batch.summarise(probe.network)
     looks = batch.a.shape[-1]
-    if not probe.memory.pooled:
-        assert all((given != level).all() for level, given in enumerate(batch.given))
-        assert (batch.given == batch.given[:, :1]).all()
-        assert torch.equal(summaries.keys, plain.keys)
-        return
     real = np.ones(batch.a.shape[1:], bool) if batch.mask is None else batch.mask[0].numpy()
     for level in range(N):
         for name in ("keys", "values", "h", "b"):
@@ -161,55 +164,49 @@ def test_attention_by_hand(probe, monkeypatch):
     if probe.memory is None:
         assert probe.attention() == [{"task": name, "quantity": "none", "value": 0.0} for name in LEVELS]
         return
-    batches, played, kls = [], [], []
-    sample, play, unroll = probe.memory.sample, Evaluation.play, probe.network.unroll
-    weights = {0: 0.75, 7: 0.25}
+    kls, unroll, weights = [], probe.network.unroll, {0: 0.75, 7: 0.25}
 
     def known(*arguments, **more):
         out = unroll(*arguments, **more)
         alpha = torch.zeros_like(out.step.alpha)
         for candidate, weight in weights.items():
             alpha[..., candidate] = weight
-        kls.append(out.step.kl.flatten().numpy())
+        kls.append(np.zeros(N * EPISODES))
+        kls[-1][probe.evaluation.places] = out.step.kl[:, :, 0].numpy()
         return out._replace(step=out.step._replace(alpha=alpha))
 
-    monkeypatch.setattr(probe.memory, "sample", lambda *a, **k: batches.append(sample(*a, **k)) or batches[-1])
-    monkeypatch.setattr(Evaluation, "play", lambda *a, **k: played.append(play(*a, **k)) or played[-1])
     monkeypatch.setattr(probe.network, "unroll", known)
     values = {(row["task"], row["quantity"]): row["value"] for row in probe.attention()}
-    (batch,), (episodes,) = batches, played
+    episodes, batch, _ = probe.played
+    group_of = {row: g for g, rows in enumerate(probe.evaluation.places) for row in rows}
     looks = batch.a.shape[-1]
-    goes_on = np.arange(len(kls)) < episodes.lengths[:, None]  # (episodes, T)
+    real = np.ones(batch.a.shape, bool) if batch.mask is None else batch.mask.numpy()
     entropy = -sum(weight * np.log(weight) for weight in weights.values())
     for i, name in enumerate(LEVELS):
-        g = 0 if probe.memory.pooled else i
-        own = slice(i * EPISODES, (i + 1) * EPISODES)
-        steps, missions = episodes.lengths[own], [words(mission) for mission in episodes.context[own]]
-        real = np.ones(batch.a.shape[1:], bool) if batch.mask is None else batch.mask[g].numpy()
-        of_level = batch.given[g] == i
-        rewarded = batch.r[g].numpy() > 0
-        retrieved = [
-            words(probe.memory.samplers[source].dataset.extras["mission"][episode])
-            for source, episode in zip(batch.given[g], batch.episodes[g], strict=True)
-        ]
-        related = np.array([[share_a_thing(things(m), things(other)) for other in retrieved] for m in missions])
-
-        def mean(of_trajectory, steps=steps):  # over all steps of all episodes
-            mass = sum(w * of_trajectory[..., c // looks] for c, w in weights.items())
-            return np.average(np.broadcast_to(mass, len(steps)), weights=steps)
-
-        expected = {
-            "other_share": mean(~of_level),
-            "rewarded_share": sum(w * rewarded[c // looks, c % looks] for c, w in weights.items()),
-            "effective_states": np.exp(entropy),
-            "related_share": mean(related),
-            "related_there": np.mean(related.any(1)),
-            "related_candidates": np.average((related * real.sum(1)).sum(1) / real.sum(), weights=steps),
-            "other_candidates": (real[~of_level]).sum() / real.sum(),
-            "rewarded_candidates": (rewarded & real).sum() / real.sum(),
-            "kl": np.stack(kls, 1)[own][goes_on[own]].mean(),
-        }
-        assert {quantity for task, quantity in values if task == name} == expected.keys()
+        steps, there = [], []
+        for e in range(i * EPISODES, (i + 1) * EPISODES):
+            g, mission = group_of[e], things(words(episodes.context[e]))
+            of_batch = zip(batch.given[g], batch.episodes[g], strict=True)
+            retrieved = [probe.memory.samplers[s].dataset.extras["mission"][k] for s, k in of_batch]
+            related = np.array([share_a_thing(mission, things(words(other))) for other in retrieved])
+            there.append(related.any())
+            for t in range(episodes.lengths[e]):
+                which = {
+                    "other": np.broadcast_to(batch.given[g][:, None] != i, real[g].shape),
+                    "rewarded": batch.r[g].numpy() > 0,
+                    "related": np.broadcast_to(related[:, None], real[g].shape),
+                }
+                found = {"kl": kls[t][e]}
+                for key, candidates in which.items():
+                    mass = sum(w * candidates[c // looks, c % looks] for c, w in weights.items())
+                    found |= {f"{key}_share": mass, f"{key}_candidates": candidates[real[g]].mean()}
+                steps.append(found)
+        expected = {key: np.mean([step[key] for step in steps]) for key in steps[0]}
+        expected |= {"effective_states": np.exp(entropy), "related_there": np.mean(there)}
+        if not probe.memory.pooled:
+            del expected["other_share"], expected["other_candidates"]
+        places = {"place_distance", "place_candidates"}
+        assert {quantity for task, quantity in values if task == name} == expected.keys() | places
         for quantity, value in expected.items():
             assert values[name, quantity] == pytest.approx(value, rel=1e-5), (name, quantity)
 

@@ -11,7 +11,6 @@ as many others ("new_recall@10", "new_mrr"): a query that knew its task's trajec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -20,11 +19,10 @@ import torch
 
 from rarl.agents.index import KeyIndex, Search, best_of, overlap
 from rarl.agents.memory import RetrievalBatch
-from rarl.agents.pool_sizes import counts
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Scale
-from rarl.probes.board_probe import EPISODES, GALLERY_RULE, BoardProbe
-from rarl.probes.ranking import recall_at_k, reciprocal_rank
+from rarl.pool_sizes import counts
+from rarl.probes.plain import PlainProbe
 from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.train import open_datasets
 
@@ -35,7 +33,7 @@ PLACES = (1, 10, 64)  # k of recall@k
 class Found(NamedTuple):
     """What was retrieved for G groups of states.
 
-    starts: (G, B, 11), the states that asked. batch: the retrieval batches. rankings: for each group the rows of its
+    starts: (G, B, ...), the states that asked. batch: the retrieval batches. rankings: for each group the rows of its
     retrieval dataset that were found, best first.
     """
 
@@ -62,15 +60,33 @@ def never_retrieved(memory: PoolMemory, seed: int) -> PoolMemory | None:
     return other
 
 
-class RelevanceProbe(BoardProbe):
+def recall_at_k(hits: np.ndarray, k: int, relevant: int) -> float:
+    """The share of what k places can hold of the relevant that is in the first k.
+
+    Args:
+      hits: (n,) bool, whether what is ranked is relevant, best first; what was not found is not in it.
+      k: places.
+      relevant: how many relevant ones there are, found or not; at least one.
+    """
+    return float(np.count_nonzero(hits[:k]) / min(k, relevant))
+
+
+def reciprocal_rank(hits: np.ndarray) -> float:
+    """1 / the place of the first relevant one, counted from 1; 0 if none was found. hits as in `recall_at_k`."""
+    return float(1 / (1 + np.argmax(hits))) if hits.any() else 0.0
+
+
+class PoolProbe(PlainProbe):
     """Measurements on one run of an agent with retrieval datasets of known relevance."""
 
-    def _recall(self, scale: Scale, state: Mapping[str, Any]) -> None:
+    blocks = BLOCKS
+
+    def _memory(self, scale: Scale) -> PoolMemory:
         retrieval = self.run.settings.agent.retrieval
-        self.memory = PoolMemory.of(self.run, open_datasets(scale, self.run))
-        self.index = KeyIndex(self.memory.pools, retrieval.index or Search("exact"))
-        self.index.refresh(self.memory.keys(self.network), self.run.settings.updates)
-        self.new = never_retrieved(self.memory, self.run.settings.seed)
+        memory = PoolMemory.of(self.run, open_datasets(scale, self.run))
+        self.index = KeyIndex(memory.pools, retrieval.index or Search("exact"))
+        self.index.refresh(memory.keys(self.network), self.run.settings.updates)
+        self.new = never_retrieved(memory, self.run.settings.seed)
         if self.new:
             self.new_index = KeyIndex(self.new.pools, self.index.settings)
             self.new_index.refresh(self.new.keys(self.network), self.run.settings.updates)
@@ -78,7 +94,14 @@ class RelevanceProbe(BoardProbe):
         other = "uniform" if retrieval.propose == "index" else "index"
         self.ways = {retrieval.propose: "", other: f"-{other}"}
         self.shown = self.shares[(len(self.shares) - 1) // 2]
-        self.gallery_rule = f"{GALLERY_RULE} Of what could be retrieved a share of {self.shown:g} is of the task."
+        return memory
+
+    @property
+    def rule(self) -> str:
+        return f"{super().rule} Of what could be retrieved a share of {self.shown:g} is of the task."
+
+    def batches(self, evaluation: Evaluation) -> RetrievalBatch:
+        return self.find(evaluation, self.shown, next(iter(self.ways))).batch
 
     def find(self, evaluation: Evaluation, share: float, way: str) -> Found:
         """Retrieval batches for the groups of an evaluation, asked by the states in which its episodes start."""
@@ -99,27 +122,22 @@ class RelevanceProbe(BoardProbe):
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv."""
-        n, evaluation, rows = len(self.tasks), self.evaluation(EPISODES, blocks=BLOCKS), []
-
-        def play(name: str, batch: RetrievalBatch | None) -> None:
-            returns = self.play(evaluation, batch).returns.reshape(n, -1)
-            rows.extend(self.intervention_row(name, task, task, returns[i]) for i, task in enumerate(self.names))
-
+        evaluation, rows = self.evaluation, []
         for share in self.shares:
             for way, suffix in self.ways.items():
-                play(f"share-{share:g}{suffix}", self.find(evaluation, share, way).batch)
-        play("removed", None)
-        return rows
+                played = self.play(evaluation, self.find(evaluation, share, way).batch)
+                rows += self.rows(f"share-{share:g}{suffix}", evaluation, played)
+        return rows + self.rows("removed", evaluation, self.play(evaluation, None))
 
     @torch.no_grad()
     def attention(self) -> list[dict[str, Any]]:
         """Rows of attention.csv: rankings of trajectories, and where attention goes."""
-        n, evaluation, rows = len(self.tasks), self.evaluation(EPISODES, blocks=BLOCKS), []
+        evaluation, rows = self.evaluation, []
         for share in self.shares[:-1]:
             for way, suffix in self.ways.items():
                 found = self.find(evaluation, share, way)
                 for name, values in self._quantities(evaluation.groups, share, way, found).items():
-                    each = np.asarray(values).reshape(n, BLOCKS).mean(axis=1)
+                    each = np.asarray(values).reshape(len(self.names), BLOCKS).mean(axis=1)
                     rows += [
                         {"task": task, "quantity": f"share-{share:g}{suffix}/{name}", "value": float(value)}
                         for task, value in zip(self.names, each, strict=True)
@@ -129,14 +147,14 @@ class RelevanceProbe(BoardProbe):
     def _quantities(self, groups: np.ndarray, share: float, way: str, found: Found) -> dict[str, Any]:
         """Name -> one number for each group."""
         given, batch = self.memory.pools.given, found.batch
-        there = counts(self.memory.settings.pool, len(self.tasks), 0, share)[0]
+        there = counts(self.memory.settings.pool, len(self.names), 0, share)[0]
         hits = [given[ranking] == task for task, ranking in zip(groups, found.rankings, strict=True)]
         quantities = {f"recall@{k}": [recall_at_k(hit, k, there) for hit in hits] for k in PLACES}
         quantities["mrr"] = [reciprocal_rank(hit) for hit in hits]
         of_task = relevant(groups, batch)
         quantities["relevant_in_batch"] = of_task.mean(axis=1)
-        told = torch.from_numpy(groups)[:, None].expand(found.starts.shape[:2])
-        alpha = self.network(found.starts, told, batch.summarise(self.network))[1].alpha
+        context = torch.from_numpy(groups)[:, None].expand(found.starts.shape[:2])
+        alpha = self.network(found.starts, context, batch.summarise(self.network))[1].alpha
         mass = alpha.unflatten(-1, (of_task.shape[1], -1)).sum(-1) * torch.from_numpy(of_task)[:, None, None]
         quantities["attention_on_relevant"] = mass.sum(-1).mean((1, 2)).numpy()
         if way == "index" and self.new:
@@ -163,7 +181,3 @@ class RelevanceProbe(BoardProbe):
             rows = self.new.pools.rows(task, share)[best_of(scores, len(scores))]
             hits.append(self.new.pools.given[rows] == task)
         return hits
-
-    def batch_to_show(self, each: int) -> tuple[RetrievalBatch, Evaluation]:
-        evaluation = self.evaluation(each, blocks=1)
-        return self.find(evaluation, self.shown, next(iter(self.ways))).batch, evaluation

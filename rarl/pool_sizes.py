@@ -5,8 +5,12 @@ So a dataset that is too small is told before anything runs.
 
 from __future__ import annotations
 
-from rarl.config.settings import PoolSettings
+from typing import TYPE_CHECKING
+
 from rarl.errors import RarlError
+
+if TYPE_CHECKING:
+    from rarl.config.settings import PoolSettings
 
 
 def counts(pool: PoolSettings, n_tasks: int, task: int, share: float) -> list[int]:

@@ -6,6 +6,8 @@ import base64
 import csv
 import io
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +16,13 @@ from PIL import Image
 
 from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Scale
-from rarl.envs.atari.observation import pack
-from rarl.probes import game_probe as module
-from rarl.probes.game_probe import BEFORE, WINDOW, GameProbe, Moment
-from rarl.probes.moments import chosen_steps
+from rarl.envs.atari.observation import newest_frame, pack
+from rarl.envs.atari.probe import PROBING
+from rarl.envs.pictures import chosen_steps
+from rarl.probes import plain as module
+from rarl.probes.plain import PlainProbe
 from rarl.probes.probe import probe_run
+from rarl.probes.recorder import AttentionRecorder, Moment, Recorded
 from rarl.probes.trained import final_state, shuffled
 from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.run_folder import RunPaths
@@ -92,7 +96,7 @@ def test_attention_has_its_format(trained, written):
     values = {row["quantity"]: float(row["value"]) for row in rows if row["task"] == "pong"}
     assert values.keys() == QUANTITIES
     retrieval = trained[1].settings.agent.retrieval
-    assert 1 <= values["effective_states"] <= retrieval.n_f * retrieval.k_states
+    assert 1 <= values["effective_states"] <= retrieval.k_states
     assert values["kl"] > 0
     assert 0 <= values["rewarded_share"] <= 1 + 1e-6
 
@@ -105,11 +109,11 @@ def test_the_gallery_shows_what_is_in_the_retrieval_batch(trained, written):
     content = json.loads(text)
     assert content.keys() == {"run", "rule", "episodes"}
     (episode,) = content["episodes"]
-    assert episode.keys() == {"task", "return", "length", "steps"}
+    assert episode.keys() == {"task", "seed", "return", "length", "steps", "final_frame"}
     steps, batch = episode["steps"], final_state(scale, run)["memory"]
     assert [step["t"] for step in steps] == list(range(30))  # 120 frames, four to a step, nothing was scored
-    frames = batch["x"][0, :, :, : 84 * 84].numpy().reshape(-1, 84, 84)
-    places = batch["steps"][0].ravel()
+    frames = batch["x"][..., : 84 * 84].numpy().reshape(-1, 84, 84)
+    places = batch["steps"].ravel()
     chosen = {*chosen_steps([step["reward"] for step in steps]), *range(0, 30, 6)}
     for i, step in enumerate(steps):
         assert screen(step["frame"]).shape == (84, 84)
@@ -135,7 +139,7 @@ def test_probing_again_gives_the_same_files(trained, written):
 
 
 def test_each_intervention_changes_what_is_read(trained, monkeypatch):
-    probe, read, batches = GameProbe(*trained), [], []
+    probe, read, batches = PlainProbe(*trained), [], []
 
     def policy(evaluation, network, retrieved, *more):
         read.append(retrieved)
@@ -152,7 +156,7 @@ def test_each_intervention_changes_what_is_read(trained, monkeypatch):
     own, removed, mixed = read
     assert removed is None
     ((before, after),) = batches
-    assert before is probe.batch
+    assert before is probe.played.batch
     with torch.no_grad():
         for summaries, batch in ((own, before), (mixed, after)):
             assert torch.equal(summaries.keys, batch.summarise(probe.network).keys)
@@ -203,74 +207,87 @@ def test_an_agent_without_retrieval_is_played_and_shown(fakes, tmp_path):
 def test_what_is_shown_is_what_was_played(fakes, tmp_path):
     """Frames, actions and rewards of every episode, held against the games' own log."""
     scale, run = trained_run(tmp_path, "ra-dqn")
-    probe = GameProbe(scale, run)
-    played = probe.played
+    probe = PlainProbe(scale, run)
+    episodes, _, recorder = probe.played
     last = rows_of(RunPaths.of(run.id, scale.name, scale.root).record / "evaluations.csv")[-1]
-    assert float(last["return_mean"]) == played.episodes.returns.mean()
+    assert float(last["return_mean"]) == episodes.returns.mean()
     game = fakes[-1]
     of_env = [[] for _ in range(game.num_envs)]  # episodes, of (action, reward, observation after it)
     goes_on = [False] * game.num_envs
     for actions, step in game.log:
-        for i, episodes in enumerate(of_env):
-            if not goes_on[i] and len(played.windows) > sum(map(len, of_env)):
-                episodes.append([])
+        for i, played in enumerate(of_env):
+            if not goes_on[i] and len(recorder.episodes) > sum(map(len, of_env)):
+                played.append([])
                 goes_on[i] = True
             if goes_on[i]:
-                episodes[-1].append((actions[i], float(step.rewards[i]), step.observations[i]))
+                played[-1].append((actions[i], float(step.rewards[i]), step.observations[i]))
                 goes_on[i] = not (step.terminated[i] or step.truncated[i])
-    log = [episode for episodes in of_env for episode in episodes]
-    assert sorted(map(len, log)) == sorted(played.episodes.lengths)
-    for window, score, length in zip(played.windows, played.episodes.returns, played.episodes.lengths, strict=True):
-        assert (window.steps, window.total) == (length, score)
-        (episode,) = [e for e in log if len(e) == length and sum(r for _, r, _ in e) == score]
-        for moment in window.shown:
-            action, reward, _ = episode[moment.t]
-            assert moment.reward == reward
-            assert moment.action == (None if moment.t == length - 1 else action)
+    log = [played for of_one in of_env for played in of_one]
+    assert sorted(map(len, log)) == sorted(episodes.lengths)
+    for recorded, score, length in zip(recorder.episodes, episodes.returns, episodes.lengths, strict=True):
+        assert recorded.length == length
+        (steps,) = [e for e in log if len(e) == length and sum(r for _, r, _ in e) == score]
+        for moment in recorded.shown:
+            assert (moment.action, moment.reward) == steps[moment.t][:2]
             if moment.t:
-                assert (moment.frame == episode[moment.t - 1][2]).all()
-    rewards = [moment.reward for window in played.windows for moment in window.shown]
-    assert any(reward > 0 for reward in rewards)
+                assert (newest_frame(moment.x) == steps[moment.t - 1][2]).all()
+        assert (newest_frame(recorded.last) == steps[-1][2]).all()
+    assert any(moment.reward > 0 for recorded in recorder.episodes for moment in recorded.shown)
     gallery = probe.gallery()["episodes"][0]
-    order = sorted(range(2), key=lambda i: played.episodes.returns[i])
-    assert gallery["return"] == played.episodes.returns[order[0]]  # the lower of two
+    assert gallery["return"] == sorted(episodes.returns)[len(episodes.returns) // 2]
+
+
+BEFORE, MOST = PROBING.up_to_reward, PROBING.steps
 
 
 @pytest.mark.parametrize(
     ("rewarded", "length", "first", "last"),
     [
-        (None, 200, 0, WINDOW - 1),
+        (None, 200, 200 - BEFORE, 199),
         (None, 5, 0, 4),
-        (100, 200, 100 - BEFORE + 1, 100 - BEFORE + WINDOW),
-        (3, 200, 0, WINDOW - 1),
+        (100, 200, 100 - BEFORE + 1, 100 - BEFORE + MOST),
+        (3, 200, 0, MOST - 1),
         (100, 105, 100 - BEFORE + 1, 104),
-        (199, 200, 200 - BEFORE, 199),  # by the last step, whose reward is known only afterwards
+        (199, 200, 200 - BEFORE, 199),
     ],
 )
-def test_the_window_is_around_the_first_reward(rewarded, length, first, last):
-    window, nothing = module._Window(), np.zeros(0)
+def test_what_is_shown_is_around_the_first_reward(rewarded, length, first, last):
+    episode, nothing = Recorded(PROBING, 0, 0, None), np.zeros(0)
     for t in range(length):
-        if t:
-            window.end(float(t - 1 == rewarded) - 2.0 * (t - 1 == 1), 7)  # losing a point is no reward
-        window.begin(Moment(0, t, nothing, nothing, nothing))
-    window.end(float(length - 1 == rewarded))
-    assert [moment.t for moment in window.shown] == list(range(first, last + 1))
-    assert [moment.t for moment in window.shown if moment.reward > 0] == ([] if rewarded is None else [rewarded])
-    assert window.total == (rewarded is not None) - 2.0
+        episode.begin(Moment(t, nothing, 7, {}))
+        episode.end(float(t == rewarded) - 2.0 * (t == 1), nothing)  # losing a point is no reward
+    assert [moment.t for moment in episode.shown] == list(range(first, last + 1))
+    assert [moment.t for moment in episode.shown if moment.reward > 0] == ([] if rewarded is None else [rewarded])
+
+
+def test_the_first_steps_are_shown_where_nothing_else_is_asked_for():
+    episode, nothing = Recorded(replace(PROBING, steps=4, up_to_reward=None), 0, 0, None), np.zeros(0)
+    for t in range(9):
+        episode.begin(Moment(t, nothing, 0, {}))
+        episode.end(1.0, nothing)
+    assert [moment.t for moment in episode.shown] == [0, 1, 2, 3]
 
 
 def test_quantities_of_attention_by_hand():
-    """Two windows of two steps, of which the last is padding; one state rewarded, one with a loss."""
+    """Two trajectories of two steps, of which the last is padding; one state rewarded, one with a loss."""
     x = torch.from_numpy(pack(np.zeros((1, 2, 2, 1, 84, 84), np.uint8), np.zeros((1, 2, 2), int), np.zeros((1, 2, 2))))
     a, r = torch.zeros(1, 2, 2, dtype=torch.int64), torch.tensor([[[0.0, 0.5], [-1.0, 0.0]]])
     mask, steps = torch.tensor([[[True, True], [True, False]]]), np.array([[[10, 14], [50, 0]]])
     two = np.zeros((1, 2), dtype=np.int64)
-    looking = module._Looking(RetrievalBatch(x, a, r, r, mask, a[..., :1], two, two, steps, steps > 1000))
+    batch = RetrievalBatch(x, a, r, r, mask, a[..., :1], two, two, steps, steps > 1000)
+    policy = SimpleNamespace(places=np.array([[0, 1]]))
+    recorder = AttentionRecorder(policy, PROBING, np.zeros(2, dtype=np.int64), batch)
     first, both = np.zeros(1, dtype=np.int64), np.zeros(2, dtype=np.int64)
-    alpha = np.array([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
-    looking._count(both, alpha, np.array([10, 20]), np.array([1.0, 3.0]))
-    looking._count(first, np.array([[0.25, 0.75, 0.0, 0.0]]), np.array([30]), np.array([2.0]))
-    found = looking.quantities()
+
+    def at(*lengths):
+        return [SimpleNamespace(length=length) for length in lengths]
+
+    alpha = np.array([[[0.5, 0.5, 0.0, 0.0]], [[0.0, 0.0, 1.0, 0.0]]])
+    recorder.count(both, both, alpha, np.array([1.0, 3.0]), at(10, 20))
+    slots = np.array([[[0.25, 0.75, 0.0, 0.0], [0.25, 0.75, 0.0, 0.0]]])
+    recorder.count(first, first, slots, np.array([2.0]), at(30))
+    found = {name: total[0] / recorder.steps[0] for name, total in recorder.sums.items()}
+    assert found.keys() == QUANTITIES
     assert found["kl"] == pytest.approx(2.0)
     entropy = -0.25 * np.log(0.25) - 0.75 * np.log(0.75)
     assert found["effective_states"] == pytest.approx((2 + 1 + np.exp(entropy)) / 3)

@@ -1,0 +1,58 @@
+"""Who plays for a dataset: the settings of an agent that learns while it plays, and of its environments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rarl.config.fit import check_run, with_options
+from rarl.config.scale import Run
+from rarl.config.settings import RunSettings
+from rarl.config.validate import validate
+from rarl.envs.spec import spec_of
+from rarl.mappings import merge
+
+# DQN with a uniform replay of single steps; what a source's options change goes over it.
+AGENT: Mapping[str, Any] = {
+    "agent": {"task": "hidden", "d_s": 128},
+    "learning": {
+        "batch_sequences": 128,
+        "sequence_steps": 2,
+        "learning_rate": 0.00025,
+        "discount": 0.99,
+        "target_period_updates": 100,
+    },
+    "evaluation": {"every_updates": 1_000_000, "episodes_per_task": 1},
+    "online": {
+        "actors": 4,
+        "steps_per_update": 2,
+        "period_steps": 2,
+        "capacity_sequences": 25_000,
+        "start_sequences": 500,
+        "priority_exponent": 0.0,
+        "importance_exponent": 0.0,
+        "refresh_updates": 1,
+        "compression": 0,
+        "overlap": False,
+    },
+}
+
+
+def run_of(environment: str, task: str, seed: int, settings: Mapping[str, Any] | None = None) -> Run:
+    """What an agent that makes a dataset does, and how its environments are played; settings: over `AGENT`."""
+    place = {
+        "experiment": "datasets",
+        "environment": environment,
+        "task_set": "datasets",
+        "tasks": [task],
+        "variant": "agent",
+        "seed": seed,
+        "source": "replay",
+        "updates": 1_000_000_000,
+        "tensorboard": False,
+    }
+    where = f"a dataset of {spec_of(environment).name}"
+    value = with_options(spec_of(environment), {**merge(AGENT, settings or {}), **place}, where)
+    run = Run("datasets", validate(RunSettings, value, where))
+    check_run(spec_of(environment), run.settings, where)
+    return run
