@@ -13,11 +13,11 @@ from torch import Tensor, nn
 class Gaussian(NamedTuple):
     """A diagonal Gaussian."""
 
-    mean: Float[Tensor, "... d"]
-    log_std: Float[Tensor, "... d"]
+    mean: Float[Tensor, "*b d"]
+    log_std: Float[Tensor, "*b d"]
 
 
-def gaussian_kl(p: Gaussian, r: Gaussian) -> Float[Tensor, "..."]:
+def gaussian_kl(p: Gaussian, r: Gaussian) -> Float[Tensor, "*b"]:
     """KL(p || r) in nats, summed over the last axis; zero exactly where p equals r."""
     variance_ratio = torch.exp(2 * (p.log_std - r.log_std))
     distance = ((p.mean - r.mean) * torch.exp(-r.log_std)).square()

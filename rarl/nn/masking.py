@@ -11,9 +11,7 @@ from rarl.nn.arguments import chosen
 from rarl.nn.summarisers import SUMMARISERS
 
 
-def masked_steps(
-    real: Bool[np.ndarray, "n l"], share: float, rng: np.random.Generator
-) -> Bool[np.ndarray, "n l"]:
+def masked_steps(real: Bool[np.ndarray, "n l"], share: float, rng: np.random.Generator) -> Bool[np.ndarray, "n l"]:
     """Choose steps to mask: of each trajectory at least one, of long ones the share; never padding.
 
     Of l steps floor(share l + u) are masked, u uniform in [0, 1), so that the share is right on average however short
@@ -30,7 +28,8 @@ def masked_steps(
     how_many = np.maximum(np.floor(share * real.sum(1) + rng.random(len(real))), 1)
     order = np.where(real, rng.random(real.shape), np.inf)
     rank = order.argsort(1).argsort(1)
-    return np.logical_and(rank < how_many[:, None], real)
+    masked: np.ndarray = (rank < how_many[:, None]) & real
+    return masked
 
 
 class MaskedTokens(nn.Module):

@@ -73,15 +73,15 @@ class RetrievalStep(NamedTuple):
     q: what was asked for.
     """
 
-    z: Float[Tensor, "G B n_f d_m"]
-    m_t: Float[Tensor, "G B n_f d_m"] | None
+    z: Float[Tensor, "G B *T n_f d_m"]
+    m_t: Float[Tensor, "G B *T n_f d_m"] | None
     p: Gaussian | None
     r: Gaussian | None
-    alpha: Float[Tensor, "G B n_f N"] | None
-    q: Float[Tensor, "G B n_f d_e"] | None = None
+    alpha: Float[Tensor, "G B *T n_f N"] | None
+    q: Float[Tensor, "G B *T n_f d_e"] | None = None
 
     @property
-    def kl(self) -> Float[Tensor, "G B"]:
+    def kl(self) -> Float[Tensor, "G B *T"]:
         """KL of the bottleneck in nats, summed over slots; 0 if it has no price. Computed when asked for."""
         if self.p is None or self.r is None:
             return self.z.new_zeros(self.z.shape[:-2])

@@ -16,7 +16,6 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from rarl.envs.spec import load, spec_of
-from rarl.errors import RarlError
 from rarl.nn.retrieval import Mode, Standardise
 
 
@@ -36,7 +35,7 @@ class Reading(Protocol):
     def compare(
         self, decoded: Float[Tensor, "n size"], read: Float[Tensor, "n size"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Of what the decoder said and what is so: loss, to learn from, and error, to look at; 0 if nothing is wrong."""
+        """Loss, to learn from, and error, to look at, 0 if all is right: of what the decoder said and what is so."""
         ...
 
 
@@ -107,10 +106,7 @@ class VQVAE(nn.Module):
         # Imported here, for it takes a second or two and most agents have no use for it.
         from vector_quantize_pytorch import VectorQuantize
 
-        tokens_of = spec_of(environment).tokens
-        if tokens_of is None:
-            raise RarlError(f"{environment}: does not say what is predicted (`tokens`)")
-        self.read: Reading = load(tokens_of)
+        self.read: Reading = load(spec_of(environment).tokens)
         self.encoder = nn.Sequential(nn.Linear(self.read.size, width), nn.ReLU(), nn.Linear(width, d_token))
         self.standardise = Standardise(d_token)
         self.quantiser = VectorQuantize(
