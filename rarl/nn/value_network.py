@@ -60,9 +60,9 @@ class State(NamedTuple):
     core: Float[Tensor, "G B d_s"] | None
     slots: Float[Tensor, "#G #B n_f d_m"] | None
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> State:
-        """The same with another form of its parts."""
-        return State(*(None if part is None else change(part) for part in self))
+    def map(self, change: Callable[..., Tensor], *others: State) -> State:
+        """The same with another form of its parts; `change` also gets the same part of each of the others."""
+        return State(*(None if of[0] is None else change(*of) for of in zip(self, *others, strict=True)))
 
 
 class Unrolled(NamedTuple):
