@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jaxtyping
 import pytest
 
 from tests import tiny_atari, tiny_babyai, tiny_project
@@ -14,6 +15,12 @@ def _made(project: ModuleType, root: Path) -> Path:
     project.write_config(root)
     project.make_datasets(root)
     return root
+
+
+@pytest.fixture
+def unchecked(monkeypatch) -> None:
+    """For tests that give what signatures forbid: elsewhere they are checked (pyproject.toml)."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,6 @@ def n_step_returns(
       n: at least 1.
     """
     steps = rewards.shape[-1]
-    assert values.shape == (*rewards.shape[:-1], steps + 1)
     to_end = np.zeros(values.shape)
     for t in reversed(range(steps)):
         to_end[..., t] = rewards[..., t] + discount * to_end[..., t + 1]

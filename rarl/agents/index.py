@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ _PROBES = 16  # clusters that a query looks into
 _NEIGHBOURS, _WIDTH = 16, 64  # HNSW's links per key, and how many keys it holds ready while it builds and searches
 
 
+@runtime_checkable
 class Approximate(Protocol):
     """What faiss's indices have in common."""
 
@@ -35,6 +36,7 @@ class Approximate(Protocol):
         """Inner products and numbers of the keys found, best first; -1 where none was found."""
 
 
+@runtime_checkable
 class Layout(Protocol):
     """Where the trajectories of retrieval datasets are among all rows; see `rarl.agents.pools.Pools`."""
 
@@ -104,9 +106,8 @@ def approximate_scores(
 
     0 for trajectories of which no state was found.
     """
-    candidates = int(min(candidates, n * length))  # of a layout these are integers of NumPy, which faiss refuses
     with _one_thread():
-        logits, found = index.search(queries, candidates)
+        logits, found = index.search(queries, min(candidates, n * length))
     logits = np.where(found < 0, -np.inf, logits).astype(np.float64)
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
@@ -193,9 +194,9 @@ class KeyIndex:
           n: how many.
         """
         proposed = []
-        for task, share, asked in zip(tasks, shares, queries, strict=True):
-            best = best_of(self.scores(int(task), float(share), asked), n)
-            rows = [np.arange(part.start, part.stop) for part in self.layout.parts(int(task), float(share))]
+        for task, share, asked in zip(tasks.tolist(), shares.tolist(), queries, strict=True):
+            best = best_of(self.scores(task, share, asked), n)
+            rows = [np.arange(part.start, part.stop) for part in self.layout.parts(task, share)]
             proposed.append(np.concatenate(rows)[best])
         return proposed
 

@@ -14,7 +14,6 @@ def greedy_value(
 ) -> Float[Tensor, "*b"]:
     """Q_target(s, a*), with a* greedy for the online network (double Q-learning) or, without one, for the target."""
     chooser = q_target if q_online is None else q_online
-    assert q_target.shape == chooser.shape
     return q_target.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
 
 
@@ -33,7 +32,6 @@ def q_learning_target(
       q_t_target: target network at s_t.
       q_t_online: online network at s_t for double Q-learning, or None.
     """
-    assert r_t.shape == discount_t.shape == q_t_target.shape[:-1]
     return r_t + discount_t * greedy_value(q_t_target, q_t_online)
 
 
@@ -58,7 +56,6 @@ def n_step_targets(
     Returns:
       What stands at padded steps has no meaning.
     """
-    assert r_t.shape == discount_t.shape == value_t.shape == mask.shape
     one_step = r_t + discount_t * value_t
     target = one_step
     for _ in range(n - 1):
@@ -76,7 +73,6 @@ def weighted_mean(value: Float[Tensor, "*b"], weight: Shaped[Tensor, "*b"]) -> F
 
 def conservative_loss(q: Float[Tensor, "*b n_actions"], a: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     """logsumexp_b Q(s, b) - Q(s, a): small where the data's action stands out (CQL(H) of Kumar et al., 2020)."""
-    assert a.shape == q.shape[:-1]
     return q.logsumexp(-1) - q.gather(-1, a[..., None]).squeeze(-1)
 
 
@@ -87,7 +83,6 @@ def td_loss(
     huber_delta: float | None,
 ) -> Float[Tensor, "*b"]:
     """Huber loss per transition; half the squared error without a delta."""
-    assert a_tm1.shape == target.shape == q_tm1.shape[:-1]
     chosen = q_tm1.gather(-1, a_tm1[..., None]).squeeze(-1)
     if huber_delta is None:
         return 0.5 * (chosen - target).square()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +139,7 @@ class Memory:
                 )
 
     @classmethod
-    def of(cls, run: Run, datasets: Sequence[TrajectoryDataset]) -> Self | None:
+    def of(cls, run: Run, datasets: Sequence[TrajectoryDataset]) -> Memory | None:
         """What a run retrieves from; None if its agent retrieves nothing."""
         s = run.settings
         if not run.retrieves:

@@ -56,7 +56,7 @@ class Pools:
         orders = [np.random.default_rng([seed, 2, task]).permutation(n) for task, n in enumerate(episodes)]
         self.given = np.repeat(np.arange(self.n_tasks), needs)
         self.episodes = np.concatenate([order[:needed] for order, needed in zip(orders, needs, strict=True)])
-        self._first = np.cumsum(needs) - needs
+        self._first: list[int] = (np.cumsum(needs) - needs).tolist()
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -126,7 +126,7 @@ class PoolMemory(Memory):
     ) -> Int[np.ndarray, "G n_traj"]:
         """Rows of the retrieval datasets of these tasks and shares; arguments as in `sample`."""
         s, chosen = self.settings, []
-        for g, (task, share) in enumerate(zip(tasks, shares, strict=True)):
+        for g, (task, share) in enumerate(zip(tasks.tolist(), shares.tolist(), strict=True)):
             rows, first = self.pools.rows(task, share), np.empty(0, dtype=np.int64)
             if proposed is not None:
                 first = proposed[g]
@@ -158,7 +158,7 @@ class PoolMemory(Memory):
     @torch.no_grad()
     def queries(
         self, network: ValueNetwork, x: Shaped[Tensor, "G B ..."], tasks: Int[np.ndarray, " G"]
-    ) -> Float[Tensor, "G B*n_f d_e"]:
+    ) -> Float[Tensor, "G Q d_e"]:
         """What all slots of the states x of these tasks ask for, scaled."""
         told = torch.as_tensor(tasks, device=x.device)[:, None].expand(x.shape[:2])
         return network.queries(x, told).flatten(1, 2)

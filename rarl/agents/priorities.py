@@ -24,7 +24,6 @@ def sequence_priorities(
     Returns:
       At least 0; 0 for a sequence without a step to learn from.
     """
-    assert td.shape == learn.shape
     error = torch.where(learn, td.abs(), torch.zeros_like(td))
     mean = error.sum(-1) / learn.sum(-1).clamp(min=1)
     return eta * error.amax(-1) + (1 - eta) * mean

@@ -51,7 +51,6 @@ def lambda_targets(
     Returns:
       What stands at padded steps has no meaning.
     """
-    assert r_t.shape == discount_t.shape == value_t.shape == mask.shape
     weight = torch.as_tensor(lambda_t, dtype=r_t.dtype, device=r_t.device).expand_as(r_t)
     steps = r_t.shape[-1]
     returns = [r_t[..., -1] + discount_t[..., -1] * value_t[..., -1]]
@@ -65,7 +64,7 @@ def lambda_targets(
 
 @torch.no_grad()
 def watkins_lambda(
-    q: Float[Tensor, "*b T+1 n_actions"], a_t: Int[Tensor, "*b T"], lambda_: float
+    q: Float[Tensor, "*b _ n_actions"], a_t: Int[Tensor, "*b T"], lambda_: float
 ) -> Float[Tensor, "*b T"]:
     """λ_t of Watkins's Q(λ) for `lambda_targets`: λ where the next action taken is greedy, else 0.
 
@@ -77,8 +76,6 @@ def watkins_lambda(
     Returns:
       0 at the last step, after which no action is known.
     """
-    assert q.shape[:-2] == a_t.shape[:-1]
-    assert q.shape[-2] == a_t.shape[-1] + 1
     q = q[..., 1:-1, :]
     chosen = q.gather(-1, a_t[..., 1:, None]).squeeze(-1)
     return F.pad(lambda_ * (chosen >= q.amax(-1)).to(q.dtype), (0, 1))
@@ -115,16 +112,12 @@ def sequence_targets(
     Returns:
       What stands at padded steps has no meaning.
     """
-    assert r_t.shape == discount_t.shape == a_t.shape == mask.shape
-    assert q_target.shape[:-1] == (*r_t.shape[:-1], r_t.shape[-1] + 1)
     chooser = q_target if q_online is None else q_online
     value_t = unrescale(greedy_value(q_target[..., 1:, :], chooser[..., 1:, :]), epsilon)
     if method == "n-step":
         returns = n_step_targets(r_t, discount_t, value_t, mask, n_step)
     elif method == "peng":
         returns = lambda_targets(r_t, discount_t, value_t, mask, lambda_)
-    elif method == "watkins":
-        returns = lambda_targets(r_t, discount_t, value_t, mask, watkins_lambda(chooser, a_t, lambda_))
     else:
-        raise ValueError(f"method={method!r}: must be 'n-step', 'peng' or 'watkins'")
+        returns = lambda_targets(r_t, discount_t, value_t, mask, watkins_lambda(chooser, a_t, lambda_))
     return rescale(returns, epsilon)

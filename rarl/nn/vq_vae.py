@@ -8,7 +8,7 @@ dozen, the codebook limits what is kept of an observation, and not they.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from rarl.envs.spec import load, spec_of
 from rarl.nn.retrieval import Mode, Standardise
 
 
+@runtime_checkable
 class Reading(Protocol):
     """How an environment's observations are read as numbers, and what it means to reconstruct them.
 

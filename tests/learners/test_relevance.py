@@ -79,8 +79,8 @@ def test_half_of_a_batch_is_what_the_index_proposes_for_the_states_learned_from(
     learner = learner_of(tiny_root, "exact")
     proposed, batches, asked = [], [], []
     propose, sample = learner.memory.propose_to_learn, learner.memory.sample
-    at = learner.transitions.sample
-    monkeypatch.setattr(learner.transitions, "sample", lambda *a: asked.append(at(*a)) or asked[-1])
+    at = learner.sampler.sample
+    monkeypatch.setattr(learner.sampler, "sample", lambda *a: asked.append(at(*a)) or asked[-1])
     monkeypatch.setattr(
         learner.memory, "propose_to_learn", lambda *a: proposed.append((a, propose(*a))) or proposed[-1][1]
     )
