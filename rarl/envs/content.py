@@ -121,13 +121,13 @@ def _by_spaces(spec: EnvSpec) -> Content | None:
         env.close()
     if space is None or n_actions is None:
         return None
-    bounded = space.dtype.kind in "iub" and isinstance(space, gym.spaces.Box | gym.spaces.Discrete)
     low, high = (None, None)
-    if bounded:
-        low = float(space.start if isinstance(space, gym.spaces.Discrete) else space.low.min())
-        high = float(space.start + space.n - 1 if isinstance(space, gym.spaces.Discrete) else space.high.max())
+    if isinstance(space, gym.spaces.Discrete):
+        low, high = float(space.start), float(space.start + space.n - 1)
+    elif isinstance(space, gym.spaces.Box) and space.low.dtype.kind in "iub":
+        low, high = float(space.low.min()), float(space.high.max())
     return Content(
-        observations=Values(str(space.dtype), tuple(space.shape), low, high),
+        observations=Values(str(space.dtype), tuple(space.shape or ()), low, high),
         actions=Values("int16", low=0, high=n_actions - 1),
         rewards=Values("float32"),
         ends="per-episode",

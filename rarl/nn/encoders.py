@@ -26,7 +26,7 @@ def encoder_of(settings: RunSettings, n_actions: int, n_tasks: int) -> nn.Module
       n_tasks: number of tasks that may be told; 0 if the task is hidden.
     """
     spec, agent = spec_of(settings.environment), settings.agent
-    make: Callable[..., nn.Module] = load(spec.encoders[agent.encoder or next(iter(spec.encoders))])
+    make: Callable[..., nn.Module] = load(spec.encoders[agent.encoder])
     known = inspect.signature(make).parameters
     offered = {**settings.environment_options, "n_actions": n_actions}
     if "space" in known:

@@ -92,11 +92,9 @@ class FrameStore:
         for block in blocks:
             self._holders[block] -= 1
             if not self._holders[block]:
-                del (
-                    self._lengths[block],
-                    self._holders[block],
-                    (self._open if block in self._open else self._sealed)[block],
-                )
+                del self._lengths[block], self._holders[block]
+                self._open.pop(block, None)
+                self._sealed.pop(block, None)
 
     def read(self, blocks: Sequence[int], first: int, out: UInt8[np.ndarray, "n ..."]) -> None:
         """Fill `out` with consecutive frames.
