@@ -133,7 +133,8 @@ def _animation(look: Pictures, episode: Mapping[str, Any], boards: Sequence[np.n
     width = int((boards[0].shape[1] + side) / 6.6)
     mission = textwrap.wrap(str(episode.get("mission", "")), width, max_lines=2, placeholder=" …")
     title = tables.spaced(episode["task"])
-    frames, total, tiles = [], 0.0, []
+    frames, total = [], 0.0
+    tiles: list[Any] = []
     for i, (step, board) in enumerate(zip(episode["steps"], boards, strict=False)):
         tiles = _tiles(look, step["retrieved"], TILE_PIXELS, columns=26) or tiles
         head = f"step {int(step.get('t', i)):,}   return so far {total:g}   does: {_action(look, step)}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rarl.envs.spec import load
@@ -91,7 +92,7 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
     grid = figure.subplots(len(lines), max(map(len, lines)), sharey=ends is not None, squeeze=False)
     drawn: dict[tuple, Look] = {}
     for i, j in np.ndindex(grid.shape):
-        axes = grid[i, j]
+        axes: Axes = grid[i, j]
         if j >= len(lines[i]):
             axes.set_axis_off()
             continue
