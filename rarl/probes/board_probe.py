@@ -92,7 +92,7 @@ class BoardProbe(DatasetProbe):
         """Rows of the tasks (n,), all on the same boards; by intervention: how batches are drawn, None: no batch."""
         evaluation, rows = self.evaluation(EPISODES, tasks), []
         for intervention, draw in interventions.items():
-            batch = None if draw is None else self.memory.sample(evaluation.groups, self.rng, **draw)
+            batch = None if draw is None else self.memory.draw(evaluation.groups, self.rng, **draw)
             if intervention == "shuffled":
                 batch = shuffled(batch, self.rng)
             returns = self.play(evaluation, batch).returns.reshape(len(tasks), -1)
