@@ -17,12 +17,6 @@ def _made(project: ModuleType, root: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def unchecked(monkeypatch) -> None:
-    """For tests that give what signatures forbid: elsewhere they are checked (pyproject.toml)."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory) -> Path:
     """A tiny project with its datasets, shared by all tests: read it, do not write to it."""
@@ -46,6 +40,12 @@ def own_root(tiny_root, tmp_path) -> Path:
     """A copy of the tiny project that a test may change."""
     shutil.copytree(tiny_root, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Signatures are checked (pyproject.toml), but by slow tests, and where one gives what they forbid on purpose."""
+    unchecked = any(item.get_closest_marker(name) for name in ("slow", "unchecked"))
+    jaxtyping.config.update("jaxtyping_disable", unchecked)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
