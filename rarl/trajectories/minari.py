@@ -171,8 +171,6 @@ def _check_space(dataset: TrajectoryDataset, kind: str, space: gym.Space, rows: 
         raise RarlError(f"{refused} rows have shape {rows.shape[1:]}")
     if (kind == "observations" and rows.dtype != space.dtype) or not np.can_cast(rows.dtype, space.dtype):
         raise RarlError(f"{refused} they are {rows.dtype}, not {space.dtype}")
-    low: Any
-    high: Any
     if isinstance(space, gym.spaces.Discrete):
         low, high = int(space.start), int(space.start + space.n - 1)
     elif isinstance(space, gym.spaces.Box):
