@@ -58,9 +58,10 @@ test-all: $(STAMP) ## also slow ones and those that need servers; these are skip
 	@$(pytest) $(PYTEST)
 
 .PHONY: lint
-lint: $(STAMP) ## style and faults of code and rules
+lint: $(STAMP) ## style, types and faults of code and rules
 	@ruff check $(code)
 	@ruff format --check $(code)
+	@mypy
 	@snakefmt --line-length 120 --check Snakefile workflow
 	@snakemake --lint
 
@@ -91,7 +92,7 @@ record: $(STAMP) ## bring the default scale up to date and let DVC note what bel
 
 .PHONY: clean
 clean: ## remove caches and logs; results and the state of stopped runs stay
-	@rm -rf logs benchmarks .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	@rm -rf logs benchmarks .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	@find $(code) -name __pycache__ -type d -exec rm -rf {} +
 
 .PHONY: distclean

@@ -219,7 +219,7 @@ def _version(package: str) -> str:
 def _distributions_with(package: str) -> list[importlib.metadata.Distribution]:
     """Found by their lists of files; `importlib.metadata.packages_distributions` takes half a second for the same."""
     starts = tuple(f"\n{package}{ending}".encode() for ending in ("/", ".py,"))
-    found = []
+    found: list[importlib.metadata.Distribution] = []
     for path in (_origin(package) or Path()).glob("*.dist-info/RECORD"):
         text = b"\n" + path.read_bytes()
         if any(start in text for start in starts):

@@ -95,7 +95,8 @@ def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
         raise RarlError(f"{spec.name}: n_actions = {spec.n_actions}, but the environments have {n_actions}")
     seeds = np.arange(ENVIRONMENTS)
     played, others = _play(envs, seeds, n_actions, spec), _play(made(), seeds, n_actions, spec)
-    if not all(np.array_equal(a, b) for a, b in zip(played, others, strict=True)):
+    same = (np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(played, others, strict=True))
+    if not all(same):
         raise RarlError(
             f"{spec.name}: the same seeds and actions gave different episodes: `reset(seed=...)` must fix them"
         )

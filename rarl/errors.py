@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class RarlError(Exception):
@@ -17,6 +20,13 @@ class RarlError(Exception):
 
 class RunFailedError(RarlError):
     """The run cannot go on: not finite, or out of memory. A learner may raise it too, with one line that says why."""
+
+
+def required(value: T | None, name: str) -> T:
+    """The value; RarlError that names it where there is none."""
+    if value is None:
+        raise RarlError(f"{name}: is needed here")
+    return value
 
 
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 4) -> str:

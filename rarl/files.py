@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -45,7 +45,7 @@ def state_of(path: str | os.PathLike) -> list[int]:
 
 
 @contextlib.contextmanager
-def atomic_writer(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
+def atomic_writer(path: str | os.PathLike, mode: str = "w") -> Iterator[Any]:
     """Write to a temporary file beside `path`; on success flush, fsync and rename it, on failure remove it.
 
     Whoever opens `path` sees the old content or the whole new one, also after a kill or a power cut.
@@ -117,7 +117,10 @@ def read_json(path: str | os.PathLike) -> Any:
         raise RarlError(f"{path}: not valid JSON ({error})") from None
 
 
-class _Strict:
+_Base: Any = object  # a loader, beside which it is a base
+
+
+class _Strict(_Base):
     """For PyYAML's safe loaders: a key that stands twice in one mapping is an error.
 
     YAML forbids it, but PyYAML silently takes the last one. A key beside `<<` may replace one that is merged in.
@@ -153,7 +156,10 @@ class _SlowLoader(_Strict, yaml.SafeLoader):
     """In Python: slow, and what is nested too deeply is a `RecursionError`."""
 
 
-class _FastLoader(_Strict, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_ByLibyaml: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _FastLoader(_Strict, _ByLibyaml):
     """By libyaml where PyYAML has it: a tenth of the time. What is nested too deeply ends the process."""
 
 

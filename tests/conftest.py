@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jaxtyping
 import pytest
 
 from tests import tiny_atari, tiny_babyai, tiny_project
@@ -39,6 +40,12 @@ def own_root(tiny_root, tmp_path) -> Path:
     """A copy of the tiny project that a test may change."""
     shutil.copytree(tiny_root, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Signatures are checked (pyproject.toml), but by slow tests, and where one gives what they forbid on purpose."""
+    unchecked = any(item.get_closest_marker(name) for name in ("slow", "unchecked"))
+    jaxtyping.config.update("jaxtyping_disable", unchecked)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Set
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ def encoder_of(settings: RunSettings, n_actions: int, n_tasks: int) -> nn.Module
 
 def _process(agent: AgentSettings, n_actions: int, n_tasks: int) -> RetrievalProcess:
     r = agent.retrieval
-    reading = {
+    reading: dict[str, Any] = {
         "d_s": agent.d_s,
         "n_actions": n_actions if r.trajectory_inputs == "state+action+reward" else 0,
         "d_e": r.d_e,
@@ -109,12 +110,13 @@ def parameter_counts(
       reached: the parameters that have had a gradient. Others are there and do nothing: with one slot, for example,
         there is nothing to choose among.
     """
+    retriever = network.retriever
     parts = {
         "encoder": network.encoder,
         "core": network.core,
-        "retrieval": None if isinstance(network.process, TaskOracle) else network.process,
+        "retrieval": None if retriever is None or isinstance(retriever.process, TaskOracle) else retriever.process,
         "retriever's encoder": network.retriever_encoder,
-        "fusion": None if network.retriever is None else _fusing(network.retriever),
+        "fusion": None if retriever is None else _fusing(retriever),
         "head": network.head,
         "auxiliary": auxiliary,
         "masking": masking,
@@ -125,7 +127,7 @@ def parameter_counts(
 
 def _fusing(retriever: Retriever) -> nn.Module:
     """All of a retriever that is not steps 1 to 5."""
-    parts = [retriever.readout, retriever.fusion]
+    parts: list[nn.Module | None] = [retriever.readout, retriever.fusion]
     parts += [retriever.process] if isinstance(retriever.process, TaskOracle) else []
     return nn.ModuleList([part for part in parts if part is not None])
 

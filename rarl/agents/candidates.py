@@ -28,7 +28,7 @@ class Candidates(NamedTuple):
 
 
 def candidates_of(
-    settings: RetrievalSettings, lengths: Sequence[np.ndarray], returns: Sequence[np.ndarray] | None = None
+    settings: RetrievalSettings, lengths: Sequence[np.ndarray], returns: Sequence[np.ndarray] = ()
 ) -> Candidates:
     """What a retrieval batch holds.
 

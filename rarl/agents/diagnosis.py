@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from rarl.agents.memory import RetrievalBatch
+from rarl.errors import required
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
 
@@ -19,29 +21,29 @@ from rarl.nn.value_network import ValueNetwork
 class Asking(NamedTuple):
     """A fixed set of states, on the network's device.
 
-    x: (G, B, T, ...), before whose first step an episode starts. context: what the agent is told about the episode,
-    (G, B, 1, ...). real: (G, B, T) bool, False at padded observations; None: there are none.
+    x: before whose first step an episode starts. context: what the agent is told about the episode. real: False at
+    padded observations; None: there are none.
     """
 
-    x: Tensor
-    context: Tensor | None
-    real: Tensor | None = None
+    x: Shaped[Tensor, "G B T ..."]
+    context: Shaped[Tensor, "G B 1 ..."] | None
+    real: Bool[Tensor, "G B T"] | None = None
 
 
 class _Answer(NamedTuple):
-    """q (n, actions), z (n, n_f, d_m), alpha (G, B, n_f, N) and queries (G, B, n_f, d_e), of real states."""
+    """Of real states."""
 
-    q: Tensor
-    z: Tensor
-    alpha: Tensor | None
-    queries: Tensor | None
+    q: Float[Tensor, "n n_actions"]
+    z: Float[Tensor, "n n_f d_m"]
+    alpha: Float[Tensor, "G B n_f N"] | None
+    queries: Float[Tensor, "G B n_f d_e"] | None
 
 
 def _answer(network: ValueNetwork, asking: Asking, retrieved: Summaries | None) -> _Answer:
     out = network.unroll(asking.x, asking.context, None, retrieved, keep_attention=True)
-    real = slice(None) if asking.real is None else asking.real.flatten()
-    alpha, queries = (None if part is None else part.flatten(1, 2) for part in (out.step.alpha, out.step.q))
-    return _Answer(out.q.flatten(0, 2)[real], out.step.z.flatten(0, 2)[real], alpha, queries)
+    real, step = slice(None) if asking.real is None else asking.real.flatten(), required(out.step, "retriever")
+    alpha, queries = (None if part is None else part.flatten(1, 2) for part in (step.alpha, step.q))
+    return _Answer(out.q.flatten(0, 2)[real], step.z.flatten(0, 2)[real], alpha, queries)
 
 
 @torch.no_grad()
@@ -72,15 +74,14 @@ def diagnose(network: ValueNetwork, asking: Asking, batch: RetrievalBatch, again
         "flips_redrawn": _flips(own, _answer(network, asking, again.summarise(network))),
         "flips_removed": _flips(own, _answer(network, asking, None)),
     }
-    if own.alpha is not None:
+    if own.alpha is not None and own.queries is not None:
         real = None if asking.real is None else asking.real.flatten(1, 2)
         of_states = (slice(None), slice(None)) if real is None else (real,)
         entropy = torch.special.entr(own.alpha).sum(-1)[of_states]
         found["effective_states"] = entropy.exp().mean()
         found["logit_std"] = _logit_std(own.queries, retrieved)[of_states].mean()
     if len(batch.a) > 1:
-        exchanged = Summaries(*(None if part is None else part.roll(1, 0) for part in retrieved))
-        other = _answer(network, asking, exchanged)
+        other = _answer(network, asking, retrieved.map(lambda part: part.roll(1, 0)))
         found["flips_exchanged"] = _flips(own, other)
         # Two independent draws differ by sqrt(2) deviations.
         found["z_between"] = (own.z - other.z).square().mean().sqrt() / 2**0.5 / found["z_rms"].clamp(min=1e-12)
@@ -93,7 +94,7 @@ def _flips(one: _Answer, other: _Answer) -> Tensor:
 
 def _logit_std(queries: Tensor, retrieved: Summaries) -> Tensor:
     """(G, B, n_f): deviation of each query's logits over the real candidates of its batch."""
-    logits = torch.einsum("gbke,gne->gbkn", queries, retrieved.keys) * queries.shape[-1] ** -0.5
+    logits = torch.einsum("gbke,gne->gbkn", queries, retrieved.keys).mul(queries.shape[-1] ** -0.5)
     if retrieved.mask is None:
         return logits.std(-1, correction=0)
     weight = retrieved.mask[:, None, None].to(logits.dtype)

@@ -8,17 +8,19 @@ neighbours are averaged, which return is stored, and what becomes of the value o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from rarl.agents.build import encoder_of
-from rarl.agents.episodic_memory import EpisodicMemory, state_hashes
+from rarl.agents.episodic_memory import EpisodicMemory, Values, state_hashes
 from rarl.agents.exploration import any_of_the_best
 from rarl.config.settings import RunSettings
+from rarl.errors import required
 
 _PROJECTION = 4  # stream of the run's seed that MFEC's projection is drawn from
 _RMSPROP_DECAY, _RMSPROP_EPSILON = 0.95, 0.01  # as in DQN; the papers name the method alone
@@ -27,34 +29,38 @@ _RMSPROP_DECAY, _RMSPROP_EPSILON = 0.95, 0.01  # as in DQN; the papers name the 
 # --- pure functions ---------------------------------------------------------------------------------------------------
 
 
-def n_step_returns(rewards: np.ndarray, values: np.ndarray, discount: float, n: int) -> np.ndarray:
+def n_step_returns(
+    rewards: Float[np.ndarray, "*b T"], values: Float[np.ndarray, "*b T+1"], discount: float, n: int
+) -> Float[np.ndarray, "*b T"]:
     """R_t = sum_{j < m} γ^j r_{t+j} + γ^m V_{t+m} with m = n, or what is left of the episode (NEC, equation 3).
 
     Args:
-      rewards: (..., T), of one episode in each row; rewards[..., t] is what the action of step t gave.
-      values: (..., T + 1), V of the state of each step and of the one after the last; that is 0 where the episode
+      rewards: of one episode in each row; rewards[..., t] is what the action of step t gave.
+      values: V of the state of each step and of the one after the last; that is 0 where the episode
         terminated. All 0: the returns of MFEC's equation 1, for n >= T.
       discount: gamma.
       n: at least 1.
-
-    Returns:
-      (..., T) float64.
     """
     steps = rewards.shape[-1]
-    assert values.shape == (*rewards.shape[:-1], steps + 1)
     to_end = np.zeros(values.shape)
     for t in reversed(range(steps)):
         to_end[..., t] = rewards[..., t] + discount * to_end[..., t + 1]
-    t = np.arange(steps)
-    ahead = np.minimum(t + n, steps)
-    return to_end[..., :-1] + discount ** (ahead - t) * (values[..., ahead] - to_end[..., ahead])
+    now = np.arange(steps)
+    ahead = np.minimum(now + n, steps)
+    returns: np.ndarray = to_end[..., :-1] + discount ** (ahead - now) * (values[..., ahead] - to_end[..., ahead])
+    return returns
 
 
-def kernel_mean(queries: Tensor, keys: Tensor, values: Tensor, delta: float, real: Tensor | None = None) -> Tensor:
+def kernel_mean(
+    queries: Float[Tensor, "B d_key"],
+    keys: Float[Tensor, "B k d_key"],
+    values: Float[Tensor, "B k"],
+    delta: float,
+    real: Bool[Tensor, "B k"] | None = None,
+) -> Float[Tensor, " B"]:
     """Mean of neighbours' values with weights 1 / (d² + δ), d the distance of keys (NEC, equations 1, 2 and 5).
 
-    queries (B, d_key), keys (B, k, d_key), values (B, k) -> (B,). real (B, k): the neighbours that there are (all); 0
-    without any.
+    real: the neighbours that there are (None: all); 0 without any.
     """
     weights = 1 / ((queries[:, None] - keys).square().sum(-1) + delta)
     if real is None:
@@ -64,7 +70,9 @@ def kernel_mean(queries: Tensor, keys: Tensor, values: Tensor, delta: float, rea
 
 
 @torch.no_grad()
-def rmsprop(parameter: Tensor, gradient: Tensor, squares: Tensor, rate: float) -> None:
+def rmsprop(
+    parameter: Float[Tensor, "*b"], gradient: Float[Tensor, "*b"], squares: Float[Tensor, "*b"], rate: float
+) -> None:
     """One step of RMSprop, in place; squares: the running average of the squared gradient, updated too.
 
     epsilon is added under the root, as where DQN's settings come from.
@@ -79,20 +87,21 @@ def rmsprop(parameter: Tensor, gradient: Tensor, squares: Tensor, rate: float) -
 class Looked(NamedTuple):
     """What an agent found about B states.
 
-    q: (B, n_actions) float32, estimates. keys: (B, d_key) float32. hashes: B of them.
+    q: estimates.
     """
 
-    q: np.ndarray
-    keys: np.ndarray
+    q: Float[np.ndarray, "B n_actions"]
+    keys: Float[np.ndarray, "B d_key"]
     hashes: list[bytes]
 
     @property
-    def value(self) -> np.ndarray:
-        """(B,): of the best action."""
-        return self.q.max(1)
+    def value(self) -> Float[np.ndarray, " B"]:
+        """Of the best action."""
+        best: np.ndarray = self.q.max(1)
+        return best
 
-    def best(self, rng: np.random.Generator) -> np.ndarray:
-        """(B,) actions of the largest estimates. Equal ones are frequent here, and one action must not win them all."""
+    def best(self, rng: np.random.Generator) -> Int[np.ndarray, " B"]:
+        """Actions of the largest estimates. Equal ones are frequent here, and one action must not win them all."""
         return any_of_the_best(self.q, rng)
 
 
@@ -118,7 +127,7 @@ class EpisodicAgent(ABC):
     """
 
     def __init__(self, settings: RunSettings, n_actions: int, n_tasks: int, d_key: int, moments: bool = False):
-        s = self.settings = settings.episodic
+        s = self.settings = required(settings.episodic, "episodic")
         self.n_actions, self.d_key, self.told = n_actions, d_key, settings.agent.task == "observed"
         self.memories = [
             [
@@ -134,23 +143,25 @@ class EpisodicAgent(ABC):
         return sum(map(len, self._numbered))
 
     @abstractmethod
-    def embed(self, x: np.ndarray, tasks: np.ndarray) -> np.ndarray:
-        """The keys of states x (B, ...) of tasks (B,): (B, d_key) float32."""
+    def embed(self, x: Shaped[np.ndarray, "B ..."], tasks: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B d_key"]:
+        """The keys, float32, of states x of these tasks."""
 
     @abstractmethod
     def _estimate(self, which: np.ndarray, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
         """(B,) values, of each state by the memory `which` (B,)."""
 
     @abstractmethod
-    def merge(self, stored: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """The value to keep for a state that is there already; all (B,) float32."""
+    def merge(self, stored: Values, new: Values) -> Values:
+        """The value to keep for a state that is there already."""
 
     @abstractmethod
-    def returns(self, rewards: np.ndarray, values: np.ndarray, discount: float) -> np.ndarray:
+    def returns(
+        self, rewards: Float[np.ndarray, "*b T"], values: Float[np.ndarray, "*b T+1"], discount: float
+    ) -> Float[np.ndarray, "*b T"]:
         """What is stored, as `n_step_returns`."""
 
-    def look(self, x: np.ndarray, tasks: np.ndarray, *, use: bool = True) -> Looked:
-        """Estimates for states x (B, ...) int8 or uint8 of tasks (B,).
+    def look(self, x: Shaped[np.ndarray, "B ..."], tasks: Int[np.ndarray, " B"], *, use: bool = True) -> Looked:
+        """Estimates for states x of these tasks.
 
         use: whether entries that are looked at count as used; evaluations leave no trace.
         """
@@ -161,9 +172,14 @@ class EpisodicAgent(ABC):
         return Looked(q, keys, hashes)
 
     def write(
-        self, tasks: np.ndarray, actions: np.ndarray, hashes: list[bytes], keys: np.ndarray, returns: np.ndarray
+        self,
+        tasks: Int[np.ndarray, " B"],
+        actions: Int[np.ndarray, " B"],
+        hashes: list[bytes],
+        keys: Float[np.ndarray, "B d_key"],
+        returns: Float[np.ndarray, " B"],
     ) -> int:
-        """Store what was played, (B,) each in the order of playing; how many state-action pairs were there already."""
+        """Store what was played, in the order of playing; how many state-action pairs were there already."""
         new = 0
         for memory, rows in self._by_memory(self._which(tasks, actions)):
             new += memory.write([hashes[row] for row in rows.tolist()], keys[rows], returns[rows], self.merge)
@@ -207,14 +223,14 @@ class MFEC(EpisodicAgent):
     """
 
     def __init__(self, settings: RunSettings, n_actions: int, n_tasks: int, size: int):
-        d_key = settings.episodic.d_key
+        d_key = required(settings.episodic, "episodic").d_key
         super().__init__(settings, n_actions, n_tasks, d_key or size)
-        self.projection = None
+        self.projection: Float[np.ndarray, "size d_key"] | None = None
         if d_key is not None:
             rng = np.random.default_rng([settings.seed, _PROJECTION])
             self.projection = rng.standard_normal((size, d_key), dtype=np.float32)
 
-    def embed(self, x: np.ndarray, tasks: np.ndarray) -> np.ndarray:
+    def embed(self, x: Shaped[np.ndarray, "B ..."], tasks: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B d_key"]:
         keys = x.reshape(len(x), -1).astype(np.float32)
         return keys if self.projection is None else keys @ self.projection
 
@@ -232,10 +248,13 @@ class MFEC(EpisodicAgent):
                 memory.use(np.concatenate([rows[there], near.ravel()]))
         return values
 
-    def merge(self, stored: np.ndarray, new: np.ndarray) -> np.ndarray:
-        return np.maximum(stored, new)
+    def merge(self, stored: Values, new: Values) -> Values:
+        larger: np.ndarray = np.maximum(stored, new)
+        return larger
 
-    def returns(self, rewards: np.ndarray, values: np.ndarray, discount: float) -> np.ndarray:
+    def returns(
+        self, rewards: Float[np.ndarray, "*b T"], values: Float[np.ndarray, "*b T+1"], discount: float
+    ) -> Float[np.ndarray, "*b T"]:
         """Monte-Carlo: to the episode's end, also where it was cut off."""
         return n_step_returns(rewards, np.zeros_like(values), discount, rewards.shape[-1])
 
@@ -253,31 +272,34 @@ class MFEC(EpisodicAgent):
 class NECNetwork(nn.Module):
     """The encoder that all agents of an experiment have, and a linear layer from it to keys."""
 
-    def __init__(self, settings: RunSettings, n_actions: int, n_tasks: int):
+    __call__: Callable[..., Tensor]
+
+    def __init__(self, settings: RunSettings, n_actions: int, n_tasks: int, d_key: int):
         super().__init__()
         agent = settings.agent
         told = n_tasks if agent.task == "observed" else 0
         self.encoder = encoder_of(settings, n_actions, told)
-        self.key = nn.Linear(agent.d_s, settings.episodic.d_key)
+        self.key = nn.Linear(agent.d_s, d_key)
 
-    def forward(self, x: Tensor, task: Tensor) -> Tensor:
-        """x (B, ...), task (B,) int64 -> keys (B, d_key)."""
-        return self.key(torch.relu(self.encoder(x, task)))
+    def forward(self, x: Shaped[Tensor, "B ..."], task: Int[Tensor, " B"]) -> Float[Tensor, "B d_key"]:
+        """The keys of states x of these tasks."""
+        keys: Tensor = self.key(torch.relu(self.encoder(x, task)))
+        return keys
 
 
 class Near(NamedTuple):
     """Neighbours of B states, k each, or as many as there are.
 
-    rows: (B, k) in their memories, -1: none. keys: (B, k, d_key). values: (B, k).
+    rows: in their memories, -1: none.
     """
 
-    rows: np.ndarray
-    keys: np.ndarray
-    values: np.ndarray
+    rows: Int[np.ndarray, "B k"]
+    keys: Float[np.ndarray, "B k d_key"]
+    values: Float[np.ndarray, "B k"]
 
     @property
-    def mask(self) -> Tensor | None:
-        """(B, k), those that there are; None: all."""
+    def mask(self) -> Bool[Tensor, "B k"] | None:
+        """Those that there are; None: all."""
         real = self.rows >= 0
         return None if real.all() and real.size else torch.from_numpy(real)
 
@@ -295,24 +317,24 @@ class NEC(EpisodicAgent):
     """
 
     def __init__(self, settings: RunSettings, n_actions: int, n_tasks: int, device: str = "cpu"):
-        s = settings.episodic
-        super().__init__(settings, n_actions, n_tasks, s.d_key, moments=s.learn_keys)
+        s = required(settings.episodic, "episodic")
+        super().__init__(settings, n_actions, n_tasks, required(s.d_key, "episodic.d_key"), moments=s.learn_keys)
         self.device = torch.device(device)
-        self.network = NECNetwork(settings, n_actions, n_tasks).to(self.device)
+        self.network = NECNetwork(settings, n_actions, n_tasks, self.d_key).to(self.device)
         self._parameters = list(self.network.parameters())
         self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
 
-    def embed(self, x: np.ndarray, tasks: np.ndarray) -> np.ndarray:
+    def embed(self, x: Shaped[np.ndarray, "B ..."], tasks: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B d_key"]:
         with torch.no_grad():
-            return self._encode(x, tasks).cpu().numpy()
+            return self._encode(x, tasks).numpy(force=True)
 
     def _encode(self, x: np.ndarray, tasks: np.ndarray) -> Tensor:
         return self.network(*(torch.from_numpy(np.ascontiguousarray(part)).to(self.device) for part in (x, tasks)))
 
     def _estimate(self, which: np.ndarray, hashes: list[bytes], keys: np.ndarray, use: bool) -> np.ndarray:
         near = self._nearest(which, keys, use)
-        parts = (torch.from_numpy(part) for part in (keys, near.keys, near.values))
-        return kernel_mean(*parts, self.settings.kernel_delta, near.mask).numpy()
+        queries, stored, values = (torch.from_numpy(part) for part in (keys, near.keys, near.values))
+        return kernel_mean(queries, stored, values, self.settings.kernel_delta, near.mask).numpy()
 
     def _nearest(self, which: np.ndarray, keys: np.ndarray, use: bool) -> Near:
         """The neighbours of states with keys (B, d_key) in the memories `which` (B,)."""
@@ -333,16 +355,24 @@ class NEC(EpisodicAgent):
             near.rows[part], near.keys[part], near.values[part] = rows, memory.keys[rows], memory.values[rows]
         return near
 
-    def merge(self, stored: np.ndarray, new: np.ndarray) -> np.ndarray:
-        return stored + np.float32(self.settings.tabular_rate) * (new - stored)
+    def merge(self, stored: Values, new: Values) -> Values:
+        moved: np.ndarray = stored + np.float32(self.settings.tabular_rate) * (new - stored)
+        return moved
 
-    def returns(self, rewards: np.ndarray, values: np.ndarray, discount: float) -> np.ndarray:
+    def returns(
+        self, rewards: Float[np.ndarray, "*b T"], values: Float[np.ndarray, "*b T+1"], discount: float
+    ) -> Float[np.ndarray, "*b T"]:
         return n_step_returns(rewards, values, discount, self.settings.n_step)
 
     def learn(
-        self, x: np.ndarray, tasks: np.ndarray, actions: np.ndarray, returns: np.ndarray, learning_rate: float
+        self,
+        x: Shaped[np.ndarray, "B ..."],
+        tasks: Int[np.ndarray, " B"],
+        actions: Int[np.ndarray, " B"],
+        returns: Float[np.ndarray, " B"],
+        learning_rate: float,
     ) -> float:
-        """One step of RMSprop on the squared error of the estimates for what was played, (B,) each; the mean error."""
+        """One step of RMSprop on the squared error of the estimates for what was played; the mean error."""
         keys, which = self._encode(x, tasks), self._which(tasks, actions)
         near = self._nearest(which, keys.detach().cpu().numpy(), use=True)
         stored_keys, stored_values = (
@@ -357,7 +387,7 @@ class NEC(EpisodicAgent):
         for parameter, squares in zip(self._parameters, self._squares, strict=True):
             if parameter.grad is not None:
                 rmsprop(parameter, parameter.grad, squares, learning_rate)
-        if self.settings.learn_keys:
+        if stored_keys.grad is not None and stored_values.grad is not None:
             self._learn_entries(which, near, stored_keys.grad.cpu(), stored_values.grad.cpu(), learning_rate)
         return float(loss.detach())
 
@@ -366,8 +396,8 @@ class NEC(EpisodicAgent):
     ) -> None:
         """RMSprop on the entries near, by the gradients (B, k, d_key) and (B, k)."""
         real, capacity = near.rows >= 0, self.settings.capacity
-        entries, place = np.unique((which[:, None] * capacity + near.rows)[real], return_inverse=True)
-        place = torch.from_numpy(place)
+        entries, places = np.unique((which[:, None] * capacity + near.rows)[real], return_inverse=True)
+        place = torch.from_numpy(places)
         groups = [(memory, entries[i] % capacity, i) for memory, i in self._by_memory(entries // capacity)]
         moved = []
         for name, gradient in (("key", of_keys), ("value", of_values)):

@@ -12,18 +12,20 @@ from typing import Any
 
 import faiss
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 HASH_BYTES = 16
 _FIRST_ROWS = 1024  # arrays double from here on
 _INDEX_FROM = 2_000  # entries; fewer are searched about as fast without an index
 _SEARCHED_LISTS, _LEAST_LISTS = 1 / 16, 8  # share of an index's lists that a query looks into, and how many at least
 
-# (values that are stored, new ones of the same states), both (B,) float32 -> those to be stored.
-Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (values that are stored, new ones of the same states) -> those to be stored.
+Values = Float[np.ndarray, " B"]
+Rule = Callable[[Values, Values], Values]
 
 
-def state_hashes(x: np.ndarray) -> list[bytes]:
-    """Equal for equal states alone: states x (B, ...), each an array of one byte per number, as 16 bytes each.
+def state_hashes(x: Shaped[np.ndarray, "B ..."]) -> list[bytes]:
+    """Equal for equal states alone: states, each an array of one byte per number, as 16 bytes each.
 
     Short states stand for themselves; of others it is a BLAKE2b digest, for which two are never found to be alike.
     """
@@ -31,7 +33,7 @@ def state_hashes(x: np.ndarray) -> list[bytes]:
     assert rows.itemsize == 1
     if rows.shape[1] <= HASH_BYTES:
         return [row.tobytes().ljust(HASH_BYTES, b"\0") for row in rows]
-    return [blake2b(row, digest_size=HASH_BYTES).digest() for row in rows]
+    return [blake2b(row.data, digest_size=HASH_BYTES).digest() for row in rows]
 
 
 class EpisodicMemory:
@@ -49,14 +51,14 @@ class EpisodicMemory:
       moments: keep running averages of squared gradients of keys and values (`key_squares`, `value_squares`).
 
     Attributes (views; row i belongs to entry i):
-      keys: (n, d_key) float32. values: (n,) float32.
+      keys, values: float32.
     """
 
     def __init__(self, d_key: int, capacity: int, *, approximate: bool = False, moments: bool = False):
         self.d_key, self.capacity, self.approximate = d_key, capacity, approximate
         self._n = 0
         self._rows: dict[bytes, int] = {}
-        self._arrays = {
+        self._arrays: dict[str, np.ndarray] = {
             "keys": np.zeros((0, d_key), dtype=np.float32),
             "values": np.zeros(0, dtype=np.float32),
             "hashes": np.zeros((0, HASH_BYTES), dtype=np.uint8),
@@ -66,37 +68,37 @@ class EpisodicMemory:
             self._arrays["key_squares"] = np.zeros((0, d_key), dtype=np.float32)
             self._arrays["value_squares"] = np.zeros(0, dtype=np.float32)
         self._now = 0
-        self._index: faiss.IndexIVFFlat | None = None
+        self._index: faiss.Index | None = None
         self._indexed, self._moved = 0, 0  # entries when the index was trained, and keys that were set since
 
     def __len__(self) -> int:
         return self._n
 
     @property
-    def keys(self) -> np.ndarray:
+    def keys(self) -> Float[np.ndarray, "n d_key"]:
         return self._arrays["keys"][: self._n]
 
     @property
-    def values(self) -> np.ndarray:
+    def values(self) -> Float[np.ndarray, " n"]:
         return self._arrays["values"][: self._n]
 
     @property
-    def key_squares(self) -> np.ndarray:
+    def key_squares(self) -> Float[np.ndarray, "n d_key"]:
         return self._arrays["key_squares"][: self._n]
 
     @property
-    def value_squares(self) -> np.ndarray:
+    def value_squares(self) -> Float[np.ndarray, " n"]:
         return self._arrays["value_squares"][: self._n]
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def find(self, hashes: Sequence[bytes]) -> np.ndarray:
-        """The rows of the states with these hashes, (B,) int64; -1: not stored."""
+    def find(self, hashes: Sequence[bytes]) -> Int[np.ndarray, " B"]:
+        """The rows of the states with these hashes; -1: not stored."""
         rows = self._rows
         return np.fromiter((rows.get(name, -1) for name in hashes), dtype=np.int64, count=len(hashes))
 
-    def nearest(self, keys: np.ndarray, k: int) -> np.ndarray:
-        """Rows of the entries whose keys are nearest, nearest first: keys (B, d_key) -> (B, k), fewer if there are.
+    def nearest(self, keys: Float[np.ndarray, "B d_key"], k: int) -> Int[np.ndarray, "B _"]:
+        """Rows of the k entries whose keys are nearest, nearest first; fewer if there are.
 
         The approximate search may miss some, and repeats the nearest where it finds fewer than k.
         """
@@ -105,18 +107,21 @@ class EpisodicMemory:
             return np.zeros((len(keys), k), dtype=np.int64)
         keys = np.ascontiguousarray(keys, dtype=np.float32)
         if self._index is None:
-            return faiss.knn(keys, self.keys, k)[1]
+            rows: np.ndarray = faiss.knn(keys, self.keys, k)[1]
+            return rows
         found = self._index.search(keys, k)[1]
         return np.where(found < 0, np.maximum(found[:, :1], 0), found)
 
-    def use(self, rows: np.ndarray) -> None:
-        """These entries (any shape) are used now."""
+    def use(self, rows: Int[np.ndarray, "*b"]) -> None:
+        """These entries are used now."""
         self._now += 1
         self._arrays["clock"][rows] = self._now
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def write(self, hashes: Sequence[bytes], keys: np.ndarray, values: np.ndarray, rule: Rule) -> int:
+    def write(
+        self, hashes: Sequence[bytes], keys: Float[np.ndarray, "B d_key"], values: Float[np.ndarray, " B"], rule: Rule
+    ) -> int:
         """Store states, in order; the number of states that were not there.
 
         A new state takes a row of its own. One that is there, also from earlier in the same call, gets the value that
@@ -125,7 +130,7 @@ class EpisodicMemory:
 
         Args:
           hashes: B of them, `state_hashes`.
-          keys: (B, d_key). values: (B,).
+          keys, values: of the states.
           rule: elementwise.
         """
         self._now += 1
@@ -162,8 +167,10 @@ class EpisodicMemory:
         self._moved_keys(rows[rows >= 0])
         return len(new)
 
-    def move(self, rows: np.ndarray, keys: np.ndarray, values: np.ndarray) -> None:
-        """Other keys (B, d_key) and values (B,) for entries, rows (B,), each once."""
+    def move(
+        self, rows: Int[np.ndarray, " B"], keys: Float[np.ndarray, "B d_key"], values: Float[np.ndarray, " B"]
+    ) -> None:
+        """Other keys and values for entries, each once."""
         self.keys[rows], self.values[rows] = keys, values
         self._moved_keys(rows)
 
@@ -216,7 +223,7 @@ class EpisodicMemory:
         lists = int(self._n**0.5)
         self._index = faiss.IndexIVFFlat(faiss.IndexFlatL2(self.d_key), self.d_key, lists)
         self._index.train(self.keys)
-        self._index.set_direct_map_type(faiss.DirectMap.Array)
+        self._index.set_direct_map_type(faiss.DirectMap.Array)  # type: ignore[attr-defined]
         self._index.add(self.keys)
         self._index.nprobe = max(int(lists * _SEARCHED_LISTS), _LEAST_LISTS)
         self._indexed, self._moved = self._n, 0

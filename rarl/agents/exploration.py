@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int
 
 
-def explore(best: np.ndarray, n_actions: int, epsilon: np.ndarray | float, rng: np.random.Generator) -> np.ndarray:
-    """The actions best (n,), each with probability epsilon replaced by any of the n_actions.
+def explore(
+    best: Int[np.ndarray, " n"], n_actions: int, epsilon: Float[np.ndarray, " n"] | float, rng: np.random.Generator
+) -> Int[np.ndarray, " n"]:
+    """The actions `best`, each with probability epsilon replaced by any of the n_actions.
 
-    epsilon: (n,), or one for all. rng: advanced by as many draws whatever is explored.
+    epsilon: one for each, or for all. rng: advanced by as many draws whatever is explored.
     """
     explores = rng.random(len(best)) < epsilon
     return np.where(explores, rng.integers(n_actions, size=len(best)), best)
 
 
-def any_of_the_best(q: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Of values q (n, n_actions) the place of the largest; where there are several, of any: (n,) int64."""
-    return np.where(q == q.max(1, keepdims=True), rng.random(q.shape), -1.0).argmax(1)
+def any_of_the_best(q: Float[np.ndarray, "n n_actions"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """The place of the largest value; where there are several, of any."""
+    best: np.ndarray = np.where(q == q.max(1, keepdims=True), rng.random(q.shape), -1.0).argmax(1)
+    return best
 
 
 def falling_epsilon(steps: int, first: int, last: int, at_last: float) -> float:

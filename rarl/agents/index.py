@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rarl.config.settings import IndexSettings
@@ -27,20 +28,15 @@ _PROBES = 16  # clusters that a query looks into
 _NEIGHBOURS, _WIDTH = 16, 64  # HNSW's links per key, and how many keys it holds ready while it builds and searches
 
 
+@runtime_checkable
 class Approximate(Protocol):
     """What faiss's indices have in common."""
 
-    def search(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """x (Q, d) -> inner products and numbers of the keys found, (Q, k), best first; -1 where none was found."""
+    def search(self, x: Float[np.ndarray, "Q d_e"], k: int) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
+        """Inner products and numbers of the keys found, best first; -1 where none was found."""
 
 
-class Search(NamedTuple):
-    """How an index is searched; see `rarl.config.IndexSettings`, which has this and more."""
-
-    kind: str
-    candidates: int = 64
-
-
+@runtime_checkable
 class Layout(Protocol):
     """Where the trajectories of retrieval datasets are among all rows; see `rarl.agents.pools.Pools`."""
 
@@ -62,8 +58,8 @@ def _one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(threads)
 
 
-def build_ivf(keys: np.ndarray) -> Approximate:
-    """An inverted file: keys (N, d) float32 in clusters, of which a query looks into the nearest."""
+def build_ivf(keys: Float[np.ndarray, "N d_e"]) -> Approximate:
+    """An inverted file: keys in clusters, of which a query looks into the nearest."""
     import faiss
 
     n, d = keys.shape
@@ -77,8 +73,8 @@ def build_ivf(keys: np.ndarray) -> Approximate:
     return index
 
 
-def build_hnsw(keys: np.ndarray) -> Approximate:
-    """A navigable graph of keys (N, d) float32, on which a query walks to its nearest (Malkov and Yashunin, 2016)."""
+def build_hnsw(keys: Float[np.ndarray, "N d_e"]) -> Approximate:
+    """A navigable graph of keys, on which a query walks to its nearest (Malkov and Yashunin, 2016)."""
     import faiss
 
     index = faiss.IndexHNSWFlat(keys.shape[1], _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
@@ -91,15 +87,10 @@ def build_hnsw(keys: np.ndarray) -> Approximate:
 BUILDERS: dict[str, Callable[[np.ndarray], Approximate]] = {"ivf": build_ivf, "hnsw": build_hnsw}
 
 
-def exact_scores(queries: Tensor, keys: Tensor) -> np.ndarray:
-    """Each trajectory's share of all queries' attention.
+def exact_scores(queries: Float[Tensor, "Q d_e"], keys: Float[Tensor, "n l d_e"]) -> Float[np.ndarray, " n"]:
+    """Each of n trajectories' share of all (scaled) queries' attention.
 
-    Args:
-      queries: (Q, d_e), scaled.
-      keys: (n, l, d_e), of n trajectories.
-
-    Returns:
-      (n,) float64, the sum over queries and states of the softmax weights; sums to Q.
+    The sum over queries and states of the softmax weights; sums to Q.
     """
     n, length, d_e = keys.shape
     flat, weights = keys.reshape(n * length, d_e), torch.zeros(n * length, dtype=torch.float64, device=keys.device)
@@ -108,28 +99,29 @@ def exact_scores(queries: Tensor, keys: Tensor) -> np.ndarray:
     return weights.view(n, length).sum(-1).cpu().numpy()
 
 
-def approximate_scores(index: Approximate, queries: np.ndarray, candidates: int, n: int, length: int) -> np.ndarray:
+def approximate_scores(
+    index: Approximate, queries: Float[np.ndarray, "Q d_e"], candidates: int, n: int, length: int
+) -> Float[np.ndarray, " {n}"]:
     """The same from the candidates (states) that an index finds for each query, among which the softmax is.
 
-    queries (Q, d_e) float32 -> (n,) float64; 0 for trajectories of which no state was found.
+    0 for trajectories of which no state was found.
     """
-    candidates = int(min(candidates, n * length))  # of a layout these are integers of NumPy, which faiss refuses
     with _one_thread():
-        logits, found = index.search(queries, candidates)
+        logits, found = index.search(queries, min(candidates, n * length))
     logits = np.where(found < 0, -np.inf, logits).astype(np.float64)
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     return np.bincount(found[found >= 0] // length, weights[found >= 0], minlength=n)
 
 
-def best_of(scores: np.ndarray, n: int) -> np.ndarray:
+def best_of(scores: Float[np.ndarray, " trajectories"], n: int) -> Int[np.ndarray, " best"]:
     """Places of the n highest of the scores above 0, best first; fewer if there are fewer."""
     best = np.argsort(-scores, kind="stable")[:n]
     return best[scores[best] > 0]
 
 
-def overlap(some: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
-    """The share of what is wanted for each group, (n,) each, that is among its `some`; 1 if nothing is wanted."""
+def overlap(some: Sequence[Int[np.ndarray, " _"]], wanted: Sequence[Int[np.ndarray, " _"]]) -> float:
+    """The share of what is wanted for each group that is among its `some`; 1 if nothing is wanted."""
     found = sum(np.isin(rows, had).sum() for had, rows in zip(some, wanted, strict=True))
     return float(found / max(sum(map(len, wanted)), 1)) if any(map(len, wanted)) else 1.0
 
@@ -146,18 +138,20 @@ class KeyIndex:
       shares: of the retrieval datasets for which approximate indices are built at once; others when they are asked for.
 
     Attributes:
-      keys: (rows, l, d_e) float32; None before the first refresh.
+      keys: float32; none before the first refresh.
       made_at: learner steps before the last refresh; None before the first.
     """
 
-    def __init__(self, layout: Layout, settings: IndexSettings | Search, shares: Sequence[float] = ()):
+    keys: Float[Tensor, "rows l d_e"]
+
+    def __init__(self, layout: Layout, settings: IndexSettings, shares: Iterable[float] = ()):
         self.layout, self.settings, self.shares = layout, settings, tuple(shares)
-        self.keys: Tensor | None = None
+        self.keys = torch.zeros(0, 0, 0)
         self.made_at: int | None = None
         self._approximate: dict[tuple[int, float], Approximate] = {}
 
-    def refresh(self, keys: Tensor, update: int) -> None:
-        """Take over keys (rows, l, d_e) that were computed after `update` learner steps."""
+    def refresh(self, keys: Float[Tensor, "rows l d_e"], update: int) -> None:
+        """Take over keys that were computed after `update` learner steps."""
         self.keys, self.made_at = keys.float(), update
         self._approximate.clear()
         if self.settings.kind != "exact":
@@ -165,12 +159,14 @@ class KeyIndex:
                 for share in self.shares:
                     self._index_of(task, share)
 
-    def scores(self, task: int, share: float, queries: Tensor, kind: str | None = None) -> np.ndarray:
-        """Scores of all trajectories of a retrieval dataset, (trajectories,), in the order of its rows.
+    def scores(
+        self, task: int, share: float, queries: Float[Tensor, "Q d_e"], kind: str | None = None
+    ) -> Float[np.ndarray, " trajectories"]:
+        """Scores of all trajectories of a retrieval dataset, in the order of its rows.
 
         Args:
           task, share: which retrieval dataset.
-          queries: (Q, d_e), scaled.
+          queries: scaled.
           kind: of search; None: the setting's.
         """
         if (kind or self.settings.kind) == "exact":
@@ -179,22 +175,28 @@ class KeyIndex:
         index = self._index_of(task, share)
         return approximate_scores(index, queries.cpu().numpy(), self.settings.candidates, n, self.keys.shape[1])
 
-    def scores_of(self, rows: np.ndarray, queries: Tensor) -> np.ndarray:
-        """Exact scores (n,) of these rows (n,) alone, for queries (Q, d_e), scaled."""
+    def scores_of(self, rows: Int[np.ndarray, " n"], queries: Float[Tensor, "Q d_e"]) -> Float[np.ndarray, " n"]:
+        """Exact scores of these rows alone, for scaled queries."""
         return exact_scores(queries, self.keys[torch.from_numpy(rows)])
 
-    def propose(self, tasks: Sequence[int], shares: Sequence[float], queries: Tensor, n: int) -> list[np.ndarray]:
+    def propose(
+        self,
+        tasks: Int[np.ndarray, " G"],
+        shares: Float[np.ndarray, " G"],
+        queries: Float[Tensor, "G Q d_e"],
+        n: int,
+    ) -> list[Int[np.ndarray, " _"]]:
         """For each group the rows of the (at most) n trajectories that score best, best first.
 
         Args:
-          tasks, shares: (G,), which retrieval dataset each group asks.
-          queries: (G, Q, d_e), scaled.
+          tasks, shares: which retrieval dataset each group asks.
+          queries: scaled.
           n: how many.
         """
         proposed = []
-        for task, share, asked in zip(tasks, shares, queries, strict=True):
-            best = best_of(self.scores(int(task), float(share), asked), n)
-            rows = [np.arange(part.start, part.stop) for part in self.layout.parts(int(task), float(share))]
+        for task, share, asked in zip(tasks.tolist(), shares.tolist(), queries, strict=True):
+            best = best_of(self.scores(task, share, asked), n)
+            rows = [np.arange(part.start, part.stop) for part in self.layout.parts(task, share)]
             proposed.append(np.concatenate(rows)[best])
         return proposed
 
@@ -209,9 +211,10 @@ class KeyIndex:
         return self._approximate[task, share]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"keys": None if self.keys is None else self.keys.cpu().numpy(), "made_at": self.made_at}
+        return {"keys": None if self.made_at is None else self.keys.cpu().numpy(), "made_at": self.made_at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.keys = None if state["keys"] is None else torch.from_numpy(np.array(state["keys"], dtype=np.float32))
+        keys = np.zeros((0, 0, 0)) if state["keys"] is None else state["keys"]
+        self.keys = torch.from_numpy(np.array(keys, dtype=np.float32))
         self.made_at = state["made_at"]
         self._approximate.clear()

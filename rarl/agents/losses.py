@@ -6,18 +6,20 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
 @torch.no_grad()
-def greedy_value(q_target: Tensor, q_online: Tensor | None = None) -> Tensor:
+def greedy_value(
+    q_target: Float[Tensor, "*b n_actions"] | Float[Tensor, "*b n_actions parts"],
+    q_online: Float[Tensor, "*b n_actions"] | None = None,
+) -> Float[Tensor, "*b"] | Float[Tensor, "*b parts"]:
     """Q_target(s, a*), with a* greedy for the online network (double Q-learning) or, without one, for the target.
 
-    q_target (..., n_actions), q_online the same; or q_target (..., n_actions, parts), what is learned in the place of
-    Q -> (...) or (..., parts).
+    Of a target with parts, what is learned in the place of Q, the parts of a*.
     """
     chooser = q_target if q_online is None else q_online
-    assert q_target.shape[: chooser.dim()] == chooser.shape
     best = chooser.argmax(-1, keepdim=True)
     if q_target.dim() > chooser.dim():
         return q_target.gather(-2, best[..., None].expand(*best.shape, q_target.shape[-1])).squeeze(-2)
@@ -30,35 +32,44 @@ def part_by_part(targets: Callable[[Tensor], Tensor], value: Tensor, parts: bool
 
 
 @torch.no_grad()
-def q_learning_target(r_t: Tensor, discount_t: Tensor, q_t_target: Tensor, q_t_online: Tensor | None = None) -> Tensor:
+def q_learning_target(
+    r_t: Float[Tensor, "*b"],
+    discount_t: Float[Tensor, "*b"],
+    q_t_target: Float[Tensor, "*b n_actions"],
+    q_t_online: Float[Tensor, "*b n_actions"] | None = None,
+) -> Float[Tensor, "*b"]:
     """r_t + discount_t Q_target(s_t, a*), with a* as in `greedy_value`.
 
     Args:
-      r_t: (...), rewards (already summed for n steps).
-      discount_t: (...), weight of the value of s_t; 0 where the episode terminated.
-      q_t_target: (..., n_actions), target network at s_t.
-      q_t_online: (..., n_actions), online network at s_t for double Q-learning, or None.
+      r_t: rewards (already summed for n steps).
+      discount_t: weight of the value of s_t; 0 where the episode terminated.
+      q_t_target: target network at s_t.
+      q_t_online: online network at s_t for double Q-learning, or None.
     """
-    assert r_t.shape == discount_t.shape == q_t_target.shape[:-1]
     return r_t + discount_t * greedy_value(q_t_target, q_t_online)
 
 
 @torch.no_grad()
-def n_step_targets(r_t: Tensor, discount_t: Tensor, value_t: Tensor, mask: Tensor, n: int) -> Tensor:
+def n_step_targets(
+    r_t: Float[Tensor, "*b T"],
+    discount_t: Float[Tensor, "*b T"],
+    value_t: Float[Tensor, "*b T"],
+    mask: Bool[Tensor, "*b T"],
+    n: int,
+) -> Float[Tensor, "*b T"]:
     """Targets of n steps on sequences: r_t + discount_t (r_{t+1} + discount_{t+1} (... + value)).
 
     A sum ends with the sequence's last real step, where the value of the state after it takes over.
 
     Args:
-      r_t, discount_t: (..., T), reward and discount of the step taken at t; discount 0 where the episode terminated.
-      value_t: (..., T), value of the state after that step.
-      mask: (..., T) bool, True on real steps, which come first.
+      r_t, discount_t: reward and discount of the step taken at t; discount 0 where the episode terminated.
+      value_t: value of the state after that step.
+      mask: True on real steps, which come first.
       n: at least 1.
 
     Returns:
-      (..., T); what stands at padded steps has no meaning.
+      What stands at padded steps has no meaning.
     """
-    assert r_t.shape == discount_t.shape == value_t.shape == mask.shape
     one_step = r_t + discount_t * value_t
     target = one_step
     for _ in range(n - 1):
@@ -68,42 +79,39 @@ def n_step_targets(r_t: Tensor, discount_t: Tensor, value_t: Tensor, mask: Tenso
     return target
 
 
-def weighted_mean(value: Tensor, weight: Tensor) -> Tensor:
-    """Mean of value (...) under weights (...), which are bool or not negative; a scalar."""
+def weighted_mean(value: Float[Tensor, "*b"], weight: Shaped[Tensor, "*b"]) -> Float[Tensor, ""]:
+    """Mean of value under weights, which are bool or not negative."""
     weight = weight.to(value.dtype)
     return (value * weight).sum() / weight.sum()
 
 
-def conservative_loss(q: Tensor, a: Tensor) -> Tensor:
-    """logsumexp_b Q(s, b) - Q(s, a): small where the data's action stands out (CQL(H) of Kumar et al., 2020).
-
-    q (..., n_actions), a (...) int64 -> (...).
-    """
-    assert a.shape == q.shape[:-1]
+def conservative_loss(q: Float[Tensor, "*b n_actions"], a: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """logsumexp_b Q(s, b) - Q(s, a): small where the data's action stands out (CQL(H) of Kumar et al., 2020)."""
     return q.logsumexp(-1) - q.gather(-1, a[..., None]).squeeze(-1)
 
 
-def td_loss(q_tm1: Tensor, a_tm1: Tensor, target: Tensor, huber_delta: float | None) -> Tensor:
-    """Huber loss per transition; half the squared error without a delta.
-
-    q_tm1 (..., n_actions), a_tm1 (...) int64, target (...) -> (...).
-    """
-    assert a_tm1.shape == target.shape == q_tm1.shape[:-1]
+def td_loss(
+    q_tm1: Float[Tensor, "*b n_actions"],
+    a_tm1: Int[Tensor, "*b"],
+    target: Float[Tensor, "*b"],
+    huber_delta: float | None,
+) -> Float[Tensor, "*b"]:
+    """Huber loss per transition; half the squared error without a delta."""
     chosen = q_tm1.gather(-1, a_tm1[..., None]).squeeze(-1)
     if huber_delta is None:
         return 0.5 * (chosen - target).square()
     return F.huber_loss(chosen, target, delta=huber_delta, reduction="none")
 
 
-def relevance_loss(scores: Tensor, relevant: Tensor) -> Tensor:
+def relevance_loss(scores: Float[Tensor, "G Q n"], relevant: Bool[Tensor, "G n"]) -> Float[Tensor, ""]:
     """-log of the softmax weight of each relevant trajectory against all that are not relevant; its mean, in nats.
 
     As dense passage retrieval is trained (Karpukhin et al., 2020, arXiv:2004.04906); what an index proposes makes hard
     negatives (Xiong et al., 2020, arXiv:2007.00808). A group with no trajectory of either kind does not count.
 
     Args:
-      scores: (G, Q, n), log of the weight that each of n trajectories has for each of Q queries.
-      relevant: (G, n) bool.
+      scores: log of the weight that each of n trajectories has for each of Q queries.
+      relevant: which trajectories are.
     """
     others = scores.masked_fill(relevant[:, None], float("-inf")).logsumexp(-1, keepdim=True)
     counts = (relevant & ~relevant.all(-1, keepdim=True))[:, None].expand_as(scores)

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config.scale import Run
 from rarl.envs.spec import load, spec_of
-from rarl.errors import RarlError
+from rarl.errors import RarlError, required
 from rarl.nn.masking import MaskedTokens, masked_steps
 from rarl.nn.value_network import ValueNetwork
 from rarl.nn.vq_vae import VQVAE
@@ -27,9 +28,9 @@ from rarl.trajectories.store import TrajectoryDataset
 
 
 class MaskingLoss(NamedTuple):
-    """loss: scalar, cross-entropy in nats, mean over masked steps. scalars: it, and how good the tokens are, to log."""
+    """loss: cross-entropy in nats, mean over masked steps. scalars: it, and how good the tokens are, to log."""
 
-    loss: Tensor
+    loss: Float[Tensor, ""]
     scalars: Mapping[str, Tensor]
 
 
@@ -89,9 +90,9 @@ class Masking:
         """All that has parameters."""
         return nn.ModuleList([self.predictor, self.vq_vae])
 
-    def draw(self, tasks: np.ndarray, rng: np.random.Generator) -> RetrievalBatch:
-        """Trajectories of each of the tasks (G,), drawn uniformly from their datasets."""
-        return self.memory.sample(tasks, rng)
+    def draw(self, tasks: Int[np.ndarray, " G"], rng: np.random.Generator) -> RetrievalBatch:
+        """Trajectories of each of the tasks, drawn uniformly from their datasets."""
+        return required(self.memory, "datasets").sample(tasks, rng)
 
     def loss(self, network: ValueNetwork, batch: RetrievalBatch, rng: np.random.Generator) -> MaskingLoss:
         """The loss on a batch of trajectories; the VQ-VAE makes a step of its own on the way.
@@ -102,8 +103,8 @@ class Masking:
           rng: chooses the masked steps.
         """
         real = torch.ones(batch.a.shape, dtype=torch.bool) if batch.mask is None else batch.mask.cpu()
-        masked = masked_steps(real.flatten(0, 1).numpy(), self.settings.share, rng)
-        real, masked = real.to(batch.x.device), torch.from_numpy(masked).to(batch.x.device)
+        masked = torch.from_numpy(masked_steps(real.flatten(0, 1).numpy(), self.settings.share, rng))
+        real, masked = real.to(batch.x.device), masked.to(batch.x.device)
 
         coded = self.vq_vae(batch.x[real])
         self.optimiser.zero_grad(set_to_none=True)
@@ -114,7 +115,7 @@ class Masking:
         tokens = tokens.flatten(0, 1)[masked]
 
         s = network.encoder_of_retrieved(batch.x, batch.context).flatten(0, 1)
-        summariser = network.process.summariser if self.shares_summariser else None
+        summariser = network.reading.summariser if self.shares_summariser else None
         logits = self.predictor(s, masked, None if batch.mask is None else batch.mask.flatten(0, 1), summariser)
         loss = F.cross_entropy(logits, tokens)
         scalars = {

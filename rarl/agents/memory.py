@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from rarl.config.scale import Run
@@ -24,25 +25,25 @@ from rarl.trajectories.store import TrajectoryDataset
 class RetrievalBatch:
     """One retrieval batch for each of G groups.
 
-    x (G, n_traj, l, ...), a (G, n_traj, l) int64, r (G, n_traj, l) float32: the steps looked at.
-    value (G, n_traj, l) float32: discounted rewards from the step to the trajectory's end, all its steps counted.
-    mask (G, n_traj, l) bool, True on real steps; None if all are.
-    context (G, n_traj, 1, ...) int64: of each trajectory: the id of the asking group's task, or what the trajectory's
-    own episode is about, where the environment says that.
-    given, episodes (G, n_traj) int: from which dataset and which of its episodes; steps (G, n_traj, l): which steps.
-    last (G, n_traj, l) bool: the trajectories' last steps.
+    x, a, r: the steps looked at.
+    value: discounted rewards from the step to the trajectory's end, all its steps counted.
+    mask: True on real steps; None if all are.
+    context: of each trajectory: the id of the asking group's task, or what the trajectory's own episode is about, where
+    the environment says that.
+    given, episodes, steps: from which dataset, which of its episodes, and which steps.
+    last: the trajectories' last steps.
     """
 
-    x: Tensor
-    a: Tensor
-    r: Tensor
-    value: Tensor
-    mask: Tensor | None
-    context: Tensor
-    given: np.ndarray
-    episodes: np.ndarray
-    steps: np.ndarray
-    last: np.ndarray
+    x: Shaped[Tensor, "G n_traj l ..."]
+    a: Int[Tensor, "G n_traj l"]
+    r: Float[Tensor, "G n_traj l"]
+    value: Float[Tensor, "G n_traj l"]
+    mask: Bool[Tensor, "G n_traj l"] | None
+    context: Shaped[Tensor, "G n_traj 1 ..."]
+    given: Int[np.ndarray, "G n_traj"]
+    episodes: Int[np.ndarray, "G n_traj"]
+    steps: Int[np.ndarray, "G n_traj l"]
+    last: Bool[np.ndarray, "G n_traj l"]
 
     def to(self, device: torch.device | str) -> RetrievalBatch:
         mask = None if self.mask is None else self.mask.to(device)
@@ -65,7 +66,7 @@ class RetrievalBatch:
     def as_one_group(self) -> RetrievalBatch:
         """The trajectories of all groups as those of a single one."""
 
-        def join(part):
+        def join(part: Any) -> Any:
             return None if part is None else part.reshape(1, -1, *part.shape[2:])
 
         return RetrievalBatch(*(join(getattr(self, field.name)) for field in fields(self)))
@@ -76,7 +77,7 @@ class RetrievalBatch:
         longest = max(batch.a.shape[2] for batch in batches)
         masked = len({batch.a.shape[2] for batch in batches}) > 1 or any(batch.mask is not None for batch in batches)
 
-        def whole(name: str) -> Tensor | np.ndarray | None:
+        def whole(name: str) -> Any:
             parts = [getattr(batch, name) for batch in batches]
             if name == "mask":
                 if not masked:
@@ -88,10 +89,12 @@ class RetrievalBatch:
 
         return cls(*(whole(field.name) for field in fields(cls)))
 
-    def of_own_episode(self, given: np.ndarray, episodes: np.ndarray) -> Tensor:
-        """Which trajectories are the asking states' own episodes: (G, B, n_traj) bool, where the batch is.
+    def of_own_episode(
+        self, given: Int[np.ndarray, "G B"], episodes: Int[np.ndarray, "G B"]
+    ) -> Bool[Tensor, "G B n_traj"]:
+        """Which trajectories are the asking states' own episodes.
 
-        given, episodes: (G, B), from which dataset and which of its episodes each state is.
+        given, episodes: from which dataset and which of its episodes each state is.
         """
         same = (self.given[:, None] == given[..., None]) & (self.episodes[:, None] == episodes[..., None])
         return torch.from_numpy(same).to(self.x.device)
@@ -111,7 +114,7 @@ class RetrievalBatch:
             with torch.no_grad():
                 others = encoder(self.x[:, gradients:], self.context[:, gradients:])
             s = torch.cat([learned, others], dim=1)
-        return network.process.summarise(s, self.a, self.r, self.mask)
+        return network.reading.summarise(s, self.a, self.r, self.mask)
 
 
 class Memory:
@@ -159,19 +162,25 @@ class Memory:
         return self.settings.source == "all"
 
     def sample(
+        self, tasks: Int[np.ndarray, " G"], rng: np.random.Generator, given: Int[np.ndarray, " G"] | None = None
+    ) -> RetrievalBatch:
+        """A retrieval batch for each group, as the settings have it; see `draw`."""
+        return self.draw(tasks, rng, given)
+
+    def draw(
         self,
-        tasks: np.ndarray,
+        tasks: Int[np.ndarray, " G"],
         rng: np.random.Generator,
-        given: np.ndarray | None = None,
+        given: Int[np.ndarray, " G"] | None = None,
         n_traj: int | None = None,
         first_steps: int | None = None,
     ) -> RetrievalBatch:
         """A retrieval batch for each group.
 
         Args:
-          tasks: (G,) int64, task ids of the groups; with `pooled` the one group's are those that are drawn from.
+          tasks: task ids of the groups; with `pooled` the one group's are those that are drawn from.
           rng: source of randomness.
-          given: (G,) whose datasets are drawn from; None follows the setting `source`.
+          given: whose datasets are drawn from; None follows the setting `source`.
           n_traj: how many are drawn; None follows the setting.
           first_steps: of each only so many, the first; None follows the setting `trajectory_steps`.
         """
@@ -183,26 +192,29 @@ class Memory:
         # A batch that is kept depends on the seed and its dataset alone, not on what was drawn before.
         rngs = [rng if s.fresh else np.random.default_rng([self.seed, int(g), 1]) for g in given]
         drawn = [self.samplers[g].draw(n_traj, best, its) for g, its in zip(given, rngs, strict=True)]
-        spans = None
-        if first_steps is not None or s.trajectory_steps is not None:
-            spans = [
-                self.samplers[g].span(episodes, s.trajectory_steps, its)
-                if first_steps is None
-                else self.samplers[g].first_steps(episodes, first_steps)
-                for g, episodes, its in zip(given, drawn, rngs, strict=True)
-            ]
-            spans = Span(np.stack([span.begin for span in spans]), np.stack([span.end for span in spans]))
+        of_each = [
+            self.samplers[g].span(episodes, s.trajectory_steps, its)
+            if first_steps is None
+            else self.samplers[g].first_steps(episodes, first_steps)
+            for g, episodes, its in zip(given, drawn, rngs, strict=True)
+        ]
+        cut = [span for span in of_each if span is not None]
+        spans = Span(np.stack([span.begin for span in cut]), np.stack([span.end for span in cut])) if cut else None
         batch = self.read(tasks, np.repeat(given[:, None], len(drawn[0]), axis=1), np.stack(drawn), spans)
         return batch.as_one_group() if self.pooled else batch
 
     def read(
-        self, tasks: np.ndarray, given: np.ndarray, episodes: np.ndarray, spans: Span | None = None
+        self,
+        tasks: Int[np.ndarray, " G"],
+        given: Int[np.ndarray, "G n_traj"],
+        episodes: Int[np.ndarray, "G n_traj"],
+        spans: Span | None = None,
     ) -> RetrievalBatch:
         """The retrieval batch of these trajectories.
 
         Args:
-          tasks: (G,) int64, task ids of the groups.
-          given, episodes: (G, n_traj), from which dataset and which of its episodes; a group's may be of several.
+          tasks: task ids of the groups.
+          given, episodes: from which dataset and which of its episodes; a group's may be of several.
           spans: (G, n_traj), the steps of each that are looked at; None: all.
         """
         places = [np.nonzero(given == dataset) for dataset in np.unique(given)]
@@ -249,7 +261,7 @@ def _padded(part: Tensor | np.ndarray, length: int) -> Tensor | np.ndarray:
     return torch.cat([part, part.new_zeros(*part.shape[:2], missing, *part.shape[3:])], dim=2)
 
 
-def _joined(parts: Sequence[np.ndarray], places: Sequence[tuple], shape: tuple[int, ...]) -> np.ndarray:
+def _joined(parts: Sequence[np.ndarray], places: Sequence[tuple[Any, ...]], shape: tuple[int, ...]) -> np.ndarray:
     """Trajectories of several datasets, each (n, l, ...), as one array (*shape, l, ...).
 
     Shorter ones are padded with zeros. places: where in `shape` those of each part belong, as indices.

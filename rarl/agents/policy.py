@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from rarl.agents.exploration import explore
@@ -22,36 +23,38 @@ class Policy:
 
     Args:
       network: read, never written to.
-      epsilons: (n,) probabilities of a random action.
+      epsilons: probabilities of a random action.
       rng: source of randomness.
-      context: (n, ...), what the actors are told, as long as `begin` tells nothing else: ids of their tasks. None: 0.
-      places: (R, n / R), which actors read which of R retrieval batches; None: n / R in a row.
+      context: what the actors are told, as long as `begin` tells nothing else: ids of their tasks. None: 0.
+      places: which actors, m each, read which of R retrieval batches; None: n / R in a row.
 
     Attributes:
-      q: (n, n_actions) float32, values of the last call.
+      q: values of the last call.
       unrolled: what the network gave in the last call, for R groups of actors (`places`); of a call for some of them
         alone, for as many groups as those are of.
     """
 
+    q: Float[np.ndarray, "n n_actions"]
+
     def __init__(
         self,
         network: ValueNetwork,
-        epsilons: np.ndarray,
+        epsilons: Float[np.ndarray, " n"],
         rng: np.random.Generator,
-        context: np.ndarray | None = None,
-        places: np.ndarray | None = None,
+        context: Shaped[np.ndarray, "n ..."] | None = None,
+        places: Int[np.ndarray, "R m"] | None = None,
     ):
         self.network, self.epsilons, self.rng = network, np.asarray(epsilons), rng
         n = len(self.epsilons)
         self.device = next(network.parameters()).device
         self.q = np.zeros((n, 0), dtype=np.float32)
-        self.unrolled: Unrolled | None = None
         self._context = _as_input(np.zeros(n, dtype=np.int64) if context is None else context)
         self._places = places
         with torch.no_grad():
             start = network.initial_state(1, n)
-        self._state = State(*(None if part is None else part.expand(1, n, *part.shape[2:]) for part in start))
+        self._state = start.map(lambda part: part.expand(1, n, *part.shape[2:]))
         self._carries = any(part is not None for part in start)
+        self.unrolled = Unrolled(torch.zeros(1, n, 1, 0), self._state)
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.retrieved = None
 
@@ -70,35 +73,31 @@ class Policy:
         self._catch_up()
 
     @property
-    def places(self) -> np.ndarray:
-        """(R, n / R), which actors read which retrieval batch."""
+    def places(self) -> Int[np.ndarray, "R m"]:
+        """Which actors read which retrieval batch."""
         if self._places is not None:
             return self._places
         groups = 1 if self._retrieved is None else len(self._retrieved.keys)
         return np.arange(len(self.epsilons)).reshape(groups, -1)
 
-    def begin(self, first: np.ndarray, context: np.ndarray | None = None) -> None:
+    def begin(self, first: Bool[np.ndarray, " n"], context: Shaped[np.ndarray, "n ..."] | None = None) -> None:
         """Forget the past of actors whose episode begins.
 
         Args:
-          first: (n,) bool, which.
-          context: (n, ...), what all actors are told about their episodes; None: as before.
+          first: which.
+          context: what all actors are told about their episodes; None: as before.
         """
         if context is not None:
             self._context = _as_input(context)
         if not self._carries or not first.any():
             return
         with self._apart():
-            begins, fresh = (
-                torch.from_numpy(first).to(self.device)[None, :, None],
-                self.network.initial_state(1, len(first)),
-            )
-            core, slots = self._state
-            if core is not None:
-                core = torch.where(begins, fresh.core, core)
-            if slots is not None:
-                slots = torch.where(begins[..., None], fresh.slots, slots)
-            self._state = State(core, slots)
+            begins = torch.from_numpy(first).to(self.device)
+
+            def begun(part: Tensor, fresh: Tensor) -> Tensor:
+                return torch.where(begins.view(1, -1, *[1] * (part.dim() - 2)), fresh, part)
+
+            self._state = self._state.map(begun, self.network.initial_state(1, len(first)))
 
     @property
     def state(self) -> dict[str, np.ndarray]:
@@ -107,12 +106,17 @@ class Policy:
             parts = self._state._asdict().items()
             return {name: part[0].cpu().numpy().copy() for name, part in parts if part is not None}
 
-    def __call__(self, x: np.ndarray, playing: np.ndarray | None = None, keep_attention: bool = False) -> np.ndarray:
-        """x (n, ...) -> actions (n,) int64.
+    def __call__(
+        self,
+        x: Shaped[np.ndarray, "n ..."],
+        playing: Bool[np.ndarray, " n"] | None = None,
+        keep_attention: bool = False,
+    ) -> Int[np.ndarray, " n"]:
+        """Actions.
 
         Args:
           x: what is to be acted upon.
-          playing: (n,) bool, whose actions matter; None: all. The network may leave the others out.
+          playing: whose actions matter; None: all. The network may leave the others out.
           keep_attention: see `ValueNetwork.unroll`.
         """
         places, groups = self.places, None
@@ -120,7 +124,7 @@ class Policy:
             places, groups = _those_playing(places, playing)
         with self._apart():
             rows = torch.from_numpy(places).to(self.device)
-            state = State(*(None if part is None else part[0][rows] for part in self._state))
+            state = self._state.map(lambda part: part[0][rows])
             self.unrolled = self.network.unroll(
                 torch.from_numpy(x[places]).to(self.device)[:, :, None],
                 torch.from_numpy(self._context[places]).to(self.device)[:, :, None],
@@ -129,8 +133,9 @@ class Policy:
                 keep_attention=keep_attention,
             )
             if self._carries:
-                self._state = State(
-                    *(_with(old, rows, new) for old, new in zip(self._state, self.unrolled.state, strict=True))
+                at = rows.flatten()
+                self._state = self._state.map(
+                    lambda old, new: old.index_copy(1, at, new.flatten(0, 1)[None]), self.unrolled.state
                 )
             q = self.unrolled.q[:, :, 0].float().cpu().numpy()
         if self.q.shape[1] != q.shape[-1]:
@@ -145,7 +150,7 @@ class Policy:
         key = groups.tobytes()
         if self._part[0] != key:
             rows = torch.from_numpy(groups).to(self.device)
-            self._part = key, Summaries(*(None if part is None else part[rows] for part in self._retrieved))
+            self._part = key, self._retrieved.map(lambda part: part[rows])
         return self._part[1]
 
     @contextlib.contextmanager
@@ -190,10 +195,3 @@ def _those_playing(places: np.ndarray, playing: np.ndarray) -> tuple[np.ndarray,
     going = going[groups]
     order = np.argsort(~going, axis=1, kind="stable")[:, : going.sum(1).max(initial=0)]
     return np.take_along_axis(places[groups], order, axis=1), groups
-
-
-def _with(old: Tensor | None, rows: Tensor, new: Tensor | None) -> Tensor | None:
-    """(1, n, ...) with new values (R, m, ...) in the rows (R, m)."""
-    if old is None:
-        return None
-    return old.index_copy(1, rows.flatten(), new.flatten(0, 1)[None])

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from rarl.agents.index import KeyIndex, overlap
 from rarl.agents.memory import Memory, RetrievalBatch
 from rarl.config.settings import PoolSettings, RetrievalSettings
-from rarl.errors import RarlError
+from rarl.errors import RarlError, required
 from rarl.nn.value_network import ValueNetwork
 from rarl.pool_sizes import counts, needed_of_each
 from rarl.trajectories.store import TrajectoryDataset
@@ -37,8 +38,11 @@ class Pools:
       names: (tasks,) of the datasets, for errors.
 
     Attributes:
-      given, episodes: (rows,) int64, from which dataset and which of its episodes each is.
+      given, episodes: from which dataset and which of its episodes each is.
     """
+
+    given: Int[np.ndarray, " rows"]
+    episodes: Int[np.ndarray, " rows"]
 
     def __init__(self, settings: PoolSettings, episodes: Sequence[int], seed: int, names: Sequence[Any]):
         self.settings, self.n_tasks = settings, len(episodes)
@@ -52,7 +56,7 @@ class Pools:
         orders = [np.random.default_rng([seed, 2, task]).permutation(n) for task, n in enumerate(episodes)]
         self.given = np.repeat(np.arange(self.n_tasks), needs)
         self.episodes = np.concatenate([order[:needed] for order, needed in zip(orders, needs, strict=True)])
-        self._first = np.cumsum(needs) - needs
+        self._first: list[int] = (np.cumsum(needs) - needs).tolist()
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -63,8 +67,8 @@ class Pools:
         sizes = counts(self.settings, self.n_tasks, task, share)
         return [slice(first, first + n) for first, n in zip(self._first, sizes, strict=True) if n]
 
-    def rows(self, task: int, share: float) -> np.ndarray:
-        """(trajectories,) int64, the rows of a retrieval dataset, increasing."""
+    def rows(self, task: int, share: float) -> Int[np.ndarray, " trajectories"]:
+        """The rows of a retrieval dataset, increasing."""
         return np.concatenate([np.arange(part.start, part.stop) for part in self.parts(task, share)])
 
 
@@ -88,26 +92,27 @@ class PoolMemory(Memory):
     ):
         super().__init__(datasets, settings, discount, seed, episodes, context)
         folders = [dataset.folder for dataset in datasets]
-        self.pools = Pools(settings.pool, [sampler.episodes for sampler in self.samplers], seed, folders)
-        self.shares = np.array(settings.pool.relevant)
+        pool = required(settings.pool, "agent.retrieval.pool")
+        self.pools = Pools(pool, [sampler.episodes for sampler in self.samplers], seed, folders)
+        self.shares = np.array(pool.relevant)
         self.index = KeyIndex(self.pools, settings.index, self.shares) if settings.index else None
 
     def sample(
         self,
-        tasks: np.ndarray,
+        tasks: Int[np.ndarray, " G"],
         rng: np.random.Generator,
-        given: np.ndarray | None = None,
+        given: Int[np.ndarray, " G"] | None = None,
         *,
-        shares: np.ndarray | None = None,
-        proposed: Sequence[np.ndarray] | None = None,
+        shares: Float[np.ndarray, " G"] | None = None,
+        proposed: Sequence[Int[np.ndarray, " _"]] | None = None,
     ) -> RetrievalBatch:
         """A retrieval batch for each group.
 
         Args:
-          tasks: (G,) int64, task ids of the groups.
+          tasks: task ids of the groups.
           rng: source of randomness.
-          given: (G,) tasks whose retrieval datasets are taken; None: the groups' own.
-          shares: (G,) of relevant trajectories in each group's retrieval dataset; None: drawn.
+          given: tasks whose retrieval datasets are taken; None: the groups' own.
+          shares: of relevant trajectories in each group's retrieval dataset; None: drawn.
           proposed: for each group rows of its retrieval dataset that its batch holds in any case; the rest is drawn.
         """
         shares = self.draw_shares(len(tasks), rng) if shares is None else shares
@@ -115,14 +120,14 @@ class PoolMemory(Memory):
 
     def choose(
         self,
-        tasks: np.ndarray,
+        tasks: Int[np.ndarray, " G"],
         rng: np.random.Generator,
-        shares: np.ndarray,
-        proposed: Sequence[np.ndarray] | None = None,
-    ) -> np.ndarray:
-        """Rows (G, n_traj) of the retrieval datasets of these tasks and shares; arguments as in `sample`."""
+        shares: Float[np.ndarray, " G"],
+        proposed: Sequence[Int[np.ndarray, " _"]] | None = None,
+    ) -> Int[np.ndarray, "G n_traj"]:
+        """Rows of the retrieval datasets of these tasks and shares; arguments as in `sample`."""
         s, chosen = self.settings, []
-        for g, (task, share) in enumerate(zip(tasks, shares, strict=True)):
+        for g, (task, share) in enumerate(zip(tasks.tolist(), shares.tolist(), strict=True)):
             rows, first = self.pools.rows(task, share), np.empty(0, dtype=np.int64)
             if proposed is not None:
                 first = proposed[g]
@@ -133,33 +138,40 @@ class PoolMemory(Memory):
             chosen.append(drawn)
         return np.stack(chosen)
 
-    def batch_of(self, tasks: np.ndarray, rows: np.ndarray) -> RetrievalBatch:
-        """The retrieval batch of these rows (G, n) for groups of tasks (G,)."""
+    def batch_of(self, tasks: Int[np.ndarray, " G"], rows: Int[np.ndarray, "G n_traj"]) -> RetrievalBatch:
+        """The retrieval batch of these rows for groups of these tasks."""
         return self.read(tasks, self.pools.given[rows], self.pools.episodes[rows])
 
     def _returns(self, rows: np.ndarray) -> np.ndarray:
         sources = zip(self.pools.given[rows], self.pools.episodes[rows], strict=True)
         return np.array([self.samplers[task].dataset.returns[episode] for task, episode in sources])
 
-    def draw_shares(self, groups: int, rng: np.random.Generator) -> np.ndarray:
-        """(groups,) one of the shares for each."""
-        return self.shares[rng.integers(len(self.shares), size=groups)]
+    def draw_shares(self, groups: int, rng: np.random.Generator) -> Float[np.ndarray, " {groups}"]:
+        """One of the shares for each."""
+        return self.shares.take(rng.integers(len(self.shares), size=groups))
 
-    def shares_in_turn(self, blocks: int) -> np.ndarray:
-        """(blocks,) the shares in turn: evaluations spread the retrieval batches of a task over them."""
-        return self.shares[np.arange(blocks) % len(self.shares)]
+    def shares_in_turn(self, blocks: int) -> Float[np.ndarray, " {blocks}"]:
+        """The shares in turn: evaluations spread the retrieval batches of a task over them."""
+        return np.resize(self.shares, blocks)
 
     # --- proposals ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def queries(self, network: ValueNetwork, x: Tensor, tasks: np.ndarray) -> Tensor:
-        """What all slots of the states x (G, B, ...) of tasks (G,) ask for: (G, B * n_f, d_e), scaled."""
+    def queries(
+        self, network: ValueNetwork, x: Shaped[Tensor, "G B ..."], tasks: Int[np.ndarray, " G"]
+    ) -> Float[Tensor, "G Q d_e"]:
+        """What all slots of the states x of these tasks ask for, scaled."""
         context = torch.as_tensor(tasks, device=x.device)[:, None].expand(x.shape[:2])
         return network.queries(x, context).flatten(1, 2)
 
     def propose_to_learn(
-        self, network: ValueNetwork, x: Tensor, tasks: np.ndarray, shares: np.ndarray, update: int
-    ) -> tuple[list[np.ndarray] | None, dict[str, float]]:
+        self,
+        network: ValueNetwork,
+        x: Shaped[Tensor, "G B ..."],
+        tasks: Int[np.ndarray, " G"],
+        shares: Float[np.ndarray, " G"],
+        update: int,
+    ) -> tuple[list[Int[np.ndarray, " _"]] | None, dict[str, float]]:
         """What the index proposes for a learner step, and what is to be logged about it; None without an index.
 
         It proposes a part of each retrieval batch, asked by some of the group's states. The rest is drawn, by which
@@ -167,40 +179,37 @@ class PoolMemory(Memory):
 
         Args:
           network: the online network as it is now.
-          x: (G, B, ...), the states to learn from, in random order.
-          tasks, shares: (G,), which retrieval dataset each group asks.
+          x: the states to learn from, in random order.
+          tasks, shares: which retrieval dataset each group asks.
           update: how many learner steps there were.
         """
-        if self.index is None:
+        index, scalars = self.index, {}
+        if index is None:
             return None, {}
-        s, made_at, scalars = self.index.settings, self.index.made_at, {}
+        s, made_at, stale = index.settings, index.made_at, None
         question = tasks, shares, self.queries(network, x[:, : s.queries], tasks), round(s.share * self.settings.n_traj)
-        stale = None
         if made_at is None or update - made_at >= s.refresh_updates:
-            stale = None if made_at is None else self.index.propose(*question)
-            scalars["index_refresh_seconds"] = self.refresh(network, update)
-        proposed = self.index.propose(*question)
+            stale = None if made_at is None else index.propose(*question)
+            started, made_at = time.perf_counter(), update
+            index.refresh(self.keys(network), update)
+            scalars["index_refresh_seconds"] = time.perf_counter() - started
+        proposed = index.propose(*question)
         if stale is not None:
             scalars["index_stale_recall"] = overlap(stale, proposed)
-        return proposed, scalars | {"index_age": float(update - self.index.made_at)}
-
-    def refresh(self, network: ValueNetwork, update: int) -> float:
-        """Compute all keys anew, by the network as it is after `update` learner steps; returns the seconds it took."""
-        started = time.perf_counter()
-        self.index.refresh(self.keys(network), update)
-        return time.perf_counter() - started
+        return proposed, scalars | {"index_age": float(update - made_at)}
 
     @torch.no_grad()
-    def keys(self, network: ValueNetwork) -> Tensor:
-        """(rows, l, d_e): κ of all looked-at states of all rows, as the network has them now."""
+    def keys(self, network: ValueNetwork) -> Float[Tensor, "rows l d_e"]:
+        """κ of all looked-at states of all rows, as the network has them now."""
         device, keys = next(network.parameters()).device, []
         for first in range(0, len(self.pools), ENCODED_AT_ONCE):
             rows = np.arange(first, min(first + ENCODED_AT_ONCE, len(self.pools)))[None]
             summaries = self.batch_of(np.zeros(1, dtype=np.int64), rows).to(device).summarise(network)
-            keys.append(summaries.keys.view(summaries.n_traj, -1, network.process.d_e))
+            keys.append(summaries.keys.view(summaries.n_traj, -1, network.reading.d_e))
         return torch.cat(keys)
 
 
-def relevant(tasks: np.ndarray, batch: RetrievalBatch) -> np.ndarray:
-    """(G, n_traj) bool: which trajectories of a batch are of their group's task, tasks (G,)."""
-    return batch.given == np.asarray(tasks)[:, None]
+def relevant(tasks: Int[np.ndarray, " G"], batch: RetrievalBatch) -> Bool[np.ndarray, "G n_traj"]:
+    """Which trajectories of a batch are of their group's task."""
+    of_task: np.ndarray = batch.given == tasks[:, None]
+    return of_task

@@ -22,6 +22,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rarl.agents.losses import greedy_value, n_step_targets
@@ -31,45 +32,50 @@ Method = Literal["n-step", "peng", "watkins"]
 
 
 @torch.no_grad()
-def lambda_targets(r_t: Tensor, discount_t: Tensor, value_t: Tensor, mask: Tensor, lambda_t: Tensor | float) -> Tensor:
+def lambda_targets(
+    r_t: Float[Tensor, "*b T"],
+    discount_t: Float[Tensor, "*b T"],
+    value_t: Float[Tensor, "*b T"],
+    mask: Bool[Tensor, "*b T"],
+    lambda_t: Float[Tensor, "*b T"] | float,
+) -> Float[Tensor, "*b T"]:
     """Returns of Q(λ) on sequences, in units of reward.
 
     Args:
-      r_t, discount_t: (..., T), reward and discount of the step taken at t; discount 0 where the episode terminated.
-      value_t: (..., T), value of the state after that step.
-      mask: (..., T) bool, True on real steps, which come first.
-      lambda_t: in [0, 1], a number or (..., T): in the state after the step, the weight of the return from there
+      r_t, discount_t: reward and discount of the step taken at t; discount 0 where the episode terminated.
+      value_t: value of the state after that step.
+      mask: True on real steps, which come first.
+      lambda_t: in [0, 1]: in the state after the step, the weight of the return from there
         against its value. Without effect at the last real step, where the value is all there is.
 
     Returns:
-      (..., T); what stands at padded steps has no meaning.
+      What stands at padded steps has no meaning.
     """
-    assert r_t.shape == discount_t.shape == value_t.shape == mask.shape
-    lambda_t = torch.as_tensor(lambda_t, dtype=r_t.dtype, device=r_t.device).expand_as(r_t)
+    weight = torch.as_tensor(lambda_t, dtype=r_t.dtype, device=r_t.device).expand_as(r_t)
     steps = r_t.shape[-1]
     returns = [r_t[..., -1] + discount_t[..., -1] * value_t[..., -1]]
     for t in reversed(range(steps - 1)):
         value = value_t[..., t]
-        mixed = (1 - lambda_t[..., t]) * value + lambda_t[..., t] * returns[-1]
+        mixed = (1 - weight[..., t]) * value + weight[..., t] * returns[-1]
         mixed = torch.where(mask[..., t + 1], mixed, value)
         returns.append(r_t[..., t] + discount_t[..., t] * mixed)
     return torch.stack(returns[::-1], dim=-1)
 
 
 @torch.no_grad()
-def watkins_lambda(q: Tensor, a_t: Tensor, lambda_: float) -> Tensor:
+def watkins_lambda(
+    q: Float[Tensor, "*b _ n_actions"], a_t: Int[Tensor, "*b T"], lambda_: float
+) -> Float[Tensor, "*b T"]:
     """λ_t of Watkins's Q(λ) for `lambda_targets`: λ where the next action taken is greedy, else 0.
 
     Args:
-      q: (..., T + 1, n_actions), values in the states before the steps and after the last, by which actions are greedy;
-        equally good actions all are.
-      a_t: (..., T) int64, the actions taken.
+      q: values in the states before the steps and after the last, by which actions are greedy; equally good actions
+        all are.
+      a_t: the actions taken.
 
     Returns:
-      (..., T); 0 at the last step, after which no action is known.
+      0 at the last step, after which no action is known.
     """
-    assert q.shape[:-2] == a_t.shape[:-1]
-    assert q.shape[-2] == a_t.shape[-1] + 1
     q = q[..., 1:-1, :]
     chosen = q.gather(-1, a_t[..., 1:, None]).squeeze(-1)
     return F.pad(lambda_ * (chosen >= q.amax(-1)).to(q.dtype), (0, 1))
@@ -77,24 +83,24 @@ def watkins_lambda(q: Tensor, a_t: Tensor, lambda_: float) -> Tensor:
 
 @torch.no_grad()
 def sequence_targets(
-    r_t: Tensor,
-    discount_t: Tensor,
-    a_t: Tensor,
-    mask: Tensor,
-    q_target: Tensor,
-    q_online: Tensor | None = None,
+    r_t: Float[Tensor, "*b T"],
+    discount_t: Float[Tensor, "*b T"],
+    a_t: Int[Tensor, "*b T"],
+    mask: Bool[Tensor, "*b T"],
+    q_target: Float[Tensor, "*b T+1 n_actions"],
+    q_online: Float[Tensor, "*b T+1 n_actions"] | None = None,
     *,
     method: Method = "peng",
     n_step: int = 5,
     lambda_: float = 0.8,
     epsilon: float | None = EPSILON,
-) -> Tensor:
+) -> Float[Tensor, "*b T"]:
     """Targets of Q(s_t, a_t) on the network's scale, without a gradient.
 
     Args:
-      r_t, discount_t, mask: (..., T), as in `lambda_targets`.
-      a_t: (..., T) int64, the actions taken.
-      q_target: (..., T + 1, n_actions), the target network's values, on its scale, in the states before the steps and
+      r_t, discount_t, mask: as in `lambda_targets`.
+      a_t: the actions taken.
+      q_target: the target network's values, on its scale, in the states before the steps and
         after the last. Finite everywhere, padded steps included.
       q_online: the same of the online network: it chooses a*, and what is greedy (double Q-learning). None: the target
         network does.
@@ -104,18 +110,14 @@ def sequence_targets(
       epsilon: of `rescale`; None: the network predicts returns as they are.
 
     Returns:
-      (..., T); what stands at padded steps has no meaning.
+      What stands at padded steps has no meaning.
     """
-    assert r_t.shape == discount_t.shape == a_t.shape == mask.shape
-    assert q_target.shape[:-1] == (*r_t.shape[:-1], r_t.shape[-1] + 1)
     chooser = q_target if q_online is None else q_online
     value_t = unrescale(greedy_value(q_target[..., 1:, :], chooser[..., 1:, :]), epsilon)
     if method == "n-step":
         returns = n_step_targets(r_t, discount_t, value_t, mask, n_step)
     elif method == "peng":
         returns = lambda_targets(r_t, discount_t, value_t, mask, lambda_)
-    elif method == "watkins":
-        returns = lambda_targets(r_t, discount_t, value_t, mask, watkins_lambda(chooser, a_t, lambda_))
     else:
-        raise ValueError(f"method={method!r}: must be 'n-step', 'peng' or 'watkins'")
+        returns = lambda_targets(r_t, discount_t, value_t, mask, watkins_lambda(chooser, a_t, lambda_))
     return rescale(returns, epsilon)

@@ -12,16 +12,17 @@ them near 0. With w = sqrt(|x| + 1) - 1, hence |x| = w (w + 2), nothing cancels 
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 EPSILON = 1e-3  # of R2D2
 
 
-def rescale(x: Tensor, epsilon: float | None = EPSILON) -> Tensor:
-    """h(x), elementwise: returns in units of reward (...) -> the network's scale (...), in x's dtype.
+def rescale(x: Float[Tensor, "*b"], epsilon: float | None = EPSILON) -> Float[Tensor, "*b"]:
+    """h(x), elementwise, in x's dtype: from units of reward to the network's scale.
 
     Args:
-      x: floating point.
+      x: returns.
       epsilon: at least 0; None: the network predicts returns as they are, and x is given back.
     """
     if epsilon is None:
@@ -29,8 +30,8 @@ def rescale(x: Tensor, epsilon: float | None = EPSILON) -> Tensor:
     return x / ((x.abs() + 1).sqrt() + 1) + epsilon * x
 
 
-def unrescale(y: Tensor, epsilon: float | None = EPSILON) -> Tensor:
-    """The inverse of `rescale` with the same epsilon: the network's scale (...) -> units of reward (...)."""
+def unrescale(y: Float[Tensor, "*b"], epsilon: float | None = EPSILON) -> Float[Tensor, "*b"]:
+    """The inverse of `rescale` with the same epsilon: from the network's scale to units of reward."""
     if epsilon is None:
         return y
     b = 1 + 2 * epsilon

@@ -143,11 +143,12 @@ def _measured(subjects: Sequence[_Variant], seconds: float, progress: Progress, 
 def _all_shortened(settings: Sequence[RunSettings]) -> list[RunSettings]:
     """The settings of one experiment's variants without what comes before the ordinary learner step."""
     short = [_shortened(s) for s in settings]
-    if any(s.online is None for s in short):
+    online = [s.online for s in short if s.online is not None]
+    if len(online) < len(short):
         return short
     # All learn from equally full replays.
     enough = max(max(s.least_sequences, s.learning.batch_sequences) for s in short)
-    starts = [min(enough, s.online.capacity_sequences) for s in short]
+    starts = [min(enough, o.capacity_sequences) for o in online]
     return [_changed(s, {"online": {"start_sequences": start}}) for s, start in zip(short, starts, strict=True)]
 
 

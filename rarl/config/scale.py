@@ -69,7 +69,7 @@ def _derived(kind: type) -> list[str]:
 
 def _digest_of(planned: Any, without: Mapping[str, Any] | None = None) -> str:
     """Of what is planned: its settings and what is derived from them."""
-    derived = {name: values_of(getattr(planned, name)) for name in _derived(type(planned))}
+    derived = {name: values_of(getattr(planned, name)) for name in _derived(planned.__class__)}
     return digest({"settings": values_of(planned.settings, without), **derived})
 
 
@@ -178,7 +178,7 @@ class Scale:
             _spec(self.experiments[experiment].environment, f"{file}: environment")
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
-                self._check_extends(name, experiment)
+                self._check_extends(name, experiment, experiment.extends)
             self._check_variants(name, experiment)
         self.runs: dict[str, Run] = {}
         for run in self._runs():
@@ -192,17 +192,17 @@ class Scale:
             self.datasets[dataset.id] = dataset
         self._check_datasets()
 
-    def _check_extends(self, name: str, experiment: ExperimentSettings) -> None:
+    def _check_extends(self, name: str, experiment: ExperimentSettings, extends: str) -> None:
         """That the experiment that another extends is there, of the same environment, and extends none itself."""
         where = f"config/experiments/{name}.yaml: extends"
-        other = self.experiments.get(experiment.extends)
+        other = self.experiments.get(extends)
         if other is None:
-            hint = did_you_mean(experiment.extends, [e for e in self.experiments if e != name])
-            raise RarlError(f"{where}: {self._path} has no experiment {experiment.extends!r}; {hint}")
+            hint = did_you_mean(extends, [e for e in self.experiments if e != name])
+            raise RarlError(f"{where}: {self._path} has no experiment {extends!r}; {hint}")
         if other.extends is not None:
-            raise RarlError(f"{where}: {experiment.extends!r} itself extends {other.extends!r}; name that one")
+            raise RarlError(f"{where}: {extends!r} itself extends {other.extends!r}; name that one")
         if other.environment != experiment.environment:
-            raise RarlError(f"{where}: {experiment.extends!r} is of {other.environment}, not {experiment.environment}")
+            raise RarlError(f"{where}: {extends!r} is of {other.environment}, not {experiment.environment}")
 
     def _check_variants(self, name: str, experiment: ExperimentSettings) -> None:
         """That every variant and sweep that the file speaks of is there, or in the experiment that it extends."""
@@ -340,8 +340,9 @@ class Scale:
         It is the experiment's own or, where it has no variant of that name, the one that it extends.
         """
         settings = self.experiments[experiment]
-        name = settings.base_variant or next(iter(settings.variants or self.experiments[settings.extends].variants))
-        return (experiment if name in settings.variants else settings.extends), name
+        other = experiment if settings.extends is None else settings.extends
+        name = settings.base_variant or next(iter(settings.variants or self.experiments[other].variants))
+        return (experiment if name in settings.variants else other), name
 
     def cost_runs(self) -> dict[str, dict[str, Run]]:
         """The runs whose costs are measured, on a tuning seed: experiment -> variant -> run.

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from rarl.config.validate import Settings, once
+from rarl.errors import required
 from rarl.nn.decays import DECAYS
 
 TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are reported have seeds below
@@ -138,7 +139,7 @@ class AgentSettings(Settings):
     core: Literal["none", "gru"] = Field(
         "none", description="what carries the past: nothing, or a GRU of width d_s (and slots through time)"
     )
-    encoder: str | None = Field(None, description="one of the environment's; null: its first")
+    encoder: str = Field("", description="one of the environment's; without: its first")
     encoder_options: dict[str, Any] = Field({}, description="of that encoder, as the environment describes them")
     d_s: int = Field(256, ge=1, description="width of the agent's state")
     values: str = Field(
@@ -306,7 +307,7 @@ class DatasetSettings(Settings):
     @property
     def size(self) -> int:
         """Per task, in episodes or in environment steps, whichever the source counts."""
-        return self.episodes or self.environment_steps
+        return required(self.episodes or self.environment_steps, "episodes or environment_steps")
 
 
 class RunSettings(Settings):
@@ -344,7 +345,7 @@ class RunSettings(Settings):
         for key, value in (("core", agent.core), ("retrieval.process", retrieval.process)):
             if agent.base in EPISODIC and value != "none":
                 raise ValueError(f"agent.{key} = {value!r}: episodic control has none")
-        if agent.base == "nec" and self.episodic.d_key is None:
+        if agent.base == "nec" and self.episodic is not None and self.episodic.d_key is None:
             raise ValueError("episodic.d_key: nec needs a width of keys")
         by_task = "agents that retrieve, have no core, and learn from datasets"
         if agent.task == "query" and not self.retrieves_by_task:

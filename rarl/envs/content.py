@@ -127,7 +127,7 @@ def _by_spaces(spec: EnvSpec) -> Content | None:
         return None
     low, high = _bounds(space)
     return Content(
-        observations=Values(str(space.dtype), tuple(space.shape), low, high),
+        observations=Values(str(space.dtype), tuple(space.shape or ()), low, high),
         actions=Values("int16", low=0, high=n_actions - 1),
         rewards=Values("float32"),
         ends="per-episode",

@@ -324,7 +324,7 @@ def probe_kind(settings: RunSettings) -> str:
     return "pool" if settings.agent.retrieval.pool else "plain"
 
 
-def load(name: Named) -> Any:
+def load(name: Named | None) -> Any:
     """What "module:attribute" or "folder/file.py:attribute" names. A file finds its neighbours, as a script does.
 
     What is no text is the thing itself.

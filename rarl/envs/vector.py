@@ -109,13 +109,14 @@ class GymnasiumVector(VectorEnv):
         prepare: Callable[[Any], np.ndarray] | None = None,
     ):
         self.envs, self.num_envs = list(envs), len(envs)
-        spaces = [env.action_space for env in self.envs]
-        for space in spaces:
+        counts = []
+        for space in (env.action_space for env in self.envs):
             if not isinstance(space, gym.spaces.Discrete) or space.start:
                 raise RarlError(f"action space {space}: agents here need Discrete(n), from 0")
-        if len({int(space.n) for space in spaces}) > 1:
+            counts.append(int(space.n))
+        if len(set(counts)) > 1:
             raise RarlError("environments that are played together need the same actions")
-        self.actions = tuple(f"action {i}" for i in range(int(spaces[0].n)))
+        self.actions = tuple(f"action {i}" for i in range(counts[0]))
         # What is prepared has a space that nobody knows.
         self.observation_space = None if prepare is not None else self.envs[0].observation_space
         self._rngs = [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(self.num_envs)]
@@ -123,7 +124,7 @@ class GymnasiumVector(VectorEnv):
         self.active = np.zeros(self.num_envs, dtype=bool)
         self._seeds = np.full(self.num_envs, -1)
         self._logs: list[list[int]] = [[] for _ in self.envs]
-        self._observations: np.ndarray | None = None
+        self._observations = np.zeros((self.num_envs, 0))  # as long as there is none
 
     def reset(self, seeds: Sequence[int] | np.ndarray | None = None, where: np.ndarray | None = None) -> np.ndarray:
         where = where_of(self.num_envs, seeds, where)
@@ -148,7 +149,7 @@ class GymnasiumVector(VectorEnv):
             array = np.asarray(self._prepare(observation))
         else:
             array = np.asarray(observation, dtype=self.envs[i].observation_space.dtype)
-        if self._observations is None:
+        if self._observations.shape[1:] != array.shape:
             self._observations = np.zeros((self.num_envs, *array.shape), array.dtype)
         self._observations[i] = array
 
@@ -172,14 +173,14 @@ class GymnasiumVector(VectorEnv):
             "seeds": self._seeds.copy(),
             "logs": [np.array(log, dtype=np.int64) for log in self._logs],
             "active": self.active.copy(),
-            "observations": None if self._observations is None else self._observations.copy(),
+            "observations": self._observations.copy(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for rng, of_rng in zip(self._rngs, state["rngs"], strict=True):
             rng.bit_generator.state = of_rng
         saved = state["observations"]
-        self._observations, self.context = None if saved is None else saved.copy(), None
+        self._observations, self.context = saved.copy(), None
         self._seeds, self._logs = np.full(self.num_envs, -1), [[] for _ in self.envs]
         for i, (seed, log) in enumerate(zip(state["seeds"].tolist(), state["logs"], strict=True)):
             if seed < 0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
 
 from rarl.agents.policy import Policy
 from rarl.envs.vector import VectorEnv
@@ -18,21 +19,21 @@ from rarl.replay.prioritised import Replay
 class Begun(NamedTuple):
     """Episodes that begin: arguments of `Replay.begin`."""
 
-    actors: np.ndarray
-    frames: np.ndarray
+    actors: Int[np.ndarray, " m"]
+    frames: Shaped[np.ndarray, "m ..."]
 
 
 class Stepped(NamedTuple):
     """One step of all actors: arguments of `Replay.add`."""
 
-    actors: np.ndarray
-    states: dict[str, np.ndarray]
-    actions: np.ndarray
-    rewards: np.ndarray
-    frames: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    values: np.ndarray
+    actors: Int[np.ndarray, " n"]
+    states: dict[str, Float[np.ndarray, "n ..."]]
+    actions: Int[np.ndarray, " n"]
+    rewards: Float[np.ndarray, " n"]
+    frames: Shaped[np.ndarray, "n ..."]
+    terminated: Bool[np.ndarray, " n"]
+    truncated: Bool[np.ndarray, " n"]
+    values: Float[np.ndarray, "n 2*n_actions"]
 
 
 @dataclass

@@ -14,7 +14,7 @@ from rarl.agents.episodic_memory import HASH_BYTES
 from rarl.agents.exploration import explore, falling_epsilon
 from rarl.config.scale import Run
 from rarl.envs.spec import make_vector
-from rarl.errors import RunFailedError
+from rarl.errors import RunFailedError, required
 from rarl.learners.playing import Playing
 from rarl.replay.codec import codec_of
 from rarl.replay.frame_replay import FrameReplay
@@ -66,9 +66,10 @@ class EpisodicLearner:
 
     def __init__(self, run: Run, device: str):
         s = self.settings = run.settings
+        self.episodic = required(s.episodic, "episodic")
         faiss.omp_set_num_threads(s.threads)
         self.rng = np.random.default_rng([s.seed, 1])
-        each = s.online.actors if s.online else s.episodic.episodes_per_update
+        each = s.online.actors if s.online else self.episodic.episodes_per_update
         self._tasks = np.repeat(np.arange(len(run.tasks)), each)
         envs = make_vector(s, [run.tasks[task] for task in self._tasks], s.seed)
         self.codec = codec_of(s, envs)
@@ -79,7 +80,7 @@ class EpisodicLearner:
         self.replay: FrameReplay | None = None
         if s.agent.base == "nec":
             compression = s.online.compression if s.online else 0
-            self.replay = FrameReplay(s.episodic.replay, self._tasks, self.codec, compression)
+            self.replay = FrameReplay(self.episodic.replay, self._tasks, self.codec, compression)
         self._episodes = [_Episode() for _ in self._tasks]
         self.steps = 0  # in the environments
         self.learned = 0  # steps of RMSprop
@@ -147,7 +148,7 @@ class EpisodicLearner:
     @property
     def epsilon(self) -> float:
         """Of exploration, now."""
-        s = self.settings.episodic
+        s = self.episodic
         return falling_epsilon(self.steps, s.epsilon_from_steps, s.epsilon_to_steps, s.epsilon)
 
     def _act(self, x: np.ndarray) -> tuple[np.ndarray, Looked]:
@@ -157,9 +158,9 @@ class EpisodicLearner:
 
     def _stepped(self, n: int) -> None:
         """n steps were played: NEC learns as often as is due. It waits for the first episodes to end."""
-        s, learning = self.settings.episodic, self.settings.learning
+        s, learning = self.episodic, self.settings.learning
         before, self.steps = self.steps, self.steps + n
-        if self.replay is None or not len(self.replay):
+        if self.replay is None or not isinstance(self.agent, NEC) or not len(self.replay):
             return
         due, were_due = (max(steps - s.learn_from_steps, 0) // s.learn_every_steps for steps in (self.steps, before))
         for _ in range(due - were_due):

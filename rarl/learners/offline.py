@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from rarl.agents.diagnosis import Asking
@@ -26,9 +27,9 @@ from rarl.config.scale import Run
 from rarl.envs.space import number_of_actions
 from rarl.envs.spec import plays, spec_of
 from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
-from rarl.nn.retrieval import Mode, RetrievalStep
+from rarl.nn.retrieval import Mode, Summaries
 from rarl.nn.reward_from_reading import RewardFromReading
-from rarl.nn.value_network import Unrolled
+from rarl.nn.value_network import Unrolled, ValueNetwork
 from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.sampling import SequenceSampler, TransitionSampler
 from rarl.trajectories.store import TrajectoryDataset
@@ -39,24 +40,23 @@ MEASURED = 256  # steps of data, or sequences, of each task
 class LearnerBatch(NamedTuple):
     """What a learner step learns from, for G groups of B sequences with T steps; a transition is one of length 1.
 
-    x: (G, B, T + 1, ...), the observation after the last step included. context: (G, B, 1, ...). a_t: (G, B, T) int64.
-    r_t, discount_t: (G, B, T). mask: (G, B, T) bool, True on real steps, and learn, those of them that are learned
-    from; None: all. tasks, episodes: (G, B), where each is from.
+    x: the observation after the last step included. mask: True on real steps, and learn, those of them that are learned
+    from; None: all. tasks, episodes: where each is from.
     """
 
-    x: Tensor
-    context: Tensor
-    a_t: Tensor
-    r_t: Tensor
-    discount_t: Tensor
-    mask: Tensor | None
-    learn: Tensor | None
-    tasks: np.ndarray
-    episodes: np.ndarray
+    x: Shaped[Tensor, "G B T+1 ..."]
+    context: Shaped[Tensor, "G B 1 ..."]
+    a_t: Int[Tensor, "G B T"]
+    r_t: Float[Tensor, "G B T"]
+    discount_t: Float[Tensor, "G B T"]
+    mask: Bool[Tensor, "G B T"] | None
+    learn: Bool[Tensor, "G B T"] | None
+    tasks: Int[np.ndarray, "G B"]
+    episodes: Int[np.ndarray, "G B"]
 
     @property
-    def seen(self) -> Tensor | None:
-        """(G, B, T + 1) bool, which observations are real; None: all."""
+    def seen(self) -> Bool[Tensor, "G B T"] | None:
+        """Which observations are real; None: all."""
         return None if self.mask is None else torch.cat([self.mask[..., :1], self.mask], dim=-1)
 
 
@@ -72,21 +72,21 @@ class OfflineLearner(ValueLearner):
 
     def __init__(self, run: Run, datasets: list[TrajectoryDataset], device: str):
         s, spec, learning = run.settings, spec_of(run.settings.environment), run.settings.learning
-        memory = (PoolMemory if s.agent.retrieval.pool else Memory).of(run, datasets)
-        super().__init__(run, memory, len(datasets), device, number_of_actions(s), datasets)
+        self.memory = (PoolMemory if s.agent.retrieval.pool else Memory).of(run, datasets)
+        super().__init__(run, len(datasets), device, number_of_actions(s), datasets)
         self.tasks, self._context, self._plays = list(run.tasks), spec.context, plays(spec)
-        self._index = memory.index if isinstance(memory, PoolMemory) else None
+        self._index = self.memory.index if isinstance(self.memory, PoolMemory) else None
         retrieval = s.agent.retrieval
         self.first_updates, self._frozen = retrieval.first_updates if run.retrieves else 0, False
         if self.first_updates:
             self.reward_from_reading = RewardFromReading(s.agent.d_s, retrieval.d_m, retrieval.d_e)
             self._learn_beside("retriever's reward prediction", self.reward_from_reading)
-        self.transitions: TransitionSampler | None = None
-        self.sequences: SequenceSampler | None = None
-        if s.agent.core == "none":
-            self.transitions = TransitionSampler(datasets, learning.discount, learning.n_step, episodes=s.episodes)
+        self.recurrent = s.agent.core != "none"
+        self.sampler: TransitionSampler | SequenceSampler
+        if not self.recurrent:
+            self.sampler = TransitionSampler(datasets, learning.discount, learning.n_step, episodes=s.episodes)
         else:
-            self.sequences = SequenceSampler(
+            self.sampler = SequenceSampler(
                 datasets,
                 learning.sequence_steps,
                 learning.discount,
@@ -94,42 +94,44 @@ class OfflineLearner(ValueLearner):
                 extras=[spec.context] if spec.context else [],
                 episodes=s.episodes,
             )
-            self._rewarded = self.sequences.rewarded()
+            self._rewarded = self.sampler.rewarded()
 
     # --- one learner step ---------------------------------------------------------------------------------------------
 
-    def draw(self, tasks: np.ndarray, each: int, rng: np.random.Generator) -> LearnerBatch:
-        """LearnerBatch of tasks (G,), `each` of them per group; one group of all where one retrieval batch serves all."""
-        pooled = self.sequences is not None and (self.memory is None or self.memory.pooled)
+    def draw(self, tasks: Int[np.ndarray, " G"], each: int, rng: np.random.Generator) -> LearnerBatch:
+        """Sequences of tasks, `each` of them per group; one group of all where one retrieval batch serves all."""
+        pooled = self.recurrent and (self.memory is None or self.memory.pooled)
         groups = (1, len(tasks) * each) if pooled else (len(tasks), each)
         of_each = np.repeat(tasks, each)
 
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(array).to(self.device).view(*groups, *array.shape[1:])
 
-        if self.transitions is not None:
-            one = self.transitions.sample(of_each, rng)
+        mask: Tensor | None = None
+        learn: Tensor | None = None
+        if isinstance(self.sampler, TransitionSampler):
+            one = self.sampler.sample(of_each, rng)
             x = torch.stack([tensor(one.x_tm1), tensor(one.x_t)], dim=2)
             a_t, r_t, discount_t = (
                 tensor(part)[..., None] for part in (one.a_tm1.astype(np.int64), one.r_t, one.discount_t)
             )
-            context, mask, learn, batch = tensor(of_each)[..., None], None, None, one
+            context, source = tensor(of_each)[..., None], (one.task_indices, one.episodes)
         else:
-            batch = self.sequences.sample(of_each, rng)
+            batch = self.sampler.sample(of_each, rng)
             x, a_t, r_t, discount_t = (
                 tensor(part)
                 for part in (batch.observations, batch.actions.astype(np.int64), batch.r_t, batch.discount_t)
             )
             mask, learn = tensor(batch.mask), tensor(batch.learn)
-            context = of_each if self._context is None else batch.extras[self._context].astype(np.int64)
-            context = tensor(context)[:, :, None]
-        source = (array.reshape(groups) for array in (batch.task_indices, batch.episodes))
-        return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, *source)
+            of_batch = of_each if self._context is None else batch.extras[self._context].astype(np.int64)
+            context, source = tensor(of_batch)[:, :, None], (batch.task_indices, batch.episodes)
+        parts = (array.reshape(groups) for array in source)
+        return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, *parts)
 
     def _losses(self) -> Losses:
         """On G tasks with B states or sequences each."""
         s, learning = self.settings, self.settings.learning
-        size = learning.batch_states if self.transitions is not None else learning.batch_sequences
+        size = learning.batch_sequences if self.recurrent else learning.batch_states
         tasks, each = self._tasks_of_batch(size)
         batch = self.draw(tasks, each, self.rng)
         retrieved, of_pools = self._retrieve_for(batch, tasks)
@@ -139,7 +141,7 @@ class OfflineLearner(ValueLearner):
             return self._losses_of_retriever(batch, retrieved)
         self._freeze_retriever(self.first_updates > 0)
         online, value = self._values(batch, retrieved)
-        n_step = 1 if self.transitions is not None else learning.n_step  # transitions come summed up
+        n_step = learning.n_step if self.recurrent else 1  # transitions come summed up
         mask = torch.ones_like(batch.a_t, dtype=torch.bool) if batch.mask is None else batch.mask
         targets = part_by_part(
             lambda value_t: n_step_targets(batch.r_t, batch.discount_t, value_t, mask, n_step),
@@ -151,16 +153,18 @@ class OfflineLearner(ValueLearner):
         td = self._mean(loss(values_t, batch.a_t, targets, learning.huber_delta), batch)
         conservative = self._mean(conservative_loss(q_t, batch.a_t), batch) if learning.conservative > 0 else None
         q_mean = q_t.detach().mean() if batch.learn is None else weighted_mean(q_t.detach().mean(-1), batch.learn)
-        scalars = {"q_mean": q_mean, **of_pools}
-        if self.sequences is not None:
+        scalars: dict[str, Tensor | float] = {"q_mean": q_mean, **of_pools}
+        if batch.learn is not None:
             # As often learned from as they are in the data, if windows are drawn right.
             scalars["rewarded_steps"] = weighted_mean((batch.r_t != 0).float(), batch.learn)
             scalars["rewarded_steps_of_data"] = self._rewarded
-        if self._frozen:
-            return Losses(td, conservative, None, None, scalars, masking=self._masking(tasks))
-        ranking = self._relevance(tasks, online.step, retrieved) if s.agent.retrieval.relevance > 0 else None
-        kl = self._kl(online.step, batch.seen)
-        return Losses(td, conservative, kl, self._auxiliary(retrieved), scalars, ranking, self._masking(tasks))
+        ranking = kl = auxiliary = None
+        if not self._frozen:
+            q = None if online.step is None else online.step.q
+            ranking = None if q is None or not s.agent.retrieval.relevance else self._relevance(tasks, q, retrieved)
+            kl, auxiliary = self._kl(online.step, batch.seen), self._auxiliary(retrieved)
+        masking = self._masking(lambda masking: masking.draw(tasks, self.rng))
+        return Losses(td, conservative, kl, auxiliary, scalars, ranking, masking)
 
     def _mean(self, value: Tensor, batch: LearnerBatch) -> Tensor:
         """Over all steps that are learned from."""
@@ -172,9 +176,11 @@ class OfflineLearner(ValueLearner):
         The states of a sequence overlap: one pass sees all of them. A transition's two states have nothing in common,
         and only the first needs gradients.
         """
-        double, alone = self.settings.learning.double, self.transitions is not None
+        double = self.settings.learning.double
 
-        def unrolled(network, summaries, mode, steps=slice(None)) -> Unrolled:
+        def unrolled(
+            network: ValueNetwork, summaries: Summaries | None, mode: Mode, steps: slice = slice(None)
+        ) -> Unrolled:
             counts = None if batch.seen is None else batch.seen[:, :, steps]
             return network.unroll(
                 batch.x[:, :, steps],
@@ -187,7 +193,7 @@ class OfflineLearner(ValueLearner):
             )
 
         now, after = slice(None, -1), slice(1, None)
-        if alone:
+        if not self.recurrent:
             with torch.no_grad():
                 chooser = unrolled(self.network, retrieved.online, Mode.LEARN, after).q if double else None
                 target = unrolled(self.target, retrieved.target, Mode.TARGET, after)
@@ -212,16 +218,19 @@ class OfflineLearner(ValueLearner):
         scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
         return Losses(error, None, self._kl(step), self._auxiliary(retrieved), scalars)
 
-    def _relevance(self, tasks: np.ndarray, step: RetrievalStep, retrieved: Retrieved) -> Tensor:
+    def _relevance(
+        self, tasks: Int[np.ndarray, " G"], q: Float[Tensor, "G B T n_f d_e"], retrieved: Retrieved
+    ) -> Float[Tensor, ""]:
         """How far the queries are from scoring their task's trajectories over the others of their retrieval batch."""
-        logits = step.q.flatten(1, 3) @ retrieved.online.keys.transpose(1, 2) * step.q.shape[-1] ** -0.5
-        scores = logits.unflatten(-1, (retrieved.online.n_traj, -1)).logsumexp(-1)
-        return relevance_loss(scores, torch.from_numpy(relevant(tasks, retrieved.batch)).to(self.device))
+        batch, summaries = retrieved.read
+        logits = q.flatten(1, 3) @ summaries.keys.transpose(1, 2) * q.shape[-1] ** -0.5
+        scores = logits.unflatten(-1, (summaries.n_traj, -1)).logsumexp(-1)
+        return relevance_loss(scores, torch.from_numpy(relevant(tasks, batch)).to(self.device))
 
     def _retrieve_for(self, batch: LearnerBatch, tasks: np.ndarray) -> tuple[Retrieved, dict[str, float]]:
         """Fresh retrieval batches for what is learned from, and what is to be logged about them."""
         if not isinstance(self.memory, PoolMemory):
-            return self._retrieve(tasks), {}
+            return Retrieved() if self.memory is None else self._summarise(self.memory.sample(tasks, self.rng)), {}
         shares = self.memory.draw_shares(len(tasks), self.rng)
         x = batch.x[:, :, 0]
         proposed, scalars = self.memory.propose_to_learn(self.network, x, tasks, shares, self.updates_done)
@@ -295,7 +304,9 @@ class OfflineLearner(ValueLearner):
         proposes them from the episodes' start states, by the keys of the network as it is."""
         rng = evaluation.of_memory
         if not isinstance(self.memory, PoolMemory):
-            return super()._batch_to_evaluate(evaluation)
+            if self.memory is None or not evaluation.pooled:
+                return None if self.memory is None else self.memory.sample(evaluation.groups, rng)
+            return RetrievalBatch.joined([self.memory.sample(evaluation.groups, rng) for _ in range(evaluation.blocks)])
         shares = np.tile(self.memory.shares_in_turn(evaluation.blocks), len(self.tasks))
         proposed = None
         if self._index is not None:
@@ -309,11 +320,11 @@ class OfflineLearner(ValueLearner):
         return self.memory.sample(evaluation.groups, rng, shares=shares, proposed=proposed)
 
     def _asking(self, rng: np.random.Generator) -> Asking:
-        each = ASKING if self.transitions is not None else ASKING // 2
-        batch = self.draw(np.arange(self.n_tasks), each, rng)
-        if self.transitions is not None:
-            return Asking(batch.x[:, :, :1], batch.context)
-        return Asking(batch.x, batch.context, batch.seen)
+        batch = self.draw(np.arange(self.n_tasks), ASKING // 2 if self.recurrent else ASKING, rng)
+        return Asking(batch.x if self.recurrent else batch.x[:, :, :1], batch.context, batch.seen)
+
+    def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:
+        return None if self.memory is None else self.memory.sample(np.arange(self.n_tasks), rng)
 
     # --- state --------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from rarl.agents.build import copy_network
@@ -28,8 +29,8 @@ from rarl.agents.targets import sequence_targets
 from rarl.agents.value_rescaling import rescale
 from rarl.config.scale import Run
 from rarl.envs.spec import make_vector
-from rarl.errors import RunFailedError
-from rarl.learners.actors import Actors
+from rarl.errors import RunFailedError, required
+from rarl.learners.actors import Actors, Experience
 from rarl.learners.playing import Playing
 from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
 from rarl.nn.retrieval import Mode, Summaries
@@ -56,11 +57,11 @@ def retrieval_batch(
       rescale_epsilon: see `rarl.agents.value_rescaling`.
       span: the steps of each window that are looked at; None: all.
     """
-    values = np.zeros_like(windows.r_t)
+    to_end = np.zeros_like(windows.r_t)
     value = np.zeros(len(windows), dtype=np.float32)
     for t in reversed(range(windows.r_t.shape[1])):
         value = np.where(windows.mask[:, t], windows.r_t[:, t] + windows.discount_t[:, t] * value, 0.0)
-        values[:, t] = value
+        to_end[:, t] = value
     n, longest = windows.mask.shape
     if span is None:
         looks, mask = subsample(Span(np.zeros(n, dtype=np.int64), windows.mask.sum(1)), stride, longest)
@@ -72,7 +73,7 @@ def retrieval_batch(
         windows.observations[rows, looks], windows.last_actions[rows, looks], windows.last_rewards[rows, looks]
     )
     rewards, values = (
-        rescale(torch.from_numpy(array[rows, looks]), rescale_epsilon) for array in (windows.r_t, values)
+        rescale(torch.from_numpy(array[rows, looks]), rescale_epsilon) for array in (windows.r_t, to_end)
     )
     return RetrievalBatch(
         torch.from_numpy(x)[None],
@@ -105,12 +106,13 @@ class OnlineLearner(ValueLearner):
     """
 
     def __init__(self, run: Run, device: str):
-        s, online, learning = run.settings, run.settings.online, run.settings.learning
+        s, learning = run.settings, run.settings.learning
+        online = self.online = required(s.online, "online")
         self.task = run.tasks[0]
         envs = make_vector(s, [self.task] * online.actors, s.seed)
         self.codec = codec_of(s, envs)
         n_actions = len(envs.actions)
-        super().__init__(run, None, 1, device, n_actions)
+        super().__init__(run, 1, device, n_actions)
         self._memory_rng, actor_rng = (np.random.default_rng([s.seed, 2, stream]) for stream in range(2))
         self.acting = copy_network(self.network, s, n_actions)
         epsilons = actor_epsilons(online.actors, online.epsilon_base, online.epsilon_alpha)
@@ -146,8 +148,7 @@ class OnlineLearner(ValueLearner):
 
     def update(self) -> Mapping[str, float | Tensor]:
         """A few steps of every actor and, once the replay holds enough, one learner step."""
-        online = self.settings.online
-        playing = self._play(online.steps_per_update)
+        playing = self._play(self.online.steps_per_update)
         scalars: dict[str, float | Tensor] = {}
         try:
             if len(self.replay) >= self.settings.least_sequences:
@@ -156,17 +157,17 @@ class OnlineLearner(ValueLearner):
             gained = playing.result()
         gained.add_to(self.replay)
         self.rounds += 1
-        if self.rounds % online.refresh_updates == 0:
+        if self.rounds % self.online.refresh_updates == 0:
             self._refresh()
         scalars["replay_sequences"] = float(len(self.replay))
         if gained.returns:
             scalars |= {"actor_return": float(np.mean(gained.returns)), "actor_steps": float(np.mean(gained.lengths))}
         return scalars
 
-    def _play(self, steps: int) -> Future:
+    def _play(self, steps: int) -> Future[Experience]:
         if self._pool is not None:
             return self._pool.submit(self.actors.play, steps)
-        done: Future = Future()
+        done: Future[Experience] = Future()
         done.set_result(self.actors.play(steps))
         return done
 
@@ -226,7 +227,7 @@ class OnlineLearner(ValueLearner):
             online = values_of(self.network, retrieved.online, Mode.LEARN)
             with torch.no_grad():
                 target = values_of(self.target, retrieved.target, Mode.TARGET)
-            masking = self._masking_loss(self._to_mask(windows)) if self.masking is not None else None
+            masking = self._masking(lambda _: self._to_mask(windows))
         q, values = online.q.float(), online.values.float()
         chooser = q.detach() if learning.double else target.q.float()
         targets = self._targets(r_t, discount_t, a_t, learn, target.values.float(), chooser)
@@ -244,8 +245,14 @@ class OnlineLearner(ValueLearner):
         return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
 
     def _targets(
-        self, r_t: Tensor, discount_t: Tensor, a_t: Tensor, learn: Tensor, q_target: Tensor, chooser: Tensor
-    ) -> Tensor:
+        self,
+        r_t: Float[Tensor, "*b T"],
+        discount_t: Float[Tensor, "*b T"],
+        a_t: Int[Tensor, "*b T"],
+        learn: Bool[Tensor, "*b T"],
+        q_target: Float[Tensor, "*b T+1 n_actions"] | Float[Tensor, "*b T+1 n_actions parts"],
+        chooser: Float[Tensor, "*b T+1 n_actions"],
+    ) -> Float[Tensor, "*b T"] | Float[Tensor, "*b T parts"]:
         """What the values of the steps taken should be; arguments as in `sequence_targets`, of q_target's parts too."""
         learning = self.settings.learning
 
@@ -265,10 +272,16 @@ class OnlineLearner(ValueLearner):
 
         return part_by_part(targets, q_target, parts=q_target.dim() > chooser.dim())
 
-    def _priorities(self, q_t: Tensor, a_t: Tensor, targets: Tensor, learn: Tensor) -> Tensor:
-        """(...), of sequences: q_t (..., T, n_actions), a_t, targets and learn (..., T)."""
+    def _priorities(
+        self,
+        q_t: Float[Tensor, "*b T n_actions"],
+        a_t: Int[Tensor, "*b T"],
+        targets: Float[Tensor, "*b T"],
+        learn: Bool[Tensor, "*b T"],
+    ) -> Float[Tensor, "*b"]:
+        """Of sequences, by their TD errors."""
         chosen = q_t.gather(-1, a_t[..., None]).squeeze(-1)
-        return sequence_priorities(chosen - targets, learn, self.settings.online.eta)
+        return sequence_priorities(chosen - targets, learn, self.online.eta)
 
     def _first_priority(self, window: Window) -> float:
         """That of a new window, from the actor's values as a learner step computes it from the networks'."""
@@ -291,16 +304,16 @@ class OnlineLearner(ValueLearner):
         span = random_span(windows.mask.sum(1), masking.trajectory_steps, self.rng)
         return retrieval_batch(self.codec, windows, masking.step_stride, self.settings.learning.rescale_epsilon, span)
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        """One group: (B, ...) -> (1, B, ...) on the device."""
+    def _tensor(self, array: Shaped[np.ndarray, "B ..."]) -> Shaped[Tensor, "1 B ..."]:
+        """One group, on the device."""
         return torch.from_numpy(np.require(array, requirements=("C", "W"))).to(self.device)[None]
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
         """The encoders' precision in a learner step; everything else is small and stays in float32."""
-        encoders = [network.encoder for network in (self.network, self.target)]
+        encoders: list[Any] = [self.network.encoder, self.target.encoder]  # who has none does not mind
         for encoder in encoders:
-            encoder.precision = getattr(torch, self.settings.online.precision)
+            encoder.precision = getattr(torch, self.online.precision)
         try:
             yield
         finally:
@@ -314,28 +327,28 @@ class OnlineLearner(ValueLearner):
         mode: Mode,
         *,
         windows: Sequences,
-        before: Tensor | None,
-        lead: np.ndarray,
-        x: Tensor,
-        seen: Tensor,
-        exclude: Tensor | None,
+        before: Shaped[Tensor, "1 B burn_in ..."] | None,
+        lead: Int[np.ndarray, " B"],
+        x: Shaped[Tensor, "1 B T ..."],
+        seen: Bool[Tensor, "1 B T"],
+        exclude: Bool[Tensor, "1 B n_traj"] | None,
     ) -> Unrolled:
-        """Values in the states x (1, B, T + 1, ...), after a burn-in without gradients where there is one.
+        """Values in the states x, after a burn-in without gradients where there is one.
 
-        seen: (1, B, T + 1) bool, which of the states are real. exclude: (1, B, n_traj) bool, what they must not read.
+        seen: which of the states are real. exclude: what they must not read.
         """
         context = _context_of(windows).to(self.device)[None]
         if network.core is None:
             return network.unroll(x, context, None, retrieved, mode=mode, counts=seen, exclude=exclude)
         state = self._stored_state(network, windows, mode)
         if before is not None:
-            lead = torch.from_numpy(lead).to(self.device)
-            real = torch.arange(before.shape[2], device=self.device) < lead[:, None]
+            steps = torch.from_numpy(lead).to(self.device)
+            real = torch.arange(before.shape[2], device=self.device) < steps[:, None]
             with torch.no_grad():
                 trail = network.unroll(
                     before, context, state, retrieved, mode=mode, counts=real[None], exclude=exclude, keep_states=True
                 ).trail
-            state = _state_after(state, trail, lead)
+            state = _state_after(state, trail, steps)
         return network.unroll(x, context, state, retrieved, mode=mode, counts=seen, exclude=exclude)
 
     def _stored_state(self, network: ValueNetwork, windows: Sequences, mode: Mode) -> State:
@@ -395,8 +408,7 @@ class OnlineLearner(ValueLearner):
         parts = state["retrieved"]
         self.actors.policy.retrieved = None
         if parts is not None:
-            on_device = {name: None if part is None else part.to(self.device) for name, part in parts.items()}
-            self.actors.policy.retrieved = Summaries(**on_device)
+            self.actors.policy.retrieved = Summaries(**parts).map(lambda part: part.to(self.device))
         self._memory_rng.bit_generator.state = state["memory_rng"]
         self.actors.load_state_dict(state["actors"])
         self.replay.load_state_dict(state["replay"])
@@ -407,10 +419,10 @@ class OnlineLearner(ValueLearner):
         return {"network": self.network.state_dict(), "memory": {} if batch is None else dict(vars(batch))}
 
 
-def _state_after(stored: State, trail: State, lead: Tensor) -> State:
+def _state_after(stored: State, trail: State, lead: Int[Tensor, " B"]) -> State:
     """The state of each sequence after as many steps as its burn-in has.
 
-    stored: before the burn-in. trail: after each of its steps. lead: (B,) int64, 0 for none.
+    stored: before the burn-in. trail: after each of its steps. lead: 0 for none.
     """
 
     def at(before: Tensor, after: Tensor) -> Tensor:
@@ -419,5 +431,4 @@ def _state_after(stored: State, trail: State, lead: Tensor) -> State:
         chosen = after.gather(2, index).squeeze(2)
         return torch.where((lead > 0).view(shape), chosen, before)
 
-    slots = None if stored.slots is None else at(stored.slots, trail.slots)
-    return State(at(stored.core, trail.core), slots)
+    return stored.map(at, trail)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from rarl.envs.vector import Step, VectorEnv
 
@@ -13,12 +14,12 @@ from rarl.envs.vector import Step, VectorEnv
 class Played(NamedTuple):
     """One step of all environments.
 
-    step: what it gave. ended: (m,) int64, where an episode ended with it. returns, lengths: of these, unclipped and
-    undiscounted, in steps.
+    step: what it gave. ended: where an episode ended with it. returns, lengths (in steps): of these, unclipped and
+    undiscounted.
     """
 
     step: Step
-    ended: np.ndarray
+    ended: Int[np.ndarray, " m"]
     returns: list[float]
     lengths: list[int]
 
@@ -41,8 +42,8 @@ class Playing:
         self._returns, self._lengths = np.zeros(n), np.zeros(n, dtype=np.int64)
         self.x = envs.reset()
 
-    def step(self, actions: np.ndarray) -> Played:
-        """actions: (n,)."""
+    def step(self, actions: Int[np.ndarray, " n"]) -> Played:
+        """One step of each environment."""
         step = self.envs.step(actions)
         self.x = step.observations
         self._returns += step.rewards

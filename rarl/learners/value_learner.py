@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rarl.agents.build import build_network, copy_network, count_reached, parameter_counts
 from rarl.agents.diagnosis import Asking, diagnose
 from rarl.agents.losses import weighted_mean
 from rarl.agents.masking import Masking, MaskingLoss
-from rarl.agents.memory import Memory, RetrievalBatch
+from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Run
 from rarl.envs.spec import EnvSpec, spec_of
+from rarl.errors import required
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
-from rarl.nn.bottleneck import Gaussian, gaussian_kl
-from rarl.nn.retrieval import Summaries
+from rarl.nn.bottleneck import gaussian_kl
+from rarl.nn.retrieval import RetrievalStep, Summaries
 from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -41,46 +43,42 @@ def supports_of(spec: EnvSpec, discount: float) -> Supports:
 class Losses(NamedTuple):
     """What a learner step minimises.
 
-    td: scalar. conservative: scalar or None; weighted by the setting of its name. kl: scalar, in nats as the setting
-    `kl` counts them, or None where the bottleneck has no price; weighted by the setting `bottleneck`. auxiliary: scalar
-    or None; weighted by the setting `auxiliary`. scalars: more to log. relevance: scalar or None; weighted by the
-    setting of its name. masking: None if it is off; weighted by the setting `masking.weight`.
+    None: off. conservative, auxiliary, relevance: weighted by the settings of their names. kl: in nats as the setting
+    `kl` counts them, None where the bottleneck has no price; weighted by the setting `bottleneck`. scalars: more to
+    log. masking: weighted by the setting `masking.weight`.
     """
 
-    td: Tensor
-    conservative: Tensor | None
-    kl: Tensor | None
-    auxiliary: Tensor | None
-    scalars: Mapping[str, Tensor]
-    relevance: Tensor | None = None
+    td: Float[Tensor, ""]
+    conservative: Float[Tensor, ""] | None
+    kl: Float[Tensor, ""] | None
+    auxiliary: Float[Tensor, ""] | None
+    scalars: Mapping[str, Tensor | float]
+    relevance: Float[Tensor, ""] | None = None
     masking: MaskingLoss | None = None
 
 
 class Retrieved(NamedTuple):
     """One retrieval batch of a learner step, as both networks summarise it.
 
-    batch: its trajectories. online: with gradients. target: without. exclude: (G, B, n_traj) bool, which trajectories
-    the states to learn from must not read, None: none. All None for an agent that retrieves nothing.
+    batch: its trajectories. online: with gradients. target: without. exclude: which trajectories the states to learn
+    from must not read, None: none. All None for an agent that retrieves nothing.
     """
 
     batch: RetrievalBatch | None = None
     online: Summaries | None = None
     target: Summaries | None = None
-    exclude: Tensor | None = None
+    exclude: Bool[Tensor, "G B n_traj"] | None = None
 
-    def apart_from(self, given: np.ndarray, episodes: np.ndarray, keep_apart: str) -> Retrieved:
-        """The same for states of these datasets and episodes, (G, B) each; see the setting `keep_apart`."""
+    @property
+    def read(self) -> tuple[RetrievalBatch, Summaries]:
+        """Batch and summaries with gradients, of an agent that retrieves."""
+        return required(self.batch, "retrieval batch"), required(self.online, "summaries")
+
+    def apart_from(self, given: Int[np.ndarray, "G B"], episodes: Int[np.ndarray, "G B"], keep_apart: str) -> Retrieved:
+        """The same for states of these datasets and episodes; see the setting `keep_apart`."""
         if self.batch is None or keep_apart == "none":
             return self
         return self._replace(exclude=self.batch.of_own_episode(given, episodes))
-
-
-class Priced(Protocol):
-    """What the price of the bottleneck is computed from: a retrieval step, or several."""
-
-    z: Tensor
-    p: Gaussian | None
-    r: Gaussian | None
 
 
 class ValueLearner(ABC):
@@ -93,7 +91,6 @@ class ValueLearner(ABC):
 
     Args:
       run: the settings.
-      memory: what is retrieved from, or None: nothing is, or the learner draws retrieval batches in its own way.
       n_tasks: number of tasks.
       device: where the networks are.
       n_actions: number of actions.
@@ -103,7 +100,6 @@ class ValueLearner(ABC):
     def __init__(
         self,
         run: Run,
-        memory: Memory | None,
         n_tasks: int,
         device: str,
         n_actions: int,
@@ -119,17 +115,16 @@ class ValueLearner(ABC):
         self.network = build_network(s, n_actions, n_tasks).to(self.device)
         self.target = copy_network(self.network, s, n_actions)
         retrieval = s.agent.retrieval
-        self._network_parameters, self._target_parameters = (list(n.parameters()) for n in (self.network, self.target))
-        self.memory = memory
-        self.auxiliary = None
+        self._network_parameters: list[Tensor] = list(self.network.parameters())
+        self._target_parameters: list[Tensor] = list(self.target.parameters())
+        self.auxiliary: AuxiliaryLosses | None = None
         if run.retrieves and retrieval.auxiliary > 0:
             self.auxiliary = AuxiliaryLosses(retrieval.d_h, n_actions, supports_of(spec, learning.discount))
             self.auxiliary.to(self.device)
         self.masking = Masking.of(run, datasets, self.device)
         self.parameters = [*self.network.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         self.parameters += self.masking.predictor.parameters() if self.masking else ()
-        retrieves = self.network.process is not None and s.agent.with_retrieval
-        self.retrieval_parameters = list(self.network.process.parameters()) if retrieves else []
+        self.retrieval_parameters = list(self.network.process.parameters()) if s.agent.with_retrieval else []
         slow = [*self.retrieval_parameters, *(self.auxiliary.parameters() if self.auxiliary else ())]
         encoder = list(self.network.encoder.parameters())
         apart = {id(p) for p in (*slow, *encoder)}
@@ -165,7 +160,7 @@ class ValueLearner(ABC):
         learning, retrieval = self.settings.learning, self.settings.agent.retrieval
         losses = self._losses()
         loss = losses.td
-        scalars = {"loss": loss.detach(), "td_loss": loss.detach(), **losses.scalars}
+        scalars: dict[str, float | Tensor] = {"loss": loss.detach(), "td_loss": loss.detach(), **losses.scalars}
         if losses.conservative is not None:
             loss = loss + learning.conservative * losses.conservative
             scalars |= {"conservative_loss": losses.conservative.detach(), "loss": loss.detach()}
@@ -209,17 +204,13 @@ class ValueLearner(ABC):
         tasks = np.arange(groups) if everything else self.rng.choice(self.n_tasks, groups, replace=False)
         return tasks, max(size // groups, 1)
 
-    def _retrieve(self, tasks: np.ndarray) -> Retrieved:
-        """A fresh retrieval batch for each of the tasks (G,)."""
-        return Retrieved() if self.memory is None else self._summarise(self.memory.sample(tasks, self.rng))
-
     def _summarise(self, batch: RetrievalBatch) -> Retrieved:
         """A retrieval batch as both networks summarise it."""
         batch = batch.to(self.device)
         retrieval = self.settings.agent.retrieval
         online = batch.summarise(self.network, retrieval.gradient_trajectories)
         if retrieval.target_reads == "online":
-            return Retrieved(batch, online, online.detached())
+            return Retrieved(batch, online, online.map(Tensor.detach))
         with torch.no_grad():
             return Retrieved(batch, online, batch.summarise(self.target))
 
@@ -227,27 +218,25 @@ class ValueLearner(ABC):
         """The auxiliary losses on the online network's summaries; None if they are off."""
         if self.auxiliary is None:
             return None
-        batch, summaries = retrieved.batch, retrieved.online
+        batch, summaries = retrieved.read
         return self.auxiliary(summaries.h, summaries.b, batch.a, batch.r, batch.value, batch.mask)
 
-    def _masking(self, tasks: np.ndarray) -> MaskingLoss | None:
-        """The masking loss on fresh trajectories of each of the tasks (G,); None if it is off."""
-        return None if self.masking is None else self._masking_loss(self.masking.draw(tasks, self.rng))
+    def _masking(self, draw: Callable[[Masking], RetrievalBatch]) -> MaskingLoss | None:
+        """The masking loss on the trajectories that are drawn for it; None if it is off."""
+        if self.masking is None:
+            return None
+        return self.masking.loss(self.network, draw(self.masking).to(self.device), self.rng)
 
-    def _masking_loss(self, batch: RetrievalBatch) -> MaskingLoss:
-        """The masking loss on given trajectories."""
-        return self.masking.loss(self.network, batch.to(self.device), self.rng)
-
-    def _kl(self, step: Priced | None, weight: Tensor | None = None) -> Tensor | None:
+    def _kl(self, step: RetrievalStep | None, weight: Bool[Tensor, "*b"] | None = None) -> Float[Tensor, ""] | None:
         """Mean over states of KL(p || r), in nats: of all slots and dimensions together, or per dimension.
 
         None without a bottleneck, or with one that has no price.
 
         Args:
-          step: what the retrieval process gave, with p and r (..., n_f, d_m); None: there is none.
-          weight: (...), of each state; None: all alike.
+          step: what the retrieval process gave; None: there is none.
+          weight: of each state; None: all alike.
         """
-        if step is None or step.r is None:
+        if step is None or step.p is None or step.r is None:
             return None
         kl = gaussian_kl(step.p, step.r).sum(-1)
         if self.settings.agent.retrieval.kl == "mean":
@@ -267,7 +256,7 @@ class ValueLearner(ABC):
         s = self.settings.learning
         if s.target_rate is not None:
             torch._foreach_lerp_(self._target_parameters, self._network_parameters, s.target_rate)
-        elif self.updates_done % s.target_period_updates == 0:
+        elif s.target_period_updates and self.updates_done % s.target_period_updates == 0:
             self.target.load_state_dict(self.network.state_dict())
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
@@ -284,14 +273,9 @@ class ValueLearner(ABC):
             retrieved = None if batch is None else batch.to(self.device).summarise(self.network)
         return evaluation.rows(evaluation.play(evaluation.policy(self.network, retrieved)))
 
+    @abstractmethod
     def _batch_to_evaluate(self, evaluation: Evaluation) -> RetrievalBatch | None:
         """The retrieval batches of an evaluation; None for an agent that retrieves nothing, or has nothing yet."""
-        if self.memory is None:
-            return None
-        rng = evaluation.of_memory
-        if not evaluation.pooled:
-            return self.memory.sample(evaluation.groups, rng)
-        return RetrievalBatch.joined([self.memory.sample(evaluation.groups, rng) for _ in range(evaluation.blocks)])
 
     def diagnose(self) -> dict[str, float]:
         """What is retrieved and whether it is used, on states that are the same in all of a run; see `diagnose`.
@@ -302,18 +286,18 @@ class ValueLearner(ABC):
             return {}
         seed = self.settings.seed, self.settings.evaluation.board_seed
         of_states, of_batches = (np.random.default_rng([*seed, _DIAGNOSIS + stream]) for stream in range(2))
-        batches = [self._batch_to_diagnose(of_batches) for _ in range(2)]
-        if batches[0] is None:
+        one, other = (self._batch_to_diagnose(of_batches) for _ in range(2))
+        if one is None or other is None:
             return {}
-        return diagnose(self.network, self._asking(of_states), *(batch.to(self.device) for batch in batches))
+        return diagnose(self.network, self._asking(of_states), one.to(self.device), other.to(self.device))
 
     @abstractmethod
     def _asking(self, rng: np.random.Generator) -> Asking:
         """The states on which retrieval is diagnosed: of every task, or of all where one batch serves all."""
 
+    @abstractmethod
     def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:
         """A retrieval batch for each group of the states; None if there is nothing to retrieve from yet."""
-        return self.memory.sample(np.arange(self.n_tasks), rng)
 
     # --- state --------------------------------------------------------------------------------------------------------
 

@@ -5,17 +5,19 @@ All three are classifications; rewards and values are two-hot on a grid of suppo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
-def two_hot(value: Tensor, support: Tensor) -> Tensor:
-    """Weights on the two neighbours of each value on an evenly spaced grid; their mean is the (clipped) value.
+def two_hot(value: Float[Tensor, "*b"], support: Float[Tensor, " n"]) -> Float[Tensor, "*b n"]:
+    """Weights, which sum to 1, on the two neighbours of each value on an evenly spaced grid; their mean is the value.
 
-    value (...), support (n,) increasing -> (..., n) that sums to 1.
+    Values beyond the grid are clipped. support: increasing.
     """
     step = support[1] - support[0]
     position = ((value - support[0]) / step).clamp(0, len(support) - 1)
@@ -44,6 +46,9 @@ class AuxiliaryLosses(nn.Module):
       supports: of rewards and returns.
     """
 
+    reward_support: Float[Tensor, " n_rewards"]
+    value_support: Float[Tensor, " n_values"]
+
     def __init__(self, d_h: int, n_actions: int, supports: Supports):
         super().__init__()
         self.past, self.future = nn.Linear(d_h, d_h), nn.Linear(d_h, d_h, bias=False)
@@ -53,11 +58,18 @@ class AuxiliaryLosses(nn.Module):
         self.sizes = (n_actions, rewards, values)
         self.out = nn.Linear(d_h, sum(self.sizes))
 
-    def forward(self, h: Tensor, b: Tensor, a: Tensor, r: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """Mean cross-entropy over real steps, summed over the three predictions.
+    __call__: Callable[..., Tensor]
 
-        h, b (..., d_h); a (...) int64; r, value (...); mask (...) bool or None -> scalar, in nats.
-        """
+    def forward(
+        self,
+        h: Float[Tensor, "*b d_h"],
+        b: Float[Tensor, "*b d_h"],
+        a: Int[Tensor, "*b"],
+        r: Float[Tensor, "*b"],
+        value: Float[Tensor, "*b"],
+        mask: Bool[Tensor, "*b"] | None,
+    ) -> Float[Tensor, ""]:
+        """Mean cross-entropy in nats over real steps (None: all are), summed over the three predictions."""
         logits = self.out(torch.relu(self.past(h) + self.future(b)))
         action, reward, returns = logits.split(self.sizes, dim=-1)
         loss = (
@@ -69,5 +81,5 @@ class AuxiliaryLosses(nn.Module):
         )
         if mask is None:
             return loss.mean()
-        mask = mask.flatten().to(loss.dtype)
-        return (loss * mask).sum() / mask.sum()
+        weight = mask.flatten().to(loss.dtype)
+        return (loss * weight).sum() / weight.sum()

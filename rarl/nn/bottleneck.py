@@ -6,17 +6,18 @@ import math
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
 class Gaussian(NamedTuple):
-    """A diagonal Gaussian; mean and log_std have one shape."""
+    """A diagonal Gaussian."""
 
-    mean: Tensor
-    log_std: Tensor
+    mean: Float[Tensor, "*b d"]
+    log_std: Float[Tensor, "*b d"]
 
 
-def gaussian_kl(p: Gaussian, r: Gaussian) -> Tensor:
+def gaussian_kl(p: Gaussian, r: Gaussian) -> Float[Tensor, "*b"]:
     """KL(p || r) in nats, summed over the last axis; zero exactly where p equals r."""
     variance_ratio = torch.exp(2 * (p.log_std - r.log_std))
     distance = ((p.mean - r.mean) * torch.exp(-r.log_std)).square()
@@ -59,8 +60,10 @@ class InformationBottleneck(nn.Module):
         mean, log_std = parameters.chunk(2, dim=-1)
         return Gaussian(mean, log_std.clamp(*self.LOG_STD_RANGE))
 
-    def forward(self, g: Tensor, m_tm1: Tensor, sample: bool) -> tuple[Tensor, Gaussian | None, Gaussian | None]:
-        """g (..., n_f, d_g), m_tm1 (..., n_f, d_m) -> z (..., n_f, d_m), p(z | g), r(z | m_tm1).
+    def forward(
+        self, g: Float[Tensor, "*b n_f d_g"], m_tm1: Float[Tensor, "*#b n_f d_m"], sample: bool
+    ) -> tuple[Float[Tensor, "*b n_f d_m"], Gaussian | None, Gaussian | None]:
+        """z, p(z | g), r(z | m_tm1).
 
         p and r are None where they play no part: r without a price, p also without drawing.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from rarl.errors import RarlError
@@ -25,7 +28,7 @@ class DefaultEncoder(nn.Module):
       RarlError: the space is of another kind.
     """
 
-    def __init__(self, d_s: int, n_tasks: int = 0, *, space: gym.Space):
+    def __init__(self, d_s: int, n_tasks: int = 0, *, space: gym.Space[Any]):
         super().__init__()
         self.read = _reader(space)
         self.first = nn.Linear(self.read.size, d_s)
@@ -33,16 +36,25 @@ class DefaultEncoder(nn.Module):
         self.task = nn.Embedding(n_tasks, d_s) if n_tasks else None
         self.norm = nn.LayerNorm(d_s)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """x (..., *shape of the space), context (...) int64, task ids, or None -> s (..., d_s)."""
+    def forward(self, x: Shaped[Tensor, "*shape"], context: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b d_s"]:
+        """s of observations x (..., *shape of the space); context: task ids (...)."""
         leading = x.shape[: x.dim() - self.read.axes]
         s = self.first(self.read(x.reshape(-1, *x.shape[x.dim() - self.read.axes :])).view(*leading, -1))
         if self.task is not None:
             s = s + self.task(context)
-        return self.norm(self.second(torch.relu(s)))
+        s = self.norm(self.second(torch.relu(s)))
+        assert isinstance(s, Tensor)
+        return s
 
 
-def _reader(space: gym.Space) -> nn.Module:
+class _Reader(nn.Module):
+    """Observations (n, *shape) as numbers (n, size); axes: of the shape."""
+
+    axes: int
+    size: int
+
+
+def _reader(space: gym.Space[Any]) -> _Reader:
     if isinstance(space, gym.spaces.Discrete):
         return _OneHot(np.array([space.start]), np.array([space.n]), axes=0)
     if isinstance(space, gym.spaces.MultiDiscrete):
@@ -62,8 +74,10 @@ def _reader(space: gym.Space) -> nn.Module:
     )
 
 
-class _OneHot(nn.Module):
+class _OneHot(_Reader):
     """Whole numbers (n, *shape), one-hot: (n, size)."""
+
+    first: Tensor
 
     def __init__(self, low: np.ndarray, counts: np.ndarray, axes: int):
         super().__init__()
@@ -77,8 +91,12 @@ class _OneHot(nn.Module):
         return hot.scatter_(1, ids, 1.0)
 
 
-class _Numbers(nn.Module):
+class _Numbers(_Reader):
     """Numbers (n, *shape), brought to -1 .. 1 where they have bounds, squashed where not: (n, size) float32."""
+
+    middle: Tensor
+    spread: Tensor
+    bounded: Tensor
 
     def __init__(self, low: np.ndarray, high: np.ndarray):
         super().__init__()
@@ -96,7 +114,7 @@ class _Numbers(nn.Module):
         return torch.where(self.bounded > 0, x, x.sign() * x.abs().log1p())
 
 
-class _Picture(nn.Module):
+class _Picture(_Reader):
     """A picture (n, height, width, channels), or with channels first, by DQN's three convolutions."""
 
     def __init__(self, space: gym.spaces.Box):
@@ -117,5 +135,6 @@ class _Picture(nn.Module):
             self.size = self.layers(torch.zeros(1, channels, height, width)).shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.layers[0].weight.dtype) / self.scale
-        return self.layers(x.permute(0, 3, 1, 2) if self.last else x)
+        x = x.to(next(self.layers.parameters()).dtype) / self.scale
+        features: Tensor = self.layers(x.permute(0, 3, 1, 2) if self.last else x)
+        return features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -13,8 +14,8 @@ class FilmFusion(nn.Module):
         super().__init__()
         self.scale_and_shift = nn.Linear(d_u, 2 * d_s, bias=False)
 
-    def forward(self, s: Tensor, u: Tensor) -> Tensor:
-        """s (..., d_s), u (..., d_u) -> s~ (..., d_s)."""
+    def forward(self, s: Float[Tensor, "*b d_s"], u: Float[Tensor, "*b d_u"]) -> Float[Tensor, "*b d_s"]:
+        """s~."""
         scale, shift = self.scale_and_shift(u).chunk(2, dim=-1)
         return torch.addcmul(s + shift, s, scale)
 
@@ -27,10 +28,11 @@ class GRUFusion(nn.Module):
         self.cell = nn.GRUCell(d_u, d_s)
         self.norm = nn.LayerNorm(d_s)
 
-    def forward(self, s: Tensor, u: Tensor) -> Tensor:
-        """s (..., d_s), u (..., d_u) -> s~ (..., d_s)."""
-        fused = self.cell(u.reshape(-1, u.shape[-1]), s.reshape(-1, s.shape[-1]))
-        return self.norm(fused.reshape(s.shape))
+    def forward(self, s: Float[Tensor, "*b d_s"], u: Float[Tensor, "*b d_u"]) -> Float[Tensor, "*b d_s"]:
+        """s~."""
+        fused: Tensor = self.cell(u.reshape(-1, u.shape[-1]), s.reshape(-1, s.shape[-1]))
+        fused = self.norm(fused.reshape(s.shape))
+        return fused
 
 
 class AdditiveFusion(nn.Module):
@@ -40,9 +42,9 @@ class AdditiveFusion(nn.Module):
         super().__init__()
         self.value = nn.Linear(d_u, d_s, bias=False)
 
-    def forward(self, s: Tensor, u: Tensor) -> Tensor:
-        """s (..., d_s), u (..., d_u) -> s~ (..., d_s)."""
-        return s + self.value(u)
+    def forward(self, s: Float[Tensor, "*b d_s"], u: Float[Tensor, "*b d_u"]) -> Float[Tensor, "*b d_s"]:
+        """s~."""
+        return torch.add(s, self.value(u))
 
 
 FUSIONS = {"film": FilmFusion, "gru": GRUFusion, "add": AdditiveFusion}

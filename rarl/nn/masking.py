@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rarl.nn.arguments import chosen
 from rarl.nn.summarisers import SUMMARISERS
 
 
-def masked_steps(real: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def masked_steps(real: Bool[np.ndarray, "n l"], share: float, rng: np.random.Generator) -> Bool[np.ndarray, "n l"]:
     """Choose steps to mask: of each trajectory at least one, of long ones the share; never padding.
 
     Of l steps floor(share l + u) are masked, u uniform in [0, 1), so that the share is right on average however short
     trajectories are, as soon as it comes to one step; which ones is uniform.
 
     Args:
-      real: (n, l) bool, True on real steps, of which every trajectory has one at least.
+      real: True on real steps, of which every trajectory has one at least.
       share: in (0, 1).
       rng: source of randomness.
 
     Returns:
-      (n, l) bool, True on masked steps.
+      True on masked steps.
     """
     how_many = np.maximum(np.floor(share * real.sum(1) + rng.random(len(real))), 1)
     order = np.where(real, rng.random(real.shape), np.inf)
     rank = order.argsort(1).argsort(1)
-    return (rank < how_many[:, None]) & real
+    masked: np.ndarray = (rank < how_many[:, None]) & real
+    return masked
 
 
 class MaskedTokens(nn.Module):
@@ -55,12 +57,19 @@ class MaskedTokens(nn.Module):
         self.out = nn.Linear(d_h, tokens)
 
     def forward(
-        self, s: Tensor, masked: Tensor, real: Tensor | None = None, summariser: nn.Module | None = None
-    ) -> Tensor:
+        self,
+        s: Float[Tensor, "n l d_s"],
+        masked: Bool[Tensor, "n l"],
+        real: Bool[Tensor, "n l"] | None = None,
+        summariser: nn.Module | None = None,
+    ) -> Float[Tensor, "m tokens"]:
         """Logits of the tokens of masked steps, m in all, in the order of `masked`.
 
-        s (n, l, d_s); masked (n, l) bool; real (n, l) bool, True on real steps, which come first, or None if all are
-        -> (m, tokens). summariser: one that is no part of this, in the place of its own.
+        real: True on real steps, which come first; None: all are. summariser: one that is no part of this, in the
+        place of its own.
         """
-        h, b = (summariser or self.summariser)(torch.where(masked[..., None], self.mask, s), real)
-        return self.out(torch.relu(self.past(h[masked]) + self.future(b[masked])))
+        summariser = self.summariser if summariser is None else summariser
+        assert summariser is not None
+        h, b = summariser(torch.where(masked[..., None], self.mask, s), real)
+        logits: Tensor = self.out(torch.relu(self.past(h[masked]) + self.future(b[masked])))
+        return logits

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rarl.nn.arguments import chosen, require_multiple, require_positive, require_prefix
@@ -43,76 +44,77 @@ class Mode(Enum):
 class Summaries(NamedTuple):
     """A retrieval batch, made ready once for all queries of a learner step.
 
-    keys (G, N, d_e): κ_ij = (h_ij + s_ij) W_e.  values (G, N, d_v): b_ij W_v.
-    mask (G, N) bool, True on real steps, or None if all are real.  h, b (G, n_traj, l, d_h): for the auxiliary losses.
+    keys: κ_ij = (h_ij + s_ij) W_e.  values: b_ij W_v.  mask: True on real steps, None if all are real.  h, b: for the
+    auxiliary losses.
     """
 
-    keys: Tensor
-    values: Tensor
-    mask: Tensor | None
-    h: Tensor
-    b: Tensor
+    keys: Float[Tensor, "G N d_e"]
+    values: Float[Tensor, "G N d_v"]
+    mask: Bool[Tensor, "G N"] | None
+    h: Float[Tensor, "G n_traj l d_h"]
+    b: Float[Tensor, "G n_traj l d_h"]
 
     @property
     def n_traj(self) -> int:
         return self.h.shape[1]
 
-    def detached(self) -> Summaries:
-        """The same without gradients."""
-        return Summaries(*(None if part is None else part.detach() for part in self))
+    def map(self, change: Callable[[Tensor], Tensor]) -> Summaries:
+        """The same with another form of all its parts."""
+        mask = None if self.mask is None else change(self.mask)
+        return Summaries(change(self.keys), change(self.values), mask, change(self.h), change(self.b))
 
 
 class RetrievalStep(NamedTuple):
     """What one step of a retrieval process gives.
 
-    z (G, B, n_f, d_m): what each slot passes on.  m_t (G, B, n_f, d_m): the slots after the step, None if not asked.
+    z: what each slot passes on.  m_t: the slots after the step, None if not asked.
     p, r: posterior and prior of z, None where they play no part; G and B may be 1 where they are the same for all.
-    alpha (G, B, n_f, N): attention weights; exactly 0 where not selected; None if nothing was retrieved.
-    q (G, B, n_f, d_e): what was asked for.
+    alpha: attention weights; exactly 0 where not selected; None if nothing was retrieved.
+    q: what was asked for.
     """
 
-    z: Tensor
-    m_t: Tensor | None
+    z: Float[Tensor, "G B *T n_f d_m"]
+    m_t: Float[Tensor, "G B *T n_f d_m"] | None
     p: Gaussian | None
     r: Gaussian | None
-    alpha: Tensor | None
-    q: Tensor | None = None
+    alpha: Float[Tensor, "G B *T n_f N"] | None
+    q: Float[Tensor, "G B *T n_f d_e"] | None = None
 
     @property
-    def kl(self) -> Tensor:
-        """(G, B): KL of the bottleneck in nats, summed over slots; 0 if it has no price. Computed when asked for."""
-        return self.z.new_zeros(self.z.shape[:-2]) if self.r is None else gaussian_kl(self.p, self.r).sum(-1)
+    def kl(self) -> Float[Tensor, "G B *T"]:
+        """KL of the bottleneck in nats, summed over slots; 0 if it has no price. Computed when asked for."""
+        if self.p is None or self.r is None:
+            return self.z.new_zeros(self.z.shape[:-2])
+        return gaussian_kl(self.p, self.r).sum(-1)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> RetrievalStep:
         """The same with another shape of all its parts."""
-
-        def of(part: Tensor | Gaussian | None) -> Tensor | Gaussian | None:
-            if isinstance(part, Gaussian):
-                return Gaussian(*map(change, part))
-            return None if part is None else change(part)
-
-        return RetrievalStep(*map(of, self))
+        m_t, alpha, q = (None if part is None else change(part) for part in (self.m_t, self.alpha, self.q))
+        p, r = (None if part is None else Gaussian(*map(change, part)) for part in (self.p, self.r))
+        return RetrievalStep(change(self.z), m_t, p, r, alpha, q)
 
 
 @torch.no_grad()
-def select(logits: Tensor, n_traj: int, k_traj: int | None, k_states: int | None) -> Tensor:
+def select(
+    logits: Float[Tensor, "*b N"], n_traj: int, k_traj: int | None, k_states: int | None
+) -> Bool[Tensor, "*b N"]:
     """Two-level top-k of step 2: first the trajectories, then the states within them.
 
     A trajectory's score is the sum of its states' softmax weights, which is monotone in the logsumexp of their
     logits: the softmax over all states is not needed.
 
     Args:
-      logits: (..., N) with N = n_traj * l; -inf where a step is padding.
+      logits: of N = n_traj * l steps; -inf where one is padding.
       n_traj: number of trajectories.
       k_traj: trajectories to keep for each query; None keeps all (they were chosen before, for example by return).
       k_states: states to keep for each query; None keeps all.
 
     Returns:
-      (..., N) bool, True where selected.
+      True where selected.
     """
     require_positive(n_traj=n_traj, k_traj=k_traj, k_states=k_states)
     if k_traj is not None and k_traj < n_traj:
-        by_trajectory = logits.unflatten(-1, (n_traj, -1))
+        by_trajectory = logits.reshape(*logits.shape[:-1], n_traj, -1)
         best = by_trajectory.logsumexp(-1).topk(k_traj, dim=-1, sorted=False).indices
         keep = torch.zeros(by_trajectory.shape[:-1], dtype=torch.bool, device=logits.device).scatter_(-1, best, True)
         logits = by_trajectory.masked_fill(~keep[..., None], NEVER).flatten(-2)
@@ -134,8 +136,10 @@ class SlotGRU(nn.Module):
         self.from_state = nn.Linear(d_s, 3 * d_m)
         self.from_slot = nn.Linear(d_m, 3 * d_m)
 
-    def forward(self, s_t: Tensor, m_tm1: Tensor) -> Tensor:
-        """s_t (G, B, d_s), m_tm1 (G or 1, B or 1, n_f, d_m) -> m̂ (G, B, n_f, d_m)."""
+    def forward(
+        self, s_t: Float[Tensor, "G B d_s"], m_tm1: Float[Tensor, "#G #B n_f d_m"]
+    ) -> Float[Tensor, "G B n_f d_m"]:
+        """m̂; the slots may be the same for all states."""
         d_m = m_tm1.shape[-1]
         state, slot = self.from_state(s_t)[..., None, :], self.from_slot(m_tm1)
         reset, update = torch.sigmoid(state[..., : 2 * d_m] + slot[..., : 2 * d_m]).chunk(2, dim=-1)
@@ -155,14 +159,15 @@ class SlotAttention(nn.Module):
         self.gate = nn.Linear(2 * d_m, d_m)
         self.norm = nn.LayerNorm(d_m)
 
-    def forward(self, m: Tensor) -> Tensor:
-        """m (..., n_f, d_m) -> the same shape."""
+    def forward(self, m: Float[Tensor, "*b n_f d_m"]) -> Float[Tensor, "*b n_f d_m"]:
+        """The slots m, each having heard the others."""
         n_f, d_m = m.shape[-2:]
         q, k, v = self.query_key_value(m).view(-1, n_f, 3, self.heads, d_m // self.heads).permute(2, 0, 3, 1, 4)
         heard = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m.shape)
         heard = self.out(heard)
         gate = torch.sigmoid(self.gate(torch.cat([m, heard], dim=-1)))
-        return self.norm(torch.addcmul(m, gate, heard))
+        normed: Tensor = self.norm(torch.addcmul(m, gate, heard))
+        return normed
 
 
 class Standardise(nn.Module):
@@ -181,20 +186,26 @@ class Standardise(nn.Module):
       rate: weight of the newest batch in the running statistics; the first ones share it alike (no bias of the start).
     """
 
+    mean: Float[Tensor, " d"]
+    variance: Float[Tensor, " d"]
+    seen: Float[Tensor, ""]  # 1 - (1 - rate)^n after n batches
+
     def __init__(self, d: int, rate: float = 0.05):
         super().__init__()
         self.rate = rate
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("variance", torch.ones(d))
-        self.register_buffer("seen", torch.zeros(()))  # 1 - (1 - rate)^n after n batches
+        self.register_buffer("seen", torch.zeros(()))
 
-    def forward(self, g: Tensor, mode: Mode, counts: Tensor | None = None) -> Tensor:
-        """g (..., d) -> the same shape.
+    def forward(
+        self, g: Float[Tensor, "*b d"], mode: Mode, counts: Bool[Tensor, "*#b"] | None = None
+    ) -> Float[Tensor, "*b d"]:
+        """What was read, normalised.
 
         Args:
           g: what was read.
           mode: see `Mode`.
-          counts: (...) bool, broadcastable to g's: which rows the statistics are of; None: all.
+          counts: which rows the statistics are of; None: all.
         """
         if mode is Mode.ACT or not self.training:
             mean, variance = self.mean, self.variance
@@ -240,23 +251,36 @@ class RetrievalProcess(nn.Module):
     d_z: int
     several, has_slots, told = True, False, False
 
-    def initial_slots(self, mode: Mode, groups: int, batch: int) -> Tensor | None:
-        """m_0 at the start of G x B episodes; None without slots."""
-        return None
+    __call__: Callable[..., RetrievalStep]
+
+    def initial_slots(self, mode: Mode, groups: int, batch: int) -> Float[Tensor, "G B n_f d_m"]:
+        """m_0 at the start of G x B episodes; n_f = 0 without slots."""
+        return torch.zeros(1, 1, 0, 0)
 
     def forward(
         self,
-        s_t: Tensor,
-        m_tm1: Tensor | None,
+        s_t: Float[Tensor, "G B d_s"],
+        m_tm1: Float[Tensor, "#G #B n_f d_m"],
         retrieved: Summaries | None,
         *,
         mode: Mode,
         carry: bool = True,
-        context: Tensor | None = None,
-        counts: Tensor | None = None,
-        exclude: Tensor | None = None,
+        context: Int[Tensor, "G B"] | None = None,
+        counts: Bool[Tensor, "G B"] | None = None,
+        exclude: Bool[Tensor, "G B n_traj"] | None = None,
     ) -> RetrievalStep:
-        """One step; see `SlotRetrieval`."""
+        """One step of the process.
+
+        Args:
+          s_t: the agent's states.
+          m_tm1: the slots before.
+          retrieved: the retrieval batch of each group; None: zeros are read, as long as there is none yet or where it
+            is taken away from a trained agent.
+          mode: what the pass is for.
+          carry: compute m_t too; an agent without recurrence does not need it.
+          context: task ids, for a process that is told them.
+          counts, exclude: as in `Reading.read`.
+        """
         raise NotImplementedError
 
 
@@ -286,13 +310,28 @@ class Reading(RetrievalProcess):
         self.value = nn.Linear(d_h, d_v, bias=False)  # W_v
         self.standardise = Standardise(d_v) if standardise else None
 
-    def summarise(self, s: Tensor, a: Tensor, r: Tensor, mask: Tensor | None = None) -> Summaries:
+    def ask(
+        self,
+        s_t: Float[Tensor, "G B d_s"],
+        m_tm1: Float[Tensor, "#G #B n_f d_m"],
+        context: Int[Tensor, "G B"] | None = None,
+    ) -> tuple[Float[Tensor, "G B n_f d_m"], Float[Tensor, "G B n_q d_e"]]:
+        """Step 1: m̂ and the queries q."""
+        raise NotImplementedError
+
+    def summarise(
+        self,
+        s: Float[Tensor, "G n_traj l d_s"],
+        a: Int[Tensor, "G n_traj l"] | None = None,
+        r: Float[Tensor, "G n_traj l"] | None = None,
+        mask: Bool[Tensor, "G n_traj l"] | None = None,
+    ) -> Summaries:
         """Make a retrieval batch ready.
 
         Args:
-          s: (G, n_traj, l, d_s), the encoded states of the batch.
-          a, r: (G, n_traj, l), actions (int64) and rewards, used only where the summariser is to see them.
-          mask: (G, n_traj, l) bool, True on real steps, which come first.
+          s: the encoded states of the batch.
+          a, r: actions and rewards, needed only where the summariser is to see them.
+          mask: True on real steps, which come first.
 
         Raises:
           ValueError: the mask is of another shape or dtype or (looked at on a CPU only) a real step follows padding.
@@ -302,6 +341,8 @@ class Reading(RetrievalProcess):
             require_prefix(mask, (g, n_traj, length))
         inputs = s
         if self.action_and_reward is not None:
+            if a is None or r is None:
+                raise ValueError("a, r: are needed, since summaries see actions and rewards")
             told = torch.zeros(g * n_traj * length, self.action_and_reward.in_features, device=s.device, dtype=s.dtype)
             told.scatter_(1, a.reshape(-1, 1), 1.0)
             told[:, -1] = r.flatten()
@@ -315,13 +356,13 @@ class Reading(RetrievalProcess):
 
     def read(
         self,
-        q: Tensor,
+        q: Float[Tensor, "G B n_f d_e"],
         retrieved: Summaries,
         mode: Mode,
-        counts: Tensor | None = None,
-        exclude: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """q (G, B, n_f, d_e) -> alpha (G, B, n_f, N), g (G, B, n_f, d_v), normalised where the agent does that.
+        counts: Bool[Tensor, "G B"] | None = None,
+        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+    ) -> tuple[Float[Tensor, "G B n_f N"], Float[Tensor, "G B n_f d_v"]]:
+        """alpha, g, normalised where the agent does that.
 
         The selection is not differentiated; what is not selected has weight 0 and gradient 0. A state that finds no
         real step has alpha 0, reads zeros, and does not count in the statistics.
@@ -330,8 +371,8 @@ class Reading(RetrievalProcess):
           q: queries.
           retrieved: the retrieval batch of each group.
           mode: see `Mode`.
-          counts: (G, B) bool, which states the statistics are of (padded ones are not); None: all.
-          exclude: (G, B, n_traj) bool, trajectories that a state must not read, those of its own episode; None: none.
+          counts: which states the statistics are of (padded ones are not); None: all.
+          exclude: trajectories that a state must not read, those of its own episode; None: none.
         """
         shape = q.shape[:-1]
         logits = torch.bmm(q.flatten(1, 2) * self.d_e**-0.5, retrieved.keys.transpose(1, 2))
@@ -393,6 +434,8 @@ class SlotRetrieval(Reading):
     """
 
     has_slots = True
+    slot_log_std: nn.Parameter | None
+    task_in_query: nn.Parameter | None
 
     def __init__(
         self,
@@ -431,8 +474,8 @@ class SlotRetrieval(Reading):
             with torch.random.fork_rng(devices=[]):  # so that all else is initialised as it is without
                 self.task_in_query = nn.Parameter(torch.randn(n_tasks, d_m))
 
-    def initial_slots(self, mode: Mode, groups: int, batch: int) -> Tensor:
-        """m_0 at the start of G x B episodes: (G, B, n_f, d_m) if it is drawn, else the means, (1, 1, n_f, d_m).
+    def initial_slots(self, mode: Mode, groups: int, batch: int) -> Float[Tensor, "G B n_f d_m"]:
+        """m_0 at the start of G x B episodes; if it is not drawn, G and B are 1.
 
         Each episode has a draw of its own, around each slot's own mean.
         """
@@ -441,8 +484,13 @@ class SlotRetrieval(Reading):
         noise = torch.randn(groups, batch, *self.slot_mean.shape, device=self.slot_mean.device)
         return torch.addcmul(self.slot_mean, torch.exp(self.slot_log_std), noise)
 
-    def ask(self, s_t: Tensor, m_tm1: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Step 1: s_t (G, B, d_s), m_tm1 as in `forward`, context (G, B) -> m̂ (G, B, n_f, d_m), q (G, B, n_f, d_e).
+    def ask(
+        self,
+        s_t: Float[Tensor, "G B d_s"],
+        m_tm1: Float[Tensor, "#G #B n_f d_m"],
+        context: Int[Tensor, "G B"] | None = None,
+    ) -> tuple[Float[Tensor, "G B n_f d_m"], Float[Tensor, "G B n_f d_e"]]:
+        """Step 1: m̂ and q.
 
         Where the query is told the task, an embedding of it is added to m̂ on the way to q and nowhere else.
         """
@@ -453,28 +501,17 @@ class SlotRetrieval(Reading):
 
     def forward(
         self,
-        s_t: Tensor,
-        m_tm1: Tensor,
+        s_t: Float[Tensor, "G B d_s"],
+        m_tm1: Float[Tensor, "#G #B n_f d_m"],
         retrieved: Summaries | None,
         *,
         mode: Mode,
         carry: bool = True,
-        context: Tensor | None = None,
-        counts: Tensor | None = None,
-        exclude: Tensor | None = None,
+        context: Int[Tensor, "G B"] | None = None,
+        counts: Bool[Tensor, "G B"] | None = None,
+        exclude: Bool[Tensor, "G B n_traj"] | None = None,
     ) -> RetrievalStep:
-        """One step of the retrieval process.
-
-        Args:
-          s_t: (G, B, d_s), the agent's states.
-          m_tm1: (G or 1, B or 1, n_f, d_m), the slots before.
-          retrieved: the retrieval batch of each group; None: slots read zeros, as long as there is none yet or where it
-            is taken away from a trained agent.
-          mode: what the pass is for.
-          carry: compute m_t too; an agent without recurrence does not need it.
-          context: (G, B) int64, task ids, for a query that is told them.
-          counts, exclude: as in `read`.
-        """
+        """Steps 1 to 5; see `RetrievalProcess.forward`."""
         # Step 1. Query.
         m_hat, q = self.ask(s_t, m_tm1, context)
         if not self.retrieves:
@@ -517,22 +554,31 @@ class DirectRetrieval(Reading):
         self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser, standardise)
         self.query = nn.Sequential(nn.Linear(d_s, d_s), nn.ReLU(), nn.Linear(d_s, d_e))
 
+    def ask(
+        self,
+        s_t: Float[Tensor, "G B d_s"],
+        m_tm1: Float[Tensor, "1 1 0 0"],
+        context: Int[Tensor, "G B"] | None = None,
+    ) -> tuple[Float[Tensor, "1 1 0 0"], Float[Tensor, "G B 1 d_e"]]:
+        """Step 1: no slots, and one query."""
+        return m_tm1, self.query(s_t)[..., None, :]
+
     def forward(
         self,
-        s_t: Tensor,
-        m_tm1: None,
+        s_t: Float[Tensor, "G B d_s"],
+        m_tm1: Float[Tensor, "1 1 0 0"],
         retrieved: Summaries | None,
         *,
         mode: Mode,
         carry: bool = False,
-        context: Tensor | None = None,
-        counts: Tensor | None = None,
-        exclude: Tensor | None = None,
+        context: Int[Tensor, "G B"] | None = None,
+        counts: Bool[Tensor, "G B"] | None = None,
+        exclude: Bool[Tensor, "G B n_traj"] | None = None,
     ) -> RetrievalStep:
-        """s_t (G, B, d_s), the retrieval batch of each group (None: zeros are read) -> z (G, B, 1, d_v), alpha."""
+        """Steps 1 to 3: one z, of width d_v."""
         if retrieved is None:
             return RetrievalStep(s_t.new_zeros(*s_t.shape[:-1], 1, self.d_v), None, None, None, None)
-        q = self.query(s_t)[..., None, :]
+        _, q = self.ask(s_t, m_tm1)
         alpha, g = self.read(q, retrieved, mode, counts, exclude)
         return RetrievalStep(g, None, None, None, alpha, q)
 
@@ -554,17 +600,17 @@ class TaskOracle(RetrievalProcess):
 
     def forward(
         self,
-        s_t: Tensor,
-        m_tm1: None,
-        retrieved: None,
+        s_t: Float[Tensor, "G B d_s"],
+        m_tm1: Float[Tensor, "1 1 0 0"],
+        retrieved: Summaries | None,
         *,
         mode: Mode,
         carry: bool = False,
-        context: Tensor | None = None,
-        counts: Tensor | None = None,
-        exclude: Tensor | None = None,
+        context: Int[Tensor, "G B"] | None = None,
+        counts: Bool[Tensor, "G B"] | None = None,
+        exclude: Bool[Tensor, "G B n_traj"] | None = None,
     ) -> RetrievalStep:
-        """context (G, B) int64, task ids -> z (G, B, 1, d_m)."""
+        """One z, by the task ids; all else is not looked at."""
         return RetrievalStep(self.embedding(context)[..., None, :], None, None, None, None)
 
 
@@ -581,8 +627,9 @@ class SlotReadout(nn.Module):
         self.key = nn.Linear(d_m, d_e, bias=False)
         self.scale = d_e**-0.5
 
-    def forward(self, s: Tensor, z: Tensor) -> Tensor:
-        """s (..., d_s), z (..., n_f, d_m) -> (..., d_m)."""
+    __call__: Callable[..., Tensor]
+
+    def forward(self, s: Float[Tensor, "*b d_s"], z: Float[Tensor, "*b n_f d_m"]) -> Float[Tensor, "*b d_m"]:
         if z.shape[-2] == 1:
             return z.squeeze(-2)  # γ = 1
         logits = torch.einsum("...e,...ke->...k", self.query(s) * self.scale, self.key(z))
@@ -643,19 +690,30 @@ class Retriever(nn.Module):
         self.fusion = join(d_s, process.d_z)
 
     @property
+    def reading(self) -> Reading:
+        """The retrieval process, of an agent that reads retrieval batches."""
+        if not isinstance(self.process, Reading):
+            raise TypeError(f"{type(self.process).__name__}: reads no retrieval batch")
+        return self.process
+
+    @property
     def d_z(self) -> int:
         """Width of what the head attends over; 0 where it does not: one z, and nothing to choose from (A-1)."""
         return self.process.d_z if self.process.several else 0
 
     def remember(
-        self, s: Tensor, a: Tensor | None = None, r: Tensor | None = None, mask: Tensor | None = None
+        self,
+        s: Float[Tensor, "*G n_traj l d_s"],
+        a: Int[Tensor, "*G n_traj l"] | None = None,
+        r: Float[Tensor, "*G n_traj l"] | None = None,
+        mask: Bool[Tensor, "*G n_traj l"] | None = None,
     ) -> Summaries:
         """Make a retrieval batch ready, for any number of states that ask.
 
         Args:
-          s: (n_traj, l, d_s), encoded states of trajectories; or (G, n_traj, l, d_s) for groups with one each.
-          a, r: (n_traj, l), actions (int64) and rewards; needed where `n_actions` is not 0.
-          mask: (n_traj, l) bool, True on real steps, which come first; None: all are.
+          s: encoded states of trajectories; an axis G for groups with a retrieval batch each.
+          a, r: actions and rewards; needed where `n_actions` is not 0.
+          mask: True on real steps, which come first; None: all are.
 
         Raises:
           ValueError: it names the argument whose shape does not fit.
@@ -667,21 +725,19 @@ class Retriever(nn.Module):
                 raise ValueError(f"{name}: is needed, for n_actions={self.n_actions}")
             if part is not None and part.shape != s.shape[:-1]:
                 raise ValueError(f"{name}: must be {tuple(s.shape[:-1])} as s is, is {tuple(part.shape)}")
-        groups = [None if part is None else part.reshape(-1, *part.shape[-2:]) for part in (a, r, mask)]
         whole = s.reshape(-1, *s.shape[-3:])
-        shape = whole.shape[:-1]
-        return self.process.summarise(whole, *(None if part is None else part.reshape(shape) for part in groups))
+        groups = (None if part is None else part.reshape(whole.shape[:-1]) for part in (a, r, mask))
+        return self.reading.summarise(whole, *groups)
 
-    def forward(self, s: Tensor, memory: Summaries | None = None, mode: Mode | None = None) -> Tensor:
-        """u, what retrieval adds to states.
+    def forward(
+        self, s: Float[Tensor, "*G B d_s"], memory: Summaries | None = None, mode: Mode | None = None
+    ) -> Float[Tensor, "*G B d_s"]:
+        """u, what retrieval adds to states; s~ = s + u.
 
         Args:
-          s: (B, d_s), or (G, B, d_s) for groups with a retrieval batch each.
+          s: states; an axis G for groups with a retrieval batch each.
           memory: from `remember`; None: slots read zeros.
           mode: see `Mode`; None: LEARN where the module is in training and gradients are on, else ACT.
-
-        Returns:
-          The shape of s; s~ = s + u.
 
         Raises:
           ValueError: shapes do not fit.
@@ -697,6 +753,7 @@ class Retriever(nn.Module):
         step = self.process(asking, slots, memory, mode=mode, carry=False)
         return (self.fuse(asking, step.z) - asking).view_as(s)
 
-    def fuse(self, s: Tensor, z: Tensor) -> Tensor:
-        """Step 6: s (..., d_s), z (..., n_f, d_z) -> s~ (..., d_s)."""
-        return self.fusion(s, z.squeeze(-2) if self.readout is None else self.readout(s, z))
+    def fuse(self, s: Float[Tensor, "*b d_s"], z: Float[Tensor, "*b n_f d_z"]) -> Float[Tensor, "*b d_s"]:
+        """Step 6: s~."""
+        s_tilde: Tensor = self.fusion(s, z.squeeze(-2) if self.readout is None else self.readout(s, z))
+        return s_tilde

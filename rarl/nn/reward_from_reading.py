@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from rarl.nn.fusion import FilmFusion
@@ -27,7 +28,8 @@ class RewardFromReading(nn.Module):
         self.hidden = nn.Linear(d_s, d_s)
         self.reward = nn.Linear(d_s, 1)
 
-    def forward(self, s: Tensor, z: Tensor) -> Tensor:
-        """s (..., d_s), z (..., n_f, d_m) -> the expected reward (...)."""
+    def forward(self, s: Float[Tensor, "*b d_s"], z: Float[Tensor, "*b n_f d_m"]) -> Float[Tensor, "*b"]:
+        """The expected reward."""
         fused = torch.relu(self.fusion(s, self.readout(s, z)))
-        return self.reward(torch.relu(self.hidden(fused))).squeeze(-1)
+        reward: Tensor = self.reward(torch.relu(self.hidden(fused))).squeeze(-1)
+        return reward

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rarl.nn.decays import DECAYS
@@ -25,8 +26,10 @@ class GRUSummariser(nn.Module):
         self.forwards = nn.GRU(d_in, d_h, batch_first=True)
         self.backwards = nn.GRU(d_in, d_h, batch_first=True)
 
-    def forward(self, s: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """s (n, l, d_in), mask (n, l) bool, True on real steps (padding comes last) -> h, b (n, l, d_h).
+    def forward(
+        self, s: Float[Tensor, "n l d_in"], mask: Bool[Tensor, "n l"] | None = None
+    ) -> tuple[Float[Tensor, "n l d_h"], Float[Tensor, "n l d_h"]]:
+        """h, b; mask: True on real steps, which come first.
 
         Padded steps do not influence real ones; what stands at padded steps has no meaning.
         """
@@ -78,8 +81,10 @@ class DecaySummariser(nn.Module):
             self._weights_of[key] = torch.cat([past, past.flip(1, 2)])
         return self._weights_of[key]
 
-    def forward(self, s: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """s (n, l, d_in), mask (n, l) bool, True on real steps -> h, b (n, l, d_h)."""
+    def forward(
+        self, s: Float[Tensor, "n l d_in"], mask: Bool[Tensor, "n l"] | None = None
+    ) -> tuple[Float[Tensor, "n l d_h"], Float[Tensor, "n l d_h"]]:
+        """h, b; mask: True on real steps."""
         n, length, _ = s.shape
         weights = self._weights(length, s)
         projected = self.inputs(s).view(n, length, len(weights), -1)

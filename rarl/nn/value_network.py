@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from rarl.nn.bottleneck import Gaussian
-from rarl.nn.retrieval import Mode, RetrievalProcess, RetrievalStep, Retriever, SlotReadout, Summaries
+from rarl.nn.retrieval import Mode, Reading, RetrievalProcess, RetrievalStep, Retriever, SlotReadout, Summaries
 
 
 class QHead(nn.Module):
@@ -42,19 +43,21 @@ class QHead(nn.Module):
         self.state_hidden = nn.Linear(d_s, d_s) if dueling else None
         self.state_value = nn.Linear(d_s, 1) if dueling else None
 
-    def forward(self, s: Tensor, z: Tensor | None) -> Tensor:
-        """s (..., d_s), z (..., n_f, d_m) or None -> Q values (..., n_actions)."""
+    def forward(
+        self, s: Float[Tensor, "*b d_s"], z: Float[Tensor, "*b n_f d_m"] | None
+    ) -> Float[Tensor, "*b n_actions"]:
+        """Q values of s~; z: None for an agent without."""
         s = torch.relu(s)
         hidden = self.hidden(s)
         state_hidden = None if self.state_hidden is None else self.state_hidden(s)
-        if self.readout is not None:
+        if self.readout is not None and self.value is not None and z is not None:
             read = self.value(self.readout(hidden, z))
             hidden = hidden + read
             state_hidden = None if state_hidden is None else state_hidden + read
-        q = self.q(torch.relu(hidden))
-        if state_hidden is None:
+        q: Tensor = self.q(torch.relu(hidden))
+        if self.state_value is None or state_hidden is None:
             return q
-        return self.state_value(torch.relu(state_hidden)) + q - q.mean(-1, keepdim=True)
+        return torch.add(self.state_value(torch.relu(state_hidden)), q) - q.mean(-1, keepdim=True)
 
     def expected(self, values: Tensor) -> Tensor:
         """Q (..., n_actions) of what `forward` gives."""
@@ -64,28 +67,31 @@ class QHead(nn.Module):
 class State(NamedTuple):
     """What an agent carries from step to step.
 
-    core: (G, B, d_s), of the GRU; None for an agent without. slots: (G or 1, B or 1, n_f, d_m), None for an agent that
-    carries none.
+    core: of the GRU; None for an agent without. slots: None for an agent that carries none.
     """
 
-    core: Tensor | None
-    slots: Tensor | None
+    core: Float[Tensor, "G B d_s"] | None
+    slots: Float[Tensor, "#G #B n_f d_m"] | None
+
+    def map(self, change: Callable[..., Tensor], *others: State) -> State:
+        """The same with another form of its parts; `change` also gets the same part of each of the others."""
+        return State(*(None if of[0] is None else change(*of) for of in zip(self, *others, strict=True)))
 
 
 class Unrolled(NamedTuple):
     """An agent over T steps.
 
-    q: (G, B, T, n_actions). state: after the last step. step: what the retriever gave, with T behind B in the shapes of
-    all its parts; None for an agent that retrieves nothing. Where slots are carried, m_t is left out, and alpha and q
-    too unless they are asked for. trail: the state after each step, core (G, B, T, d_s) and slots (G, B, T, n_f, d_m);
-    only if asked for. values: what the head gave, q itself or (G, B, T, n_actions, parts).
+    state: after the last step. step: what the retriever gave, with T behind B in the shapes of all its parts; None for
+    an agent without. Where slots are carried, m_t is left out, and alpha and q too unless they are asked for. trail:
+    the state after each step, core (G, B, T, d_s) and slots (G, B, T, n_f, d_m), as far as it was asked for. values:
+    what the head gave, q itself or (G, B, T, n_actions, parts).
     """
 
-    q: Tensor
+    q: Float[Tensor, "G B T n_actions"]
     state: State
-    step: RetrievalStep | None = None
-    trail: State | None = None
-    values: Tensor | None = None
+    step: RetrievalStep | None
+    values: Float[Tensor, "G B T n_actions"] | Float[Tensor, "G B T n_actions parts"]
+    trail: State = State(None, None)
 
 
 class ValueNetwork(nn.Module):
@@ -126,32 +132,43 @@ class ValueNetwork(nn.Module):
         self.head = head(d_s, n_actions, 0 if retriever is None else retriever.d_z, d_e, dueling)
         self.retriever_encoder = retriever_encoder
         self.core = nn.GRU(d_s, d_s, batch_first=True) if recurrent else None
-        self.carries_slots = recurrent and carry and self.process is not None and self.process.has_slots
+        self.carries_slots = recurrent and carry and retriever is not None and retriever.process.has_slots
         if recurrent and retriever_encoder is not None:
             raise ValueError("a retriever with an encoder of its own has no recurrent form")
 
     @property
-    def process(self) -> RetrievalProcess | None:
-        """Steps 1 to 5 of the retriever; None without one."""
-        return None if self.retriever is None else self.retriever.process
+    def process(self) -> RetrievalProcess:
+        """Steps 1 to 5, of an agent with a retriever."""
+        return self._retriever.process
+
+    @property
+    def reading(self) -> Reading:
+        """The same, of an agent that reads retrieval batches."""
+        return self._retriever.reading
+
+    @property
+    def _retriever(self) -> Retriever:
+        if self.retriever is None:
+            raise TypeError("this agent has no retriever")
+        return self.retriever
 
     def initial_state(self, groups: int, batch: int, mode: Mode = Mode.ACT) -> State:
         """The state at an episode's start, for G groups of B agents."""
         core = None
         if self.core is not None:
-            core = self.core.weight_hh_l0.new_zeros(groups, batch, self.core.hidden_size)
+            core = next(self.core.parameters()).new_zeros(groups, batch, self.core.hidden_size)
         return State(core, self.process.initial_slots(mode, groups, batch) if self.carries_slots else None)
 
     def unroll(
         self,
-        x: Tensor,
-        context: Tensor | None,
+        x: Shaped[Tensor, "G B T ..."],
+        context: Shaped[Tensor, "G B 1 ..."] | None,
         state: State | None = None,
         retrieved: Summaries | None = None,
         *,
         mode: Mode = Mode.ACT,
-        counts: Tensor | None = None,
-        exclude: Tensor | None = None,
+        counts: Bool[Tensor, "G B T"] | None = None,
+        exclude: Bool[Tensor, "G B n_traj"] | None = None,
         keep_attention: bool = False,
         keep_states: bool = False,
     ) -> Unrolled:
@@ -159,13 +176,13 @@ class ValueNetwork(nn.Module):
         other.
 
         Args:
-          x: (G, B, T, ...), observations.
-          context: (G, B, 1, ...), what the agent is told about the episode: a task id, for example.
+          x: observations.
+          context: what the agent is told about the episode: a task id, for example.
           state: before the first step; None: that at an episode's start.
           retrieved: the retrieval batch of each group.
           mode: what the pass is for.
-          counts: (G, B, T) bool, False at padded observations; None: there are none.
-          exclude: (G, B, n_traj) bool, trajectories that a sequence must not read; None: none.
+          counts: False at padded observations; None: there are none.
+          exclude: trajectories that a sequence must not read; None: none.
           keep_attention: return alpha and queries also where slots are carried.
           keep_states: return the trail.
         """
@@ -174,6 +191,7 @@ class ValueNetwork(nn.Module):
         state = self.initial_state(groups, batch, mode) if state is None else state
         core = None
         if self.core is not None:
+            assert state.core is not None
             core = state.core.expand(groups, batch, d_s).reshape(1, groups * batch, d_s).contiguous()
             s, core = self.core(torch.relu(s).flatten(0, 1), core)
             s, core = s.view(groups, batch, length, d_s), core.view(groups, batch, d_s)
@@ -186,42 +204,53 @@ class ValueNetwork(nn.Module):
             return self._unrolled(s, step.z, State(core, None), step, State(of_core, None))
         slots, steps = state.slots, []
         for t in range(length):
+            assert slots is not None
             now = None if counts is None else counts[:, :, t]
             step = self.process(s[:, :, t], slots, retrieved, mode=mode, carry=True, counts=now, exclude=exclude)
             slots = step.m_t
             steps.append(step)
         whole = _over_time(steps, keep_attention)
-        trail = State(of_core, torch.stack([step.m_t for step in steps], 2)) if keep_states else None
-        return self._unrolled(s, whole.z, State(core, slots), whole, trail)
+        of_slots = torch.stack([step.m_t for step in steps if step.m_t is not None], 2) if keep_states else None
+        return self._unrolled(s, whole.z, State(core, slots), whole, State(of_core, of_slots))
 
     def forward(
-        self, x: Tensor, context: Tensor, retrieved: Summaries | None = None, **options: Mode | Tensor | None
-    ) -> tuple[Tensor, RetrievalStep | None]:
-        """States by themselves, each as at an episode's start: `unroll` with T = 1.
-
-        Args:
-          x, context: (G, B, ...).
-          retrieved, options: as in `unroll`; counts (G, B).
+        self,
+        x: Shaped[Tensor, "G B ..."],
+        context: Shaped[Tensor, "G B ..."],
+        retrieved: Summaries | None = None,
+        *,
+        mode: Mode = Mode.ACT,
+        counts: Bool[Tensor, "G B"] | None = None,
+        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+    ) -> tuple[Float[Tensor, "G B n_actions"], RetrievalStep | None]:
+        """States by themselves, each as at an episode's start: `unroll` with T = 1, arguments as there.
 
         Returns:
-          Q values (G, B, n_actions), and what the retriever gave, (G, B, ...).
+          Q values, and what the retriever gave.
         """
-        if options.get("counts") is not None:
-            options["counts"] = options["counts"][..., None]
-        out = self.unroll(x[:, :, None], context[:, :, None], None, retrieved, keep_attention=True, **options)
+        out = self.unroll(
+            x[:, :, None],
+            context[:, :, None],
+            None,
+            retrieved,
+            mode=mode,
+            counts=None if counts is None else counts[..., None],
+            exclude=exclude,
+            keep_attention=True,
+        )
         return out.q.squeeze(2), None if out.step is None else out.step.map(lambda part: part.squeeze(2))
 
     def ask(
         self,
-        s: Tensor,
-        context: Tensor | None,
+        s: Float[Tensor, "G B T d_s"],
+        context: Shaped[Tensor, "G B 1 ..."] | None,
         retrieved: Summaries | None,
         *,
         mode: Mode,
-        counts: Tensor | None = None,
-        exclude: Tensor | None = None,
+        counts: Bool[Tensor, "G B T"] | None = None,
+        exclude: Bool[Tensor, "G B n_traj"] | None = None,
     ) -> RetrievalStep:
-        """The retriever for states that have nothing to do with each other: s (G, B, T, d_s), slots afresh at each."""
+        """The retriever for states that have nothing to do with each other, slots afresh at each; T behind B."""
         groups, batch, length, _ = s.shape
 
         def together(part: Tensor | None) -> Tensor | None:
@@ -240,15 +269,16 @@ class ValueNetwork(nn.Module):
 
         def apart(part: Tensor) -> Tensor:
             # What is the same for all states stays so.
-            return part.unflatten(1, (batch, length)) if part.shape[1] == batch * length else part[:, :, None]
+            same = part.shape[1] != batch * length
+            return part[:, :, None] if same else part.reshape(-1, batch, length, *part.shape[2:])
 
         return step.map(apart)
 
-    def queries(self, x: Tensor, context: Tensor) -> Tensor:
-        """What the states ask for: x, context (G, B, ...) -> (G, B, n_f, d_e), scaled as attention has it."""
+    def queries(self, x: Shaped[Tensor, "G B ..."], context: Int[Tensor, "G B"]) -> Float[Tensor, "G B n_f d_e"]:
+        """What the states ask for, scaled as attention has it."""
         s = self.encoder_of_retrieved(x[:, :, None], context[:, :, None]).squeeze(2)
         slots = self.process.initial_slots(Mode.ACT, *s.shape[:2])
-        return self.process.ask(s, slots, context)[1] * self.process.d_e**-0.5
+        return self.reading.ask(s, slots, context)[1].mul(self.reading.d_e**-0.5)
 
     @property
     def encoder_of_retrieved(self) -> nn.Module:
@@ -258,37 +288,39 @@ class ValueNetwork(nn.Module):
     def freeze_retriever(self, frozen: bool = True) -> ValueNetwork:
         """Whether the retrieval process and its encoder stay as they are from now on, statistics included."""
         for part in (self.process, self.retriever_encoder):
-            part.requires_grad_(not frozen).train(not frozen)
+            if part is not None:
+                part.requires_grad_(not frozen).train(not frozen)
         return self
 
-    def _unrolled(self, s: Tensor, z: Tensor | None, *parts: State | RetrievalStep | None) -> Unrolled:
-        """Step 6 and the head: s (..., d_s), z (..., n_f, d_m) or None; parts: of the result."""
+    def _unrolled(
+        self,
+        s: Float[Tensor, "*b d_s"],
+        z: Float[Tensor, "*b n_f d_z"] | None,
+        state: State,
+        step: RetrievalStep | None,
+        trail: State,
+    ) -> Unrolled:
+        """Step 6 and the head."""
         if z is not None:
-            s, z = self.retriever.fuse(s, z), z if self.retriever.d_z else None
+            s, z = self._retriever.fuse(s, z), z if self._retriever.d_z else None
         values = self.head(s, z)
-        return Unrolled(self.head.expected(values), *parts, values)
+        return Unrolled(self.head.expected(values), state, step, values, trail)
 
 
-def _over_time(steps: list[RetrievalStep], keep_attention: bool) -> RetrievalStep:
+def _over_time(steps: Sequence[RetrievalStep], keep_attention: bool) -> RetrievalStep:
     """T steps (G, B, ...) as one, (G, B, T, ...)."""
     shape = steps[0].z.shape[:2]
-    last = steps[-1]
+    attends = keep_attention and steps[0].alpha is not None
 
-    def stacked(parts: list[Tensor | None]) -> Tensor | None:
-        if parts[0] is None:
-            return None
+    def stacked(parts: Sequence[Tensor]) -> Tensor:
         return torch.stack([part.expand(*shape, *part.shape[2:]) for part in parts], 2)
 
-    def gaussians(name: str) -> Gaussian | None:
+    def gaussian(name: str) -> Gaussian | None:
         parts = [getattr(step, name) for step in steps]
         return None if parts[0] is None else Gaussian(*map(stacked, zip(*parts, strict=True)))
 
-    attends = keep_attention and last.alpha is not None
-    return RetrievalStep(
-        stacked([step.z for step in steps]),
-        None,
-        gaussians("p"),
-        gaussians("r"),
-        stacked([step.alpha for step in steps]) if attends else None,
-        stacked([step.q for step in steps]) if attends else None,
-    )
+    def attention(name: str) -> Tensor | None:
+        return stacked([getattr(step, name) for step in steps]) if attends else None
+
+    z = stacked([step.z for step in steps])
+    return RetrievalStep(z, None, gaussian("p"), gaussian("r"), attention("alpha"), attention("q"))

@@ -8,15 +8,17 @@ dozen, the codebook limits what is kept of an observation, and not they.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from rarl.nn.retrieval import Mode, Standardise
 
 
+@runtime_checkable
 class ObservationReader(Protocol):
     """How an environment's observations are read as numbers, and what it means to reconstruct them.
 
@@ -26,15 +28,14 @@ class ObservationReader(Protocol):
 
     size: int
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Observations (n, ...) -> (n, size) float32."""
+    def __call__(self, x: Shaped[Tensor, "n ..."]) -> Float[Tensor, "n size"]:
+        """Observations as numbers, float32."""
         ...
 
-    def compare(self, decoded: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
-        """What the decoder said, and what is so, (n, size) each -> loss, to learn from, and error, to look at.
-
-        Both are scalars, the error 0 where nothing is wrong.
-        """
+    def compare(
+        self, decoded: Float[Tensor, "n size"], read: Float[Tensor, "n size"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Loss, to learn from, and error, to look at, 0 if all is right: of what the decoder said and what is so."""
         ...
 
 
@@ -51,13 +52,15 @@ class Symbols:
         self.widths = [numbers * values for numbers, values in kinds]
         self.size = sum(self.widths)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Shaped[Tensor, "n ..."]) -> Float[Tensor, "n size"]:
         parts = zip(self.split(x), self.kinds, strict=True)
         return torch.cat([F.one_hot(numbers, values).flatten(1) for numbers, (_, values) in parts], 1).float()
 
-    def compare(self, decoded: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
+    def compare(
+        self, decoded: Float[Tensor, "n size"], read: Float[Tensor, "n size"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         total = len(read) * sum(numbers for numbers, _ in self.kinds)
-        loss = wrong = 0
+        loss, wrong = decoded.new_zeros(()), torch.zeros((), dtype=torch.int64, device=decoded.device)
         parts = zip(decoded.split(self.widths, 1), read.split(self.widths, 1), self.kinds, strict=True)
         for logits, truth, (_, values) in parts:
             logits, truth = logits.reshape(-1, values), truth.reshape(-1, values).argmax(-1)
@@ -69,14 +72,14 @@ class Symbols:
 class Coded(NamedTuple):
     """What a VQ-VAE makes of n observations.
 
-    tokens: (n,) int64. loss: scalar, of reconstruction and commitment. error: scalar, of the reconstruction, see
-    `ObservationReader.compare`. perplexity: scalar, exp of the tokens' entropy: how many codes are in use, as it were.
+    loss: of reconstruction and commitment. error: of the reconstruction, see `ObservationReader.compare`. perplexity:
+    exp of the tokens' entropy: how many codes are in use, as it were.
     """
 
-    tokens: Tensor
-    loss: Tensor
-    error: Tensor
-    perplexity: Tensor
+    tokens: Int[Tensor, " n"]
+    loss: Float[Tensor, ""]
+    error: Float[Tensor, ""]
+    perplexity: Float[Tensor, ""]
 
 
 class VQVAE(nn.Module):
@@ -117,8 +120,10 @@ class VQVAE(nn.Module):
         )
         self.decoder = nn.Sequential(nn.Linear(d_token, width), nn.ReLU(), nn.Linear(width, self.read.size))
 
-    def forward(self, x: Tensor) -> Coded:
-        """Observations (n, ...), as they are stored. With gradients enabled, codes and statistics move."""
+    __call__: Callable[..., Coded]
+
+    def forward(self, x: Shaped[Tensor, "n ..."]) -> Coded:
+        """Of observations as they are stored. With gradients enabled, codes and statistics move."""
         read, learns = self.read(x), torch.is_grad_enabled()
         code = self.standardise(self.encoder(read), Mode.LEARN if learns else Mode.ACT)
         quantised, tokens, commitment = self.quantiser(code[None], freeze_codebook=not learns)

@@ -9,7 +9,7 @@ import torch
 
 from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Run, Scale
-from rarl.learners.offline import OfflineLearner, LearnerBatch
+from rarl.learners.offline import LearnerBatch, OfflineLearner
 from rarl.nn.value_network import Unrolled
 from rarl.probes.trained import final_state, shuffled
 from rarl.runs import checkpoints

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rarl.agents.index import KeyIndex, Search, best_of, overlap
+from rarl.agents.index import KeyIndex, best_of, overlap
 from rarl.agents.memory import RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Scale
+from rarl.config.settings import IndexSettings
 from rarl.pool_sizes import counts
 from rarl.probes.plain import PlainProbe
 from rarl.rollouts.evaluation import Evaluation
@@ -84,7 +85,7 @@ class PoolProbe(PlainProbe):
     def _memory(self, scale: Scale) -> PoolMemory:
         retrieval = self.run.settings.agent.retrieval
         memory = PoolMemory.of(self.run, open_datasets(scale, self.run))
-        self.index = KeyIndex(memory.pools, retrieval.index or Search("exact"))
+        self.index = KeyIndex(memory.pools, retrieval.index or IndexSettings())
         self.index.refresh(memory.keys(self.network), self.run.settings.updates)
         self.new = never_retrieved(memory, self.run.settings.seed)
         if self.new:

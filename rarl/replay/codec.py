@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Num, Shaped, UInt8
 
 from rarl.config.settings import RunSettings
 from rarl.envs.spec import load, spec_of
 from rarl.envs.vector import VectorEnv
 
 
+@runtime_checkable
 class Codec(Protocol):
     """From what an agent sees to frames of bytes, and back.
 
@@ -22,16 +24,21 @@ class Codec(Protocol):
     frame_shape: tuple[int, ...]
     stack: int
 
-    def newest(self, x: np.ndarray) -> np.ndarray:
-        """x (n, ...) -> (n, *frame_shape) uint8, what has to be kept of it."""
+    def newest(self, x: Shaped[np.ndarray, "n ..."]) -> UInt8[np.ndarray, "n ..."]:
+        """What has to be kept of observations, (n, *frame_shape)."""
         ...
 
-    def restore(self, frames: np.ndarray, last_actions: np.ndarray, last_rewards: np.ndarray) -> np.ndarray:
-        """frames (..., stack, *frame_shape), oldest first; last actions and rewards (...) -> x (..., ...)."""
+    def restore(
+        self,
+        frames: UInt8[np.ndarray, "*frame"],
+        last_actions: Num[np.ndarray, "*b"],
+        last_rewards: Num[np.ndarray, "*b"],
+    ) -> Shaped[np.ndarray, "*b ..."]:
+        """The observations of frames (..., stack, *frame_shape), oldest first, and of the step before each."""
         ...
 
-    def alone(self, x: np.ndarray) -> np.ndarray:
-        """x (n, ...) without what it says of the step before, which episodic control does not see: a copy."""
+    def alone(self, x: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
+        """Observations without what they say of the step before, which episodic control does not see: a copy."""
         ...
 
 
@@ -46,7 +53,7 @@ class Bytes:
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
         self._shape, self._dtype = shape, np.dtype(dtype)
-        self.frame_shape = (int(np.prod(shape)) * self._dtype.itemsize,)
+        self.frame_shape: tuple[int, ...] = (int(np.prod(shape)) * self._dtype.itemsize,)
 
     def newest(self, x: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(x).view(np.uint8).reshape(len(x), *self.frame_shape)

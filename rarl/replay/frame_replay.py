@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 
 from rarl.replay.codec import Codec
 from rarl.replay.frames import FrameStore
@@ -19,12 +20,12 @@ class FrameReplay:
 
     Args:
       capacity: states.
-      tasks: (n,) int64, which task each actor plays.
+      tasks: which task each actor plays.
       codec: how states are kept.
       compression: of frames, zlib's level; 0: none.
     """
 
-    def __init__(self, capacity: int, tasks: np.ndarray, codec: Codec, compression: int):
+    def __init__(self, capacity: int, tasks: Int[np.ndarray, " n"], codec: Codec, compression: int):
         self.codec, self._tasks, actors = codec, tasks, len(tasks)
         one = ((), np.int64)
         self._ring = Ring(
@@ -40,16 +41,16 @@ class FrameReplay:
     def __len__(self) -> int:
         return len(self._ring)
 
-    def see(self, frames: np.ndarray) -> None:
-        """The newest frames (n, ...) of the states in which the actors act next."""
+    def see(self, frames: UInt8[np.ndarray, "n ..."]) -> None:
+        """The newest frames of the states in which the actors act next."""
         for actor, frame in enumerate(frames):
             if self._steps[actor] % _BLOCK == 0:
                 self._played[actor].append(self._store.open())
             self._store.append(self._played[actor][-1], frame)
             self._steps[actor] += 1
 
-    def end(self, actor: int, actions: np.ndarray, returns: np.ndarray) -> None:
-        """An actor's episode has ended; actions and returns (T,) of all states seen."""
+    def end(self, actor: int, actions: Int[np.ndarray, " T"], returns: Float[np.ndarray, " T"]) -> None:
+        """An actor's episode has ended; actions and returns of all T states seen."""
         steps = int(self._steps[actor])
         assert len(actions) == len(returns) == steps
         blocks, episode = self._played[actor], self._next

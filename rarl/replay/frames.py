@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from rarl.errors import RarlError
 
@@ -34,33 +35,35 @@ class FrameStore:
         self.shape, self.block, self.compression = tuple(shape), block, compression
         self._frame_bytes = int(np.prod(self.shape))
         self._next_id = 0
-        self._content: dict[int, np.ndarray | bytes] = {}  # an array while open, and without compression
-        self._lengths: dict[int, int] = {}
+        self._open: dict[int, np.ndarray] = {}
+        self._sealed: dict[int, np.ndarray | bytes] = {}  # an array without compression
+        self._lengths: dict[int, int] = {}  # of all
         self._holders: dict[int, int] = {}
-        self._open: set[int] = set()
 
     def __len__(self) -> int:
         """Number of blocks."""
-        return len(self._content)
+        return len(self._lengths)
+
+    def _content(self, block: int) -> np.ndarray | bytes:
+        return self._open[block] if block in self._open else self._sealed[block]
 
     @property
     def nbytes(self) -> int:
         """Bytes of all blocks, open ones at their full size."""
-        return sum(c.nbytes if isinstance(c, np.ndarray) else len(c) for c in self._content.values())
+        return sum(c.nbytes if isinstance(c, np.ndarray) else len(c) for c in map(self._content, self._lengths))
 
     def open(self) -> int:
         """A new, empty block with one holder; its id."""
         block, self._next_id = self._next_id, self._next_id + 1
-        self._content[block] = np.empty((self.block, *self.shape), dtype=np.uint8)
+        self._open[block] = np.empty((self.block, *self.shape), dtype=np.uint8)
         self._lengths[block] = 0
         self._holders[block] = 1
-        self._open.add(block)
         return block
 
-    def append(self, block: int, frame: np.ndarray) -> bool:
-        """Add a frame (shape) to an open block; a full one is sealed. Whether it is still open."""
+    def append(self, block: int, frame: UInt8[np.ndarray, "*frame"]) -> bool:
+        """Add a frame to an open block; a full one is sealed. Whether it is still open."""
         length = self._lengths[block]
-        self._content[block][length] = frame
+        self._open[block][length] = frame
         self._lengths[block] = length + 1
         if length + 1 == self.block:
             self.seal(block)
@@ -71,14 +74,13 @@ class FrameStore:
         """No more frames will come. Sealing twice does nothing."""
         if block not in self._open:
             return
-        self._open.remove(block)
-        frames = self._content[block][: self._lengths[block]]
+        frames = self._open.pop(block)[: self._lengths[block]]
         if self.compression:
             changes = frames.copy()
             changes[1:] ^= frames[:-1]
-            self._content[block] = zlib.compress(changes, self.compression)
-        elif len(frames) < self.block:
-            self._content[block] = frames.copy()
+            self._sealed[block] = zlib.compress(changes.data, self.compression)
+        else:
+            self._sealed[block] = frames if len(frames) == self.block else frames.copy()
 
     def hold(self, blocks: Iterable[int]) -> None:
         """One more holder each."""
@@ -90,23 +92,24 @@ class FrameStore:
         for block in blocks:
             self._holders[block] -= 1
             if not self._holders[block]:
-                del self._content[block], self._lengths[block], self._holders[block]
-                self._open.discard(block)
+                del self._lengths[block], self._holders[block]
+                self._open.pop(block, None)
+                self._sealed.pop(block, None)
 
-    def read(self, blocks: Sequence[int], first: int, out: np.ndarray) -> None:
+    def read(self, blocks: Sequence[int], first: int, out: UInt8[np.ndarray, "n ..."]) -> None:
         """Fill `out` with consecutive frames.
 
         Args:
           blocks: consecutive blocks of an episode; all but the last are full.
           first: position of the first frame to read, counted from the start of the first block.
-          out: (n, *shape) uint8, contiguous; the blocks must hold n frames from `first` on.
+          out: contiguous; the blocks must hold n frames from `first` on.
         """
         done = 0
         for block in blocks:
             n = min(self.block - first, len(out) - done)
             if n <= 0:
                 break
-            content, part = self._content[block], out[done : done + n]
+            content, part = self._content(block), out[done : done + n]
             assert self._lengths[block] >= first + n
             if isinstance(content, bytes):
                 raw = zlib.decompressobj().decompress(content, (first + n) * self._frame_bytes)
@@ -126,10 +129,10 @@ class FrameStore:
 
         The frames are one tensor, which checkpoints take as it is, where they copy arrays.
         """
-        ids = list(self._content)
+        ids = list(self._lengths)
         parts = [np.zeros(0, dtype=np.uint8)]
         for block in ids:
-            content = self._content[block]
+            content = self._content(block)
             if isinstance(content, bytes):
                 parts.append(np.frombuffer(content, dtype=np.uint8))
             else:
@@ -151,15 +154,14 @@ class FrameStore:
         self._next_id = state["next_id"]
         self._lengths = dict(zip(ids, state["lengths"].tolist(), strict=True))
         self._holders = dict(zip(ids, state["holders"].tolist(), strict=True))
-        self._open = {block for block, is_open in zip(ids, state["open"].tolist(), strict=True) if is_open}
-        self._content = {}
-        for block, end, size in zip(ids, ends.tolist(), state["sizes"].tolist(), strict=True):
+        self._open, self._sealed = {}, {}
+        columns = (state["open"].tolist(), ends.tolist(), state["sizes"].tolist())
+        for block, is_open, end, size in zip(ids, *columns, strict=True):
             part = data[end - size : end]
-            if block in self._open:
-                frames = np.empty((self.block, *self.shape), dtype=np.uint8)
+            if is_open:
+                frames = self._open[block] = np.empty((self.block, *self.shape), dtype=np.uint8)
                 frames[: self._lengths[block]] = part.reshape(-1, *self.shape)
-                self._content[block] = frames
             elif self.compression:
-                self._content[block] = part.tobytes()
+                self._sealed[block] = part.tobytes()
             else:
-                self._content[block] = part.reshape(-1, *self.shape).copy()
+                self._sealed[block] = part.reshape(-1, *self.shape).copy()

@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from rarl.errors import RarlError
 from rarl.mappings import differences
@@ -93,37 +94,36 @@ class ReplaySettings:
 class Sequences:
     """B windows of T steps (`ReplaySettings.steps`), padded with zeros at the end.
 
-    ids: (B,) int64, for `Replay.update_priorities`.
-    frames: (B, stack - 1 + T + 1, height, width) uint8; frame stack - 1 + t is the newest of the observation before
+    ids: for `Replay.update_priorities`.
+    frames: stack - 1 + T + 1 of them; frame stack - 1 + t is the newest of the observation before
       step t, the one after the last step's is that of the observation after it. `observations` has them stacked.
-    last_actions: (B, T + 1) int64, last_rewards: (B, T + 1) float32: what was done in the step before each observation
+    last_actions, last_rewards: what was done in the step before each observation
       and what it gave, as inputs of the encoder; at an episode's start 0 (no-op) and 0.
-    actions: (B, T) int64. r_t: (B, T) float32. discount_t: (B, T) float32, gamma, 0 after the step at which the episode
-      terminated.
-    mask: (B, T) bool, True on real steps. learn: (B, T) bool, the real steps that are past the burn-in.
-    state: the stored recurrent state at the first step, before its observation is seen: name -> (B, ...) float32.
-    episodes, starts: (B,) int64, which episode and at which of its steps the window begins.
+    discount_t: gamma, 0 after the step at which the episode terminated.
+    mask: True on real steps. learn: the real steps that are past the burn-in.
+    state: by name the stored recurrent state at the first step, before its observation is seen.
+    episodes, starts: which episode and at which of its steps the window begins.
     """
 
-    ids: np.ndarray
-    frames: np.ndarray
-    last_actions: np.ndarray
-    last_rewards: np.ndarray
-    actions: np.ndarray
-    r_t: np.ndarray
-    discount_t: np.ndarray
-    mask: np.ndarray
-    learn: np.ndarray
-    state: dict[str, np.ndarray]
-    episodes: np.ndarray
-    starts: np.ndarray
+    ids: Int[np.ndarray, " B"]
+    actions: Int[np.ndarray, "B T"]
+    r_t: Float[np.ndarray, "B T"]
+    discount_t: Float[np.ndarray, "B T"]
+    mask: Bool[np.ndarray, "B T"]
+    learn: Bool[np.ndarray, "B T"]
+    last_actions: Int[np.ndarray, "B T+1"]
+    last_rewards: Float[np.ndarray, "B T+1"]
+    frames: UInt8[np.ndarray, "B n_frames ..."]
+    state: dict[str, Float[np.ndarray, "B ..."]]
+    episodes: Int[np.ndarray, " B"]
+    starts: Int[np.ndarray, " B"]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def observations(self) -> np.ndarray:
-        """(B, T + 1, stack, height, width) uint8, the newest frame last: a view that must not be written to."""
+    def observations(self) -> UInt8[np.ndarray, "B n_x stack ..."]:
+        """Those of the T + 1 moments, the newest frame last: a view that must not be written to."""
         stack = self.frames.shape[1] - self.actions.shape[1]
         windows = np.lib.stride_tricks.sliding_window_view(self.frames, stack, axis=1)
         return np.moveaxis(windows, -1, 2)
@@ -131,7 +131,7 @@ class Sequences:
     def rows(self, rows: slice) -> Sequences:
         """Some of the windows, as views."""
 
-        def cut(value):
+        def cut(value: Any) -> Any:
             return {name: array[rows] for name, array in value.items()} if isinstance(value, dict) else value[rows]
 
         return Sequences(*(cut(getattr(self, field.name)) for field in fields(self)))
@@ -141,12 +141,12 @@ class Sequences:
 class Draw:
     """One draw for a learner step.
 
-    learn: n windows. weights: (n,) float32, importance weights, the largest 1. retrieve: m windows that share no
-    observation with any of `learn`, and are all different.
+    learn: n windows. weights: importance weights, the largest 1. retrieve: m windows that share no observation with any
+    of `learn`, and are all different.
     """
 
     learn: Sequences
-    weights: np.ndarray
+    weights: Float[np.ndarray, " n"]
     retrieve: Sequences
 
 
@@ -183,7 +183,7 @@ class Replay:
             for _ in range(actors)
         ]
         n, frames = s.capacity_sequences, s.stack - 1 + s.steps + 1
-        self._rows = {
+        self._rows: dict[str, np.ndarray] = {
             "actions": np.zeros((n, s.steps), dtype=np.int16),
             "rewards": np.zeros((n, s.steps), dtype=np.float32),
             "length": np.zeros(n, dtype=np.int32),
@@ -209,8 +209,8 @@ class Replay:
         return min(self._next_id, self.settings.capacity_sequences)
 
     @property
-    def ids(self) -> np.ndarray:
-        """(len,) int64, the windows that can be drawn, the oldest first."""
+    def ids(self) -> Int[np.ndarray, " n"]:
+        """The windows that can be drawn, the oldest first."""
         return np.arange(self._next_id - len(self), self._next_id)
 
     @property
@@ -225,90 +225,89 @@ class Replay:
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
-    def begin(self, actors: np.ndarray, frames: np.ndarray) -> None:
+    def begin(self, actors: Int[np.ndarray, " M"], frames: Shaped[np.ndarray, "_ ..."]) -> None:
         """Episodes begin.
 
         Args:
-          actors: (M,) int, whose.
-          frames: (M, height, width) uint8, the newest frame of each first observation.
+          actors: whose.
+          frames: uint8, the newest frame of each first observation.
 
         Raises:
           RarlError: the episode before has not ended; frames of another shape.
         """
-        actors = self._actors(actors, frames)
-        for actor in actors:
+        whose = self._actors(actors, frames)
+        for actor in whose:
             if self._cutters[actor].episode is not None:
                 raise RarlError(f"actor {actor}: begins an episode, but the one before has not ended; `cut` it")
-        for row, actor in enumerate(actors):
+        for row, actor in enumerate(whose):
             self._cutters[actor].begin(self._next_episode, frames[row])
             self._next_episode += 1
 
     def add(
         self,
-        actors: np.ndarray,
-        states: Mapping[str, np.ndarray],
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        frames: np.ndarray,
-        terminated: np.ndarray,
-        truncated: np.ndarray,
-        values: np.ndarray | None = None,
-    ) -> np.ndarray:
+        actors: Int[np.ndarray, " M"],
+        states: Mapping[str, Shaped[np.ndarray, "_ ..."]],
+        actions: Int[np.ndarray, " _"],
+        rewards: Shaped[np.ndarray, " _"],
+        frames: Shaped[np.ndarray, "_ ..."],
+        terminated: Bool[np.ndarray, " _"],
+        truncated: Bool[np.ndarray, " _"],
+        values: Float[np.ndarray, "_ K"] | None = None,
+    ) -> Int[np.ndarray, " windows"]:
         """One step of each of M actors.
 
         Args:
-          actors: (M,) int, different ones.
-          states: name -> (M, ...), recurrent states with which the steps were begun, before their observations were
+          actors: different ones.
+          states: by name recurrent states with which the steps were begun, before their observations were
             seen. Read only where a window begins.
-          actions: (M,) int, at least 0. rewards: (M,), not clipped.
-          frames: (M, height, width) uint8, the newest frame of each observation after the step: where the episode ends,
+          actions: at least 0. rewards: not clipped.
+          frames: uint8, the newest frame of each observation after the step: where the episode ends,
             its last, not the first of the next.
-          terminated, truncated: (M,) bool.
-          values: (M, K), what `first_priority` needs to know of each step, NaN where it is not known; None: nothing is.
+          values: what `first_priority` needs to know of each step, NaN where it is not known; None: nothing is.
             A window of which all is known gets its priority from them, others the largest that there is.
 
         Returns:
-          (K,) int64, ids of the windows that have become complete.
+          Ids of the windows that have become complete.
 
         Raises:
           RarlError: an actor has no episode; frames, states or another argument of another shape; a value is infinite.
             Nothing has been added then.
         """
-        actors = self._actors(actors, frames)
+        whose = self._actors(actors, frames)
         if states.keys() != self._states.keys():
             raise RarlError(f"recurrent states {sorted(states)}: must be {sorted(self._states)}")
         for name, array in states.items():
-            if array.shape != (len(actors), *self._states[name].shape[1:]):
-                raise RarlError(f"recurrent states {name!r} of shape {array.shape} for {len(actors)} actors")
-        for actor in actors:
+            if array.shape != (len(whose), *self._states[name].shape[1:]):
+                raise RarlError(f"recurrent states {name!r} of shape {array.shape} for {len(whose)} actors")
+        for actor in whose:
             if self._cutters[actor].episode is None:
                 raise RarlError(f"actor {actor}: a step outside of an episode; `begin` one")
         first = self._next_id
-        said = [NOTHING_KNOWN] * len(actors) if values is None else list(np.array(values, dtype=np.float64))
+        said = [NOTHING_KNOWN] * len(whose) if values is None else list(np.array(values, dtype=np.float64))
         if any(np.isinf(row).any() for row in said):
             raise RarlError("a value is infinite")
         columns = [np.asarray(column).tolist() for column in (actions, rewards, terminated, truncated)]
-        if any(len(column) != len(actors) for column in (*columns, said)):
-            raise RarlError(f"a step of {len(actors)} actors needs as many actions, rewards, flags and values")
+        if any(len(column) != len(whose) for column in (*columns, said)):
+            raise RarlError(f"a step of {len(whose)} actors needs as many actions, rewards, flags and values")
         for row, (actor, action, reward, has_terminated, was_truncated, value) in enumerate(
-            zip(actors, *columns, said, strict=True)
+            zip(whose, *columns, said, strict=True)
         ):
             window = self._cutters[actor].step(
                 states, row, action, reward, frames[row], has_terminated, was_truncated, value
             )
             if window is not None:
                 self._insert(window)
-        self.steps_added += len(actors)
+        self.steps_added += len(whose)
         return np.arange(first, self._next_id)
 
-    def cut(self, actors: np.ndarray | None = None) -> np.ndarray:
+    def cut(self, actors: Int[np.ndarray, " M"] | None = None) -> Int[np.ndarray, " windows"]:
         """Episodes on their way count as truncated here, because the environment is gone, say.
 
         Args:
-          actors: (M,) int, whose; None: all. Nothing happens where there is none.
+          actors: whose; None: all. Nothing happens where there is none.
 
         Returns:
-          (K,) int64, ids of the windows that have become complete.
+          Ids of the windows that have become complete.
         """
         first = self._next_id
         for actor in range(len(self._cutters)) if actors is None else self._actors(actors):
@@ -353,8 +352,8 @@ class Replay:
 
     # --- priorities ---------------------------------------------------------------------------------------------------
 
-    def update_priorities(self, ids: np.ndarray, priorities: np.ndarray) -> None:
-        """Set priorities (B,), before the exponent, of windows (B,); those that are no longer there are passed over.
+    def update_priorities(self, ids: Int[np.ndarray, " B"], priorities: Float[np.ndarray, " B"]) -> None:
+        """Set priorities, before the exponent, of windows; those that are no longer there are passed over.
 
         Raises:
           RarlError: a priority is negative or not finite.
@@ -388,8 +387,8 @@ class Replay:
         both = self.at(np.concatenate([ids, others]))
         return Draw(both.rows(slice(learn)), self.weights(ids), both.rows(slice(learn, None)))
 
-    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """(size,) int64, ids of windows by priority, one from each of `size` equal parts of their total.
+    def draw(self, size: int, rng: np.random.Generator) -> Int[np.ndarray, " {size}"]:
+        """Ids of windows by priority, one from each of `size` equal parts of their total.
 
         Raises:
           RarlError: there is no window.
@@ -398,8 +397,10 @@ class Replay:
             raise RarlError("nothing can be drawn from a replay without a complete window")
         return self._ids_of(self._tree.sample(size, rng))
 
-    def draw_apart(self, size: int, rng: np.random.Generator, ids: np.ndarray | None = None) -> np.ndarray:
-        """(size,) int64, ids of different windows that share no observation with those of `ids`.
+    def draw_apart(
+        self, size: int, rng: np.random.Generator, ids: Int[np.ndarray, " _"] | None = None
+    ) -> Int[np.ndarray, " {size}"]:
+        """Ids of different windows that share no observation with those of `ids`.
 
         Drawn by priority or uniformly, one after the other without replacement.
 
@@ -426,13 +427,13 @@ class Replay:
             chosen = rows[first[np.argsort(arrival[first])]]
         return self._ids_of(chosen)
 
-    def weights(self, ids: np.ndarray) -> np.ndarray:
-        """(B,) float32, importance weights of windows drawn together: (N P(i))^-beta, over the largest of them."""
+    def weights(self, ids: Int[np.ndarray, " B"]) -> Float[np.ndarray, " B"]:
+        """Importance weights of windows drawn together: (N P(i))^-beta, over the largest of them."""
         weight = self._tree.weights[self._rows_of(ids)]
         return ((weight / weight.min()) ** -self.settings.importance_exponent).astype(np.float32)
 
-    def overlap(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """(A, B) bool: whether windows (A,) and (B,) share an observation, that after the last step included."""
+    def overlap(self, a: Int[np.ndarray, " A"], b: Int[np.ndarray, " B"]) -> Bool[np.ndarray, "A B"]:
+        """Whether windows of these ids share an observation, that after the last step included."""
         a, b = self._rows_of(a)[:, None], self._rows_of(b)[None, :]
         episode, start, length = (self._rows[name] for name in ("episode", "start", "length"))
         return (episode[a] == episode[b]) & (start[a] <= start[b] + length[b]) & (start[b] <= start[a] + length[a])
@@ -443,8 +444,8 @@ class Replay:
         rows = np.flatnonzero(np.isin(episodes[: len(self)], episodes[self._rows_of(ids)]))
         return rows[self.overlap(self._ids_of(rows), ids).any(axis=1)]
 
-    def at(self, ids: np.ndarray) -> Sequences:
-        """The windows (B,) int64 of these ids.
+    def at(self, ids: Int[np.ndarray, " B"]) -> Sequences:
+        """The windows of these ids.
 
         Raises:
           RarlError: one is no longer, or not yet, there.

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from rarl.errors import RarlError
 
 
 class Replayed(NamedTuple):
-    """B states: x (B, ...), tasks and actions (B,) int64, returns (B,) float32."""
+    """B states."""
 
-    x: np.ndarray
-    tasks: np.ndarray
-    actions: np.ndarray
-    returns: np.ndarray
+    x: Shaped[np.ndarray, "B ..."]
+    tasks: Int[np.ndarray, " B"]
+    actions: Int[np.ndarray, " B"]
+    returns: Float[np.ndarray, " B"]
 
 
 class Ring:
@@ -37,8 +38,8 @@ class Ring:
     def __len__(self) -> int:
         return min(self._added, self.capacity)
 
-    def add(self, **columns: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows (B, ...) of every column, oldest first; returns the rows that they take the place of.
+    def add(self, **columns: Shaped[np.ndarray, "B ..."]) -> dict[str, Shaped[np.ndarray, "gone ..."]]:
+        """Rows of every column, oldest first; returns the rows that they take the place of.
 
         Of more rows than there is room for, the last ones are added.
         """
@@ -52,7 +53,7 @@ class Ring:
         self._added += n
         return before
 
-    def sample(self, n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def sample(self, n: int, rng: np.random.Generator) -> dict[str, Shaped[np.ndarray, "{n} ..."]]:
         """n rows, uniformly, with replacement."""
         rows = rng.integers(len(self), size=n)
         return {name: column[rows] for name, column in self._columns.items()}

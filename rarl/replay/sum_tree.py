@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int
 
 
 class SumTree:
@@ -28,15 +29,15 @@ class SumTree:
         return float(self._nodes[1])
 
     @property
-    def weights(self) -> np.ndarray:
-        """(capacity,) float64, a view: not to be written to."""
+    def weights(self) -> Float[np.ndarray, " {self.capacity}"]:
+        """A view: not to be written to."""
         weights = self._nodes[self._first_leaf : self._first_leaf + self.capacity]
         weights.flags.writeable = False
         return weights
 
-    def set(self, indices: np.ndarray, weights: np.ndarray) -> None:
-        """Set the weights (B,), finite and not negative, at indices (B,); of equal indices the last counts."""
-        nodes = np.asarray(indices) + self._first_leaf
+    def set(self, indices: Int[np.ndarray, " B"], weights: Float[np.ndarray, " B"]) -> None:
+        """Set the weights, finite and not negative, at these indices; of equal indices the last counts."""
+        nodes = indices + self._first_leaf
         self._nodes[nodes] = weights
         if len(nodes) == 1:  # as new windows come, where array operations would take ten times as long
             node = int(nodes[0])
@@ -48,14 +49,14 @@ class SumTree:
             nodes >>= 1
             self._nodes[nodes] = self._nodes[2 * nodes] + self._nodes[2 * nodes + 1]
 
-    def find(self, mass: np.ndarray) -> np.ndarray:
+    def find(self, mass: Float[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
         """The index at which the running sum of the weights first exceeds `mass`.
 
         Args:
-          mass: (B,) float64 in [0, total); the total must be above 0.
+          mass: in [0, total); the total must be above 0.
 
         Returns:
-          (B,) int64; the weight there is above 0, whatever the rounding.
+          The weight there is above 0, whatever the rounding.
         """
         left = np.ones(len(mass), dtype=np.int64)
         mass = np.array(mass, dtype=np.float64)
@@ -68,8 +69,8 @@ class SumTree:
             left += right
         return left - self._first_leaf
 
-    def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw (size,) int64 indices with replacement, one from each of `size` equal parts of the total.
+    def sample(self, size: int, rng: np.random.Generator) -> Int[np.ndarray, " {size}"]:
+        """Draw indices with replacement, one from each of `size` equal parts of the total.
 
         The total must be above 0. Advances `rng` by `size` doubles.
         """

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Shaped, UInt8
 
 from rarl.replay.frames import FrameStore
 
@@ -29,7 +30,7 @@ class Window:
       start: which of the episode's steps is the first.
       burn_in: how many of the steps are for the recurrent state alone.
       terminated: whether the episode terminated with the last step.
-      actions, rewards: n each. values: (n, K) float64, what the actor's network said at each step, for the first
+      actions, rewards: n each. values: what the actor's network said at each step, for the first
         priority; NaN where that is not known.
       last_action, last_reward: of the step before the first, or NO_ACTION and NO_REWARD.
       state: the recurrent state at the first step, before its observation is seen; arrays by name.
@@ -45,7 +46,7 @@ class Window:
     terminated: bool
     actions: list[int]
     rewards: list[float]
-    values: np.ndarray
+    values: Float[np.ndarray, "n K"]
     last_action: int
     last_reward: float
     state: Mapping[str, np.ndarray]
@@ -89,7 +90,7 @@ class WindowCutter:
         """The first step of a window, its burn-in included."""
         return max(0, window * self.period - self.burn_in)
 
-    def begin(self, episode: int, frame: np.ndarray) -> None:
+    def begin(self, episode: int, frame: UInt8[np.ndarray, "*frame"]) -> None:
         """An episode begins with the observation `frame`."""
         assert self.episode is None
         self.episode = episode
@@ -98,22 +99,22 @@ class WindowCutter:
 
     def step(
         self,
-        states: Mapping[str, np.ndarray],
+        states: Mapping[str, Shaped[np.ndarray, "M ..."]],
         row: int,
         action: int,
         reward: float,
-        frame: np.ndarray,
+        frame: UInt8[np.ndarray, "*frame"],
         terminated: bool,
         truncated: bool,
-        values: np.ndarray = NOTHING_KNOWN,
+        values: Float[np.ndarray, " K"] = NOTHING_KNOWN,
     ) -> Window | None:
         """One step of the episode; the window that it completes, if it does.
 
         Args:
-          states: name -> (M, ...), the recurrent states in which the step was begun; a copy of `row` is kept if needed.
+          states: by name the recurrent states in which the step was begun; a copy of `row` is kept if needed.
           action, reward, frame: what was done, what it gave, and the observation after it.
           terminated, truncated: whether the episode ended with it.
-          values: (K,) numbers for the window's first priority, NaN where not known; K is the same in all steps.
+          values: numbers for the window's first priority, NaN where not known; K is the same in all steps.
         """
         while self._start(self._window + len(self._states)) == self.steps:
             self._states.append({name: array[row].copy() for name, array in states.items()})
@@ -145,6 +146,7 @@ class WindowCutter:
 
     def _cut(self, terminated: bool) -> Window:
         """The next window, up to the step before."""
+        assert self.episode is not None
         start = self._start(self._window)
         first = start - self._first_step
         first_frame = max(0, start - self.earlier)

@@ -65,13 +65,13 @@ class ClaimTest(Settings):
 
     measure: str
     experiment: str
-    task_set: str | None = Field(description=f"a name, or one of {', '.join(TASK_SET_RULES)}")
+    task_set: str = Field(description=f"a name, or one of {', '.join(TASK_SET_RULES)}")
     a: str = Field(description="a variant of the experiment, or experiment/variant of another one")
     b: str | None = None
-    of: str | None = Field(None, description="an intervention on retrieval, or a group of tasks")
-    against: str | None = Field(None, description="the one that it is compared with")
-    quantity: str | None = Field(None, description="of attention, or of what runs cost")
-    chance: str | None = Field(None, description="the quantity that is subtracted")
+    of: str = Field("", description="an intervention on retrieval, or a group of tasks")
+    against: str = Field("", description="the one that it is compared with")
+    quantity: str = Field("", description="of attention, or of what runs cost")
+    chance: str = Field("", description="the quantity that is subtracted")
     factor: float = Field(1.0, description="of the quantity, such as 100 for percent")
 
     def side(self, which: Literal["a", "b"]) -> tuple[str, str] | None:
@@ -125,7 +125,8 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
     if not isinstance(raw, dict) or not isinstance(raw.get("claims"), list):
         raise RarlError(f"{path}: needs the keys settings, claims and questions")
     file = validate(_File, raw, str(path))
-    plans, claims = _Plans(path.parent), []
+    plans = _Plans(path.parent)
+    claims: list[Claim] = []
     for own, entries in ((False, file.claims), (True, file.questions)):
         for i, entry in enumerate(entries):
             name = entry.get("id") if isinstance(entry, dict) else None
@@ -170,9 +171,11 @@ def _check_claim(claim: Claim, rules: Rules, plans: _Plans, where: str) -> None:
     check("measure", "measure", test.measure, list(MEASURES))
     experiments = sorted(path.stem for path in (plans.folder / "experiments").glob("*.yaml"))
     check("experiment", "experiment", test.experiment, experiments)
-    for which in ("a", "b"):
-        experiment, variant = test.side(which) or (None, None)
-        if experiment is not None:
+    sides: tuple[Literal["a", "b"], ...] = ("a", "b")
+    for which in sides:
+        side = test.side(which)
+        if side is not None:
+            experiment, variant = side
             check(which, "experiment", experiment, experiments)
             check(which, "variant", variant, list(map(str, plans.names(f"experiments/{experiment}", "variants"))))
     if test.task_set not in TASK_SET_RULES and claim.scales and all(map(plans.has, claim.scales)):
@@ -188,7 +191,8 @@ class _Plans:
     """The files beside claims.yaml, as far as there are any; they are checked where they are used."""
 
     def __init__(self, folder: Path):
-        self.folder, self._read = folder, {}
+        self.folder = folder
+        self._read: dict[str, Any] = {}
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name."""

@@ -130,8 +130,8 @@ def _on_set(study: Study, rules: Rules, task_set: str) -> dict[tuple[str, ...], 
         return effect(change, study, task_set, samples, rules, study.where(task_set, full), gain)
 
     found: dict[tuple[str, ...], Effect | None] = {}
-    own = [v for v in study.variants_on(task_set) if v.runs[0] == study.name]
-    for variant in own:
+    variants = [v for v in study.variants_on(task_set) if v.runs[0] == study.name]
+    for variant in variants:
         s = variant.settings
         if s.change and not s.sweep:
             change = Change(s.kind, s.change, s.change if s.kind == "gain" else variant.label)
@@ -146,12 +146,13 @@ def _on_set(study: Study, rules: Rules, task_set: str) -> dict[tuple[str, ...], 
                 found |= _amounts(study, variant, task_set, of, made)
     for name, sweep in study.settings.sweeps.items():
         cells = cells_of(study, name, task_set)
-        own_cell = next((cell for cell, variant in cells.items() if variant == study.full), None)
-        if len(sweep.keys) == 1 and own_cell is not None:
+        own = study.full
+        own_cell = next((cell for cell, variant in cells.items() if variant == own), None)
+        if len(sweep.keys) == 1 and own is not None and own_cell is not None:
             for cell, variant in cells.items():
-                if variant != study.full:
+                if variant != own:
                     change = Change("part", f"{sweep.title}: {cell[0]:g} in the place of {own_cell[0]:g}")
-                    found[name, str(cell)] = made(change, study.compare(variant, study.full, task_set), study.full)
+                    found[name, str(cell)] = made(change, study.compare(variant, own, task_set), own)
         fixed = paper_cell(study, name, task_set)
         if fixed is not None and sweep.change:
             change = Change("part", sweep.change, sweep.label)

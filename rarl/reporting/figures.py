@@ -33,7 +33,7 @@ WIDTH = 5.8  # inches
 INK = "#333333"
 FAINT = "#8a8a8a"
 PALETTE = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#94a4a2", "#a96b59", "#e76300", "#717581", "#b9ac70", "#92dadd")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
     "legend.fontsize": 8.5, "legend.frameon": False, "lines.linewidth": 1.8, "figure.constrained_layout.use": True,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
@@ -116,7 +116,7 @@ def new_figure(height: float) -> Figure:
 
 def stamp(figure: Figure, text: str) -> None:
     """A warning across the figure that cannot be cropped away from the numbers."""
-    options = {"rotation": 25, "ha": "center", "va": "center", "fontsize": 34, "weight": "bold"}
+    options: dict[str, Any] = {"rotation": 25, "ha": "center", "va": "center", "fontsize": 34, "weight": "bold"}
     figure.text(0.5, 0.5, text, color="#bd1f01", alpha=0.22, zorder=99, **options)
 
 

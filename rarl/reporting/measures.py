@@ -1,4 +1,4 @@
-"""What claims measure: functions (study, claim, rules) that return per-seed samples, or None without runs for them."""
+"""What claims measure: functions (study, test, rules) that return per-seed samples, or None without runs for them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from fnmatch import fnmatchcase
 import pandas as pd
 
 from rarl.reporting import sweeps
-from rarl.reporting.claims import EVERY, Claim, Rules
+from rarl.reporting.claims import EVERY, ClaimTest, Rules
 from rarl.reporting.results import spelled
 from rarl.reporting.statistics import Samples, independent, paired, score_table, seed_means
 from rarl.reporting.study import Study, Variant, common
 
 
-def _variants(study: Study, claim: Claim) -> list[Variant]:
-    return [study.variant(side) for side in claim.test.sides()]
+def _variants(study: Study, test: ClaimTest) -> list[Variant]:
+    return [study.variant(side) for side in test.sides()]
 
 
-def difference(study: Study, claim: Claim, rules: Rules) -> Samples | None:
+def difference(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """Variant a against variant b: mean over the tasks that both have of the last score."""
-    a, b = _variants(study, claim)
-    samples = study.compare(a, b, claim.test.task_set)
-    if samples is None or claim.test.task_set != EVERY:
+    a, b = _variants(study, test)
+    samples = study.compare(a, b, test.task_set)
+    if samples is None or test.task_set != EVERY:
         return samples
     shared = common([study.table(v, EVERY) for v in (a, b)])[0]
     return Samples(samples.a, samples.b, detail=_over(study, list(shared)))
@@ -34,32 +34,31 @@ def _over(study: Study, task_sets: list[str]) -> str:
     return f"Mean over {len(names)} {noun if len(names) == 1 else f'{noun}s'}: {', '.join(names)}."
 
 
-def intervention(study: Study, claim: Claim, rules: Rules) -> Samples | None:
+def intervention(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """The same networks of a under the interventions `of` and `against`; without that, a against b, both under `of`."""
-    test, variants = claim.test, _variants(study, claim)
-    if test.against is not None:
+    variants = _variants(study, test)
+    if test.against:
         return study.acted(variants[0], test.task_set, test.of, test.against)
     return independent(*(study.under(variant, test.task_set, test.of) for variant in variants))
 
 
-def ratio(study: Study, claim: Claim, rules: Rules) -> Samples | None:
+def ratio(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """What networks score under `of`, as a share of what they score under `against`, each on its own tasks."""
-    (variant,) = _variants(study, claim)
-    of, against = (study.under(variant, claim.test.task_set, name) for name in (claim.test.of, claim.test.against))
+    (variant,) = _variants(study, test)
+    of, against = (study.under(variant, test.task_set, name) for name in (test.of, test.against))
     ratios = {seed: of[seed] / against[seed] for seed in of if against.get(seed, 0) > 0}
     return Samples(ratios, design="single") if ratios else None
 
 
-def attention(study: Study, claim: Claim, rules: Rules) -> Samples | None:
+def attention(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """A quantity of attention, less that of `chance`: tasks of the groups `of` and `against`, or variants a and b."""
-    test = claim.test
 
     def table(variant: Variant) -> pd.DataFrame:
         found = study.attention(variant, test.task_set, test.quantity)
         chance = study.attention(variant, test.task_set, test.chance) if test.chance else 0
         return test.factor * (found - chance)
 
-    variants = _variants(study, claim)
+    variants = _variants(study, test)
     if len(variants) == 1:
         values = table(variants[0])
         groups = [set(map(spelled, study.spec.task_groups.get(name, ()))) for name in (test.of, test.against)]
@@ -68,10 +67,10 @@ def attention(study: Study, claim: Claim, rules: Rules) -> Samples | None:
     return independent(*({int(seed): float(value) for seed, value in mean.items()} for mean in means))
 
 
-def solved_of_unsolved(study: Study, claim: Claim, rules: Rules) -> Samples | None:
+def solved_of_unsolved(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """Per seed of a: which share of the tasks that b does not solve (in at least half of its runs) it solves."""
-    names = [variant.label for variant in _variants(study, claim)]
-    a, b = (study.table(v, claim.test.task_set).dropna() >= rules.solved for v in _variants(study, claim))
+    names = [variant.label for variant in _variants(study, test)]
+    a, b = (study.table(v, test.task_set).dropna() >= rules.solved for v in _variants(study, test))
     if not a.size or not b.size:
         return None
     forth, open_to_b = _solved_among_open(a, b)
@@ -91,14 +90,14 @@ def _solved_among_open(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.Series, lis
     return a[tasks].sum(axis=1), tasks
 
 
-def tuned(study: Study, claim: Claim, rules: Rules) -> Samples | None:
+def tuned(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """The cross-fitted best cell of the grid of variants a against variant b."""
-    pattern, fixed = claim.test.side("a")[1], study.variant(claim.test.side("b"))
+    (_, pattern), fixed = test.sides()
     grids = {v.settings.sweep for v in study.variants.values() if v.settings.sweep and fnmatchcase(v.name, pattern)}
-    return sweeps.tuned(study, min(grids), fixed, claim.test.task_set) if grids else None
+    return sweeps.tuned(study, min(grids), study.variant(fixed), test.task_set) if grids else None
 
 
-def cost_ratio(study: Study, claim: Claim, rules: Rules) -> Samples | None:
+def cost_ratio(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """Seed by seed a quantity of variant a over that of b, mean over what both learned: "parameters" of a network, or
     "ms_per_update", training time per learner update, playing included."""
     runs = study.results.planned()
@@ -106,10 +105,10 @@ def cost_ratio(study: Study, claim: Claim, rules: Rules) -> Samples | None:
     updates = runs["updates"].where(runs["updates"] > 0)
     runs = runs.assign(task=runs["task_set"], ms_per_update=1000 * runs["seconds_training"] / updates)
     costs = []
-    for experiment, variant in claim.test.sides():
+    for experiment, variant in test.sides():
         here = runs[(runs["experiment"] == experiment) & (runs["variant"] == variant)]
-        here = here if claim.test.task_set == EVERY else here[here["task_set"] == claim.test.task_set]
-        costs.append(score_table(here, claim.test.quantity).astype(float))
+        here = here if test.task_set == EVERY else here[here["task_set"] == test.task_set]
+        costs.append(score_table(here, test.quantity).astype(float))
     a, b = common(costs)
     seeds = a.index.intersection(b.index)
     ratios = seed_means(a.loc[seeds] / b.loc[seeds])

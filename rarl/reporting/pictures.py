@@ -136,7 +136,8 @@ def _animation(look: Pictures, episode: Mapping[str, Any], states: Sequence[np.n
     width = int((states[0].shape[1] + side) / 6.6)
     about = textwrap.wrap(_about(look, episode), width, max_lines=2, placeholder=" …")
     title = tables.spaced(episode["task"])
-    frames, total, tiles = [], 0.0, []
+    frames, total = [], 0.0
+    tiles: list[Any] = []
     for i, (step, state) in enumerate(zip(episode["steps"], states, strict=False)):
         tiles = _tiles(look, step["retrieved"], TILE_PIXELS, columns=26) or tiles
         head = f"step {int(step.get('t', i)):,}   return so far {total:g}   does: {_action(look, step)}"

@@ -172,7 +172,8 @@ class _Loader:
         self.manifests, self.expert = self._read_manifests()
 
     def _read_manifests(self) -> tuple[dict[str, dict], dict[tuple[str, str], float]]:
-        manifests, expert = {}, {}
+        manifests: dict[str, dict] = {}
+        expert: dict[tuple[str, str], float] = {}
         base = self.root / "data" / self.scale
 
         def place(path: Path) -> tuple[int, str]:
@@ -389,7 +390,8 @@ def normalised(spec: EnvSpec, tasks: pd.Series, raw: pd.Series, expert: pd.Serie
       expert: the return of the expert.
     """
     score = spec.score
-    zero, one = 0.0, 1.0
+    zero: Any = 0.0
+    one: Any = 1.0
     if score.normaliser == "expert":
         one = expert
     elif score.normaliser is not None:

@@ -135,20 +135,20 @@ def summary(effects: Sequence[Effect]) -> Figure | None:
     positions: dict[tuple[str, str], float] = {}
     for kind, rows in shown.items():
         placed.header(_HEADERS[kind])
-        for short in rows:
-            positions[kind, short] = placed.row(short)
+        for label in rows:
+            positions[kind, label] = placed.row(label)
     for axes, environment in zip(grid, environments, strict=True):
         score = specs[environment].score or Score()
         margin = score.margin
         axes.axvspan(-margin, margin, color=FAINT, alpha=0.16, lw=0, zorder=0)
         axes.axvline(0, color=FAINT, lw=1, zorder=1)
-        for (kind, short), position in positions.items():
-            effect = shown[kind][short].get(environment)
-            if effect is not None:
-                look, ends = _LOOKS[effect.reading], [effect.interval.low, effect.interval.high]
+        for (kind, label), position in positions.items():
+            there = shown[kind][label].get(environment)
+            if there is not None:
+                look, ends = _LOOKS[there.reading], [there.interval.low, there.interval.high]
                 axes.plot(ends, [position] * 2, color=look.colour, lw=2, alpha=0.5, solid_capstyle="butt")
-                axes.plot(effect.interval.estimate, position, marker=look.marker, ms=5.5, color=look.colour,
-                          mfc="white" if effect.reading == "open" else look.colour)  # fmt: skip
+                axes.plot(there.interval.estimate, position, marker=look.marker, ms=5.5, color=look.colour,
+                          mfc="white" if there.reading == "open" else look.colour)  # fmt: skip
         axes.set_title(specs[environment].title, weight="bold")
         axes.set_xlabel(textwrap.fill(score.label, 15))
         axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 3, 4, 5, 10]))  # three labels; more do not fit

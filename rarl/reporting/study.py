@@ -327,9 +327,9 @@ class Study:
         total = 0.0
         for manifest in manifests:
             steps, of = manifest.get("steps"), manifest.get("episodes")
-            if not isinstance(of, int) or of <= 0 or not (isinstance(steps, int) or self._episode_steps):
+            if not isinstance(of, int) or of <= 0:
                 return math.nan
-            steps = steps if isinstance(steps, int) else of * self._episode_steps
+            steps = steps if isinstance(steps, int) else of * (self._episode_steps or math.nan)
             total += steps * min(1.0, episodes / of) if isinstance(episodes, int) else steps
         return total if manifests else math.nan
 
@@ -365,8 +365,8 @@ class Study:
                     for experiment, pattern in test.sides()]  # fmt: skip
             if rule == EVERY or self.spec.one_task:
                 return EVERY if (all(sets) if rule == EVERY else set.intersection(*sets)) else None
-            names = set.intersection(*sets)
-            return next((chosen.name for chosen in reversed(self.task_sets) if chosen.name in names), None)
+            shared = set.intersection(*sets)
+            return next((chosen.name for chosen in reversed(self.task_sets) if chosen.name in shared), None)
         if rule not in ("smaller", "larger", "probed"):
             return rule
         names = [chosen.name for chosen in self.task_sets if chosen.tasks == self.task_sets[-1].tasks]

@@ -45,14 +45,14 @@ def _evaluate(claim: Claim, rules: Rules, results: Results, studies: Mapping[str
     study = studies.get(claim.test.experiment) if claim.test else None
     if claim.test is None or study is None:
         return Outcome(claim, Verdict(NOT_HERE, "no runs that could judge it"))
-    test = claim.test.model_copy(update={"task_set": study.named_set(claim.test)})
+    test = claim.test.model_copy(update={"task_set": study.named_set(claim.test) or ""})
     claim = claim.model_copy(update={"test": test})
     planned = _involved(test, results.planned())
-    if results.scale not in claim.scales or not rules.scale(results.scale).results or test.task_set is None:
+    if results.scale not in claim.scales or not rules.scale(results.scale).results or not test.task_set:
         if planned.empty:
             return Outcome(claim, Verdict(NOT_HERE, "no runs that could judge it"))
         return Outcome(claim, Verdict(NOT_HERE, "too small to judge it"), ours_scale=study.sizes(test))
-    samples = load(MEASURES[test.measure])(study, claim, rules)
+    samples = load(MEASURES[test.measure])(study, test, rules)
     interval = samples.interval(rules.level) if samples else None
     result = verdict(claim.kind, interval, margin=claim.margin, min_seeds=rules.min_seeds)
     preliminary = len(planned) > 0 and not bool(planned["usable"].all())

@@ -58,7 +58,7 @@ class Evaluation:
         """That of a run's own evaluations, or with other tasks, episodes, starts (another stream) and blocks."""
         s, spec = settings.evaluation, spec_of(settings.environment)
         tasks = tuple(settings.tasks if tasks is None else tasks)
-        task_ids = np.arange(len(tasks)) if task_ids is None else np.asarray(task_ids)
+        ids = np.arange(len(tasks)) if task_ids is None else np.asarray(task_ids)
         episodes = s.episodes_per_task if episodes is None else episodes
         each = episodes if settings.online is None else min(settings.online.actors, episodes)
         pooled = settings.agent.retrieval.source == "all" if pooled is None else pooled
@@ -71,7 +71,7 @@ class Evaluation:
             ]
         )
         blocks = retrieval_blocks(each, s.retrieval_batches) if blocks is None else blocks
-        return cls(settings, tasks, task_ids, seeds, blocks, pooled, each)
+        return cls(settings, tasks, ids, seeds, blocks, pooled, each)
 
     @property
     def of_exploration(self) -> np.random.Generator:

@@ -87,7 +87,7 @@ def roll_out(
     total, n = len(seeds), envs.num_envs
     returns, last_rewards, lengths = np.zeros(total), np.zeros(total), np.zeros(total, dtype=np.int64)
     terminated = np.zeros(total, dtype=bool)
-    contexts: list[np.ndarray | None] = [None] * total
+    contexts: dict[int, np.ndarray] = {}
     kept: list[_KeptEpisode] = [_KeptEpisode([], [], []) for _ in range(total if keep else 0)]
     envs.active[:] = False
     episode = np.full(n, -1)  # which one each environment plays; -1: none
@@ -100,8 +100,8 @@ def roll_out(
             begun += len(fresh)
             x = envs.reset(seeds[episode[fresh]], fresh)
             first[fresh] = True
-            for i in fresh.tolist():
-                contexts[episode[i]] = None if envs.context is None else envs.context[i].copy()
+            if envs.context is not None:
+                contexts |= {int(episode[i]): envs.context[i].copy() for i in fresh.tolist()}
         playing = episode >= 0
         if not playing.any():
             break
@@ -120,7 +120,7 @@ def roll_out(
         x = step.observations
         ended = np.flatnonzero(playing & (step.terminated | step.truncated))
         episode[ended] = -1
-    context = None if envs.context is None else np.stack(contexts)
+    context = np.stack([contexts[e] for e in range(total)]) if contexts else None
     whole = (
         [_padded([getattr(one, name) for one in kept]) for name in ("observations", "actions", "rewards")]
         if keep

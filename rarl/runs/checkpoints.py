@@ -57,7 +57,7 @@ class Header:
     config: Mapping[str, Any] = field(default_factory=dict)
     update: int = 0
     code_digest: str | None = None
-    data: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str | None] = field(default_factory=dict)
     budget: Mapping[str, Any] = field(default_factory=dict)
 
 

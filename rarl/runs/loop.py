@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -270,6 +270,13 @@ def _header_of(record: Mapping[str, Any], update: int = 0) -> checkpoints.Header
 class _Run:
     """One process's work on one run."""
 
+    # There from `start` on.
+    learner: Learner
+    evaluations: MetricsLog
+    training: MetricsLog
+    retrieval: MetricsLog
+    tensorboard: TensorBoard
+
     def __init__(
         self,
         build: Callable[[], Learner],
@@ -285,16 +292,11 @@ class _Run:
         self.anew = anew
         self.build, self.budget, self.paths, self.folder = build, budget, paths, folder
         self.record, self.settings, self.stop, self.restart_if_changed = record, settings, stop, restart_if_changed
-        self.learner: Learner | None = None
         self.update = 0
         self.interval = _Interval()
         self.seconds = {"training": 0.0, "evaluation": 0.0, "other": 0.0}
         self.peak_memory_mb = 0.0
         self.starts: list[str] = []
-        self.evaluations: MetricsLog | None = None
-        self.training: MetricsLog | None = None
-        self.retrieval: MetricsLog | None = None
-        self.tensorboard: TensorBoard | None = None
         self.mark = self.saved = time.monotonic()
 
     # -- beginning
@@ -383,7 +385,7 @@ class _Run:
         """Append an evaluation of every task; what it draws from the global generators does not reach training."""
         state = _random_state()
         rows = [dict(row) for row in self.learner.evaluate()]
-        diagnosis = getattr(self.learner, "diagnose", dict)()
+        diagnosis: dict[str, float] = getattr(self.learner, "diagnose", dict)()
         _set_random_state(state)
         measured = [name for name in rows[0] if name not in ("task", "episodes")] if rows else []
         for row in rows:
@@ -437,7 +439,7 @@ class _Run:
 
     def close(self) -> None:
         """Close what is open; the folder is the caller's."""
-        if self.tensorboard is not None:
+        if hasattr(self, "tensorboard"):
             self.tensorboard.close()
 
     def publish(self, reason: str | None) -> dict[str, Any]:
@@ -445,8 +447,9 @@ class _Run:
         learned, update = self._last_good() if reason else (self._final_state(), self.update)
         self._lap("other")
         total = sum(self.seconds.values())
-        counts = self.learner.parameter_counts() if self.learner is not None else {}
-        facts = getattr(self.learner, "facts", dict)()
+        learner = getattr(self, "learner", None)  # none if the run failed before
+        counts = learner.parameter_counts() if learner is not None else {}
+        facts: dict[str, Any] = getattr(learner, "facts", dict)()
         result = {
             **facts,
             **self.record,
@@ -477,9 +480,10 @@ class _Run:
                 _header_of(self.record, update),
                 keep_previous=False,
             )
-            write_text(self.paths.record / "evaluations.csv", _text_of(self.evaluations, EVALUATION_COLUMNS))
-            write_text(self.paths.record / "training.csv", _text_of(self.training, ("update", "seconds")))
-            write_text(self.paths.record / "retrieval.csv", _text_of(self.retrieval, ("update",)))
+            columns = {"evaluations": EVALUATION_COLUMNS, "training": ("update", "seconds"), "retrieval": ("update",)}
+            for name, least in columns.items():
+                text = getattr(self, name).text if hasattr(self, name) else ""
+                write_text(self.paths.record / f"{name}.csv", text or ",".join(least) + "\n")
             write_json(self.paths.record / "run.json", result)
         if not reason:
             log.info("run %s finished: %d updates, %s", self.record["run"], self.update, duration(total))
@@ -493,14 +497,10 @@ class _Run:
         """State and update of the last checkpoint of a failed run; (None, 0) if it failed before its first."""
         with contextlib.suppress(RarlError, RuntimeError, MemoryError):
             loaded = checkpoints.load_latest(self.folder.path, expected=_header_of(self.record))
-            if loaded is not None and self.learner is not None:
+            if loaded is not None and hasattr(self, "learner"):
                 self.learner.load_state_dict(loaded.state["learner"])
                 return self._final_state(), loaded.header.update
         return None, 0
-
-
-def _text_of(metrics: MetricsLog | None, columns: Sequence[str]) -> str:
-    return (metrics.text if metrics is not None else "") or ",".join(columns) + "\n"
 
 
 def _read_starts(path: Path) -> list[str]:
@@ -591,16 +591,14 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 def torch_settings(settings: LoopSettings, seed: int) -> Iterator[None]:
     """Threads, determinism and seeds of this process; threads and determinism are put back afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn_only, fill = (
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
-    )
+    warn_only, memory = torch.is_deterministic_algorithms_warn_only_enabled(), cast(Any, torch.utils.deterministic)
+    fill = memory.fill_uninitialized_memory
     wanted = settings.device == "cpu" if settings.deterministic is None else settings.deterministic
     try:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         torch.use_deterministic_algorithms(wanted, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a cost without a use here
+        memory.fill_uninitialized_memory = False  # a cost without a use here
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)
@@ -608,7 +606,7 @@ def torch_settings(settings: LoopSettings, seed: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = fill
 
 
 class _StopSignals:

@@ -124,8 +124,8 @@ def _without_effect(s: RunSettings) -> dict[str, str]:
     else:
         found["learning.n_step"] = f"learning.targets = {s.learning.targets!r} has no n"
     if not s.learning.masking.weight:
-        others = (key for key in type(s.learning.masking).model_fields if key != "weight")
-        found |= {f"learning.masking.{key}": "learning.masking.weight is 0" for key in others}
+        masking = [f"learning.masking.{key}" for key in type(s.learning.masking).model_fields if key != "weight"]
+        found |= dict.fromkeys(masking, "learning.masking.weight is 0")
     return found
 
 

@@ -11,12 +11,14 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from rarl.errors import RarlError
 from rarl.trajectories.store import TrajectoryDataset
+
+IntOrArray = TypeVar("IntOrArray", int, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def powers_to_go(length: int, discount: float) -> np.ndarray:
     return np.where(age >= 0, float(discount) ** np.maximum(age, 0), 0.0).astype(np.float32)
 
 
-def n_looked_at(lengths: np.ndarray, stride: int) -> np.ndarray:
+def n_looked_at(lengths: IntOrArray, stride: int) -> IntOrArray:
     """How many steps of spans of these lengths are looked at."""
     return -(-lengths // stride)
 
@@ -211,7 +213,7 @@ def subsample(span: Span, stride: int, longest: int | None = None) -> tuple[np.n
       steps (n, l) int64, at padded places a span's last one again; mask (n, l) bool, False at padded places.
     """
     begin, lengths = span.begin[:, None], (span.end - span.begin)[:, None]
-    longest = lengths.max() if longest is None else longest
+    longest = int(lengths.max()) if longest is None else longest
     looks = np.arange(n_looked_at(longest, stride))
     return begin + np.minimum((looks + 1) * stride, lengths) - 1, looks < n_looked_at(lengths, stride)
 
@@ -555,13 +557,13 @@ class ResidentLimit:
                 dataset.release()
 
 
-def _file_pages() -> int | None:
-    """Resident pages of mapped files."""
+def _file_pages() -> int:
+    """Resident pages of mapped files; 0 where the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[2])
     except OSError:
-        return None
+        return 0
 
 
 _PROCESS_LIMIT = ResidentLimit()  # memory belongs to the process, so its samplers share one

@@ -271,7 +271,7 @@ def _map_array(path: Path, entry: Mapping[str, Any], verify: bool) -> tuple[np.n
             f"{path}: shape {list(mapped.shape)}, the manifest says {entry['shape']}; {repair(path.parent)}"
         )
     # A plain array over the same map: indexing np.memmap costs several microseconds more per call.
-    return np.asarray(mapped), mapped._mmap
+    return np.asarray(mapped), mapped._mmap  # type: ignore[attr-defined]
 
 
 def _check_shapes(folder: Path, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -409,8 +409,8 @@ class DatasetWriter:
                 f"({n}, {length}, ...), not {np.shape(observations)} and {np.shape(actions)}"
             )
         lengths = np.full(n, length, dtype=np.int64)
-        flat = (array.reshape(-1, *array.shape[2:]) for array in map(np.asarray, (observations, actions, rewards)))
-        self.add_flat(*flat, lengths, **extras)
+        x, a, r = (array.reshape(-1, *array.shape[2:]) for array in map(np.asarray, (observations, actions, rewards)))
+        self.add_flat(x, a, r, lengths, **extras)
 
     def add_flat(
         self,
@@ -461,9 +461,14 @@ class DatasetWriter:
         self._returns.append(totals.astype(np.float32))
         self._lengths.append(lengths)
 
-    def _check_storable(self, name: str, rows: np.ndarray) -> None:
+    @property
+    def _unfinished(self) -> Path:
+        """Where the dataset is written."""
         if self._temporary is None:
             raise ValueError("episodes can be added only inside the writer's `with` block")
+        return self._temporary
+
+    def _check_storable(self, name: str, rows: np.ndarray) -> None:
         if rows.dtype.hasobject or rows.dtype.names:
             raise ValueError(f"{name}: dtype {rows.dtype} cannot be stored, only plain numbers and bools")
         file = self._files.get(name)
@@ -473,8 +478,9 @@ class DatasetWriter:
             )
 
     def _append(self, name: str, rows: np.ndarray) -> None:
+        path = self._unfinished / f"{name}.npy"
         if name not in self._files:
-            self._files[name] = _ArrayFile(self._temporary / f"{name}.npy", rows.dtype, rows.shape[1:])
+            self._files[name] = _ArrayFile(path, rows.dtype, rows.shape[1:])
         self._files[name].append(rows)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -509,8 +515,8 @@ class DatasetWriter:
             "arrays": {name: file.finish() for name, file in self._files.items()},
             "rarl": rarl.__version__,
         }
-        write_json(self._temporary / MANIFEST, manifest)
-        _put_in_place(self._temporary, self.folder)
+        write_json(self._unfinished / MANIFEST, manifest)
+        _put_in_place(self._unfinished, self.folder)
 
 
 def _refuse_foreign(folder: Path) -> None:

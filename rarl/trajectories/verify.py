@@ -140,8 +140,8 @@ def open_checked(folder: Path, planned: tuple[Scale, Dataset] | None, quick: boo
     path = _mark_path(folder)
     environment = manifest["environment"] if planned is None else planned[1].environment
     now = _mark(folder, manifest, environment)  # before the files are read, so that a later change makes it outdated
-    before = _read_mark(path)
-    looked_at = before is not None and all(before.get(key) == now[key] for key in ("manifest", "rules"))
+    before = _read_mark(path) or {}
+    looked_at = all(before.get(key) == now[key] for key in ("manifest", "rules"))
     unchanged = looked_at and before.get("files") == now["files"]
     opened = TrajectoryDataset.open(folder, verify=not (quick and unchanged))
     if not looked_at:

@@ -76,7 +76,8 @@ class Standing:
 
 def standing(scale: Scale) -> Standing:
     """Look at the records of everything that a scale makes; the files themselves are not read."""
-    root, s, why = scale.root, scale.name, Counter()
+    root, s = scale.root, scale.name
+    why: Counter[str] = Counter()
     runs = {run.id: _state_of_run(scale, run, why) for run in scale.runs.values()}
     states = {
         "datasets": Counter(
@@ -85,7 +86,7 @@ def standing(scale: Scale) -> Standing:
         ),
         "runs": Counter(runs.values()),
     }
-    probes = Counter()
+    probes: Counter[str] = Counter()
     for run in map(scale.find_run, scale.probes()):
         path = f"results/{s}/probes/{run.id}/attention.csv"
         state = _recorded_state(root, path, run.digest, code_digest_of(probe_job(run)))

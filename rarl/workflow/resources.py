@@ -19,6 +19,7 @@ from rarl.config.files import IndexCostSettings
 from rarl.config.scale import Dataset, Run, Scale
 from rarl.config.settings import EPISODIC, RunSettings
 from rarl.envs.spec import load, spec_of
+from rarl.errors import required
 from rarl.workflow.rules import torch_knows_gpus
 
 # The processes by which Snakemake starts a job on a node, and one of ours with its libraries; before it learns.
@@ -74,7 +75,7 @@ def _rounded(megabytes: float) -> int:
 
 def _dataset_mb(dataset: Dataset) -> float:
     spec = spec_of(dataset.environment)
-    steps = dataset.settings.environment_steps or dataset.settings.episodes * spec.long_episode
+    steps = dataset.settings.environment_steps or dataset.settings.size * spec.long_episode
     model = MemoryModel() if spec.memory is None else load(spec.memory)
     return steps * (model.of_frame(False) + 8e-6)
 
@@ -166,7 +167,7 @@ def _replay_mb(s: RunSettings) -> float:
     if s.online is None or s.agent.base == "mfec":
         return 0.0
     if s.agent.base == "nec":
-        frames = float(s.episodic.replay)
+        frames = float(required(s.episodic, "episodic").replay)
     else:
         played = s.updates * s.online.actors * s.online.steps_per_update
         frames = min(s.online.capacity_sequences * s.online.period_steps, played)
@@ -180,7 +181,7 @@ def _episodic_mb(s: RunSettings) -> float:
 
     No more entries are there than steps were played.
     """
-    if s.agent.base not in EPISODIC:
+    if s.episodic is None:
         return 0.0
     if s.online is not None:
         played, memories = s.updates * s.online.actors * s.online.steps_per_update, 18

@@ -66,7 +66,8 @@ def preview_runs(scale: Scale) -> list[str]:
 def _is_first(run: Run, scale: Scale) -> bool:
     s = run.settings
     first_seed = (scale.settings.experiments[s.experiment].seeds or scale.settings.seeds)[0]
-    return s.task_set == task_set_name(scale.largest_task_set(s.experiment)) and s.seed == first_seed
+    largest = scale.largest_task_set(s.experiment)
+    return largest is not None and s.task_set == task_set_name(largest) and s.seed == first_seed
 
 
 def plan_digest(scale: Scale) -> str:

@@ -21,7 +21,7 @@ def _one_thread():
 def asked(learner, states=3):
     """x (G, B, 11), told (G, B) and a retrieval batch of every task."""
     tasks = torch.arange(learner.n_tasks)
-    drawn = learner.transitions.sample(tasks.repeat_interleave(states).numpy(), learner.rng)
+    drawn = learner.sampler.sample(tasks.repeat_interleave(states).numpy(), learner.rng)
     x = torch.from_numpy(drawn.x_t).unflatten(0, (learner.n_tasks, states))
     batch = learner.memory.sample(tasks.numpy(), learner.rng)
     return x, tasks[:, None].expand(-1, states), batch.summarise(learner.network)
@@ -65,7 +65,7 @@ def test_a1_of_a_recurrent_agent_takes_each_step_as_if_it_stood_alone(tiny_babya
 def test_a2_gives_the_agent_its_slots(tiny_root):
     """What the head sees of two states differs as their slots do; nothing else comes between."""
     network = (learner := tiny_project.learner_of(tiny_root, "nothing")).network
-    drawn = learner.transitions.sample(torch.arange(10).repeat_interleave(3).numpy(), learner.rng)
+    drawn = learner.sampler.sample(torch.arange(10).repeat_interleave(3).numpy(), learner.rng)
     x, told = torch.from_numpy(drawn.x_t).unflatten(0, (10, 3)), torch.arange(10)[:, None].expand(-1, 3)
     q, step = network(x, told)
     s = network.encoder(x, told)
@@ -82,7 +82,7 @@ def test_a2_gives_the_agent_its_slots(tiny_root):
 def test_a2_of_a_recurrent_agent_carries_its_slots(tiny_babyai_root):
     learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn", {"agent": {"retrieval": NOTHING}})
     network = learner.network
-    batch = learner.sequences.sample(torch.arange(learner.n_tasks).repeat_interleave(2).numpy(), learner.rng)
+    batch = learner.sampler.sample(torch.arange(learner.n_tasks).repeat_interleave(2).numpy(), learner.rng)
     x = torch.from_numpy(batch.observations)[None]
     told = torch.from_numpy(batch.extras["mission"]).long()[None, :, None]
     whole = network.unroll(x, told, network.initial_state(*x.shape[:2]), keep_states=True, keep_attention=True)
@@ -120,7 +120,7 @@ def test_a2_of_a_recurrent_agent_learns(tiny_babyai_root):
 
 
 def _sequences(learner, steps=4):
-    batch = learner.sequences.sample(torch.arange(learner.n_tasks).repeat_interleave(2).numpy(), learner.rng)
+    batch = learner.sampler.sample(torch.arange(learner.n_tasks).repeat_interleave(2).numpy(), learner.rng)
     shape = (learner.n_tasks, 2)
     x = torch.from_numpy(batch.observations).unflatten(0, shape)[:, :, :steps]
     told = torch.from_numpy(batch.extras["mission"]).long().unflatten(0, shape)[:, :, None]
@@ -185,5 +185,5 @@ def test_what_the_retriever_learns_first_is_to_tell_rewards(tiny_root):
     learner = tiny_project.learner_of(tiny_root, "ra-dqn", changes)
     losses = [float(learner.update()["retriever_loss"]) for _ in range(120)]
     # Half the variance of the reward is what a constant leaves.
-    rewards = learner.transitions.sample(torch.arange(learner.n_tasks).repeat_interleave(200).numpy(), learner.rng).r_t
+    rewards = learner.sampler.sample(torch.arange(learner.n_tasks).repeat_interleave(200).numpy(), learner.rng).r_t
     assert sum(losses[-20:]) / 20 < 0.5 * 0.5 * float(rewards.var())

@@ -220,12 +220,12 @@ def test_the_projection_is_fixed_by_the_seed_and_keeps_distances(tiny_root):
     assert (agents[0].projection == agents[1].projection).all()
     assert not (agents[0].projection == agents[2].projection).any()
     x = boards(20)
-    keys = agents[0].embed(x, np.zeros(20))
+    keys = agents[0].embed(x, np.zeros(20, dtype=int))
     real = np.linalg.norm(x[:, None].astype(float) - x, axis=-1)[np.triu_indices(20, 1)]
     found = np.linalg.norm(keys[:, None] - keys, axis=-1)[np.triu_indices(20, 1)]
     np.testing.assert_allclose(found / real / math.sqrt(4000), 1, atol=0.1)
     plain = MFEC(settings_of(tiny_root, "mfec", episodic={"d_key": None}), 3, 2, 11)
-    assert (plain.embed(x, np.zeros(20)) == x).all()
+    assert (plain.embed(x, np.zeros(20, dtype=int)) == x).all()
 
 
 # ------------------------------------------------------------------------------------------------------------ learning

@@ -98,7 +98,7 @@ def test_it_is_the_slow_one(capacity, rule, operations):
 def filled(states, capacity=3):
     memory = EpisodicMemory(3, capacity)
     for state in states:
-        memory.write([name(state)], KEYS[0, [state]], np.array([state]), np.maximum)
+        memory.write([name(state)], KEYS[0, [state]], np.array([float(state)]), np.maximum)
     return memory
 
 

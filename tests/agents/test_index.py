@@ -114,7 +114,7 @@ def test_proposals_are_the_best_of_the_retrieval_dataset_asked():
     tasks, shares = np.array([0, 3, 3]), np.array([0.1, 0.1, 1.0])
     queries = torch.stack([asking(seed=seed) for seed in range(3)])
     proposed = index.propose(tasks, shares, queries, 5)
-    for g, (task, share) in enumerate(zip(tasks, shares, strict=True)):
+    for g, (task, share) in enumerate(zip(tasks.tolist(), shares.tolist(), strict=True)):
         rows = index.layout.rows(task, share)
         scores = slow_scores(queries[g], keys[rows])
         assert proposed[g].tolist() == rows[np.argsort(-scores)[:5]].tolist()
@@ -163,17 +163,20 @@ def test_an_index_that_was_never_refreshed_is_saved_too():
     assert index.state_dict() == {"keys": None, "made_at": None}
     other = index_of("ivf", clustered())
     other.load_state_dict(index.state_dict())
-    assert other.keys is None
+    assert not len(other.keys)
     assert other.made_at is None
 
 
 def test_a_refresh_takes_the_place_of_old_indices():
     index, queries = index_of("hnsw", clustered(), shares=[0.1]), asking()[None]
-    before = index.propose([0], [0.1], queries, 5)[0].tolist()
+    before = index.propose(np.array([0]), np.array([0.1]), queries, 5)[0].tolist()
     index.refresh(clustered(seed=9)[: len(index.layout)], 8)
     fresh = index_of("hnsw", clustered(seed=9))
-    assert index.propose([0], [0.1], queries, 5)[0].tolist() == fresh.propose([0], [0.1], queries, 5)[0].tolist()
-    assert index.propose([0], [0.1], queries, 5)[0].tolist() != before
+    assert (
+        index.propose(np.array([0]), np.array([0.1]), queries, 5)[0].tolist()
+        == fresh.propose(np.array([0]), np.array([0.1]), queries, 5)[0].tolist()
+    )
+    assert index.propose(np.array([0]), np.array([0.1]), queries, 5)[0].tolist() != before
 
 
 def test_the_number_of_threads_is_given_back():

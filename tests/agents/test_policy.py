@@ -30,7 +30,7 @@ def network_of(process="slots", core="gru"):
 
 def policy_of(n, epsilon=0.0, seed=0, groups=1, places=None, **parts):
     policy = Policy(network_of(**parts), np.full(n, epsilon), np.random.default_rng(seed), places=places)
-    if policy.network.process is not None:
+    if policy.network.retriever is not None:
         s = torch.randn(groups, 3, 4, 8, generator=torch.Generator().manual_seed(2))
         shape = s.shape[:3]
         policy.retrieved = policy.network.process.summarise(s, torch.zeros(shape).long(), torch.zeros(shape))

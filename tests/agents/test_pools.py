@@ -162,7 +162,7 @@ def test_proposed_trajectories_are_in_the_batch_and_come_first(datasets):
     proposed = [memory.pools.rows(1, 0.5)[[3, 0]], memory.pools.rows(4, 0.1)[:0]]
     rows = memory.choose(tasks, np.random.default_rng(0), shares, proposed)
     assert rows[0, :2].tolist() == proposed[0].tolist()
-    for g, task in enumerate(tasks):
+    for g, task in enumerate(tasks.tolist()):
         assert len(set(rows[g])) == 6
         assert set(rows[g]) <= set(memory.pools.rows(task, shares[g]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from rarl.agents.targets import lambda_targets, sequence_targets, watkins_lambda
 
@@ -174,9 +175,9 @@ def test_targets_carry_no_gradient():
 
 def test_wrong_shapes_and_names_are_refused():
     ones, q = torch.ones(2, 3), torch.zeros(2, 4, 2)
-    with pytest.raises(AssertionError):
+    with pytest.raises(TypeCheckError):
         sequence_targets(ones, ones, ones.long(), ones.bool(), q[:, :3])
-    with pytest.raises(AssertionError):
+    with pytest.raises(TypeCheckError):
         lambda_targets(ones, ones[:, :2], ones, ones.bool(), 0.5)
-    with pytest.raises(ValueError, match="sarsa"):
+    with pytest.raises(TypeCheckError, match="sarsa"):
         sequence_targets(ones, ones, ones.long(), ones.bool(), q, method="sarsa")

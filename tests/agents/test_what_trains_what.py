@@ -302,13 +302,13 @@ def test_groups_learn_from_their_own_tasks_steps(tiny_root):
     """Every task has an equal share of the batch; with fewer tasks per batch, they change from update to update."""
     for per_batch in (None, 3):
         learner = tiny_project.learner_of(tiny_root, "dqn", {"learning": {"tasks_per_batch": per_batch}})
-        drawn, sample = [], learner.transitions.sample
+        drawn, sample = [], learner.sampler.sample
 
         def spy(task_indices, rng, drawn=drawn, sample=sample):
             drawn.append(task_indices.copy())
             return sample(task_indices, rng)
 
-        learner.transitions.sample = spy
+        learner.sampler.sample = spy
         for _ in range(12):
             learner.update()
         counts = [np.bincount(indices, minlength=10) for indices in drawn]

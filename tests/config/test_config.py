@@ -841,4 +841,4 @@ def test_every_network_of_a_shipped_scale_can_be_built(name):
     for variant, settings in runs.items():
         with torch.random.fork_rng(devices=[]):
             network = build_network(settings, 7, 30)
-        assert (network.process is not None) == (settings.agent.retrieval.process != "none"), variant
+        assert (network.retriever is not None) == (settings.agent.retrieval.process != "none"), variant

@@ -39,7 +39,7 @@ def actors_of(name, rescale=EPSILON, **options):
     envs = FakeGames.packed(N, stack, **options)
     network = build_network(settings_of("atari", agent, {"stack": stack}), len(envs.actions)).requires_grad_(False)
     policy = Policy(network, np.full(N, 0.3), np.random.default_rng(5))
-    if network.process is not None:
+    if network.retriever is not None:
         steps = (1, 3, 5)
         policy.retrieved = network.process.summarise(
             torch.randn(*steps, 8), torch.zeros(steps, dtype=torch.int64), torch.zeros(steps)

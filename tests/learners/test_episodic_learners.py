@@ -139,7 +139,7 @@ def test_boards_and_exploration_are_those_of_the_other_agents(roots, monkeypatch
             learner.network.head.q.weight.zero_()
             learner.network.head.q.bias.copy_(torch.arange(7.0) == 2)
     one = np.ones(1, dtype=np.int64)
-    mfec.agent.write(one, 2 * one, [bytes(16)], np.zeros((1, 4)), one)
+    mfec.agent.write(one, 2 * one, [bytes(16)], np.zeros((1, 4)), one.astype(float))
     assert dqn.evaluate() == retrieving.evaluate() == mfec.evaluate()
     one, *others = played
     for other in others:

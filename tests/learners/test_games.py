@@ -246,7 +246,7 @@ def literal_loss(learner, spy):
     online = target = None
     if learner.settings.agent.retrieves:
         online = spy.batch.summarise(learner.network)
-        target = online.detached()
+        target = online.map(torch.Tensor.detach)
     total, count, rows = 0.0, 0, []
     packed = pack(windows.observations, windows.last_actions, windows.last_rewards)
     for b in range(len(windows)):

@@ -242,8 +242,8 @@ def test_atari_masks_windows_that_are_learned_from(tiny_atari_root, monkeypatch)
     learner.actors.play(60).add_to(learner.replay)
     draws, sample = [], learner.replay.sample
     learner.replay.sample = lambda *a: draws.append(sample(*a)) or draws[-1]
-    batches, loss = [], learner._masking_loss
-    learner._masking_loss = lambda batch: batches.append(batch) or loss(batch)
+    batches, loss = [], learner.masking.loss
+    learner.masking.loss = lambda network, batch, rng: batches.append(batch) or loss(network, batch, rng)
     step(learner)
     (draw,), (batch,) = draws, batches
     assert (batch.episodes[0] == draw.learn.episodes[:2]).all()

@@ -17,7 +17,7 @@ NOT_APART = {"agent": {"retrieval": {"keep_apart": "none"}}}
 def attention_on_own_episode(learner, updates=6):
     """(mass on trajectories of the asking state's own episode, how many there were), summed over learner steps."""
     asking, mass, found = {}, 0.0, 0
-    sampler = getattr(learner, "transitions", None) or getattr(learner, "sequences", None)
+    sampler = getattr(learner, "sampler", None)
     if sampler is None:  # online
         sample = learner.replay.sample
 

@@ -79,8 +79,8 @@ def test_half_of_a_batch_is_what_the_index_proposes_for_the_states_learned_from(
     learner = learner_of(tiny_root, "exact")
     proposed, batches, asked = [], [], []
     propose, sample = learner.memory.propose_to_learn, learner.memory.sample
-    at = learner.transitions.sample
-    monkeypatch.setattr(learner.transitions, "sample", lambda *a: asked.append(at(*a)) or asked[-1])
+    at = learner.sampler.sample
+    monkeypatch.setattr(learner.sampler, "sample", lambda *a: asked.append(at(*a)) or asked[-1])
     monkeypatch.setattr(
         learner.memory, "propose_to_learn", lambda *a: proposed.append((a, propose(*a))) or proposed[-1][1]
     )
@@ -117,7 +117,7 @@ def test_evaluations_take_the_shares_in_turn(tiny_root, monkeypatch, kind):
     (tasks, _, shares, proposed), chosen = calls[0]
     assert tasks.tolist() == np.repeat(np.arange(10), 3).tolist()
     assert shares.tolist() == SHARES * 10
-    for task, share, row in zip(tasks, shares, chosen, strict=True):
+    for task, share, row in zip(tasks.tolist(), shares.tolist(), chosen, strict=True):
         assert set(row) <= set(learner.memory.pools.rows(task, share))
     if kind is None:
         assert proposed is None
@@ -218,4 +218,4 @@ def test_relevance_ranks_by_the_sum_of_attention(tiny_root):
     scores = weights.unflatten(-1, (6, -1)).sum(-1).log()
     of_task = torch.from_numpy(relevant(tasks, batch))
     expected = relevance_loss(scores, of_task)
-    torch.testing.assert_close(learner._relevance(tasks, step, retrieved), expected)
+    torch.testing.assert_close(learner._relevance(tasks, step.q, retrieved), expected)

@@ -29,7 +29,7 @@ def weights_of(learner):
 def test_learner_steps_change_every_part_and_stay_finite(tiny_babyai_root, variant):
     learner = tiny_babyai.learner_of(tiny_babyai_root, variant)
     assert isinstance(learner, OfflineLearner)
-    assert learner.transitions is None
+    assert learner.recurrent
     before = {name: p.detach().clone() for name, p in learner.network.named_parameters()}
     for _ in range(2):
         scalars = learner.update()
@@ -65,7 +65,7 @@ def test_the_bottleneck_trains_the_retrieval_process_alone(tiny_babyai_root):
 def test_the_loss_ignores_padding_and_burn_in(tiny_babyai_root):
     """What the network says at steps that do not count leaves the TD loss and its gradients alone."""
     learner = tiny_babyai.learner_of(tiny_babyai_root, "rdqn")
-    sample = learner.sequences.sample
+    sample = learner.sampler.sample
     losses = []
     for disturbed in (False, True):
 
@@ -82,7 +82,7 @@ def test_the_loss_ignores_padding_and_burn_in(tiny_babyai_root):
                     batch.observations[row, n + 1 :] = 7
             return batch
 
-        learner.sequences.sample = spoiled
+        learner.sampler.sample = spoiled
         found = learner._losses()
         losses.append((found.td, torch.autograd.grad(found.td, learner.network.core.weight_ih_l0)[0]))
     torch.testing.assert_close(losses[0], losses[1])

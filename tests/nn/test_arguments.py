@@ -16,6 +16,7 @@ READING = {"d_s": 6, "n_actions": 0, "d_e": 4, "d_h": 8, "d_v": 4, "k_traj": 2, 
 SLOTS = {"n_f": 2, "d_m": 8, "slot_heads": 2}
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("name", ["k_traj", "k_states", "d_e", "d_h", "d_v", "d_s"])
 @pytest.mark.parametrize("value", [0, -1, 1.5])
 def test_sizes_are_at_least_one(name, value):
@@ -24,6 +25,7 @@ def test_sizes_are_at_least_one(name, value):
             build(**arguments | {name: value})
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -64,6 +66,7 @@ def test_a_network_names_what_it_does_not_know():
         Retriever(8, DirectRetrieval(**READING), fusion="flim")
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("summariser", ["gru", "decay"])
 def test_padding_comes_last(summariser):
     process = SlotRetrieval(**READING | SLOTS | {"summariser": summariser})

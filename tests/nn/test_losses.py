@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from rarl.agents.losses import conservative_loss, n_step_targets, q_learning_target, relevance_loss, td_loss
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports, two_hot
@@ -68,9 +69,9 @@ def test_targets_carry_no_gradient():
 
 
 def test_a_wrong_shape_is_refused():
-    with pytest.raises(AssertionError):
+    with pytest.raises(TypeCheckError):
         q_learning_target(torch.ones(3, 1), torch.ones(3), torch.zeros(3, 4))
-    with pytest.raises(AssertionError):
+    with pytest.raises(TypeCheckError):
         td_loss(torch.zeros(3, 4), torch.zeros(3, 1, dtype=torch.int64), torch.zeros(3), 1.0)
 
 

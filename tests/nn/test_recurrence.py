@@ -137,6 +137,7 @@ def test_padding_of_retrieved_trajectories_changes_nothing(memory):
                 if name in grown
             }
             parts |= {name: parts[name].double() for name in ("r", "value")}
+            parts |= {name: np.pad(vars(batch)[name], ((0, 0), (0, 0), (0, more))) for name in ("steps", "last")}
             retrieved = type(batch)(**{**vars(batch), **parts}).summarise(network)
             answers.append(network.unroll(x, told, network.initial_state(1, 2), retrieved).q)
     torch.testing.assert_close(*answers)

@@ -670,12 +670,13 @@ def test_an_empty_retrieval_batch_reads_zeros_and_harms_no_other(standardise, su
     mask[1] = False
     generator = torch.Generator().manual_seed(7)
     s_t = torch.randn(3, ASKING, D_S, generator=generator, dtype=torch.float64, requires_grad=True)
-    m_tm1 = None if direct else asking_of(0, process, groups=3)[1]
+    none = process.initial_slots(Mode.ACT, 1, 1)  # of a process without slots
+    m_tm1 = none if direct else asking_of(0, process, groups=3)[1]
     keep = [0, 2]
     torch.manual_seed(1)
     step = process(s_t, m_tm1, process.summarise(s, a, r, mask), mode=Mode.TARGET)
     made = alone.summarise(s[keep], a[keep], r[keep], mask[keep])
-    full = alone(s_t[keep], None if direct else m_tm1[keep], made, mode=Mode.TARGET)
+    full = alone(s_t[keep], none if direct else m_tm1[keep], made, mode=Mode.TARGET)
     torch.testing.assert_close(step.z[keep], full.z)
     torch.testing.assert_close(step.alpha[keep], full.alpha)
     assert (step.alpha[1] == 0).all()
@@ -687,7 +688,7 @@ def test_an_empty_retrieval_batch_reads_zeros_and_harms_no_other(standardise, su
     # Its statistics are those of the groups that read something.
     for module, groups in ((process, [0, 1, 2]), (alone, keep)):
         made = module.summarise(s[groups], a[groups], r[groups], mask[groups])
-        module(s_t[groups], None if direct else m_tm1[groups], made, mode=Mode.LEARN)
+        module(s_t[groups], none if direct else m_tm1[groups], made, mode=Mode.LEARN)
     for name, value in process.state_dict().items():
         torch.testing.assert_close(value, alone.state_dict()[name])
 

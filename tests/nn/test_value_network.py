@@ -53,8 +53,8 @@ def inputs_of(seed=0, steps=T):
 
 
 def summaries_of(network, seed=0):
-    process = network.process
-    if process is None or not hasattr(process, "summarise") or not getattr(process, "retrieves", True):
+    process = None if network.retriever is None else network.process
+    if not hasattr(process, "summarise") or not getattr(process, "retrieves", True):
         return None
     torch.manual_seed(200 + seed)
     s = torch.randn(G, N_TRAJ, 4, D_S, dtype=torch.float64)

@@ -77,10 +77,10 @@ def test_frames_with_what_was_done_make_the_observations(stack):
 
 def test_which_codec_an_environment_has(tiny_root, tiny_atari_root):
     atari = tiny_atari.run_of(tiny_atari_root, "dqn").settings
-    games = codec_of(atari, None)
-    assert (type(games), games.stack, games.frame_shape) == (FrameCodec, 4, (84, 84))
     settings = tiny_project.run_of(tiny_root, "nec").settings
     envs = make_vector(settings, ["touch red"] * 2)
+    games = codec_of(atari, envs)
+    assert (type(games), games.stack, games.frame_shape) == (FrameCodec, 4, (84, 84))
     boards = codec_of(settings, envs)
     assert (type(boards), boards.stack, boards.frame_shape) == (Bytes, 1, (11,))
     assert not envs.active.any()  # nobody plays yet

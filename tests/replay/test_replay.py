@@ -190,9 +190,9 @@ def check_frames_held(replay):
     for cutter in replay._cutters:
         holders.update(cutter._blocks)
     assert replay._store._holders == dict(holders)
-    assert replay._store._content.keys() == holders.keys()
+    assert replay._store._lengths.keys() == holders.keys()
     open_blocks = {cutter._blocks[-1] for cutter in replay._cutters if cutter.episode is not None}
-    assert replay._store._open <= open_blocks
+    assert replay._store._open.keys() <= open_blocks
 
 
 @st.composite
@@ -322,7 +322,7 @@ def test_stacks_are_those_of_the_vector_environment():
             replay.begin(actor, observation[:, -1])
         observation, reward, terminated, truncated, _ = env.step(np.array([t % 6]))
         seen[-1].append(observation[0].copy())
-        replay.add(actor, {}, np.array([t % 6]), reward, observation[:, -1], terminated, truncated)
+        replay.add(actor, {}, np.array([t % 6]), reward.astype(float), observation[:, -1], terminated, truncated)
         ended = terminated[0] or truncated[0]
         if ended:
             observation = env.step(np.array([0]))[0]  # only resets
@@ -528,7 +528,7 @@ def test_what_does_not_fit_is_refused():
     states = {name: np.zeros((1, *shape), np.float32) for name, shape in STATES.items()}
 
     def add(actor=0, states=states, frames=frames, rewards=1, error=np.nan):
-        replay.add(np.array([actor]), states, np.array([0]), np.zeros(rewards), frames, no, no, np.array([error]))
+        replay.add(np.array([actor]), states, np.array([0]), np.zeros(rewards), frames, no, no, np.array([[error]]))
 
     with pytest.raises(RarlError, match="actor 0: a step outside of an episode"):
         add()

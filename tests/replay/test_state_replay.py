@@ -61,7 +61,7 @@ def test_states_of_several_tasks_come_with_their_own(compression, tmp_path):
         x = np.stack([np.arange(5), episodes, steps], 1).astype(np.int16)
         replay.see(codec.newest(x))
         steps += 1
-        for actor in np.flatnonzero(rng.random(5) < [0.1, 0.15, 0.1, 0.2, 0.05]):
+        for actor in np.flatnonzero(rng.random(5) < [0.1, 0.15, 0.1, 0.2, 0.05]).tolist():
             states = [(actor, episodes[actor], step) for step in range(steps[actor])]
             actions, returns = zip(*map(done_and_earned, states), strict=True)
             replay.end(actor, np.array(actions), np.array(returns, dtype=np.float32))

@@ -186,6 +186,7 @@ def test_where_episodes_follow_one_another_batches_go_by_environment(game):
     assert Evaluation.of(game, blocks=2).places.tolist() == [[0, 1], [2, 3]]
 
 
+@pytest.mark.unchecked  # networks and batches that are none
 def test_a_policy_is_told_the_ids_and_reads_where_it_should(boards):
     network = torch.nn.Linear(1, 1)
     network.initial_state = lambda groups, batch: State(None, None)

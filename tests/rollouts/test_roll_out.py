@@ -14,7 +14,7 @@ from rarl.envs.gridroboman.tasks import task_named
 from rarl.envs.gridroboman.vector import VectorGridroboman, condition
 from rarl.envs.vector import Step, VectorEnv, where_of
 from rarl.nn.retrieval import Summaries
-from rarl.nn.value_network import State, Unrolled
+from rarl.nn.value_network import State, Unrolled, ValueNetwork
 from rarl.rollouts.evaluation import Evaluation
 from rarl.rollouts.roll_out import Memoryless, roll_out
 from tests import tiny_babyai, tiny_project
@@ -24,11 +24,11 @@ from tests import tiny_babyai, tiny_project
 TASKS = [task_named(name) for name in ("touch red", "lift green", "red to corner")]
 
 
-class Scripted(torch.nn.Module):
+class Scripted(ValueNetwork):
     """Prefers an action that depends on the observation and on the task it is told; remembers what it was asked."""
 
     def __init__(self):
-        super().__init__()
+        torch.nn.Module.__init__(self)
         self.nothing = torch.nn.Parameter(torch.zeros(1))
         self.calls = []
 

@@ -204,8 +204,8 @@ def test_the_loss_is_that_of_the_batch(tiny_root, variant, double):
     for _ in range(4):  # away from the target, which is copied after five
         learner.update()
     seen = {}
-    draw = learner.transitions.sample
-    learner.transitions.sample = lambda *a, **k: seen.setdefault("batch", draw(*a, **k))
+    draw = learner.sampler.sample
+    learner.sampler.sample = lambda *a, **k: seen.setdefault("batch", draw(*a, **k))
     if learner.memory is not None:
         recall = learner.memory.sample
         learner.memory.sample = lambda *a, **k: seen.setdefault("memory", recall(*a, **k))

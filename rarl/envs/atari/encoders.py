@@ -8,6 +8,7 @@ layer is applied by what uses s.
 from __future__ import annotations
 
 from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,14 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.widen(torch.relu(self.look(torch.relu(self.narrow(torch.relu(x))))))
+
+
+class Trunk(Protocol):
+    """Class of a trunk: frames (n, stack, 84, 84) to so many features."""
+
+    features: int
+
+    def __call__(self, stack: int, /) -> nn.Module: ...
 
 
 class ResNet47(nn.Sequential):
@@ -140,7 +149,7 @@ class AtariEncoder(nn.Module):
         d_s: int,
         n_tasks: int = 0,
         *,
-        trunk: type[nn.Sequential],
+        trunk: Trunk,
         n_actions: int,
         stack: int = 1,
         recompute: int = 0,

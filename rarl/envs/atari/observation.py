@@ -41,8 +41,8 @@ def _set_extra(x: np.ndarray, last_actions: np.ndarray, last_rewards: np.ndarray
     x[..., -EXTRA_BYTES + 1 :] = rewards[..., None].view(np.uint8)
 
 
-def newest_frame(x: np.ndarray) -> np.ndarray:
-    """x (..., bytes) uint8 -> its newest frame (..., 84, 84), a view."""
+def newest_frame(x: Any) -> Any:
+    """x (..., bytes) uint8, an array or a tensor -> its newest frame (..., 84, 84), a view."""
     return x[..., -EXTRA_BYTES - FRAME_BYTES : -EXTRA_BYTES].reshape(*x.shape[:-1], SCREEN, SCREEN)
 
 
@@ -81,13 +81,13 @@ class Observer:
 
         where: (n,) bool, which took it; None: all.
         """
-        where = slice(None) if where is None or where.all() else where
-        x = self._x[where]
+        rows = slice(None) if where is None or where.all() else where
+        x = self._x[rows]
         pixels = x[:, :-EXTRA_BYTES]
         pixels[:, :-FRAME_BYTES] = pixels[:, FRAME_BYTES:].copy()
-        pixels[:, -FRAME_BYTES:] = frames[where].reshape(len(x), -1)
-        _set_extra(x, np.asarray(actions)[where], rewards[where])
-        self._x[where] = x
+        pixels[:, -FRAME_BYTES:] = frames[rows].reshape(len(x), -1)
+        _set_extra(x, np.asarray(actions)[rows], rewards[rows])
+        self._x[rows] = x
 
     def state_dict(self) -> dict[str, Any]:
         return {"x": self._x.copy()}

@@ -22,11 +22,8 @@ class PackedAtari(VectorEnv):
 
     def __init__(self, games: VectorAtari, stack: int):
         self.games, self.num_envs, self.actions = games, games.num_envs, games.actions
+        self.active = games.active  # one array
         self._observer = Observer(games.num_envs, stack)
-
-    @property
-    def active(self) -> np.ndarray:
-        return self.games.active
 
     @property
     def num_actions(self) -> int:

@@ -7,6 +7,7 @@ import functools
 import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,10 +31,11 @@ def table() -> Mapping[str, Scores]:
     """game -> its scores, for all 57, from the packaged `scores.csv`, whose first lines name the sources."""
     text = importlib.resources.files("rarl.envs.atari").joinpath("scores.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return {
-        row.pop("game"): Scores(**{name: float(value) if value else None for name, value in row.items()})
-        for row in rows
-    }
+    return {row.pop("game"): Scores(**{name: _number(value) for name, value in row.items()}) for row in rows}
+
+
+def _number(text: str) -> Any:
+    return float(text) if text else None
 
 
 def human_normalised(game: str, score: float) -> float:

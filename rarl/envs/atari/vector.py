@@ -28,6 +28,7 @@ import numpy as np
 
 from rarl.envs.atari.games import check_game
 from rarl.envs.atari.observation import SCREEN
+from rarl.envs.vector import where_of
 from rarl.errors import RarlError
 
 MAX_FRAMES = 108_000  # half an hour, the field's cap
@@ -90,7 +91,7 @@ class VectorAtari:
     ):
         self.games = tuple(check_game(game) for game in games)
         self.num_envs = len(self.games)
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "full_actions": full_actions,
             "sticky": sticky,
             "noop_max": noop_max,
@@ -138,16 +139,14 @@ class VectorAtari:
         Returns:
           (n, 84, 84) uint8, the observations of all environments.
         """
-        where = range(self.num_envs) if where is None else np.asarray(where).tolist()
-        if seeds is not None and len(seeds) != len(where):
-            raise ValueError(f"{len(where)} environments to start need as many seeds, not {len(seeds)}")
+        which = where_of(self.num_envs, seeds, where).tolist()
         for seed in () if seeds is None else seeds:
             if not 0 <= seed < _SEEDS:
                 raise ValueError(f"seeds are 0 to {_SEEDS - 1}, got {seed}")
         self._each(
-            lambda k: self._emulators[where[k]].reset(seeds if seeds is None else int(seeds[k])), range(len(where))
+            lambda k: self._emulators[which[k]].reset(None if seeds is None else int(seeds[k])), range(len(which))
         )
-        self.active[list(where)] = True
+        self.active[which] = True
         return self.observations
 
     def step(self, actions: np.ndarray) -> GameStep:
@@ -189,7 +188,7 @@ class VectorAtari:
                 f"not {self.games} with {self._settings}"
             )
         self._each(lambda i: self._emulators[i].load_state_dict(state["emulators"][i]), range(self.num_envs))
-        self.active = state["active"].copy()
+        self.active[:] = state["active"]
 
 
 class _Emulator:

@@ -175,9 +175,9 @@ class _KeyInBoxExpert(_Bot):
         in_front = env.grid.get(*env.front_pos)
         if env.carrying is None:
             # The box is gone once it is open, and then there is the key.
-            uses = (("key", _PICKUP), ("box", _TOGGLE))
+            uses = [("key", _PICKUP), ("box", _TOGGLE)]
         elif isinstance(env.carrying, Key):
-            uses = (("door", _TOGGLE),)
+            uses = [("door", _TOGGLE)]
         else:  # the box
             return _DROP if in_front is None else _RIGHT
         for kind, action in uses:

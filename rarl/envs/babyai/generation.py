@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import gymnasium as gym
 import minigrid  # noqa: F401 (registers its levels)
@@ -37,8 +38,10 @@ class PutNextMaze(RoomGridLevel):
         self.instrs = PutNextInstr(ObjDesc(moved.type, moved.color), ObjDesc(fixed.type, fixed.color))
 
 
-class _Quick:
+class _Quick(RoomGridLevel):
     """What every level class is mixed with: the same behaviour with less work and without output."""
+
+    instrs: Instr
 
     def _gen_grid(self, width: int, height: int) -> None:
         with contextlib.redirect_stdout(None):  # it prints every rejected sample
@@ -98,7 +101,7 @@ def descriptions(instr: Instr) -> Iterator[ObjDesc]:
 
 
 @functools.cache
-def _quick(level_class: type) -> type:
+def _quick(level_class: Any) -> Any:
     return type(level_class.__name__, (_Quick, level_class), {"__module__": level_class.__module__})
 
 
@@ -107,4 +110,5 @@ def make(gym_id: str | None) -> RoomGridLevel:
     if gym_id is None:
         return _quick(PutNextMaze)()
     spec = gym.spec(gym_id)
-    return _quick(load_env_creator(spec.entry_point))(**spec.kwargs)
+    level: Any = load_env_creator(str(spec.entry_point))
+    return _quick(level)(**spec.kwargs)

@@ -43,13 +43,14 @@ class VectorBabyAI(VectorEnv):
     """
 
     actions = ACTIONS
+    context: np.ndarray
 
     def __init__(self, levels: Sequence[Level], seed: int = 0):
         self.levels = tuple(levels)
         self.num_envs = n = len(self.levels)
         self.envs = [make_level(level) for level in self.levels]
         for env in self.envs:
-            env.gen_obs = _unobserved
+            vars(env)["gen_obs"] = _unobserved
         self._stride = max(max(env.width, env.height) for env in self.envs) + 2 * MARGIN
         self._offsets = view_offsets(self._stride)
         self._codes = np.full((n, self._stride**2), WALL, dtype=np.uint8)

@@ -14,12 +14,11 @@ table of 128 x 128 entries says which cells of the row are seen and which of the
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from minigrid.core.world_object import WorldObj
     from minigrid.minigrid_env import MiniGridEnv
 
 VIEW = 7
@@ -42,8 +41,8 @@ TRANSPARENT = np.array([c // 18 != WALL // 18 and (c // 18 != _DOOR // 18 or c %
 _DECODED = np.stack([np.arange(CODES) // 18, np.arange(CODES) % 18 // 3, np.arange(CODES) % 3], axis=1).astype(np.uint8)
 
 
-def cell_code(cell: WorldObj | None) -> int:
-    """The code of what is in a cell of minigrid's grid (None: nothing)."""
+def cell_code(cell: Any) -> int:
+    """The code of what is in a cell of minigrid's grid, a WorldObj; None: nothing."""
     if cell is None:
         return EMPTY
     code = _BASE[cell.type, cell.color]

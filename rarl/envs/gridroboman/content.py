@@ -11,7 +11,7 @@ from rarl.envs.gridroboman.vector import observation_space
 _SPACE = observation_space()
 
 
-def _environment(task: str) -> gym.envs.registration.EnvSpec:
+def _environment(task: str) -> gym.envs.registration.EnvSpec | None:
     return gym.make("rarl.envs:rarl/Gridroboman-v0", task=task).spec
 
 

@@ -74,6 +74,9 @@ class RelationalEncoder(nn.Module):
       n_tasks: number of tasks that may be told; 0 if the task is hidden.
     """
 
+    matrix: Tensor
+    bias: Tensor
+
     def __init__(self, d_s: int, n_tasks: int = 0):
         super().__init__()
         matrix, bias, n_features = relational_features()

@@ -178,7 +178,10 @@ class GymVectorGridroboman(gym.vector.VectorEnv):
       max_episode_steps: as registered; there is no other.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "autoreset_mode": AutoresetMode.DISABLED,
+        "render_modes": [],
+    }
 
     def __init__(self, num_envs: int, task: Task | str, max_episode_steps: int = EPISODE_STEPS):
         if max_episode_steps != EPISODE_STEPS:

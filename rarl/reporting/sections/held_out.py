@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -60,6 +61,7 @@ def write(study: Study, sheet: Sheet) -> None:
         f"Score on each held-out {noun} with its own dataset, with a learned one's, and with nothing to retrieve.",
         "The same, task by task. Dots: seeds. Ticks: their mean.",
     )
+    rows: list[dict[str, Any]]
     rows = [{"variant": v.name, "intervention": "last evaluation", "on": f"learned {noun}s", "agent": v.label,
              "score": t_interval(list(study.seed_scores(v, task_set).values()), level), "delta": None, "won": None}
             for v in study.variants_on(task_set)]  # fmt: skip

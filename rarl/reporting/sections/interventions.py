@@ -27,7 +27,8 @@ def write(study: Study, sheet: Sheet) -> None:
     sheet.heading("Interventions on retrieval")
     shown = probed if study.spec.one_task else probed[-1:]
     several = len(shown) > 1
-    groups, bases = {}, []
+    groups: dict[str, list[StripRow]] = {}
+    bases: list[float] = []
     for task_set in shown:
         for variant in _probed(study, task_set):
             header = f"{study.set_title(task_set)}: {variant.label}" if several else variant.label

@@ -87,7 +87,8 @@ def seed_frame(study: Study, task_set: str) -> pd.DataFrame:
     rows = []
     for variant in study.variants_on(task_set):
         names = study.interventions(variant, task_set)["intervention"].unique()
-        known = {name: share_of(name) for name in names if share_of(name)} | {"removed": (math.nan, "removed")}
+        shares = {name: share_of(name) for name in names} | {"removed": (math.nan, "removed")}
+        known = {name: share for name, share in shares.items() if share is not None}
         for name, (share, way) in sorted(known.items(), key=lambda item: (item[1][1], -item[1][0])):
             rows += [{"variant": variant.name, "way": way, "share": share, "seed": seed, "score": score}
                      for seed, score in study.under(variant, task_set, name).items()]  # fmt: skip

@@ -88,7 +88,7 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
         lines = [panels[i : i + _ACROSS] for i in range(0, len(panels), _ACROSS)]
     figure = figures.new_figure(2.1 * len(lines) + 0.75)
     ends = study.score.ends
-    grid = figure.subplots(len(lines), max(map(len, lines)), sharey=ends is not None, squeeze=False)
+    grid: Any = figure.subplots(len(lines), max(map(len, lines)), sharey=ends is not None, squeeze=False)
     drawn: dict[tuple, Look] = {}
     for i, j in np.ndindex(grid.shape):
         axes = grid[i, j]

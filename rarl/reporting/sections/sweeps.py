@@ -80,7 +80,8 @@ def _lines(study: Study, frame: pd.DataFrame, task_set: str) -> Figure:
     figure, axes = figures.strip(groups, study.score.label)
     positions = iter(axes.get_yticks())
     for rows in groups.values():
-        axes.plot([row.interval.estimate for row in rows], [next(positions) for _ in rows], color=FAINT, lw=1, zorder=1)
+        means = [row.interval.estimate for row in rows if row.interval is not None]
+        axes.plot(means, [next(positions) for _ in means], color=FAINT, lw=1, zorder=1)
     base = list(study.seed_scores(study.base, task_set).values())
     if base:
         axes.axvline(float(np.mean(base)), color=study.base.look.colour, lw=1.4, ls=study.base.look.line, zorder=1)
@@ -94,7 +95,9 @@ def _grid(study: Study, sheet: Sheet, name: str, task_set: str) -> pd.DataFrame:
         return frame
     settings, unit = study.settings.sweeps[name], study.score.unit
     sheet.heading(settings.title)
-    cells = {(row["value"], row["second_value"]): (row["score"], row["delta"]) for _, row in frame.iterrows()}
+    cells: dict[Cell, tuple[Interval, Interval | None]] = {
+        (row["value"], row["second_value"]): (row["score"], row["delta"]) for _, row in frame.iterrows()
+    }
     sheet.figure(
         f"{study.name}-{name}-{task_set}",
         heatmap(study, name, cells),

@@ -82,7 +82,8 @@ def by_task(
     agents, count = max(map(len, panels.values())), sum(map(len, order.values()))
     figure = figures.new_figure(max(0.2, 0.09 * agents) * count + 0.3 * len(order) + 1.2)
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    placed, positions = figures.Rows(grid[0], header=0.75), {}
+    placed = figures.Rows(grid[0], header=0.75)
+    positions: dict[str, float] = {}
     for header, tasks in order.items():
         if header:
             placed.header(header)
