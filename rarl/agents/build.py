@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ def encoder_of(settings: RunSettings, n_actions: int, n_tasks: int) -> nn.Module
       n_tasks: number of tasks that may be told; 0 if the task is hidden.
     """
     spec, agent = spec_of(settings.environment), settings.agent
-    make = load(spec.encoders[agent.encoder])
+    make: Callable[..., nn.Module] = load(spec.encoders[agent.encoder])
     known = inspect.signature(make).parameters
     offered = {**settings.environment_options, "n_actions": n_actions}
     if "space" in known:

@@ -54,7 +54,8 @@ class Policy:
             start = network.initial_state(1, n)
         self._state = start.map(lambda part: part.expand(1, n, *part.shape[2:]))
         self._carries = any(part is not None for part in start)
-        self.unrolled = Unrolled(torch.zeros(1, n, 1, 0), self._state)
+        nothing = torch.zeros(1, n, 1, 0)
+        self.unrolled = Unrolled(nothing, self._state, None, nothing)
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.retrieved = None
 

@@ -63,7 +63,7 @@ class VectorBabyAI(VectorEnv):
         self.success = np.zeros(n, dtype=bool)
         self.context = np.zeros((n, MISSION_LENGTH), dtype=np.uint8)
         self.max_steps = np.zeros(n, dtype=np.int64)
-        self._played: list[tuple[int, list[int]] | None] = [None] * n  # seed and actions of each episode
+        self._played: dict[int, tuple[int, list[int]]] = {}  # seed and actions of each episode
 
     def reset(self, seeds: Sequence[int] | np.ndarray | None = None, where: np.ndarray | None = None) -> np.ndarray:
         """-> (n, 50) uint8: 49 cell codes, then the agent's direction."""
@@ -108,7 +108,8 @@ class VectorBabyAI(VectorEnv):
 
     def state_dict(self) -> dict[str, Any]:
         """Seeds and actions, which are played again."""
-        played = [None if one is None else {"seed": one[0], "actions": np.array(one[1])} for one in self._played]
+        episodes = (self._played.get(i) for i in range(self.num_envs))
+        played = [one and {"seed": one[0], "actions": np.array(one[1])} for one in episodes]
         return {"rng": self._rng.bit_generator.state, "played": played, "active": self.active.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
