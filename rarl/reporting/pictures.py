@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from rarl.envs.common import PICTURES
 from rarl.envs.pictures import Pictures
 from rarl.envs.spec import EnvSpec, load
 from rarl.errors import RarlError
@@ -78,7 +79,7 @@ def draw_episode(spec: EnvSpec, episode: Mapping[str, Any]) -> Drawn:
     Raises:
       RarlError: the episode lacks something that its pictures show, or holds something odd.
     """
-    look: Pictures = load(str(spec.picture))
+    look: Pictures = load(spec.picture or PICTURES)
     try:
         boards = look.boards(episode, BOARD_PIXELS)
         retrieves = any(step["retrieved"] for step in episode["steps"])
