@@ -19,7 +19,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
 endif
 endif
 snakemake = snakemake --cores $(CORES) $(if $(SCALE),--config scale=$(SCALE))
-code = rarl tests workflow
+code = rarl tests examples workflow
 
 .PHONY: help
 help: ## this list

@@ -48,7 +48,8 @@ class QNetwork(nn.Module):
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(SIDE * SIDE, 64), nn.ReLU(), nn.Linear(64, 64), nn.LayerNorm(64))
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
-        self.retriever = Retriever(d_s=64, n_actions=4, summariser="decay") if retrieves else None  # retrieval
+        options = {"n_actions": 4, "n_f": 1, "d_m": 64, "k_states": None, "fusion": "add"}  # retrieval
+        self.retriever = Retriever(d_s=64, summariser="decay", **options) if retrieves else None  # retrieval
 
     def forward(self, x, retrieved=None):
         """x (goals, n, cells) -> Q (goals, n, 4); retrieved: episodes of each goal, None: there are none."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rarl.code_digest import PACKAGE, Code, code_of
-from rarl.envs.common import AGENT, LEARNERS, PROBES, RANDOM, VALUES
+from rarl.envs.common import AGENT, LEARNERS, PICTURES, PROBES, RANDOM, VALUES
 from rarl.envs.spec import learner_kind, probe_kind, sources_of, spec_of
 from rarl.errors import RarlError
 from rarl.files import digest
@@ -152,7 +152,8 @@ def report_job(scale: Scale) -> Job:
     uses = []
     for environment in {experiment.environment for experiment in scale.experiments.values()}:
         spec = spec_of(environment)
-        uses += _said(environment, ["picture", "reported"])
+        uses += _said(environment, ["reported"])
+        uses.append((f"{spec.name}.picture", named(spec.picture or PICTURES)))
         if spec.score.normaliser is not None:
             uses.append((f"{spec.name}.score.normaliser", named(spec.score.normaliser)))
         score = replace(spec.score, normaliser=None)  # a function would be written with its address

@@ -22,6 +22,8 @@ PROBES = {  # by kind
     "data": "rarl.probes.on_data:DataProbe",
 }
 
+PICTURES = "rarl.envs.plain_pictures:PICTURES"  # of recorded episodes
+
 # Sources of datasets.
 RANDOM = "rarl.collect.play:generate_random"
 AGENT = "rarl.collect.play:generate_agent"

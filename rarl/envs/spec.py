@@ -145,7 +145,7 @@ class EnvSpec:
       task_groups: header -> tasks, in the order of reports; tasks in none come last.
       one_task: every run learns one task alone, and what is said of several is a mean over runs.
       reported: function (variant, task) -> (score, its spread or None) that the paper printed, or None; not normalised.
-      picture: `rarl.envs.pictures.Pictures` of recorded episodes; None: there are none in reports.
+      picture: `rarl.envs.pictures.Pictures` of recorded episodes; None: colours or bars, whatever is observed.
       gymnasium: arguments of `gymnasium.register`, one mapping for each id.
       requires: distributions of which it is made, whose versions are recorded.
     """

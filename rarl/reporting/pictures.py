@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from rarl.envs.common import PICTURES
 from rarl.envs.pictures import Pictures, chosen_steps
 from rarl.envs.spec import EnvSpec, load
 from rarl.errors import RarlError
@@ -72,7 +73,8 @@ class Drawn(NamedTuple):
 
 def pictures_of(spec: EnvSpec) -> Pictures:
     """An environment's pictures."""
-    return load(spec.picture)
+    found: Pictures = load(spec.picture or PICTURES)
+    return found
 
 
 def draw_episode(spec: EnvSpec, episode: Mapping[str, Any]) -> Drawn:

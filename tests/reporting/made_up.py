@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 
 from rarl.envs.pictures import Pictures
@@ -20,6 +21,9 @@ SPEC = EnvSpec(
     name="made-up",
     title="Made Up",
     tasks=("fly high", "fly low", "land"),
+    make="gymnasium:make",  # nobody plays here
+    observation=gym.spaces.Discrete(2),
+    n_actions=2,
     task_noun="flight",
     task_groups={"air": ("fly high", "fly low"), "ground": ("land",)},
     score=Score(column="success_rate", label="landed, %", unit="points", margin=4, digits=1, factor=100, ends=(0, 100)),

@@ -16,8 +16,6 @@ MOST_SHOWN = 6
 def write(study: Study, sheet: Sheet) -> None:
     """Of each agent, on the largest task set (where a task set is one task, on each), the run of median score, and of
     the episodes recorded of it the one of median return."""
-    if study.spec.picture is None:
-        return
     shown: dict[tuple[str, str], str] = {}
     for task_set in study.used_sets:
         for variant in study.variants_on(task_set):
