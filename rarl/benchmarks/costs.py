@@ -95,11 +95,10 @@ def measure_costs(
                 needed = tuple(scale.datasets_of(run))
                 if needed not in opened:
                     opened[needed] = open_datasets(scale, run)
+            short = _all_shortened([run.settings for run in runs.values()])
             subjects = [
                 _Variant(run, ready, opened[tuple(scale.datasets_of(run))], chosen)
-                for run, ready in zip(
-                    runs.values(), _all_shortened([run.settings for run in runs.values()]), strict=True
-                )
+                for run, ready in zip(runs.values(), short, strict=True)
             ]
             found = _measured(subjects, scale.settings.costs.seconds_per_variant, progress, 3 * len(rows))
             # A base of another experiment stands beside the variants of this one, on their tasks.
