@@ -16,7 +16,7 @@ from rarl.config.settings import RetrievalSettings
 from rarl.errors import RarlError
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
-from rarl.trajectories.sampling import RetrievalSampler, Span
+from rarl.trajectories.sampling import Looks, RetrievalSampler, Span
 from rarl.trajectories.store import TrajectoryDataset
 
 
@@ -217,11 +217,11 @@ class Memory:
             )
             for place in places
         ]
-
-        def joined(name: str) -> np.ndarray:
-            return _joined([getattr(look, name) for look in looks], places, given.shape)
-
-        mask = joined("mask")
+        joined = {
+            field.name: _joined([getattr(look, field.name) for look in looks], places, given.shape)
+            for field in fields(Looks)
+        }
+        mask = joined["mask"]
         missions = [self.samplers[given[place][0]].dataset.extras.get("mission") for place in places]
         if missions[0] is not None:
             words = [mission[episodes[place]] for mission, place in zip(missions, places, strict=True)]
@@ -229,16 +229,16 @@ class Memory:
         else:
             told = torch.from_numpy(tasks)[:, None, None].expand(*given.shape, 1)
         return RetrievalBatch(
-            torch.from_numpy(joined("observations")),
-            torch.from_numpy(joined("actions")).long(),
-            torch.from_numpy(joined("rewards")),
-            torch.from_numpy(joined("values")),
+            torch.from_numpy(joined["observations"]),
+            torch.from_numpy(joined["actions"]).long(),
+            torch.from_numpy(joined["rewards"]),
+            torch.from_numpy(joined["values"]),
             None if mask.all() else torch.from_numpy(mask),
             told,
             given,
             episodes,
-            joined("steps"),
-            joined("last"),
+            joined["steps"],
+            joined["last"],
         )
 
 
