@@ -60,7 +60,7 @@ KINDS = {
         ("rarl.benchmarks.costs",), tuple(name for name in (*DATA, *NOT_COMPUTING) if name != "rarl.provenance")
     ),
     # It shows what settings are by default, how a run was made, and how long things took.
-    "report": Kind(("rarl.reporting.report",), ()),
+    "report": Kind(("rarl.reporting.report",), ("rarl.envs.common",)),
 }
 
 

@@ -32,7 +32,7 @@ def level_gallery(name="UnlockPickup", seed=5, most=60):
         state = {"weight": 0.4, "task": name, "mission": "go to the red ball", "return": 0.5, "step": 3, "view": view,
                  "rewarded": False}  # fmt: skip
         steps.append({"t": len(steps), "action": action, "reward": float(reward[0]), "retrieved": [state]})
-    episode = {"task": name, "mission": words(env.missions[0]), "seed": seed, "success": bool(env.success[0]),
+    episode = {"task": name, "mission": words(env.context[0]), "seed": seed, "success": bool(env.success[0]),
                "return": sum(step["reward"] for step in steps), "length": len(steps), "steps": steps}  # fmt: skip
     return {"rule": "Quartiles.", "episodes": [episode]}
 

@@ -102,11 +102,9 @@ def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: 
 
 def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) -> None:
     before = project.product("runs", DQN, "run.json").read_bytes()
-    project.edit(
-        "config/experiments/gridroboman.yaml",
-        "  ra-dqn-hidden: {agent: {kind: ra-dqn, task: hidden}}",
-        "  ra-dqn-hidden: {agent: {kind: ra-dqn, task: hidden, retrieval: {bottleneck: 0.01}}}",
-    )
+    hidden = "    settings: {agent: {kind: ra-dqn, task: hidden}}\n"
+    change = hidden, hidden.replace("hidden}", "hidden, retrieval: {bottleneck: 0.01}}")
+    project.edit("config/experiments/gridroboman.yaml", *change)
     assert project.planned() == {"train_run": 1, **AFTER_OTHER_SETTINGS}
     output = project.run("dvc", "repro")
     assert jobs_in(output) == {"train_run": 1, **AFTER_OTHER_SETTINGS}
@@ -125,11 +123,7 @@ def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) ->
     project.run("git", "checkout", "--quiet", "--force", "HEAD")
     project.run("dvc", "checkout", "--force")
     assert project.planned() == {}
-    project.edit(
-        "config/experiments/gridroboman.yaml",
-        "task: hidden}}\n  ra-dqn-observed",
-        "task: hidden, retrieval: {bottleneck: 0.01}}}\n  ra-dqn-observed",
-    )
+    project.edit("config/experiments/gridroboman.yaml", *change)
     assert project.planned() == {"train_run": 1, **AFTER_OTHER_SETTINGS}
 
 
