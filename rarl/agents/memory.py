@@ -17,7 +17,7 @@ from rarl.envs.spec import spec_of
 from rarl.errors import RarlError
 from rarl.nn.retrieval import Summaries
 from rarl.nn.value_network import ValueNetwork
-from rarl.trajectories.sampling import RetrievalSampler, Span
+from rarl.trajectories.sampling import RetrievalSampler, SampledSteps, Span
 from rarl.trajectories.store import TrajectoryDataset
 
 
@@ -227,27 +227,27 @@ class Memory:
             )
             for place in places
         ]
-
-        def joined(name: str) -> np.ndarray:
-            return _joined([getattr(look, name) for look in looks], places, given.shape)
-
-        mask = joined("mask")
+        joined = {
+            field.name: _joined([getattr(look, field.name) for look in looks], places, given.shape)
+            for field in fields(SampledSteps)
+        }
+        mask = joined["mask"]
         if self.context is None:
             context = torch.from_numpy(tasks)[:, None, None].expand(*given.shape, 1)
         else:
             own = [self.samplers[given[place][0]].dataset.extras[self.context][episodes[place]] for place in places]
             context = torch.from_numpy(_joined(own, places, given.shape)).long()[:, :, None]
         return RetrievalBatch(
-            torch.from_numpy(joined("observations")),
-            torch.from_numpy(joined("actions")).long(),
-            torch.from_numpy(joined("rewards")),
-            torch.from_numpy(joined("values")),
+            torch.from_numpy(joined["observations"]),
+            torch.from_numpy(joined["actions"]).long(),
+            torch.from_numpy(joined["rewards"]),
+            torch.from_numpy(joined["values"]),
             None if mask.all() else torch.from_numpy(mask),
             context,
             given,
             episodes,
-            joined("steps"),
-            joined("last"),
+            joined["steps"],
+            joined["last"],
         )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import Tensor
 
 from rarl.agents.exploration import explore
 from rarl.nn.retrieval import Summaries
@@ -94,11 +93,10 @@ class Policy:
             return
         with self._apart():
             begins = torch.from_numpy(first).to(self.device)
-
-            def begun(part: Tensor, fresh: Tensor) -> Tensor:
-                return torch.where(begins.view(1, -1, *[1] * (part.dim() - 2)), fresh, part)
-
-            self._state = self._state.map(begun, self.network.initial_state(1, len(first)))
+            self._state = self._state.map(
+                lambda part, fresh: torch.where(begins.view(1, -1, *[1] * (part.dim() - 2)), fresh, part),
+                self.network.initial_state(1, len(first)),
+            )
 
     @property
     def state(self) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,11 +103,7 @@ class OfflineLearner(ValueLearner):
         """Sequences of tasks, `each` of them per group; one group of all where one retrieval batch serves all."""
         pooled = self.recurrent and (self.memory is None or self.memory.pooled)
         groups = (1, len(tasks) * each) if pooled else (len(tasks), each)
-        of_each = np.repeat(tasks, each)
-
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(self.device).view(*groups, *array.shape[1:])
-
+        of_each, tensor = np.repeat(tasks, each), partial(self._tensor, groups)
         mask: Tensor | None = None
         learn: Tensor | None = None
         if isinstance(self.sampler, TransitionSampler):
@@ -127,6 +124,9 @@ class OfflineLearner(ValueLearner):
             context, source = tensor(of_batch)[:, :, None], (batch.task_indices, batch.episodes)
         parts = (array.reshape(groups) for array in source)
         return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, *parts)
+
+    def _tensor(self, groups: tuple[int, int], array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device).view(*groups, *array.shape[1:])
 
     def _losses(self) -> Losses:
         """On G tasks with B states or sequences each."""
@@ -176,22 +176,7 @@ class OfflineLearner(ValueLearner):
         The states of a sequence overlap: one pass sees all of them. A transition's two states have nothing in common,
         and only the first needs gradients.
         """
-        double = self.settings.learning.double
-
-        def unrolled(
-            network: ValueNetwork, summaries: Summaries | None, mode: Mode, steps: slice = slice(None)
-        ) -> Unrolled:
-            counts = None if batch.seen is None else batch.seen[:, :, steps]
-            return network.unroll(
-                batch.x[:, :, steps],
-                batch.context,
-                None,
-                summaries,
-                mode=mode,
-                counts=counts,
-                exclude=retrieved.exclude,
-            )
-
+        double, unrolled = self.settings.learning.double, partial(self._unrolled, batch, retrieved.exclude)
         now, after = slice(None, -1), slice(1, None)
         if not self.recurrent:
             with torch.no_grad():
@@ -203,6 +188,19 @@ class OfflineLearner(ValueLearner):
         with torch.no_grad():
             target = unrolled(self.target, retrieved.target, Mode.TARGET)
         return online, greedy_value(target.values[:, :, after], (online if double else target).q[:, :, after])
+
+    def _unrolled(
+        self,
+        batch: LearnerBatch,
+        exclude: Tensor | None,
+        network: ValueNetwork,
+        summaries: Summaries | None,
+        mode: Mode,
+        steps: slice = slice(None),
+    ) -> Unrolled:
+        counts = None if batch.seen is None else batch.seen[:, :, steps]
+        x = batch.x[:, :, steps]
+        return network.unroll(x, batch.context, None, summaries, mode=mode, counts=counts, exclude=exclude)
 
     def _freeze_retriever(self, frozen: bool) -> None:
         if frozen != self._frozen:  # also when a state of the other stage was loaded

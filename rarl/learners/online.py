@@ -424,11 +424,11 @@ def _state_after(stored: State, trail: State, lead: Int[Tensor, " B"]) -> State:
 
     stored: before the burn-in. trail: after each of its steps. lead: 0 for none.
     """
+    return stored.map(lambda before, after: _part_after(before, after, lead), trail)
 
-    def at(before: Tensor, after: Tensor) -> Tensor:
-        shape = [1, len(lead)] + [1] * (before.dim() - 2)
-        index = (lead - 1).clamp(min=0).view(1, -1, 1, *shape[2:]).expand(1, len(lead), 1, *before.shape[2:])
-        chosen = after.gather(2, index).squeeze(2)
-        return torch.where((lead > 0).view(shape), chosen, before)
 
-    return stored.map(at, trail)
+def _part_after(before: Tensor, after: Tensor, lead: Tensor) -> Tensor:
+    shape = [1, len(lead)] + [1] * (before.dim() - 2)
+    index = (lead - 1).clamp(min=0).view(1, -1, 1, *shape[2:]).expand(1, len(lead), 1, *before.shape[2:])
+    chosen = after.gather(2, index).squeeze(2)
+    return torch.where((lead > 0).view(shape), chosen, before)

@@ -42,9 +42,8 @@ class DefaultEncoder(nn.Module):
         s = self.first(self.read(x.reshape(-1, *x.shape[x.dim() - self.read.axes :])).view(*leading, -1))
         if self.task is not None:
             s = s + self.task(context)
-        s = self.norm(self.second(torch.relu(s)))
-        assert isinstance(s, Tensor)
-        return s
+        encoded: Tensor = self.norm(self.second(torch.relu(s)))
+        return encoded
 
 
 class _Reader(nn.Module):

@@ -252,27 +252,18 @@ class ValueNetwork(nn.Module):
     ) -> RetrievalStep:
         """The retriever for states that have nothing to do with each other, slots afresh at each; T behind B."""
         groups, batch, length, _ = s.shape
-
-        def together(part: Tensor | None) -> Tensor | None:
-            return None if part is None else part.expand(groups, batch, length, *part.shape[3:]).flatten(1, 2)
-
+        context = context if self.process.told else None
         step = self.process(
             s.flatten(1, 2),
             self.process.initial_slots(mode, groups, batch * length),
             retrieved,
             mode=mode,
             carry=False,
-            context=together(context) if self.process.told else None,
-            counts=together(counts),
+            context=None if context is None else context.expand(s.shape[:3]).flatten(1, 2),
+            counts=None if counts is None else counts.flatten(1, 2),
             exclude=None if exclude is None else exclude.repeat_interleave(length, dim=1),
         )
-
-        def apart(part: Tensor) -> Tensor:
-            # What is the same for all states stays so.
-            same = part.shape[1] != batch * length
-            return part[:, :, None] if same else part.reshape(-1, batch, length, *part.shape[2:])
-
-        return step.map(apart)
+        return step.map(lambda part: _apart(part, batch, length))
 
     def queries(self, x: Shaped[Tensor, "G B ..."], context: Int[Tensor, "G B"]) -> Float[Tensor, "G B n_f d_e"]:
         """What the states ask for, scaled as attention has it."""
@@ -307,20 +298,24 @@ class ValueNetwork(nn.Module):
         return Unrolled(self.head.expected(values), state, step, values, trail)
 
 
+def _apart(part: Tensor, batch: int, length: int) -> Tensor:
+    """(G, B * T, ...) -> (G, B, T, ...); what is the same for all states stays so."""
+    same = part.shape[1] != batch * length
+    return part[:, :, None] if same else part.reshape(-1, batch, length, *part.shape[2:])
+
+
+def _stacked(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    return torch.stack([part.expand(*shape, *part.shape[2:]) for part in parts], 2)
+
+
 def _over_time(steps: Sequence[RetrievalStep], keep_attention: bool) -> RetrievalStep:
     """T steps (G, B, ...) as one, (G, B, T, ...)."""
     shape = steps[0].z.shape[:2]
     attends = keep_attention and steps[0].alpha is not None
-
-    def stacked(parts: Sequence[Tensor]) -> Tensor:
-        return torch.stack([part.expand(*shape, *part.shape[2:]) for part in parts], 2)
-
-    def gaussian(name: str) -> Gaussian | None:
-        parts = [getattr(step, name) for step in steps]
-        return None if parts[0] is None else Gaussian(*map(stacked, zip(*parts, strict=True)))
-
-    def attention(name: str) -> Tensor | None:
-        return stacked([getattr(step, name) for step in steps]) if attends else None
-
-    z = stacked([step.z for step in steps])
-    return RetrievalStep(z, None, gaussian("p"), gaussian("r"), attention("alpha"), attention("q"))
+    parts = {name: [getattr(step, name) for step in steps] for name in ("p", "r", "alpha", "q")}
+    p, r = (
+        None if parts[name][0] is None else Gaussian(*(_stacked(of, shape) for of in zip(*parts[name], strict=True)))
+        for name in ("p", "r")
+    )
+    alpha, q = (_stacked(parts[name], shape) if attends else None for name in ("alpha", "q"))
+    return RetrievalStep(_stacked([step.z for step in steps], shape), None, p, r, alpha, q)

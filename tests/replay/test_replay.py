@@ -522,6 +522,7 @@ def test_too_few_windows_are_named():
         replay.draw_apart(1, rng, np.array([1, 2]))
 
 
+@pytest.mark.unchecked
 def test_what_does_not_fit_is_refused():
     replay = Replay(SMALL, 2, SHAPE, STATES)
     frames, no = np.zeros((1, *SHAPE), np.uint8), np.array([False])

@@ -56,6 +56,7 @@ def play(network, each, rng, epsilon, tasks=TASKS, told=(0, 1, 2), retrieved=Non
     return roll_out(envs, policy, seeds, keep=True, watch=None if watch is None else watch(envs))
 
 
+@pytest.mark.unchecked  # a retrieval batch that is none
 def test_every_step_is_the_single_environments():
     network = Scripted()
     marker = SimpleNamespace(keys=[None] * 3)
