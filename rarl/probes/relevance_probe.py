@@ -23,7 +23,6 @@ from rarl.agents.memory import RetrievalBatch
 from rarl.agents.pool_sizes import counts
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Scale
-from rarl.config.settings import IndexSettings
 from rarl.probes.board_probe import EPISODES, GALLERY_RULE, BoardProbe
 from rarl.probes.ranking import recall_at_k, reciprocal_rank
 from rarl.rollouts.evaluation import Evaluation
@@ -69,7 +68,7 @@ class RelevanceProbe(BoardProbe):
     def _recall(self, scale: Scale, state: Mapping[str, Any]) -> None:
         retrieval = self.run.settings.agent.retrieval
         self.memory = PoolMemory.of(self.run, open_datasets(scale, self.run))
-        self.index = KeyIndex(self.memory.pools, retrieval.index or IndexSettings())
+        self.index = KeyIndex(self.memory.pools, retrieval.index)
         self.index.refresh(self.memory.keys(self.network), self.run.settings.updates)
         self.new = never_retrieved(self.memory, self.run.settings.seed)
         if self.new:
