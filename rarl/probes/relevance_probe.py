@@ -143,7 +143,7 @@ class RelevanceProbe(BoardProbe):
             new = self._hits_among_new(groups, share, found.starts)
             quantities["new_recall@10"] = [recall_at_k(hit, 10, there) for hit in new]
             quantities["new_mrr"] = [reciprocal_rank(hit) for hit in new]
-        if way == "index" and self.index.settings.kind != "exact":
+        if way == "index" and self.index.kind != "exact":
             queries = self.memory.queries(self.network, found.starts, groups)
             exact = [
                 self.memory.pools.rows(task, share)[best_of(self.index.scores(task, share, asked, "exact"), 10)]
