@@ -134,7 +134,7 @@ class KeyIndex:
 
     Args:
       layout: which rows are in which retrieval dataset.
-      settings: kind of search.
+      settings: kind of search; None: exact.
       shares: of the retrieval datasets for which approximate indices are built at once; others when they are asked for.
 
     Attributes:
@@ -144,8 +144,9 @@ class KeyIndex:
 
     keys: Float[Tensor, "rows l d_e"]
 
-    def __init__(self, layout: Layout, settings: IndexSettings, shares: Iterable[float] = ()):
+    def __init__(self, layout: Layout, settings: IndexSettings | None, shares: Iterable[float] = ()):
         self.layout, self.settings, self.shares = layout, settings, tuple(shares)
+        self.kind, self.candidates = ("exact", 0) if settings is None else (settings.kind, settings.candidates)
         self.keys = torch.zeros(0, 0, 0)
         self.made_at: int | None = None
         self._approximate: dict[tuple[int, float], Approximate] = {}
@@ -154,7 +155,7 @@ class KeyIndex:
         """Take over keys that were computed after `update` learner steps."""
         self.keys, self.made_at = keys.float(), update
         self._approximate.clear()
-        if self.settings.kind != "exact":
+        if self.kind != "exact":
             for task in range(self.layout.n_tasks):
                 for share in self.shares:
                     self._index_of(task, share)
@@ -169,11 +170,11 @@ class KeyIndex:
           queries: scaled.
           kind: of search; None: the setting's.
         """
-        if (kind or self.settings.kind) == "exact":
+        if (kind or self.kind) == "exact":
             return exact_scores(queries, self._keys_of(task, share, queries.device))
         n = sum(part.stop - part.start for part in self.layout.parts(task, share))
         index = self._index_of(task, share)
-        return approximate_scores(index, queries.cpu().numpy(), self.settings.candidates, n, self.keys.shape[1])
+        return approximate_scores(index, queries.cpu().numpy(), self.candidates, n, self.keys.shape[1])
 
     def scores_of(self, rows: Int[np.ndarray, " n"], queries: Float[Tensor, "Q d_e"]) -> Float[np.ndarray, " n"]:
         """Exact scores of these rows alone, for scaled queries."""
@@ -207,7 +208,7 @@ class KeyIndex:
     def _index_of(self, task: int, share: float) -> Approximate:
         if (task, share) not in self._approximate:
             keys = self._keys_of(task, share, self.keys.device).flatten(0, 1)
-            self._approximate[task, share] = BUILDERS[self.settings.kind](keys.cpu().numpy())
+            self._approximate[task, share] = BUILDERS[self.kind](keys.cpu().numpy())
         return self._approximate[task, share]
 
     def state_dict(self) -> dict[str, Any]:

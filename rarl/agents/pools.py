@@ -186,7 +186,7 @@ class PoolMemory(Memory):
         index, scalars = self.index, {}
         if index is None:
             return None, {}
-        s, made_at, stale = index.settings, index.made_at, None
+        s, made_at, stale = required(index.settings, "agent.retrieval.index"), index.made_at, None
         question = tasks, shares, self.queries(network, x[:, : s.queries], tasks), round(s.share * self.settings.n_traj)
         if made_at is None or update - made_at >= s.refresh_updates:
             stale = None if made_at is None else index.propose(*question)

@@ -101,7 +101,8 @@ class PlainProbe:
         if self.memory is None:
             return self._replay
         blocks = evaluation.blocks if evaluation.pooled else 1
-        drawn = [self.memory.sample(evaluation.groups, self.rng, given=given, **draw) for _ in range(blocks)]
+        sample = partial(self.memory.draw, **draw) if draw else self.memory.sample
+        drawn = [sample(evaluation.groups, self.rng, given=given) for _ in range(blocks)]
         return drawn[0] if blocks == 1 else RetrievalBatch.joined(drawn)
 
     def play(

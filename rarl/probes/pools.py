@@ -21,7 +21,6 @@ from rarl.agents.index import KeyIndex, best_of, overlap
 from rarl.agents.memory import RetrievalBatch
 from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Scale
-from rarl.config.settings import IndexSettings
 from rarl.pool_sizes import counts
 from rarl.probes.plain import PlainProbe
 from rarl.rollouts.evaluation import Evaluation
@@ -85,7 +84,7 @@ class PoolProbe(PlainProbe):
     def _memory(self, scale: Scale) -> PoolMemory:
         retrieval = self.run.settings.agent.retrieval
         memory = PoolMemory.of(self.run, open_datasets(scale, self.run))
-        self.index = KeyIndex(memory.pools, retrieval.index or IndexSettings())
+        self.index = KeyIndex(memory.pools, retrieval.index)
         self.index.refresh(memory.keys(self.network), self.run.settings.updates)
         self.new = never_retrieved(memory, self.run.settings.seed)
         if self.new:
@@ -162,7 +161,7 @@ class PoolProbe(PlainProbe):
             new = self._hits_among_new(groups, share, found.starts)
             quantities["new_recall@10"] = [recall_at_k(hit, 10, there) for hit in new]
             quantities["new_mrr"] = [reciprocal_rank(hit) for hit in new]
-        if way == "index" and self.index.settings.kind != "exact":
+        if way == "index" and self.index.kind != "exact":
             queries = self.memory.queries(self.network, found.starts, groups)
             exact = [
                 self.memory.pools.rows(task, share)[best_of(self.index.scores(task, share, asked, "exact"), 10)]
