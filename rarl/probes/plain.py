@@ -96,13 +96,12 @@ class PlainProbe:
     def batches(self, evaluation: Evaluation, given: np.ndarray | None = None, **draw: int) -> RetrievalBatch | None:
         """One for each of the evaluation's groups, of their own datasets or of those that are `given`.
 
-        draw: `n_traj`, `first_steps` of `Memory.sample`.
+        draw: `n_traj`, `first_steps` of `Memory.draw`.
         """
         if self.memory is None:
             return self._replay
         blocks = evaluation.blocks if evaluation.pooled else 1
-        sample = partial(self.memory.draw, **draw) if draw else self.memory.sample
-        drawn = [sample(evaluation.groups, self.rng, given=given) for _ in range(blocks)]
+        drawn = [self.memory.draw(evaluation.groups, self.rng, given, **draw) for _ in range(blocks)]
         return drawn[0] if blocks == 1 else RetrievalBatch.joined(drawn)
 
     def play(

@@ -110,8 +110,10 @@ class PoolProbe(PlainProbe):
         queries = self.memory.queries(self.network, starts, tasks)
         shares, n_traj = np.full(len(tasks), share), self.memory.settings.n_traj
         if way == "index":
-            datasets = [self.memory.pools.rows(task, share) for task in tasks]
-            scores = [self.index.scores(task, share, asked) for task, asked in zip(tasks, queries, strict=True)]
+            datasets = [self.memory.pools.rows(task, share) for task in tasks.tolist()]
+            scores = [
+                self.index.scores(task, share, asked) for task, asked in zip(tasks.tolist(), queries, strict=True)
+            ]
             rankings = [rows[best_of(s, len(s))] for rows, s in zip(datasets, scores, strict=True)]
             chosen = self.memory.choose(tasks, self.rng, shares, [ranking[:n_traj] for ranking in rankings])
         else:
@@ -165,7 +167,7 @@ class PoolProbe(PlainProbe):
             queries = self.memory.queries(self.network, found.starts, groups)
             exact = [
                 self.memory.pools.rows(task, share)[best_of(self.index.scores(task, share, asked, "exact"), 10)]
-                for task, asked in zip(groups, queries, strict=True)
+                for task, asked in zip(groups.tolist(), queries, strict=True)
             ]
             quantities["index_recall@10"] = [
                 overlap([ranking[:10]], [best]) for ranking, best in zip(found.rankings, exact, strict=True)
@@ -176,7 +178,7 @@ class PoolProbe(PlainProbe):
         """For each group whether what is found among trajectories that were never retrieved is relevant, best first."""
         queries = self.memory.queries(self.network, starts, groups)
         hits = []
-        for task, asked in zip(groups, queries, strict=True):
+        for task, asked in zip(groups.tolist(), queries, strict=True):
             scores = self.new_index.scores(task, share, asked)
             rows = self.new.pools.rows(task, share)[best_of(scores, len(scores))]
             hits.append(self.new.pools.given[rows] == task)

@@ -54,10 +54,10 @@ SPEC = EnvSpec(
 )
 
 
-def learner_of(kind: str, core: str = "gru") -> OnlineLearner:
+def learner_of(process: str, core: str = "gru") -> OnlineLearner:
     retrieval = {"n_f": 2, "d_m": 8, "d_e": 8, "d_v": 8, "slot_heads": 2, "n_traj": 4, "k_traj": 2, "select_by": "none"}
     settings = {
-        "agent": {"kind": kind, "core": core, "d_s": 16, "retrieval": retrieval},
+        "agent": {"core": core, "d_s": 16, "retrieval": retrieval | {"process": process}},
         "learning": {"batch_sequences": 16, "sequence_steps": STEPS, "learning_rate": 3e-3, "discount": 0.5},
         "evaluation": {"episodes_per_task": 30},
         "online": {"actors": 8, "period_steps": STEPS, "capacity_sequences": 500, "start_sequences": 100},
@@ -67,14 +67,14 @@ def learner_of(kind: str, core: str = "gru") -> OnlineLearner:
 
 
 def test_it_learns_what_it_is_told():
-    learner = learner_of("dqn")
+    learner = learner_of("none")
     while learner.updates_done < 150:
         learner.update()
     assert learner.evaluate()[0]["return_mean"] > 0.9 * STEPS
 
 
 def test_the_replay_keeps_what_was_told():
-    learner = learner_of("ra-dqn")
+    learner = learner_of("slots")
     seen = []
     unroll = learner.network.unroll
 
@@ -101,7 +101,7 @@ def test_the_replay_keeps_what_was_told():
 
 
 def test_it_goes_on_as_it_would_have():
-    learner, other = learner_of("ra-dqn"), learner_of("ra-dqn")
+    learner, other = learner_of("slots"), learner_of("slots")
     while learner.updates_done < 2:
         learner.update()
     other.load_state_dict(copy.deepcopy(learner.state_dict()))

@@ -175,9 +175,8 @@ def test_shuffling_exchanges_real_states_only():
     mask = torch.tensor([[[1, 1, 1], [1, 0, 0], [1, 1, 0]]], dtype=torch.bool)
     numbers = torch.tensor([[[1, 2, 3], [4, 0, 0], [5, 6, 0]]])
     none = np.zeros((1, 3, 3), dtype=np.int64)
-    batch = RetrievalBatch(
-        numbers[..., None], numbers, numbers.float(), numbers.float(), mask, numbers, none[0], none[0], none, none > 0
-    )
+    parts = numbers[..., None], numbers, numbers.float(), numbers.float(), mask, numbers[..., :1]
+    batch = RetrievalBatch(*parts, none[0], none[0], none, none > 0)
     seen = set()
     for seed in range(100):
         mixed = shuffled(batch, np.random.default_rng(seed))

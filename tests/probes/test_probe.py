@@ -261,10 +261,10 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     scale, run = trained
     probe = PlainProbe(scale, run)
     calls, originals, read = [], [], []
-    sample, play, policy = probe.memory.sample, Evaluation.play, Evaluation.policy
+    draw, play, policy = probe.memory.draw, Evaluation.play, Evaluation.policy
 
-    def sampled(*arguments, **more):
-        originals.append(sample(*arguments, **more))
+    def drawn(*arguments, **more):
+        originals.append(draw(*arguments, **more))
         return originals[-1]
 
     def played(evaluation, act, *, watch=None):
@@ -276,7 +276,7 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
         read.append(retrieved)
         return policy(evaluation, network, retrieved, *more)
 
-    monkeypatch.setattr(probe.memory, "sample", sampled)
+    monkeypatch.setattr(probe.memory, "draw", drawn)
     monkeypatch.setattr(Evaluation, "play", played)
     monkeypatch.setattr(module, "shuffled", lambda batch, rng: originals.append(shuffled(batch, rng)) or originals[-1])
     monkeypatch.setattr(Evaluation, "policy", acting)

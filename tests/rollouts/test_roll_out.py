@@ -40,7 +40,7 @@ class Scripted(ValueNetwork):
         assert state is None
         self.calls.append(SimpleNamespace(x=x.clone(), context=context.clone(), retrieved=retrieved))
         q = torch.nn.functional.one_hot(best_action(x, context), 7).float()
-        return Unrolled(q, State(None, None))
+        return Unrolled(q, State(None, None), None, q)
 
 
 def best_action(x, task):
