@@ -176,7 +176,7 @@ def test_shuffling_exchanges_real_states_only():
     numbers = torch.tensor([[[1, 2, 3], [4, 0, 0], [5, 6, 0]]])
     none = np.zeros((1, 3, 3), dtype=np.int64)
     parts = numbers[..., None], numbers, numbers.float(), numbers.float(), mask, numbers[..., :1]
-    batch = RetrievalBatch(*parts, none[0], none[0], none, none > 0)
+    batch = RetrievalBatch(*parts, none[..., 0], none[..., 0], none, none > 0)
     seen = set()
     for seed in range(100):
         mixed = shuffled(batch, np.random.default_rng(seed))

@@ -97,7 +97,7 @@ def test_what_is_found_is_what_scores_best(project, way):
     starts = torch.from_numpy(seeded_boards(evaluation.seeds.ravel()).observe()).view(4, 4, 11)
     assert torch.equal(found.starts, starts)
     keys = probe.memory.keys(probe.network)
-    for g, task in enumerate(tasks):
+    for g, task in enumerate(tasks.tolist()):
         batch = [
             int(np.flatnonzero((probe.memory.pools.given == t) & (probe.memory.pools.episodes == e))[0])
             for t, e in zip(found.batch.given[g], found.batch.episodes[g], strict=True)
@@ -110,7 +110,7 @@ def test_what_is_found_is_what_scores_best(project, way):
         if way == "index":
             assert batch == expected[:6].tolist()
     quantities = probe._quantities(tasks, 0.5, way, found)
-    for g, task in enumerate(tasks):
+    for g, task in enumerate(tasks.tolist()):
         hits = probe.memory.pools.given[found.rankings[g]] == task
         assert quantities["recall@1"][g] == recall_at_k(hits, 1, 6)
         assert quantities["recall@10"][g] == recall_at_k(hits, 10, 6)
@@ -153,7 +153,7 @@ def test_what_was_never_retrieved_is_searched_too(project):
     evaluation = probe.evaluation_of(tasks, episodes=4, blocks=1)
     found = probe.find(evaluation, 0.5, "index")
     quantities = probe._quantities(tasks, 0.5, "index", found)
-    for g, task in enumerate(tasks):
+    for g, task in enumerate(tasks.tolist()):
         asked = probe.memory.queries(probe.network, found.starts, tasks)[g]
         rows = new.rows(task, 0.5)
         hits = new.given[rows[best_of(exact_scores(asked, probe.new.keys(probe.network)[rows]), 8)]] == task
