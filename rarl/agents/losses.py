@@ -12,12 +12,11 @@ from torch import Tensor
 
 @torch.no_grad()
 def greedy_value(
-    q_target: Float[Tensor, "*b n_actions"] | Float[Tensor, "*b n_actions parts"],
-    q_online: Float[Tensor, "*b n_actions"] | None = None,
-) -> Float[Tensor, "*b"] | Float[Tensor, "*b parts"]:
+    q_target: Float[Tensor, "*_"], q_online: Float[Tensor, "*b n_actions"] | None = None
+) -> Float[Tensor, "*_"]:
     """Q_target(s, a*), with a* greedy for the online network (double Q-learning) or, without one, for the target.
 
-    Of a target with parts, what is learned in the place of Q, the parts of a*.
+    q_target is (*b, n_actions) -> (*b); or (*b, n_actions, parts), what is learned in the place of Q -> (*b, parts).
     """
     chooser = q_target if q_online is None else q_online
     best = chooser.argmax(-1, keepdim=True)

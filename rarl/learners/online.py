@@ -250,9 +250,9 @@ class OnlineLearner(ValueLearner):
         discount_t: Float[Tensor, "*b T"],
         a_t: Int[Tensor, "*b T"],
         learn: Bool[Tensor, "*b T"],
-        q_target: Float[Tensor, "*b T+1 n_actions"] | Float[Tensor, "*b T+1 n_actions parts"],
+        q_target: Float[Tensor, "*_"],
         chooser: Float[Tensor, "*b T+1 n_actions"],
-    ) -> Float[Tensor, "*b T"] | Float[Tensor, "*b T parts"]:
+    ) -> Float[Tensor, "*_"]:
         """What the values of the steps taken should be; arguments as in `sequence_targets`, of q_target's parts too."""
         learning = self.settings.learning
 

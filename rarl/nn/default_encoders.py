@@ -36,7 +36,7 @@ class DefaultEncoder(nn.Module):
         self.task = nn.Embedding(n_tasks, d_s) if n_tasks else None
         self.norm = nn.LayerNorm(d_s)
 
-    def forward(self, x: Shaped[Tensor, "*shape"], context: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b d_s"]:
+    def forward(self, x: Shaped[Tensor, "*_"], context: Int[Tensor, "*_"] | None = None) -> Float[Tensor, "*_ d_s"]:
         """s of observations x (..., *shape of the space); context: task ids (...)."""
         leading = x.shape[: x.dim() - self.read.axes]
         s = self.first(self.read(x.reshape(-1, *x.shape[x.dim() - self.read.axes :])).view(*leading, -1))

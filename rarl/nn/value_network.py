@@ -90,7 +90,7 @@ class Unrolled(NamedTuple):
     q: Float[Tensor, "G B T n_actions"]
     state: State
     step: RetrievalStep | None
-    values: Float[Tensor, "G B T n_actions"] | Float[Tensor, "G B T n_actions parts"]
+    values: Float[Tensor, "G B T n_actions ..."]
     trail: State = State(None, None)
 
 

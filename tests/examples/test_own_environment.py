@@ -52,7 +52,7 @@ def test_it_is_told_before_anything_runs(tmp_path, capsys, monkeypatch):
         "from rarl.envs.spec import EnvSpec\nSPEC = EnvSpec(name='x', tasks=['a'], make=None)\n"
     )
     (tmp_path / "config" / "some.yaml").write_text(
-        "{description: d, judges: false, about_core_minutes: 1, seeds: [0], experiments: {},"
+        "{description: d, allows_verdicts: false, about_core_minutes: 1, seeds: [0], experiments: {},"
         " datasets: {'crooked.py:SPEC': [{source: random, episodes: 3}]}}"
     )
     monkeypatch.chdir(tmp_path)
