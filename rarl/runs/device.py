@@ -1,4 +1,4 @@
-"""Which device a run uses. Snakemake limits how many jobs use a GPU, but does not say which GPU a job shall take."""
+"""Which device a run uses. Snakemake limits how many jobs use GPUs, but does not say which GPU a job shall take."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from rarl.errors import RarlError
@@ -16,14 +17,15 @@ log = logging.getLogger(__name__)
 
 # Open descriptors of the locks that this process holds, by GPU index: the system drops them when the process ends.
 _held: dict[int, int] = {}
+_PLACES = 64  # locks of a GPU: as many processes can be told apart on it
 
 
 def choose_device(name: str = "auto") -> str:
     """The torch device to use, "cpu" or "cuda:<index>".
 
-    "auto" takes a GPU if there is one; "auto" and "cuda" take the first GPU that no other run of this machine has
-    taken, and keep it until the process ends; if all are taken they share one. "cuda:1" takes that one. torch is
-    imported only if the answer is not plainly "cpu".
+    "auto" takes a GPU if there is one; "auto" and "cuda" take the first of those that the fewest other runs of this
+    machine use, and keep it until the process ends. "cuda:1" takes that one. torch is imported only if the answer is
+    not plainly "cpu".
 
     Raises:
         RarlError: an unknown name, or a GPU that is not there.
@@ -42,16 +44,22 @@ def choose_device(name: str = "auto") -> str:
         index = int(match.group(1))
         if index >= len(gpus):
             raise RarlError(f"device {name!r}: there is only {', '.join(f'cuda:{i}' for i in range(len(gpus)))}")
-        if not _take(index, gpus[index]):
-            log.warning("cuda:%d is in use by another run too", index)
-        return f"cuda:{index}"
+        return _first_place({index: gpus[index]})
     for index in _held:
         return f"cuda:{index}"
-    for index, gpu in enumerate(gpus):
-        if _take(index, gpu):
-            return f"cuda:{index}"
-    index = os.getpid() % len(gpus)
-    log.warning("all %d GPUs are in use by other runs; sharing cuda:%d", len(gpus), index)
+    return _first_place(dict(enumerate(gpus)))
+
+
+def _first_place(gpus: Mapping[int, str]) -> str:
+    """Take the first free place, the first places of all GPUs before the second ones."""
+    for place in range(_PLACES):
+        for index, gpu in gpus.items():
+            if _take(index, gpu, place):
+                if place:
+                    log.info("cuda:%d is shared with %d other runs", index, place)
+                return f"cuda:{index}"
+    index = min(gpus)
+    log.warning("cuda:%d is shared with %d other runs and more", index, _PLACES)
     return f"cuda:{index}"
 
 
@@ -76,11 +84,11 @@ def release_devices() -> None:
         os.close(_held.popitem()[1])
 
 
-def _take(index: int, gpu: str) -> bool:
-    """Lock the GPU for this process; False if another one has it."""
+def _take(index: int, gpu: str, place: int) -> bool:
+    """Lock a place on the GPU for this process; False if another one has it."""
     if index in _held:
         return True
-    path = Path(tempfile.gettempdir()) / f"rarl-gpu-{re.sub(r'[^A-Za-z0-9-]', '-', gpu)}.lock"
+    path = Path(tempfile.gettempdir()) / f"rarl-gpu-{re.sub(r'[^A-Za-z0-9-]', '-', gpu)}-{place}.lock"
     descriptor = None
     # Without O_CREAT first: systems with protected_regular refuse to create a file that another user has made.
     for flags in (os.O_RDONLY, os.O_RDONLY | os.O_CREAT):

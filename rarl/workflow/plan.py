@@ -190,8 +190,9 @@ def _time_left(scale: Scale, found: Standing) -> str:
     cores, n_gpus = os.cpu_count() or 1, gpus() if scale.settings.resources.gpu else 0
     slowness = _reference_work() / _REFERENCE_SECONDS
     seconds = 60 * scale.settings.about_core_minutes * found.runs_left() * slowness / cores
+    each = f", {scale.settings.resources.jobs_per_gpu} jobs on each" if n_gpus else ""
     where = f"{cores} CPU core{'s' * (cores > 1)}" + (
-        f" and {n_gpus} GPU{'s' * (n_gpus > 1)}" if n_gpus else ", no GPU"
+        f" and {n_gpus} GPU{'s' * (n_gpus > 1)}{each}" if n_gpus else ", no GPU"
     )
     return (
         f"About {duration(seconds)} for the runs that are left, on this machine ({where}; a core takes {slowness:.1f} "

@@ -62,18 +62,27 @@ def test_each_process_takes_a_gpu_of_its_own(other):
     assert choose_device("auto") == "cuda:1", "the same process keeps its own"
 
 
-def test_if_all_are_taken_one_is_shared_and_it_says_so(other, caplog):
-    other("auto")
-    other("auto")
-    assert choose_device("auto") in ("cuda:0", "cuda:1")
-    assert "all 2 GPUs are in use by other runs" in caplog.text
+def test_processes_spread_over_gpus(other, caplog):
+    caplog.set_level("INFO", "rarl")
+    assert [other("auto") for _ in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert choose_device("auto") == "cuda:0"
+    assert "cuda:0 is shared with 2 other runs" in caplog.text
 
 
-def test_an_index_is_obeyed_and_blocks_the_automatic_choice(other, caplog):
+def test_those_that_start_together_do_not_pick_the_same(gpus, tmp_path, request):
+    command = [sys.executable, "-c", OTHER, str(request.config.rootpath), str(tmp_path), "auto"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(command, **pipes) for _ in range(6)]
+    assert sorted(process.stdout.readline().strip() for process in started) == ["cuda:0"] * 3 + ["cuda:1"] * 3
+    for process in started:
+        process.communicate()
+
+
+def test_an_index_is_obeyed_and_counts_for_the_automatic_choice(other):
     assert other("cuda:0") == "cuda:0"
+    assert other("cuda:0") == "cuda:0"
+    assert [other("auto") for _ in range(3)] == ["cuda:1", "cuda:1", "cuda:0"]
     assert choose_device("cuda:0") == "cuda:0"
-    assert "cuda:0 is in use by another run too" in caplog.text
-    assert choose_device("auto") == "cuda:1"
 
 
 def test_a_gpu_is_free_again_when_its_process_has_ended(gpus):
@@ -109,7 +118,7 @@ def test_no_place_for_locks_is_no_reason_not_to_run(gpus, monkeypatch):
 
 def test_a_link_in_the_place_of_a_lock_is_not_followed(gpus, tmp_path):
     victim = tmp_path / "victim"
-    os.symlink(victim, tmp_path / "rarl-gpu-GPU-aaaa-1.lock")
+    os.symlink(victim, tmp_path / "rarl-gpu-GPU-aaaa-1-0.lock")
     assert choose_device("auto") == "cuda:0"
     assert not victim.exists()
 

@@ -188,12 +188,18 @@ def usual_partition():
 
 @functools.cache
 def gpu_there():
-    """Whether jobs that want a GPU get one: 0 or 1; on a machine without, 0 lets them run side by side."""
+    """Whether jobs that want a GPU get a place on one: 0 or 1; without, they run side by side on the cores."""
     if not SCALE.settings.resources.gpu:
         return 0
     if not on_cluster():
         return min(gpus(), 1)
     return int(gpu_partition(usual_partition()) != "")
+
+
+# `gpu` counts places on this machine's GPUs, of which each job takes one, on the GPU with the fewest jobs
+# (rarl/runs/device.py); on a cluster it counts GPUs. `--resources gpu=N` says otherwise.
+if workflow.is_main_process and not on_cluster() and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", gpus() * SCALE.settings.resources.jobs_per_gpu)
 
 
 def partition_of(gpu):
