@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -15,26 +17,32 @@ from tests import tiny_project
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_root):
+def root(tiny_root, tmp_path_factory):
+    """A copy of the tiny project, for runs of these tests alone."""
+    return shutil.copytree(tiny_root, tmp_path_factory.mktemp("loaded"), dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="module")
+def trained(root):
     """Ids of runs, by variant."""
-    scale = Scale("tiny", tiny_root)
+    scale = Scale("tiny", root)
     found = {}
     for variant in ("dqn", "ra-dqn"):
-        run = tiny_project.run_of(tiny_root, variant)
+        run = tiny_project.run_of(root, variant)
         train_run(scale, run, device="cpu")
         found[variant] = run.id
     return found
 
 
 @pytest.fixture(scope="module")
-def states(tiny_root, trained):
-    scale = Scale("tiny", tiny_root)
+def states(root, trained):
+    scale = Scale("tiny", root)
     dataset = open_datasets(scale, scale.find_run(trained["dqn"]))[3]
     return np.array(dataset.observations[:12])
 
 
-def test_values_policy_and_what_is_retrieved(tiny_root, trained, states):
-    agent = rarl.load(trained["ra-dqn"], "tiny", tiny_root)
+def test_values_policy_and_what_is_retrieved(root, trained, states):
+    agent = rarl.load(trained["ra-dqn"], "tiny", root)
     task = agent.tasks[3]
     retrieved = agent.retrieve(task, seed=1)
     n_traj, steps = retrieved.a.shape[1:]
@@ -55,16 +63,16 @@ def test_values_policy_and_what_is_retrieved(tiny_root, trained, states):
     np.testing.assert_allclose(as_sequences.q[:, 0], seen.q, rtol=1e-4, atol=1e-5)
 
 
-def test_it_plays(tiny_root, trained):
-    agent = rarl.load(trained["ra-dqn"], "tiny", tiny_root)
+def test_it_plays(root, trained):
+    agent = rarl.load(trained["ra-dqn"], "tiny", root)
     task = agent.tasks[0]
     envs = make_vector(agent.run.settings, [task] * 3)
     episodes = roll_out(envs, agent.policy(3, agent.retrieve(task), task=task), np.arange(3))
     assert (episodes.lengths == 50).all()
 
 
-def test_an_agent_that_retrieves_nothing(tiny_root, trained, states):
-    agent = rarl.load(trained["dqn"], "tiny", tiny_root)
+def test_an_agent_that_retrieves_nothing(root, trained, states):
+    agent = rarl.load(trained["dqn"], "tiny", root)
     assert agent.retrieve() is None
     assert agent.look(states).weights is None
     assert agent.look(states).q.shape[0] == 12
@@ -80,9 +88,9 @@ def test_an_agent_that_retrieves_nothing(tiny_root, trained, states):
         ({"run": "gridroboman/10-tasks/oracle/seed-0"}, "no checkpoint"),
     ],
 )
-def test_what_does_not_fit_is_one_line(tiny_root, trained, states, changes, said):
+def test_what_does_not_fit_is_one_line(root, trained, states, changes, said):
     def look():
-        agent = rarl.load(changes.get("run", trained["dqn"]), "tiny", tiny_root)
+        agent = rarl.load(changes.get("run", trained["dqn"]), "tiny", root)
         agent.look(states[changes.get("x", slice(None))], task=changes.get("task"))
 
     with pytest.raises(RarlError, match=said):

@@ -90,7 +90,14 @@ def test_every_direct_dependency_is_used() -> None:
         "ale-py": "ale_py",
         "markdown-it-py": "markdown_it",
     }
-    loaded_by_name = {"dvc-s3", "dvc-ssh", "h5py", "pytest-xdist", "setuptools"}  # by DVC, Minari, pytest and pip
+    loaded_by_name = {
+        "beartype",
+        "dvc-s3",
+        "dvc-ssh",
+        "h5py",
+        "pytest-xdist",
+        "setuptools",
+    }  # by pytest, DVC, Minari, pip
     unused = []
     for name in pins("requirements.txt"):
         module = imported.get(name, name.replace("-", "_"))
