@@ -97,7 +97,7 @@ def test_every_direct_dependency_is_used() -> None:
         "h5py",
         "pytest-xdist",
         "setuptools",
-    }  # by pytest, DVC, Minari, pip
+    }  # by others
     unused = []
     for name in pins("requirements.txt"):
         module = imported.get(name, name.replace("-", "_"))
