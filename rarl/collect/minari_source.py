@@ -13,7 +13,7 @@ import numpy as np
 
 from rarl.envs.content import Values, content_of
 from rarl.envs.spec import EnvSpec, load, spec_of
-from rarl.errors import RarlError
+from rarl.errors import RarlError, required
 from rarl.trajectories.minari import folder_of_all, imported, minari_root
 from rarl.trajectories.store import DatasetWriter
 
@@ -65,7 +65,7 @@ def generate_minari(
       RarlError: there is no such dataset, it has another hash, holds too few episodes, or other things than the
         environment gives.
     """
-    spec, content = spec_of(environment), content_of(environment)
+    spec, content = spec_of(environment), required(content_of(environment), f"{environment}: observation and n_actions")
     where = f"Minari dataset {id}"
     found = hash_of(id, root)
     if found != sha256:
@@ -74,7 +74,7 @@ def generate_minari(
         source = imported().load_dataset(id)
     if source.total_episodes < episodes:
         raise RarlError(f"{where}: holds {source.total_episodes} episodes, not {episodes}")
-    actions, n_actions = source.spec.action_space, int(content.actions.high) + 1
+    actions, n_actions = source.spec.action_space, int(np.asarray(content.actions.high)) + 1
     if not isinstance(actions, gym.spaces.Discrete) or actions.start or int(actions.n) != n_actions:
         raise RarlError(f"{where}: actions are {actions}, {spec.name} has Discrete({n_actions})")
     generator = {"policy": "minari", "id": id, "sha256": sha256, "root": root}
@@ -84,7 +84,7 @@ def generate_minari(
         for i, episode in enumerate(source.iterate_episodes(range(episodes))):
             x = _prepared(spec, episode.observations, len(episode.actions) + 1, where)
             _check(x, content.observations, f"{where}: episode {i}", spec)
-            more = {} if spec.tell is None else {spec.context: _told(spec, episode)[None]}
+            more = {} if spec.tell is None else {required(spec.context, "context"): _told(spec, episode)[None]}
             writer.add(
                 x[None],
                 np.asarray(episode.actions, dtype=np.int16)[None],

@@ -14,7 +14,7 @@ from rarl.config.player import run_of
 from rarl.envs.content import content_of
 from rarl.envs.spec import load, make_vector, spec_of
 from rarl.envs.vector import Step, VectorEnv
-from rarl.errors import RarlError
+from rarl.errors import RarlError, required
 from rarl.rollouts.roll_out import Memoryless, roll_out
 from rarl.trajectories.store import DatasetWriter
 
@@ -148,7 +148,7 @@ class Recorder(VectorEnv):
     """
 
     def __init__(self, envs: VectorEnv):
-        self.envs, self.num_envs, self.actions = envs, envs.num_envs, envs.actions
+        self.envs, self.num_envs, self.actions, self.active = envs, envs.num_envs, envs.actions, envs.active
         self._playing = [_PlayedEpisode() for _ in range(self.num_envs)]
         self._finished: list[tuple[int, _PlayedEpisode]] = []
         self.steps = 0  # of all environments
@@ -161,24 +161,18 @@ class Recorder(VectorEnv):
         playing.x = recorder.reset()
         return recorder
 
-    @property
-    def active(self) -> np.ndarray:
-        return self.envs.active
-
-    @property
-    def context(self) -> np.ndarray | None:
-        return self.envs.context
-
     def reset(self, seeds: Sequence[int] | np.ndarray | None = None, where: np.ndarray | None = None) -> np.ndarray:
         x = self.envs.reset(seeds, where)
+        self.active, self.context = self.envs.active, self.envs.context
         for i in range(self.num_envs) if where is None else np.asarray(where).tolist():
-            context = None if self.envs.context is None else self.envs.context[i].copy()
+            context = None if self.context is None else self.context[i].copy()
             self._playing[i] = _PlayedEpisode([x[i]], context=context)
         return x
 
     def step(self, actions: np.ndarray) -> Step:
         going = self.active.copy()
         step = self.envs.step(actions)
+        self.active, self.context = self.envs.active, self.envs.context
         self.steps += int(going.sum())
         for i in np.flatnonzero(going).tolist():
             episode = self._playing[i]
@@ -223,20 +217,21 @@ class _Writer(DatasetWriter):
         self._context = spec.context
         self._dtypes = ("int16", "float32") if content is None else (content.actions.dtype, content.rewards.dtype)
         ends = "per-episode" if content is None else content.ends
-        about = {"environment": spec.name, "task": task, "source": source, "seed": seed}
-        super().__init__(folder, **about, generator=generator, ends=ends)
+        super().__init__(
+            folder, environment=spec.name, task=task, source=source, seed=seed, generator=generator, ends=ends
+        )
         if spec.expert is not None:
             self.expert_return = load(spec.expert)(task, seed)
 
     def add_episodes(self, episodes: Sequence[_PlayedEpisode]) -> None:
         """In their order."""
-        more = {} if self._context is None else {self._context: np.stack([e.context for e in episodes])}
+        name = self._context
+        more = {} if name is None else {name: np.stack([required(e.context, name) for e in episodes])}
+        of_actions, of_rewards = self._dtypes
         self.add_flat(
             np.concatenate([np.stack(episode.observations) for episode in episodes]),
-            *(
-                np.concatenate([np.array(getattr(episode, name), dtype=dtype) for episode in episodes])
-                for name, dtype in zip(("actions", "rewards"), self._dtypes, strict=True)
-            ),
+            np.concatenate([np.array(episode.actions, dtype=of_actions) for episode in episodes]),
+            np.concatenate([np.array(episode.rewards, dtype=of_rewards) for episode in episodes]),
             np.array([len(episode.actions) for episode in episodes]),
             terminated=np.array([episode.terminated for episode in episodes]),
             **more,

@@ -9,6 +9,7 @@ import torch
 
 from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Run, Scale
+from rarl.errors import required
 from rarl.learners.offline import LearnerBatch, OfflineLearner
 from rarl.nn.value_network import Unrolled
 from rarl.probes.trained import final_state, shuffled
@@ -34,13 +35,14 @@ class DataProbe:
         self.changed: dict[str, list[RetrievalBatch | None]] = {}
         if self.batches:
             self.changed = {"removed": [None], "shuffled": [shuffled(batch, rng) for batch in self.batches]}
-            if len(own) > 1 and not self.learner.memory.pooled:
+            if len(own) > 1 and not required(self.learner.memory, "datasets").pooled:
                 self.changed["swapped"] = [retrieve(rng, np.roll(own, 1)) for _ in range(BATCHES)]
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv, with what `OfflineLearner.measure` gives."""
         rows = []
-        for name, batches in {"own": self.batches or [None], **self.changed}.items():
+        own: list[RetrievalBatch | None] = [*self.batches] or [None]
+        for name, batches in {"own": own, **self.changed}.items():
             measured = [self.learner.measure(batch) for batch in batches]
             for i, task in enumerate(self.names):
                 of_task = [of_batch[i] for of_batch in measured]
@@ -57,7 +59,8 @@ class DataProbe:
         found: dict[str, list[float]] = {name: [] for name in self.names}
 
         def look(steps: LearnerBatch, out: Unrolled) -> None:
-            alpha = out.step.alpha.double().numpy()  # (G, B, T + 1, n_f, N)
+            step = required(out.step, "retriever")
+            alpha = required(step.alpha, "attention").double().numpy()  # (G, B, T + 1, n_f, N)
             states = np.exp(-(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1).mean(-1))
             real = np.ones(states.shape, bool) if steps.seen is None else steps.seen.numpy()
             for i, name in enumerate(self.names):

@@ -29,6 +29,7 @@ from rarl.envs.probing import PLAIN, Probing
 from rarl.envs.space import number_of_actions
 from rarl.envs.spec import load, spec_of
 from rarl.envs.vector import Step, VectorEnv
+from rarl.errors import required
 from rarl.nn.retrieval import Summaries
 from rarl.probes.recorder import AttentionRecorder, Moment, Recorded
 from rarl.probes.trained import final_state, network_of, shuffled
@@ -85,23 +86,26 @@ class PlainProbe:
     def _memory(self, scale: Scale) -> Memory | None:
         return Memory.of(self.run, open_datasets(scale, self.run)) if self.run.retrieves else None
 
-    def evaluation_of(self, tasks: np.ndarray, **options: int | bool) -> Evaluation:
+    def evaluation_of(
+        self, tasks: np.ndarray, episodes: int | None = None, blocks: int | None = None, pooled: bool | None = None
+    ) -> Evaluation:
         """Episodes of tasks (n,); options of `Evaluation.of` beside its defaults here."""
-        if self.run.settings.online is not None:
-            return Evaluation.of(self.run.settings)
-        options = {"episodes": self.probing.episodes, "blocks": self.blocks} | options
-        names = [self.names[task] for task in tasks]
-        return Evaluation.of(self.run.settings, tasks=names, task_ids=tasks, stream=self.probing.stream, **options)
+        s, probing = self.run.settings, self.probing
+        if s.online is not None:
+            return Evaluation.of(s)
+        names, episodes, blocks = [self.names[i] for i in tasks], episodes or probing.episodes, blocks or self.blocks
+        return Evaluation.of(
+            s, tasks=names, task_ids=tasks, episodes=episodes, pooled=pooled, stream=probing.stream, blocks=blocks
+        )
 
-    def batches(self, evaluation: Evaluation, given: np.ndarray | None = None, **draw: int) -> RetrievalBatch | None:
-        """One for each of the evaluation's groups, of their own datasets or of those that are `given`.
+    def batches(self, evaluation: Evaluation) -> RetrievalBatch | None:
+        """One for each of the evaluation's groups, as the agent retrieves; None: it retrieves nothing."""
+        return self._replay if self.memory is None else self.drawn(evaluation)
 
-        draw: `n_traj`, `first_steps` of `Memory.draw`.
-        """
-        if self.memory is None:
-            return self._replay
-        blocks = evaluation.blocks if evaluation.pooled else 1
-        drawn = [self.memory.draw(evaluation.groups, self.rng, given, **draw) for _ in range(blocks)]
+    def drawn(self, evaluation: Evaluation, given: np.ndarray | None = None, **draw: int) -> RetrievalBatch:
+        """The same from datasets, the groups' own or those that are `given`; draw: other arguments of `Memory.draw`."""
+        memory, blocks = required(self.memory, "datasets"), evaluation.blocks if evaluation.pooled else 1
+        drawn = [memory.draw(evaluation.groups, self.rng, given, **draw) for _ in range(blocks)]
         return drawn[0] if blocks == 1 else RetrievalBatch.joined(drawn)
 
     def play(
@@ -117,23 +121,24 @@ class PlainProbe:
 
     @cached_property
     def played(self) -> PlayedAsTrained:
-        """The agent as trained. PlayedAsTrained once for all measurements, for episodes may be long."""
+        """The agent as trained. Played once for all measurements, for episodes may be long."""
         evaluation, batch = self.evaluation, self.batches(self.evaluation)
         retrieved = None if batch is None else batch.to(self.device).summarise(self.network)
         tasks = np.repeat(np.arange(len(evaluation.tasks)), evaluation.each)
         knows = self.probing.related is not None and self.memory is not None
-        related = partial(self._related, batch) if knows else None
+        related = partial(self._related, required(batch, "retrieval batch")) if knows else None
         recorder = AttentionRecorder(evaluation.policy(self.network, retrieved), self.probing, tasks, batch, related)
         return PlayedAsTrained(evaluation.play(recorder, watch=lambda envs: recorder.after), batch, recorder)
 
     def _related(self, batch: RetrievalBatch, context: np.ndarray, group: int) -> np.ndarray:
         """(n_traj,) bool: which trajectories of a group's batch are about something that an episode is about."""
-        places = zip(batch.given[group], batch.episodes[group], strict=True)
-        return self.probing.related(context, np.stack([self._context(*place) for place in places]))
+        places, related = zip(batch.given[group], batch.episodes[group], strict=True), self.probing.related
+        return required(related, "probing.related")(context, np.stack([self._context(*place) for place in places]))
 
     def _context(self, source: int, episode: int) -> np.ndarray:
         """What was told about an episode of a dataset."""
-        return self.memory.samplers[source].dataset.extras[self.spec.context][episode]
+        extras = required(self.memory, "datasets").samplers[source].dataset.extras
+        return extras[required(self.spec.context, "context")][episode]
 
     # --- interventions ------------------------------------------------------------------------------------------------
 
@@ -144,7 +149,8 @@ class PlainProbe:
         if batch is None:
             return rows
         rows += self.rows("removed", evaluation, self.play(evaluation, None))
-        rows += self.rows("shuffled", evaluation, self.play(evaluation, shuffled(self.batches(evaluation), self.rng)))
+        batch = required(self.batches(evaluation), "retrieval batch")
+        rows += self.rows("shuffled", evaluation, self.play(evaluation, shuffled(batch, self.rng)))
         if self.memory is None:
             return rows
         learned, held_out = np.split(np.arange(len(self.names)), [len(self.run.tasks)])
@@ -154,7 +160,7 @@ class PlainProbe:
         amounts = {f"truncated-{n}": {"n_traj": n} for n in self.probing.truncated if n < self.memory.settings.n_traj}
         amounts |= {f"cut-{t}": {"first_steps": t} for t in self.probing.cut}
         for name, draw in amounts.items():
-            rows += self.rows(name, evaluation, self.play(evaluation, self.batches(evaluation, **draw)))
+            rows += self.rows(name, evaluation, self.play(evaluation, self.drawn(evaluation, None, **draw)))
         if self.memory.pooled:
             return rows
         rows += self._swapped(learned, learned, "swapped", "swapped-given")
@@ -181,11 +187,12 @@ class PlainProbe:
 
     def _of_others(self) -> Summaries:
         """A batch that serves all tasks, for each task without its own trajectories."""
-        batch, n = self.memory.sample(self.evaluation.task_ids, self.rng), len(self.evaluation.tasks)
+        tasks = self.evaluation.task_ids
+        batch, n = required(self.memory, "datasets").sample(tasks, self.rng), len(tasks)
         whole = batch.summarise(self.network)
         own = np.repeat(batch.given, batch.a.shape[-1], axis=1) == np.arange(n)[:, None]  # (tasks, N)
         mask = torch.ones(own.shape, dtype=torch.bool) if whole.mask is None else whole.mask.expand(n, -1)
-        each = Summaries(*(None if part is None else part.expand(n, *part.shape[1:]) for part in whole))
+        each = whole.map(lambda part: part.expand(n, *part.shape[1:]))
         return each._replace(mask=mask & ~torch.from_numpy(own))
 
     def _swapped(self, tasks: np.ndarray, others: np.ndarray, *names: str) -> list[dict[str, Any]]:
@@ -203,7 +210,8 @@ class PlainProbe:
             last, total = np.zeros((2, len(part) * SWAP_EPISODES))  # rewards in the others, and their sums
 
             def watch(envs: VectorEnv, tasks=of_others, last=last, total=total) -> Callable[[np.ndarray, Step], None]:
-                rewards = self.probing.rewards_in(envs, np.repeat(tasks, SWAP_EPISODES))
+                rewards_in = required(self.probing.rewards_in, "probing.rewards_in")
+                rewards = rewards_in(envs, np.repeat(tasks, SWAP_EPISODES).tolist())
 
                 def add(playing: np.ndarray, step: Step) -> None:
                     last[playing] = rewards()[playing]
@@ -211,7 +219,7 @@ class PlainProbe:
 
                 return add
 
-            played = [self.play(evaluation, self.batches(evaluation, given[part]), watch if watched else None)]
+            played = [self.play(evaluation, self.drawn(evaluation, given[part]), watch if watched else None)]
             if watched:
                 played.append(replace(played[0], returns=total, last_rewards=last))
             found = [self.rows(name, evaluation, e, of_others) for name, e in zip(names, played, strict=False)]
@@ -256,7 +264,7 @@ class PlainProbe:
         states, context = states.expand(n, *states.shape), torch.from_numpy(tasks)[:, None].expand(n, n)
         z = []
         for _ in range(READINGS):
-            retrieved = self.memory.sample(tasks, self.rng).summarise(self.network)
+            retrieved = required(self.memory, "datasets").sample(tasks, self.rng).summarise(self.network)
             z.append(self.network(states, context, retrieved)[1].z.mean(1).flatten(1).double().numpy())
         known, new = np.split(np.stack(z), [3 * READINGS // 4])  # (readings, tasks, n_f * d_m)
         means = known.mean(0)
@@ -293,7 +301,7 @@ class PlainProbe:
         if self.spec.score.column == "success_rate":
             episode["success"] = bool(successes(self.spec, self.evaluation.tasks, episodes).ravel()[index])
         if probing.about is not None:
-            episode |= probing.about(episodes.context[index])
+            episode |= probing.about(required(episodes.context, "context")[index])
         if shown[-1].t + 1 == recorded.length:
             episode |= {f"final_{name}": value for name, value in probing.state(recorded.last).items()}
         return episode
@@ -315,9 +323,9 @@ class PlainProbe:
 
     def retrieved(self, group: int, attended: Mapping[int, float]) -> list[dict[str, Any]]:
         """What a gallery says of the heaviest candidates, heaviest first, without those whose weight rounds to 0."""
-        batch, found = self.played.batch, []
+        found: list[dict[str, Any]] = []
         for index, weight in attended.items():
-            weight = round(weight, 5)
+            weight, batch = round(weight, 5), required(self.played.batch, "retrieval batch")
             if weight == 0:
                 break
             trajectory, look = divmod(index, batch.a.shape[-1])

@@ -12,14 +12,14 @@ as many others ("new_recall@10", "new_mrr"): a query that knew its task's trajec
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from rarl.agents.index import KeyIndex, best_of, overlap
 from rarl.agents.memory import RetrievalBatch
-from rarl.agents.pools import PoolMemory, relevant
+from rarl.agents.pools import PoolMemory, Pools, relevant
 from rarl.config.scale import Scale
 from rarl.pool_sizes import counts
 from rarl.probes.plain import PlainProbe
@@ -80,17 +80,18 @@ class PoolProbe(PlainProbe):
     """Measurements on one run of an agent with retrieval datasets of known relevance."""
 
     blocks = BLOCKS
+    memory: PoolMemory
 
     def _memory(self, scale: Scale) -> PoolMemory:
         retrieval = self.run.settings.agent.retrieval
-        memory = PoolMemory.of(self.run, open_datasets(scale, self.run))
+        memory = cast(PoolMemory, PoolMemory.of(self.run, open_datasets(scale, self.run)))
         self.index = KeyIndex(memory.pools, retrieval.index)
         self.index.refresh(memory.keys(self.network), self.run.settings.updates)
         self.new = never_retrieved(memory, self.run.settings.seed)
         if self.new:
             self.new_index = KeyIndex(self.new.pools, self.index.settings)
             self.new_index.refresh(self.new.keys(self.network), self.run.settings.updates)
-        self.shares = [*retrieval.pool.relevant, 0.0]
+        self.shares = [*memory.pools.settings.relevant, 0.0]
         other = "uniform" if retrieval.propose == "index" else "index"
         self.ways = {retrieval.propose: "", other: f"-{other}"}
         self.shown = self.shares[(len(self.shares) - 1) // 2]
@@ -149,7 +150,7 @@ class PoolProbe(PlainProbe):
     def _quantities(self, groups: np.ndarray, share: float, way: str, found: Found) -> dict[str, Any]:
         """Name -> one number for each group."""
         given, batch = self.memory.pools.given, found.batch
-        there = counts(self.memory.settings.pool, len(self.names), 0, share)[0]
+        there = counts(self.memory.pools.settings, len(self.names), 0, share)[0]
         hits = [given[ranking] == task for task, ranking in zip(groups, found.rankings, strict=True)]
         quantities = {f"recall@{k}": [recall_at_k(hit, k, there) for hit in hits] for k in PLACES}
         quantities["mrr"] = [reciprocal_rank(hit) for hit in hits]
@@ -160,7 +161,7 @@ class PoolProbe(PlainProbe):
         mass = alpha.unflatten(-1, (of_task.shape[1], -1)).sum(-1) * torch.from_numpy(of_task)[:, None, None]
         quantities["attention_on_relevant"] = mass.sum(-1).mean((1, 2)).numpy()
         if way == "index" and self.new:
-            new = self._hits_among_new(groups, share, found.starts)
+            new = self._hits_among_new(self.new.pools, groups, share, found.starts)
             quantities["new_recall@10"] = [recall_at_k(hit, 10, there) for hit in new]
             quantities["new_mrr"] = [reciprocal_rank(hit) for hit in new]
         if way == "index" and self.index.kind != "exact":
@@ -174,12 +175,12 @@ class PoolProbe(PlainProbe):
             ]
         return quantities
 
-    def _hits_among_new(self, groups: np.ndarray, share: float, starts: torch.Tensor) -> list[np.ndarray]:
+    def _hits_among_new(self, new: Pools, groups: np.ndarray, share: float, starts: torch.Tensor) -> list[np.ndarray]:
         """For each group whether what is found among trajectories that were never retrieved is relevant, best first."""
         queries = self.memory.queries(self.network, starts, groups)
         hits = []
         for task, asked in zip(groups.tolist(), queries, strict=True):
             scores = self.new_index.scores(task, share, asked)
-            rows = self.new.pools.rows(task, share)[best_of(scores, len(scores))]
-            hits.append(self.new.pools.given[rows] == task)
+            rows = new.rows(task, share)[best_of(scores, len(scores))]
+            hits.append(new.given[rows] == task)
         return hits

@@ -11,6 +11,7 @@ from rarl.agents.memory import RetrievalBatch
 from rarl.agents.policy import Policy
 from rarl.envs.probing import Probing
 from rarl.envs.vector import Step
+from rarl.errors import required
 
 SHOWN = 6  # retrieved states per step in a gallery
 
@@ -96,7 +97,7 @@ class AttentionRecorder:
         """As of a policy."""
         for i in np.flatnonzero(first).tolist():
             group = int(self._groups[i])
-            related = None if self._about is None else self._about(context[i], group)
+            related = None if self._about is None else self._about(required(context, "context")[i], group)
             self._playing[i] = Recorded(self.probing, int(self.tasks[i]), group, related)
             self.episodes.append(self._playing[i])
         self.policy.begin(first, context)
@@ -104,9 +105,9 @@ class AttentionRecorder:
     def __call__(self, x: np.ndarray, playing: np.ndarray) -> np.ndarray:
         """As of a policy."""
         actions, rows = self.policy(x, keep_attention=True), np.flatnonzero(playing)
-        episodes, step = [self._playing[i] for i in rows], self.policy.unrolled.step
+        episodes, step = [self._playing[i] for i in rows.tolist()], self.policy.unrolled.step
         seen = np.zeros((len(rows), 0))
-        if self.batch is not None and step.alpha is not None:
+        if self.batch is not None and step is not None and step.alpha is not None:
             shape, at = self.policy.places.shape, self._rows[rows]
             alpha = step.alpha[:, :, 0].expand(*shape, -1, -1).flatten(0, 1)[at].double().cpu().numpy()
             kl = step.kl[:, :, 0].expand(shape).flatten()[at].cpu().numpy()
@@ -121,7 +122,7 @@ class AttentionRecorder:
 
     def after(self, playing: np.ndarray, step: Step) -> None:
         """A `rarl.rollouts.roll_out.Watch`."""
-        for i in np.flatnonzero(playing):
+        for i in np.flatnonzero(playing).tolist():
             self._playing[i].end(float(step.rewards[i]), step.observations[i])
 
     def count(

@@ -49,7 +49,7 @@ class Evaluation:
         settings: RunSettings,
         *,
         tasks: Sequence[str] | None = None,
-        task_ids: Sequence[int] | None = None,
+        task_ids: Sequence[int] | np.ndarray | None = None,
         episodes: int | None = None,
         pooled: bool | None = None,
         stream: int = 0,

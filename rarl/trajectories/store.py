@@ -28,7 +28,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -385,7 +385,7 @@ class DatasetWriter:
         self._temporary: Path | None = None
         self._lock: int | None = None
 
-    def __enter__(self) -> DatasetWriter:
+    def __enter__(self) -> Self:
         parent = self.folder.parent
         parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(self.folder)
