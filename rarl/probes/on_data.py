@@ -32,17 +32,16 @@ class DataProbe:
         rng = np.random.default_rng([run.settings.seed, run.settings.evaluation.board_seed, STREAM])
         retrieve, own = self.learner.retrieval_to_measure, np.arange(len(self.names))
         self.batches = [batch for _ in range(BATCHES) if (batch := retrieve(rng)) is not None]
-        self.changed: dict[str, list[RetrievalBatch | None]] = {}
+        self.read: dict[str, list[RetrievalBatch | None]] = {"own": [*self.batches] or [None]}
         if self.batches:
-            self.changed = {"removed": [None], "shuffled": [shuffled(batch, rng) for batch in self.batches]}
+            self.read |= {"removed": [None], "shuffled": [shuffled(batch, rng) for batch in self.batches]}
             if len(own) > 1 and not required(self.learner.memory, "datasets").pooled:
-                self.changed["swapped"] = [retrieve(rng, np.roll(own, 1)) for _ in range(BATCHES)]
+                self.read["swapped"] = [retrieve(rng, np.roll(own, 1)) for _ in range(BATCHES)]
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv, with what `OfflineLearner.measure` gives."""
         rows = []
-        own: list[RetrievalBatch | None] = [*self.batches] or [None]
-        for name, batches in {"own": own, **self.changed}.items():
+        for name, batches in self.read.items():
             measured = [self.learner.measure(batch) for batch in batches]
             for i, task in enumerate(self.names):
                 of_task = [of_batch[i] for of_batch in measured]

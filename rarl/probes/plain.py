@@ -187,9 +187,8 @@ class PlainProbe:
 
     def _of_others(self) -> Summaries:
         """A batch that serves all tasks, for each task without its own trajectories."""
-        tasks = self.evaluation.task_ids
-        batch, n = required(self.memory, "datasets").sample(tasks, self.rng), len(tasks)
-        whole = batch.summarise(self.network)
+        batch = required(self.memory, "datasets").sample(self.evaluation.task_ids, self.rng)
+        whole, n = batch.summarise(self.network), len(self.evaluation.tasks)
         own = np.repeat(batch.given, batch.a.shape[-1], axis=1) == np.arange(n)[:, None]  # (tasks, N)
         mask = torch.ones(own.shape, dtype=torch.bool) if whole.mask is None else whole.mask.expand(n, -1)
         each = whole.map(lambda part: part.expand(n, *part.shape[1:]))
@@ -210,8 +209,9 @@ class PlainProbe:
             last, total = np.zeros((2, len(part) * SWAP_EPISODES))  # rewards in the others, and their sums
 
             def watch(envs: VectorEnv, tasks=of_others, last=last, total=total) -> Callable[[np.ndarray, Step], None]:
-                rewards_in = required(self.probing.rewards_in, "probing.rewards_in")
-                rewards = rewards_in(envs, np.repeat(tasks, SWAP_EPISODES).tolist())
+                rewards = required(self.probing.rewards_in, "rewards_in")(
+                    envs, np.repeat(tasks, SWAP_EPISODES).tolist()
+                )
 
                 def add(playing: np.ndarray, step: Step) -> None:
                     last[playing] = rewards()[playing]
