@@ -209,9 +209,8 @@ class PlainProbe:
             last, total = np.zeros((2, len(part) * SWAP_EPISODES))  # rewards in the others, and their sums
 
             def watch(envs: VectorEnv, tasks=of_others, last=last, total=total) -> Callable[[np.ndarray, Step], None]:
-                rewards = required(self.probing.rewards_in, "rewards_in")(
-                    envs, np.repeat(tasks, SWAP_EPISODES).tolist()
-                )
+                rewards_in = required(self.probing.rewards_in, "probing.rewards_in")
+                rewards = rewards_in(envs, np.repeat(tasks, SWAP_EPISODES).tolist())
 
                 def add(playing: np.ndarray, step: Step) -> None:
                     last[playing] = rewards()[playing]
