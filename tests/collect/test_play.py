@@ -24,6 +24,7 @@ def played(folder, environment, source, task, steps, seed=0, **options):
     return TrajectoryDataset.open(folder)
 
 
+@pytest.mark.slow
 def test_it_begins_with_random_play_and_becomes_better(tmp_path):
     options = {"settings": {"online": {"actors": 8, "steps_per_update": 2}}}
     dataset = played(tmp_path / "a", "gridroboman", "dqn", "touch red", 12_000, **options)

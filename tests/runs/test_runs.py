@@ -408,6 +408,7 @@ def test_who_knows_the_task_does_both(tiny_root, touching):
     assert knowing > blind + 4
 
 
+@pytest.mark.slow
 def test_retrieval_tells_hidden_tasks_apart(tiny_root, touching):
     """The whole of it: what is retrieved says which of two tasks is in play, and the agent acts on it.
 
