@@ -94,9 +94,10 @@ def code_of(
       RarlError: no such module, or a file with a syntax error.
     """
     root, leave_out = Path(root), tuple(leave_out)
-    waiting = [_entry(name, root) for name in ([entries] if isinstance(entries, str) else entries)]
+    begun = [_entry(name, root) for name in ([entries] if isinstance(entries, str) else entries)]
+    waiting = [there for there in begun if isinstance(there, _Place)]
     found: dict[str, str] = {}
-    packages: set[str] = set()
+    packages = {there for there in begun if isinstance(there, str)}  # "gymnasium:make"
     located: dict[tuple[str, str], _Place | str | None] = {}
     while waiting:
         place = waiting.pop()
@@ -143,7 +144,7 @@ def _is_below(name: str, prefixes: Iterable[str]) -> bool:
 # ------------------------------------------------------------------------------------------------- where a module lies
 
 
-def _entry(name: str, root: Path) -> _Place:
+def _entry(name: str, root: Path) -> _Place | str | None:
     module = name.partition(":")[0] if not _FILE.fullmatch(name) else name.rpartition(":")[0]
     if module.endswith(".py"):
         file = Path(module).resolve()
@@ -151,7 +152,7 @@ def _entry(name: str, root: Path) -> _Place:
             raise RarlError(f"{name}: no such file")
         return _Place(file.stem, str(file), str(file.parent))
     place = _locate(module, root, str(root.parent))
-    if not isinstance(place, _Place):
+    if place is None and module.partition(".")[0] not in sys.stdlib_module_names:
         raise RarlError(f"no module {module!r} in {root}; {did_you_mean(module, _all_modules(root))}")
     return place
 

@@ -5,6 +5,7 @@ What is wrong is told as it is found, one line each; playing comes last, since i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,6 +67,17 @@ def _loaded(where: str, value: Any) -> Any:
         raise RarlError(f"{where}: {error}") from None
 
 
+@contextlib.contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """What goes wrong in somebody's own code, in one line."""
+    try:
+        yield
+    except RarlError:
+        raise
+    except Exception as error:
+        raise RarlError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
 def _settings(environment: str, spec: EnvSpec) -> RunSettings:
     place = {
         "experiment": "check",
@@ -87,20 +99,27 @@ def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
     def made() -> VectorEnv:
         return make_vector(settings, tasks)
 
-    envs = made()
+    with _one_line(f"{spec.name}: it cannot be made"):
+        envs = made()
     if not isinstance(envs, VectorEnv):
         raise RarlError(f"{spec.name}: make_vector gave a {type(envs).__name__}, not a rarl.envs.vector.VectorEnv")
     n_actions = len(envs.actions)
     if spec.n_actions not in (None, n_actions):
         raise RarlError(f"{spec.name}: n_actions = {spec.n_actions}, but the environments have {n_actions}")
     seeds = np.arange(ENVIRONMENTS)
-    played, others = _play(envs, seeds, n_actions, spec), _play(made(), seeds, n_actions, spec)
+    with _one_line(f"{spec.name}: it cannot be played"):
+        played, others = _play(envs, seeds, n_actions, spec), _play(made(), seeds, n_actions, spec)
     same = (np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(played, others, strict=True))
     if not all(same):
         raise RarlError(
             f"{spec.name}: the same seeds and actions gave different episodes: `reset(seed=...)` must fix them"
         )
     observations, rewards, ends = played
+    if observations.dtype == object:
+        raise RarlError(
+            f"{spec.name}: observations are no arrays of numbers ({type(observations.flat[0]).__name__}); "
+            "`prepare` makes one of them, and `observation` is its space"
+        )
     low, high = spec.reward_range
     if rewards.min() < low or rewards.max() > high:
         yield (

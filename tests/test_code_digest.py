@@ -235,7 +235,7 @@ def test_a_file_of_data_that_is_named_counts(package):
 
 
 OWN = {
-    "my_env.py": """
+    "an_env.py": """
 import numpy as np
 from rarl.errors import RarlError
 import neighbour
@@ -266,37 +266,37 @@ def followed(code):
 
 
 def test_a_file_of_somebodys_own_is_followed_with_its_neighbours(own):
-    code = code_of([f"{own}/my_env.py:SPEC"])
-    assert followed(code) == {"my_env", "neighbour", "far", "far.away", "far.close", "my_learner", "board", "palette"}
+    code = code_of([f"{own}/an_env.py:SPEC"])
+    assert followed(code) == {"an_env", "neighbour", "far", "far.away", "far.close", "my_learner", "board", "palette"}
     assert {"rarl.errors", "rarl"} <= set(code.modules)
     assert set(code.packages) == {"numpy", "torch"}
 
 
 @pytest.mark.parametrize("file", [name for name in OWN if name not in ("unrelated.py", "far/__init__.py")])
 def test_a_change_in_any_of_them_counts(own, file):
-    before = code_of([f"{own}/my_env.py:SPEC"]).digest
+    before = code_of([f"{own}/an_env.py:SPEC"]).digest
     with (own / file).open("a") as opened:
         opened.write("ANOTHER = 1\n")
-    assert code_of([f"{own}/my_env.py:SPEC"]).digest != before
+    assert code_of([f"{own}/an_env.py:SPEC"]).digest != before
 
 
 def test_a_change_beside_them_does_not(own):
-    before = code_of([f"{own}/my_env.py:SPEC"]).digest
+    before = code_of([f"{own}/an_env.py:SPEC"]).digest
     (own / "unrelated.py").write_text("X = 2\n")
-    assert code_of([f"{own}/my_env.py:SPEC"]).digest == before
+    assert code_of([f"{own}/an_env.py:SPEC"]).digest == before
 
 
 def test_a_module_on_the_path_that_nobody_installed_is_followed(own, package, monkeypatch):
     monkeypatch.syspath_prepend(str(own))
     code_digest._origin.cache_clear()
-    assert {"my_env", "neighbour", "my_learner"} <= followed(code_of(["my_env:SPEC"]))
+    assert {"an_env", "neighbour", "my_learner"} <= followed(code_of(["an_env:SPEC"]))
     (package / "late.py").write_text("import neighbour\n")
     assert "far.away" in code_of(["toy.late"], root=package).modules
 
 
 def test_a_file_that_is_not_there_is_told():
-    with pytest.raises(RarlError, match=r"nothing/my_env.py:SPEC: no such file"):
-        code_of(["nothing/my_env.py:SPEC"])
+    with pytest.raises(RarlError, match=r"nothing/an_env.py:SPEC: no such file"):
+        code_of(["nothing/an_env.py:SPEC"])
 
 
 def test_versions_of_what_is_imported_count(package, monkeypatch):

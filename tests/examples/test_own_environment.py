@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -10,13 +12,34 @@ import pytest
 
 from rarl import cli
 from rarl.config.scale import Scale
+from rarl.env_check import check_environment
 from rarl.envs.spec import EnvSpec, Score, Source, check_spec, load, spec_of
 from rarl.errors import RarlError
+from rarl.jobs import dataset_job
 from rarl.trajectories.store import TrajectoryDataset
 from tests.command_line import fails
 
 RIGHT = EnvSpec(name="mine", tasks=["one", "two"], make=gym.make)
 SPACE = gym.spaces.Box(0, 1, (3,))
+ROOT = Path(__file__).resolve().parents[2]
+ODD = """
+import gymnasium
+from rarl.envs.spec import EnvSpec
+
+class Odd(gymnasium.Env):
+    observation_space = gymnasium.spaces.Dict({"a": gymnasium.spaces.Discrete(2)})
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, broken=False):
+        self.broken = broken
+
+    def reset(self, *, seed=None, options=None):
+        return {"a": 0}, {}
+
+    def step(self, action):
+        return {"a": 1 // (0 if self.broken else 1)}, 0.0, False, False, {}
+
+"""
 
 
 @pytest.mark.parametrize(
@@ -58,6 +81,43 @@ def test_it_is_told_before_anything_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "x: without a simulator" in fails(capsys, "datasets", "list", "--scale", "some")
     assert "x: without a simulator" in fails(capsys, "env", "check", "crooked.py:SPEC")
+
+
+def test_the_environment_of_the_readme(tmp_path, monkeypatch):
+    """As it is printed, with the files that are printed below it: from a dataset to a run and its probe."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(import gymnasium\nfrom rarl.*?)```", readme, re.DOTALL)
+    (tmp_path / "config" / "experiments").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    Path("my_env.py").write_text(snippet)
+    for file, text in re.findall(r"```yaml\n# (config/\S+)\n(.*?)```", readme, re.DOTALL):
+        Path(file).write_text(text.replace("updates: 2000", "updates: 20").replace("200}", "8}").replace("500}", "20}"))
+    scale = Scale("my-scale")
+    assert len(scale.runs) == 6
+    cli.main(["env", "check", "my_env.py:SPEC"])
+    cli.main(["datasets", "make", "cartpole/random/cart-pole-v1", "--scale", "my-scale"])
+    code = dataset_job(next(iter(scale.datasets.values()))).code()
+    assert "gymnasium" in code.packages
+    assert "my_env" in code.modules
+    for command in ("train", "probe"):
+        cli.main([command, "mine/all/ra-dqn/seed-0", "--scale", "my-scale"])
+    assert Path("results/my-scale/probes/mine/all/ra-dqn/seed-0/interventions.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("gymnasium.make('Taxi-v3')", "mine: it cannot be made: DeprecatedEnv: .*Taxi-v4"),
+        ("Odd()", "mine: observations are no arrays of numbers .*`prepare` makes one"),
+        ("Odd(broken=True)", "mine: it cannot be played: ZeroDivisionError"),
+    ],
+)
+def test_what_is_wrong_with_somebodys_environment_is_one_line(tmp_path, made, said):
+    file = tmp_path / f"odd_{len(made)}.py"  # a name may be imported once
+    file.write_text(ODD + f"SPEC = EnvSpec(name='mine', tasks=['one'], make=lambda task: {made})")
+    with pytest.raises(RarlError, match=said) as caught:
+        list(check_environment(f"{file}:SPEC"))
+    assert "\n" not in str(caught.value)
 
 
 def test_two_files_of_one_name_are_told_apart(tmp_path, monkeypatch):
