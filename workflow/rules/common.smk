@@ -198,8 +198,10 @@ def gpu_there():
 
 # `gpu` counts places on this machine's GPUs, of which each job takes one, on the GPU with the fewest jobs
 # (rarl/runs/device.py); on a cluster it counts GPUs. `--resources gpu=N` says otherwise.
-if workflow.is_main_process and not on_cluster() and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", gpus() * SCALE.settings.resources.jobs_per_gpu)
+# Whether jobs are sent away is not known yet; if they are, there is a number of nodes.
+if workflow.is_main_process and workflow.resource_settings.nodes is None and gpus():
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", gpus() * SCALE.settings.resources.jobs_per_gpu)
 
 
 def partition_of(gpu):
