@@ -77,8 +77,7 @@ def diagnose(network: ValueNetwork, asking: Asking, batch: RetrievalBatch, again
     if own.alpha is not None and own.queries is not None:
         real = None if asking.real is None else asking.real.flatten(1, 2)
         of_states = (slice(None), slice(None)) if real is None else (real,)
-        entropy = torch.special.entr(own.alpha).sum(-1)[of_states]
-        found["effective_states"] = entropy.exp().mean()
+        found["effective_states"] = effective_states(own.alpha)[of_states].mean()
         found["logit_std"] = _logit_std(own.queries, retrieved)[of_states].mean()
     if len(batch.a) > 1:
         other = _answer(network, asking, retrieved.map(lambda part: part.roll(1, 0)))
@@ -86,6 +85,11 @@ def diagnose(network: ValueNetwork, asking: Asking, batch: RetrievalBatch, again
         # Two independent draws differ by sqrt(2) deviations.
         found["z_between"] = (own.z - other.z).square().mean().sqrt() / 2**0.5 / found["z_rms"].clamp(min=1e-12)
     return {name: float(value) for name, value in sorted(found.items())}
+
+
+def effective_states(alpha: Float[Tensor, "*b N"]) -> Float[Tensor, "*b"]:
+    """How many states each query attends to, as it were: exp of the entropy of its attention."""
+    return torch.special.entr(alpha).sum(-1).exp()
 
 
 def _flips(one: _Answer, other: _Answer) -> Tensor:

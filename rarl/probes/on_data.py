@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rarl.agents.diagnosis import effective_states
 from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Run, Scale
 from rarl.errors import required
@@ -59,8 +60,8 @@ class DataProbe:
 
         def look(steps: LearnerBatch, out: Unrolled) -> None:
             step = required(out.step, "retriever")
-            alpha = required(step.alpha, "attention").double().numpy()  # (G, B, T + 1, n_f, N)
-            states = np.exp(-(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1).mean(-1))
+            alpha = required(step.alpha, "attention").double()  # (G, B, T + 1, n_f, N)
+            states = effective_states(alpha).mean(-1).numpy()
             real = np.ones(states.shape, bool) if steps.seen is None else steps.seen.numpy()
             for i, name in enumerate(self.names):
                 found[name].append(states[(steps.tasks == i)[..., None] & real].mean())

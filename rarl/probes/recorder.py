@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from rarl.agents.diagnosis import effective_states
 from rarl.agents.memory import RetrievalBatch
 from rarl.agents.policy import Policy
 from rarl.envs.probing import Probing
@@ -129,8 +131,7 @@ class AttentionRecorder:
         self, tasks: np.ndarray, groups: np.ndarray, alpha: np.ndarray, kl: np.ndarray, episodes: list[Recorded]
     ) -> None:
         """n steps more, of episodes of tasks (n,): groups (n,) whose batch is read, alpha (n, n_f, N), kl (n,)."""
-        entropy = -(alpha * np.log(np.where(alpha > 0, alpha, 1))).sum(-1)
-        found = {"effective_states": np.exp(entropy).mean(1), "kl": kl}
+        found = {"effective_states": effective_states(torch.from_numpy(alpha)).numpy().mean(1), "kl": kl}
         seen, real = alpha.mean(1), self._real[groups]
 
         def of(name: str, which: np.ndarray, by_chance: str) -> None:
