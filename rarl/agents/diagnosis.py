@@ -89,7 +89,8 @@ def diagnose(network: ValueNetwork, asking: Asking, batch: RetrievalBatch, again
 
 def effective_states(alpha: Float[Tensor, "*b N"]) -> Float[Tensor, "*b"]:
     """How many states each query attends to, as it were: exp of the entropy of its attention."""
-    return torch.special.entr(alpha).sum(-1).exp()
+    entropy: Tensor = torch.special.entr(alpha).sum(-1)
+    return entropy.exp()
 
 
 def _flips(one: _Answer, other: _Answer) -> Tensor:
