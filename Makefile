@@ -50,8 +50,8 @@ test: $(STAMP) ## all tests but the slow ones and those that need servers; PYTES
 .PHONY: test-fast
 test-fast: $(STAMP) ## two minutes: networks, agents, environments, sampling, statistics, settings
 	@$(pytest) -m "not servers and not slow and not workflow" $(PYTEST) tests/nn tests/agents tests/envs \
-	  tests/trajectories/test_sampling.py tests/training/test_sum_tree.py tests/training/test_state_replay.py \
-	  tests/reporting/test_statistics.py tests/test_config.py tests/test_code_digest.py
+	  tests/trajectories/test_sampling.py tests/replay/test_sum_tree.py tests/replay/test_state_replay.py \
+	  tests/reporting/test_statistics.py tests/config tests/test_code_digest.py
 
 .PHONY: test-all
 test-all: $(STAMP) ## also slow ones and those that need servers; these are skipped, with the reason, where they are missing

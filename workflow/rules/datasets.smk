@@ -4,7 +4,7 @@ for KIND, FILES in DATASET_KINDS.items():
 
     rule:
         name:
-            f"make_{KIND.replace('/', '_')}_dataset"
+            f"make_{'_'.join(Path(KIND).parts)}_dataset"
         output:
             [f"data/{S}/{KIND}/{{task}}/{name}" for name in FILES],
         log:
