@@ -322,3 +322,9 @@ def test_a_moved_folder_gets_a_new_environment(checkout: Path, tmp_path_factory:
     moved = tmp_path_factory.mktemp("moved") / "elsewhere"
     checkout.rename(moved)
     assert "venv --clear" in diary(moved)[1][0]
+
+
+def test_the_tests_that_the_makefile_names_are_there() -> None:
+    named = re.findall(r"\btests/[\w./]+", (HERE / "Makefile").read_text())
+    assert named
+    assert not [path for path in named if not (HERE / path).exists()]
