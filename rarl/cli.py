@@ -249,7 +249,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("experiment")
     command.add_argument("variant")
     command.add_argument("--task-set", type=_task_set, help="as in the scale's file (default: its last)")
-    command.add_argument("--seed", type=int, default=100, help="tuning seeds are 100 and above")
+    command.add_argument("--seed", type=int, default=100, help="tuning seeds are 100 to 999")
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="for example learning.discount=0.95"
     )

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from rarl.config.settings import TUNING_SEEDS_FROM, DatasetSettings
+from rarl.config.settings import TUNING_SEEDS, DatasetSettings
 from rarl.config.validate import Names, Settings, once
 
 NOT_SCALES = ("config", "claims")  # other files beside those of the scales
@@ -27,10 +27,8 @@ SCALES = ("smoke", "laptop", "workstation", "paper")
 
 def _reported(seeds: list[int]) -> list[int]:
     for seed in seeds:
-        if not 0 <= seed < TUNING_SEEDS_FROM:
-            raise ValueError(
-                f"seed {seed} cannot be reported: 0 to {TUNING_SEEDS_FROM - 1}, those above are for tuning"
-            )
+        if seed < 0 or seed in TUNING_SEEDS:
+            raise ValueError(f"seed {seed} cannot be reported: {TUNING_SEEDS[0]} to {TUNING_SEEDS[-1]} are for tuning")
     return seeds
 
 
@@ -176,8 +174,10 @@ class ScaleSettings(Settings):
     """config/{scale}.yaml."""
 
     description: str = Field(description="one sentence for the report's first lines")
-    allows_verdicts: bool = Field(description="whether results at this scale may carry a verdict")
-    about_core_minutes: float = Field(gt=0, description="measured cost of `all` on one core of a common machine")
+    allows_verdicts: bool = Field(False, description="whether results at this scale may carry a verdict")
+    about_core_minutes: float | None = Field(
+        None, gt=0, description="measured cost of `all` on one core of a common machine; null: nobody has measured it"
+    )
     seeds: Seeds
     costs: CostSettings = CostSettings()
     resources: ResourceSettings = ResourceSettings()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -14,7 +15,7 @@ from rarl.config.fit import check_run, dataset_with_options, with_options
 from rarl.config.settings import (
     EPISODIC,
     EXECUTION_ONLY,
-    TUNING_SEEDS_FROM,
+    TUNING_SEEDS,
     DatasetSettings,
     RunSettings,
 )
@@ -162,8 +163,9 @@ class Scale:
         self.name, self.root = check_name(name, "scale"), Path(root)
         path = self.root / "config" / f"{name}.yaml"
         if not path.is_file() or name in NOT_SCALES:
-            present = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in NOT_SCALES)
-            raise RarlError(f"{path}: no such scale; {did_you_mean(name, present)}")
+            present = scales_in(self.root)
+            hint = did_you_mean(name, present) if present else "run this in the project's folder, where config/ is"
+            raise RarlError(f"{path}: no such scale; {hint}")
         self.settings: ScaleSettings = validate(ScaleSettings, read_yaml(path), str(path))
         self._path = path
         self.experiments: dict[str, ExperimentSettings] = {}
@@ -361,7 +363,7 @@ class Scale:
             if key is None or not at_scale.task_sets[key].variants:
                 continue
             runs = {
-                variant: self.run(name, key, variant, TUNING_SEEDS_FROM) for variant in at_scale.task_sets[key].variants
+                variant: self.run(name, key, variant, TUNING_SEEDS[0]) for variant in at_scale.task_sets[key].variants
             }
             home, base = self.base_variant(name)
             if base not in runs:
@@ -372,15 +374,15 @@ class Scale:
     def _base_run(self, experiment: str, task_set: int | str, home: str, variant: str) -> Run:
         """The run of a base variant of experiment `home` on a task set of `experiment`."""
         if home == experiment:
-            return self.run(home, task_set, variant, TUNING_SEEDS_FROM)
+            return self.run(home, task_set, variant, TUNING_SEEDS[0])
         there = task_set if task_set in self.settings.experiments[home].task_sets else self.largest_task_set(home)
         if there is None:
             raise RarlError(
                 f"{self._path}: experiments.{home}.task_sets: none, but {variant!r} is the base of {experiment}"
             )
-        run = self.run(home, there, variant, TUNING_SEEDS_FROM)
+        run = self.run(home, there, variant, TUNING_SEEDS[0])
         chosen = self.settings.experiments[experiment].task_sets[task_set].variants[0]
-        tasks = self.run(experiment, task_set, chosen, TUNING_SEEDS_FROM).tasks
+        tasks = self.run(experiment, task_set, chosen, TUNING_SEEDS[0]).tasks
         return run.with_settings(run.settings.model_copy(update={"tasks": tasks, "held_out": []}))
 
     def probes(self) -> list[str]:
@@ -400,16 +402,27 @@ class Scale:
     def find_run(self, run_id: str) -> Run:
         """The planned run of this id; an unknown one is an error with the close ones."""
         if run_id not in self.runs:
-            raise RarlError(f"scale {self.name!r} has no run {run_id!r}; {did_you_mean(run_id, self.runs)}")
+            raise RarlError(f"scale {self.name!r} has no run {run_id!r}; {self._hint('runs', run_id)}")
         return self.runs[run_id]
 
     def find_dataset(self, dataset_id: str) -> Dataset:
         """The planned dataset of this id; an unknown one is an error with the close ones."""
         if dataset_id not in self.datasets:
-            raise RarlError(
-                f"scale {self.name!r} has no dataset {dataset_id!r}; {did_you_mean(dataset_id, self.datasets)}"
-            )
+            raise RarlError(f"scale {self.name!r} has no dataset {dataset_id!r}; {self._hint('datasets', dataset_id)}")
         return self.datasets[dataset_id]
+
+    def _hint(self, kind: Literal["runs", "datasets"], name: str) -> str:
+        """Another scale that plans this run or makes this dataset, or the close ones of this scale."""
+        for other in scales_in(self.root):
+            with suppress(RarlError):
+                if other != self.name and name in getattr(Scale(other, self.root), kind):
+                    return f"scale {other!r} has: --scale {other}"
+        return did_you_mean(name, getattr(self, kind))
+
+
+def scales_in(root: str | Path = ".") -> list[str]:
+    """The scales of the project in `root`."""
+    return sorted(p.stem for p in (Path(root) / "config").glob("*.yaml") if p.stem not in NOT_SCALES)
 
 
 def _read_experiment(file: Path) -> ExperimentSettings:

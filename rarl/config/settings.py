@@ -10,7 +10,7 @@ from rarl.config.validate import Settings, once
 from rarl.errors import required
 from rarl.nn.decays import DECAYS
 
-TUNING_SEEDS_FROM = 100  # settings are tried on these seeds; runs that are reported have seeds below
+TUNING_SEEDS = range(100, 1000)  # settings are tried on these; runs that are reported have others
 EXECUTION_ONLY = {  # settings of a run that change how it is carried out, and not what comes out
     "checkpoint_seconds": True,
     "tensorboard": True,

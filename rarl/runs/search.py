@@ -1,6 +1,6 @@
 """Trying settings on tuning seeds, with a record of everything tried.
 
-Tuning seeds are 100 and above; runs that are reported have seeds below. The record, results/search/{experiment}.jsonl,
+Tuning seeds are 100 to 999; runs that are reported have others. The record, results/search/{experiment}.jsonl,
 holds one line per try, good or bad, so that both agents' budgets of tuning can be compared.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from rarl.config.scale import Run, Scale
-from rarl.config.settings import EPISODIC, EXECUTION_ONLY, TUNING_SEEDS_FROM, RunSettings
+from rarl.config.settings import EPISODIC, EXECUTION_ONLY, TUNING_SEEDS, RunSettings
 from rarl.envs.spec import spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import check_writable, parse_yaml
@@ -138,9 +138,9 @@ def try_settings(
     scale: Scale, experiment: str, task_set: int | str | None, variant: str, seed: int, assignments: Sequence[str]
 ) -> float:
     """Train once with changed settings on a tuning seed; log the curve, record the try, return the last mean return."""
-    if seed < TUNING_SEEDS_FROM:
+    if seed not in TUNING_SEEDS:
         raise RarlError(
-            f"--seed {seed}: settings are tried on seeds from {TUNING_SEEDS_FROM} on; those below are reported"
+            f"--seed {seed}: settings are tried on seeds {TUNING_SEEDS[0]} to {TUNING_SEEDS[-1]}; others are reported"
         )
     if experiment not in scale.experiments:
         raise RarlError(

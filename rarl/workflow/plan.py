@@ -187,6 +187,9 @@ def _counted(counter: Counter[str]) -> str:
 def _time_left(scale: Scale, found: Standing) -> str:
     if found.complete:
         return "Nothing is left to be made."
+    where_to_stop = "Stop at any time with Ctrl-C; the same command goes on where it stopped."
+    if scale.settings.about_core_minutes is None:
+        return f"How long it takes is not known: the scale's file has no about_core_minutes.\n{where_to_stop}"
     cores, n_gpus = os.cpu_count() or 1, gpus() if scale.settings.resources.gpu else 0
     slowness = _reference_work() / _REFERENCE_SECONDS
     seconds = 60 * scale.settings.about_core_minutes * found.runs_left() * slowness / cores
@@ -196,7 +199,7 @@ def _time_left(scale: Scale, found: Standing) -> str:
     )
     return (
         f"About {duration(seconds)} for the runs that are left, on this machine ({where}; a core takes {slowness:.1f} "
-        "times the reference's).\nStop at any time with Ctrl-C; the same command goes on where it stopped."
+        f"times the reference's).\n{where_to_stop}"
     )
 
 

@@ -17,7 +17,7 @@ from rarl.envs.gridroboman.tasks import EPISODE_STEPS, TASKS
 from rarl.envs.spec import load, spec_of
 from rarl.errors import RarlError
 from rarl.mappings import merge
-from rarl.runs.search import TUNING_SEEDS_FROM
+from rarl.runs.search import TUNING_SEEDS
 from rarl.workflow.rules import scale_of
 from tests import tiny_atari, tiny_babyai, tiny_project, tiny_relevance
 
@@ -464,6 +464,31 @@ def test_an_unknown_scale_is_told_with_those_there_are(tmp_path):
         Scale("tinny", tmp_path)
     with pytest.raises(RarlError, match="no such scale; known: 'tiny'"):
         Scale("laptop", tmp_path)
+    with pytest.raises(RarlError, match="run this in the project's folder"):
+        Scale("laptop", tmp_path / "elsewhere")
+
+
+def test_what_another_scale_plans_is_told_with_its_name(tmp_path):
+    write(tmp_path)
+    path = tmp_path / "config" / "small.yaml"
+    path.write_text(yaml.safe_dump(tiny_project.SCALE | {"seeds": [7]}))
+    (planned,) = {run for run in Scale("small", tmp_path).runs if run.endswith("dqn/seed-7") and "/dqn/" in run}
+    with pytest.raises(RarlError, match="scale 'small' has: --scale small"):
+        Scale("tiny", tmp_path).find_run(planned)
+
+
+def test_a_scale_need_not_say_how_long_it_takes_nor_what_it_is_for(tmp_path):
+    write(tmp_path, {k: v for k, v in tiny_project.SCALE.items() if k not in ("about_core_minutes", "allows_verdicts")})
+    scale = Scale("tiny", tmp_path)
+    assert not scale.settings.allows_verdicts
+    assert scale.settings.about_core_minutes is None
+
+
+def test_tuning_seeds_lie_between_seeds_that_are_reported(tmp_path):
+    write(tmp_path, tiny_project.SCALE | {"seeds": [99, 1000]})
+    assert {run.settings.seed for run in Scale("tiny", tmp_path).runs.values()} == {99, 1000}
+    for seed in (TUNING_SEEDS[0], TUNING_SEEDS[-1]):
+        assert f"seed {seed} cannot be reported" in error_of(tmp_path, scale=tiny_project.SCALE | {"seeds": [seed]})
 
 
 @pytest.mark.parametrize("name", ["../config/tiny", "config/tiny", "/etc/passwd", "..", "", ".hidden", "a\nb", "tiny/"])
@@ -779,7 +804,7 @@ def test_a_shipped_scale_is_valid(name):
     assert scale.runs
     assert scale.settings.description
     for run in scale.runs.values():
-        assert run.settings.seed < TUNING_SEEDS_FROM
+        assert run.settings.seed not in TUNING_SEEDS
         assert scale.find_run(run.id) is run
     for run_id in scale.probes():
         agent = scale.runs[run_id].settings.agent

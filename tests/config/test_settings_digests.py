@@ -214,7 +214,7 @@ def construct(module: types.ModuleType, settings: Settings) -> Any:
 
 # Constants that decide a value; all others are types, or what checks hold values against.
 DECIDING = ("EPISODIC",)
-CHECKED_AGAINST = {"SCALES", "NOT_SCALES", "MOST", "_A_NAME", "TUNING_SEEDS_FROM", "EXECUTION_ONLY"}
+CHECKED_AGAINST = {"SCALES", "NOT_SCALES", "MOST", "_A_NAME", "TUNING_SEEDS", "EXECUTION_ONLY"}
 
 
 @pytest.mark.parametrize("name", DECIDING)

@@ -190,6 +190,12 @@ def test_the_time_left_follows_the_speed_of_a_core(root: Path, monkeypatch: pyte
     assert "(2 CPU cores, no GPU; a core takes 3.0 times the reference's)" in said
 
 
+def test_no_time_is_told_where_nobody_has_measured_it(root: Path) -> None:
+    file = root / "config" / "tiny.yaml"
+    file.write_text("".join(line for line in file.open() if "about_core_minutes" not in line))
+    assert "About" not in describe_plan(Scale("tiny", root))
+
+
 def test_the_speed_of_a_core_is_known_soon() -> None:
     started = time.process_time()
     found = plan._reference_work()
