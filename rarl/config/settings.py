@@ -101,6 +101,13 @@ class RetrievalSettings(Settings):
         ge=0,
         description="pool: weight of the loss by which a query scores its task's trajectories over the others",
     )
+    contrastive: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the loss by which z, read from one half of a retrieval batch, is to be found by what "
+        "the other half gives, among those of other tasks (ours)",
+    )
+    contrastive_temperature: float = Field(0.1, gt=0, description="of the cosines in that loss")
     bottleneck: float = Field(0.3, ge=0, description="beta, weight of KL(p || r); 0: no price")
     kl: Literal["sum", "mean"] = Field(
         "sum",

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from rarl.agents.contrastive import contrastive_loss
 from rarl.agents.diagnosis import Asking
 from rarl.agents.index import KeyIndex
 from rarl.agents.losses import (
@@ -35,6 +36,7 @@ from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.sampling import SequenceSampler, TransitionSampler
 from rarl.trajectories.store import TrajectoryDataset
 
+CONTRASTED = 8  # states of each group
 MEASURED = 256  # steps of data, or sequences, of each task
 
 
@@ -158,13 +160,14 @@ class OfflineLearner(ValueLearner):
             # As often learned from as they are in the data, if windows are drawn right.
             scalars["rewarded_steps"] = weighted_mean((batch.r_t != 0).float(), batch.learn)
             scalars["rewarded_steps_of_data"] = self._rewarded
-        ranking = kl = auxiliary = None
+        ranking = kl = auxiliary = contrastive = None
         if not self._frozen:
             q = None if online.step is None else online.step.q
             ranking = None if q is None or not s.agent.retrieval.relevance else self._relevance(tasks, q, retrieved)
             kl, auxiliary = self._kl(online.step, batch.seen), self._auxiliary(retrieved)
+            contrastive = self._contrastive(batch, retrieved)
         masking = self._masking(lambda masking: masking.draw(tasks, self.rng))
-        return Losses(td, conservative, kl, auxiliary, scalars, ranking, masking)
+        return Losses(td, conservative, kl, auxiliary, scalars, ranking, contrastive, masking)
 
     def _mean(self, value: Tensor, batch: LearnerBatch) -> Tensor:
         """Over all steps that are learned from."""
@@ -215,6 +218,16 @@ class OfflineLearner(ValueLearner):
         error = 0.5 * (self.reward_from_reading(s_t, step.z) - batch.r_t).square().mean()
         scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
         return Losses(error, None, self._kl(step), self._auxiliary(retrieved), scalars)
+
+    def _contrastive(self, batch: LearnerBatch, retrieved: Retrieved) -> Float[Tensor, ""] | None:
+        """By the first states of a few of each group's sequences; None if it is off."""
+        settings = self.settings.agent.retrieval
+        if not settings.contrastive or retrieved.online is None:
+            return None
+        x, context = batch.x[:, :CONTRASTED, :1], batch.context[:, :CONTRASTED]
+        with torch.no_grad():  # it is about what is read, and not about what asks
+            s, _ = self.network.states(x, context, self.network.initial_state(*x.shape[:2]).core)
+        return contrastive_loss(self.network, s.squeeze(2), retrieved.online, settings.contrastive_temperature)
 
     def _relevance(
         self, tasks: Int[np.ndarray, " G"], q: Float[Tensor, "G B T n_f d_e"], retrieved: Retrieved

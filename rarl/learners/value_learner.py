@@ -43,9 +43,9 @@ def supports_of(spec: EnvSpec, discount: float) -> Supports:
 class Losses(NamedTuple):
     """What a learner step minimises.
 
-    None: off. conservative, auxiliary, relevance: weighted by the settings of their names. kl: in nats as the setting
-    `kl` counts them, None where the bottleneck has no price; weighted by the setting `bottleneck`. scalars: more to
-    log. masking: weighted by the setting `masking.weight`.
+    None: off. conservative, auxiliary, relevance, contrastive: weighted by the settings of their names. kl: in nats as
+    the setting `kl` counts them, None where the bottleneck has no price; weighted by the setting `bottleneck`. scalars:
+    more to log. masking: weighted by the setting `masking.weight`.
     """
 
     td: Float[Tensor, ""]
@@ -54,6 +54,7 @@ class Losses(NamedTuple):
     auxiliary: Float[Tensor, ""] | None
     scalars: Mapping[str, Tensor | float]
     relevance: Float[Tensor, ""] | None = None
+    contrastive: Float[Tensor, ""] | None = None
     masking: MaskingLoss | None = None
 
 
@@ -170,6 +171,9 @@ class ValueLearner(ABC):
         if losses.relevance is not None:
             loss = loss + retrieval.relevance * losses.relevance
             scalars |= {"relevance_loss": losses.relevance.detach(), "loss": loss.detach()}
+        if losses.contrastive is not None:
+            loss = loss + retrieval.contrastive * losses.contrastive
+            scalars |= {"contrastive_loss": losses.contrastive.detach(), "loss": loss.detach()}
         if losses.masking is not None:
             loss = loss + learning.masking.weight * losses.masking.loss
             scalars |= {**losses.masking.scalars, "loss": loss.detach()}

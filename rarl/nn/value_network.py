@@ -186,15 +186,9 @@ class ValueNetwork(nn.Module):
           keep_attention: return alpha and queries also where slots are carried.
           keep_states: return the trail.
         """
-        s = self.encoder(x, context)
-        groups, batch, length, d_s = s.shape
+        groups, batch, length = x.shape[:3]
         state = self.initial_state(groups, batch, mode) if state is None else state
-        core = None
-        if self.core is not None:
-            assert state.core is not None
-            core = state.core.expand(groups, batch, d_s).reshape(1, groups * batch, d_s).contiguous()
-            s, core = self.core(torch.relu(s).flatten(0, 1), core)
-            s, core = s.view(groups, batch, length, d_s), core.view(groups, batch, d_s)
+        s, core = self.states(x, context, state.core)
         of_core = s if self.core is not None else None
         if self.retriever is None:
             return self._unrolled(s, None, State(core, None), None, State(of_core, None))
@@ -212,6 +206,21 @@ class ValueNetwork(nn.Module):
         whole = _over_time(steps, keep_attention)
         of_slots = torch.stack([step.m_t for step in steps if step.m_t is not None], 2) if keep_states else None
         return self._unrolled(s, whole.z, State(core, slots), whole, State(of_core, of_slots))
+
+    def states(
+        self,
+        x: Shaped[Tensor, "G B T ..."],
+        context: Shaped[Tensor, "G B 1 ..."] | None,
+        core: Float[Tensor, "#G #B d_s"] | None,
+    ) -> tuple[Float[Tensor, "G B T d_s"], Float[Tensor, "G B d_s"] | None]:
+        """The agent's states s, which ask, and the core's after the last step."""
+        s = self.encoder(x, context)
+        if self.core is None or core is None:
+            return s, None
+        groups, batch, length, d_s = s.shape
+        core = core.expand(groups, batch, d_s).reshape(1, groups * batch, d_s).contiguous()
+        s, core = self.core(torch.relu(s).flatten(0, 1), core)
+        return s.view(groups, batch, length, d_s), core.view(groups, batch, d_s)
 
     def forward(
         self,

@@ -12,6 +12,7 @@ from rarl.collect.arguments import NOISE_PERCENTAGES, check_noisy_episodes
 from rarl.envs.babyai.expert import Expert, ExpertFailed
 from rarl.envs.babyai.levels import Level, level_named
 from rarl.envs.babyai.vector import ACTIONS, OBSERVATION_SIZE, VectorBabyAI
+from rarl.envs.spec import spec_of
 from rarl.errors import RarlError
 from rarl.trajectories.store import DatasetWriter
 
@@ -26,6 +27,7 @@ def generate_bot(
     seed: int,
     folder: str | os.PathLike,
     noise_percent: Sequence[int] = NOISE_PERCENTAGES,
+    environment: str = "babyai",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a dataset of the expert's episodes; it appears in `folder` once it is complete.
@@ -47,6 +49,7 @@ def generate_bot(
       folder: where it shall lie (an older dataset there is replaced).
       noise_percent: whole percentages from 0 to 100. The mean return of the episodes at 0 becomes the manifest's
         `expert_return`, null if there are none.
+      environment: of which the level is a task, as configuration names it.
       progress: called with (episodes done, episodes) after every chunk.
 
     Raises:
@@ -64,7 +67,7 @@ def generate_bot(
     expert_returns: list[np.float32] = []
     with DatasetWriter(
         folder,
-        environment="babyai",
+        environment=spec_of(environment).name,
         task=level.name,
         source="bot",
         seed=seed,
@@ -141,7 +144,7 @@ class _Attempt:
         # One draw a step: its remainder is the random action, the rest decides whether to take it.
         draws = self._rng.integers(100 * len(ACTIONS), size=steps, dtype=np.int16)
         self._random = np.where(draws // len(ACTIONS) < self.noise, draws % len(ACTIONS), -1).tolist()
-        self.mission = envs.context[lane].copy()
+        self.mission = envs.missions[lane].copy()
         self.observations = np.empty((steps + 1, OBSERVATION_SIZE), dtype=np.uint8)
         self.observations[0] = observation
         self.actions = np.empty(steps, dtype=np.uint8)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rarl.envs.babyai.missions import VOCABULARY
+from rarl.envs.babyai.levels import MISSIONS
+from rarl.envs.babyai.missions import VOCABULARY, tokenise
 from rarl.envs.babyai.view import CELLS, CODES, VIEW
 
 
@@ -59,3 +61,23 @@ class BabyAIEncoder(nn.Module):
                 v = self.convolutions[block](image).permute(0, 2, 3, 1).reshape(*codes.shape, channels)
             v = torch.relu(torch.addcmul(v + shift, v, scale))
         return self.norm(self.out(v.flatten(-2)))
+
+
+class GoToEncoder(BabyAIEncoder):
+    """The same where tasks are missions (`rarl.envs.babyai.go_to`): told the mission by the task's id, or no word.
+
+    Args: as in `BabyAIEncoder`; n_tasks: 0 if the mission is hidden.
+    """
+
+    missions: Tensor
+
+    def __init__(self, d_s: int, n_tasks: int = 0, **options: int):
+        super().__init__(d_s, n_tasks, **options)
+        texts = [f"go to the {' '.join(level.target or ())}" for level in MISSIONS[:n_tasks]]
+        tokens = np.stack([tokenise(text) for text in texts]) if texts else np.zeros((1, 1))
+        self.register_buffer("missions", torch.from_numpy(tokens).long(), persistent=False)
+        self.told = n_tasks > 0
+
+    def forward(self, x: Tensor, mission: Tensor) -> Tensor:
+        """x (..., T, 50) uint8, mission (..., 1) int64, the task's id -> s (..., T, d_s)."""
+        return super().forward(x, self.missions[mission if self.told else torch.zeros_like(mission)])

@@ -16,7 +16,8 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from minigrid.core.constants import DIR_TO_VEC
 from minigrid.envs.babyai.core.roomgrid_level import RejectSampling, RoomGridLevel
-from minigrid.envs.babyai.core.verifier import Instr, ObjDesc, PutNextInstr
+from minigrid.envs.babyai.core.verifier import GoToInstr, Instr, ObjDesc, PutNextInstr
+from minigrid.envs.babyai.goto import GoToLocal
 
 _AHEAD_OF = [(int(dx), int(dy)) for dx, dy in DIR_TO_VEC]
 _RIGHT_OF = [np.array((-dy, dx)) for dx, dy in DIR_TO_VEC]
@@ -36,6 +37,27 @@ class PutNextMaze(RoomGridLevel):
         self.check_objs_reachable()
         moved, fixed = self._rand_subset(objects, 2)
         self.instrs = PutNextInstr(ObjDesc(moved.type, moved.color), ObjDesc(fixed.type, fixed.color))
+
+
+class GoToGiven(GoToLocal):
+    """GoToLocal with a mission that is always the same: rooms without the thing are drawn again.
+
+    Args:
+      target: colour and kind of the thing.
+    """
+
+    def __init__(self, target: tuple[str, str], **options: Any):
+        self.target = target
+        super().__init__(**options)
+
+    def gen_mission(self) -> None:
+        colour, kind = self.target
+        self.place_agent()
+        objects = self.add_distractors(num_distractors=self.num_dists, all_unique=False)
+        self.check_objs_reachable()
+        if not any((thing.color, thing.type) == self.target for thing in objects):
+            raise RejectSampling("the thing to go to is not there")
+        self.instrs = GoToInstr(ObjDesc(kind, colour))
 
 
 class _Quick(RoomGridLevel):
@@ -112,3 +134,9 @@ def make(gym_id: str | None) -> RoomGridLevel:
     spec = gym.spec(gym_id)
     level: Any = load_env_creator(str(spec.entry_point))
     return _quick(level)(**spec.kwargs)
+
+
+def make_go_to(colour: str, kind: str) -> RoomGridLevel:
+    """GoToLocal, always with the mission to go to this thing."""
+    level: RoomGridLevel = _quick(GoToGiven)((colour, kind))
+    return level

@@ -19,6 +19,7 @@ what lies in one room (PutNextLocal, PutNextS7N4), and UnblockPickup, most of wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from rarl.envs.names import slug
@@ -37,12 +38,14 @@ class Level:
       name: as in minigrid's registry, without "BabyAI-" and the version.
       source: "iclr19" or "bonus".
       composition: why it is compositional ("sequence", "unlock" or "skills"), "" if it is not.
+      target: colour and kind of the thing to go to, of a level whose mission is always the same.
     """
 
     id: int
     name: str
     source: str
     composition: str
+    target: tuple[str, str] | None = None
 
     @property
     def compositional(self) -> bool:
@@ -57,7 +60,7 @@ class Level:
     @property
     def gym_id(self) -> str | None:
         """Its id in minigrid's registry; None for the one that minigrid lacks."""
-        return None if self.name == "PutNext" else f"BabyAI-{self.name}-v0"
+        return None if self.name == "PutNext" or self.target else f"BabyAI-{self.name}-v0"
 
 
 # In the order of the original pages, which lead from simple to composed levels.
@@ -114,7 +117,15 @@ def _read() -> tuple[Level, ...]:
 
 
 LEVELS = _read()
-_BY_NAME = {level.name: level for level in LEVELS}
+_COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
+# GoToLocal's missions, each as a level of its own, for the control in which the mission is hidden.
+MISSIONS = tuple(
+    Level(len(LEVELS) + i, f"GoToLocal{colour.title()}{kind.title()}", "mission", "", (colour, kind))
+    for i, (colour, kind) in enumerate(
+        product(("red", "green", "blue", "purple", "yellow", "grey"), ("ball", "box", "key"))
+    )
+)
+_BY_NAME = {level.name: level for level in (*LEVELS, *MISSIONS)}
 
 
 def level_named(name: str) -> Level:
@@ -126,6 +137,7 @@ def level_named(name: str) -> Level:
 
 def make_level(level: Level | str) -> RoomGridLevel:
     """The level as minigrid's environment, without wrappers and checks; it prints nothing."""
-    from rarl.envs.babyai.generation import make  # minigrid takes half a second to import
+    from rarl.envs.babyai.generation import make, make_go_to  # minigrid takes half a second to import
 
-    return make((level_named(level) if isinstance(level, str) else level).gym_id)
+    level = level_named(level) if isinstance(level, str) else level
+    return make(level.gym_id) if level.target is None else make_go_to(*level.target)

@@ -26,7 +26,7 @@ def states(episode: Mapping[str, Any], pixels: int) -> list[np.ndarray]:
     env = VectorBabyAI([level_named(episode["task"])])
     env.reset(np.array([int(episode["seed"])]))
     what = f"the episode of {episode['task']} with seed {episode['seed']} does not replay"
-    mission = words(env.context[0])
+    mission = words(env.missions[0])
     if mission != episode["mission"]:
         raise RarlError(f"{what}: the mission is {mission!r}, not {episode['mission']!r}")
     board = env.envs[0]

@@ -33,19 +33,19 @@ class VectorBabyAI(VectorEnv):
     Args:
       levels: one level per environment.
       seed: of all episodes that are not given a seed of their own.
+      tells: whether the mission is told; otherwise there is no context.
 
     Attributes:
       levels: the same.
       envs: minigrid's environments; they make no observations of their own any more.
       success: (n,) bool, which missions are accomplished.
-      context: (n, MISSION_LENGTH) uint8, the missions' tokens.
+      missions: (n, MISSION_LENGTH) uint8, the missions' tokens.
       max_steps: (n,) int64, when time runs out.
     """
 
     actions = ACTIONS
-    context: np.ndarray
 
-    def __init__(self, levels: Sequence[Level], seed: int = 0):
+    def __init__(self, levels: Sequence[Level], seed: int = 0, tells: bool = True):
         self.levels = tuple(levels)
         self.num_envs = n = len(self.levels)
         self.envs = [make_level(level) for level in self.levels]
@@ -61,7 +61,8 @@ class VectorBabyAI(VectorEnv):
         self._rng = np.random.default_rng(seed)
         self.active = np.zeros(n, dtype=bool)
         self.success = np.zeros(n, dtype=bool)
-        self.context = np.zeros((n, MISSION_LENGTH), dtype=np.uint8)
+        self.missions = np.zeros((n, MISSION_LENGTH), dtype=np.uint8)
+        self.context = self.missions if tells else None
         self.max_steps = np.zeros(n, dtype=np.int64)
         self._played: dict[int, tuple[int, list[int]]] = {}  # seed and actions of each episode
 
@@ -77,7 +78,7 @@ class VectorBabyAI(VectorEnv):
             padded = self._codes[i].reshape(self._stride, self._stride)
             codes = [cell_code(cell) for cell in env.grid.grid]
             padded[MARGIN : MARGIN + env.height, MARGIN : MARGIN + env.width] = np.reshape(codes, (env.height, -1))
-            self.context[i] = tokenise(env.mission)
+            self.missions[i] = tokenise(env.mission)
             self.max_steps[i] = env.max_steps
             self._follow_agent(i)
         self.active[where] = True
@@ -146,3 +147,8 @@ class VectorBabyAI(VectorEnv):
 def make_vector(tasks: Sequence[str], seed: int = 0) -> VectorBabyAI:
     """Environments of these levels, by name."""
     return VectorBabyAI([level_named(task) for task in tasks], seed)
+
+
+def make_untold(tasks: Sequence[str], seed: int = 0) -> VectorBabyAI:
+    """The same, and nobody is told the mission."""
+    return VectorBabyAI([level_named(task) for task in tasks], seed, tells=False)
