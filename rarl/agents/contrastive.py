@@ -41,4 +41,5 @@ def contrastive_loss(
         exclude = excluded.expand(*s.shape[:2], -1)
         step = network.ask(s[:, :, None], None, retrieved, mode=Mode.TARGET, exclude=exclude)
         of_halves.append(step.z.mean((1, 2)).flatten(1))
-    return info_nce(*of_halves, temperature)
+    one, other = of_halves
+    return info_nce(one, other, temperature)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -39,12 +40,14 @@ class VectorEnv(ABC):
       actions: names of the actions 0, 1, ...
       active: (n,) bool, which episodes go on. The caller may clear an entry to abandon an episode.
       context: (n, ...), what is told about each episode from its start on, a mission for example; None: nothing.
+      measured: name -> (n,), what else is known of each episode when it ends; evaluations record its mean.
     """
 
     num_envs: int
     actions: Sequence[str]
     active: np.ndarray
     context: np.ndarray | None = None
+    measured: Mapping[str, np.ndarray] = MappingProxyType({})
 
     @abstractmethod
     def reset(self, seeds: Sequence[int] | np.ndarray | None = None, where: np.ndarray | None = None) -> np.ndarray:

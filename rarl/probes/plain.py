@@ -33,7 +33,7 @@ from rarl.errors import required
 from rarl.nn.retrieval import Summaries
 from rarl.probes.recorder import AttentionRecorder, Moment, Recorded
 from rarl.probes.trained import final_state, network_of, shuffled
-from rarl.rollouts.evaluation import Evaluation, successes
+from rarl.rollouts.evaluation import Evaluation, means_by_task, successes
 from rarl.rollouts.roll_out import Episodes
 from rarl.runs.device import choose_device
 from rarl.runs.train import open_datasets
@@ -175,13 +175,13 @@ class PlainProbe:
         self, intervention: str, evaluation: Evaluation, episodes: Episodes, given: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
         """A row for each task; given: whose dataset each had, None: its own."""
-        n, more = len(evaluation.tasks), {}
+        n, more = len(evaluation.tasks), dict(episodes.measured)
         if self.spec.success is not None or self.spec.score.column == "success_rate":  # else it means nothing
-            more = {"success_rate": successes(self.spec, evaluation.tasks, episodes).mean(1)}
-        more = {"return_mean": episodes.returns.reshape(n, -1).mean(1), **more}
+            more = more | {"success_rate": successes(self.spec, evaluation.tasks, episodes)}
+        means = means_by_task({"return_mean": episodes.returns, **more}, n)
         return [
             {"intervention": intervention, "task": task, "given_task": other, "episodes": len(episodes.returns) // n}
-            | {name: float(values[i]) for name, values in more.items()}
+            | means[i]
             for i, (task, other) in enumerate(zip(evaluation.tasks, given or evaluation.tasks, strict=True))
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,7 +131,8 @@ class Evaluation:
         """Rows of evaluations.csv, one for each task."""
         returns = episodes.returns.reshape(len(self.tasks), -1)
         success = successes(spec_of(self.settings.environment), self.tasks, episodes)
-        return [evaluation_row(task, returns[g], success[g]) for g, task in enumerate(self.tasks)]
+        more = means_by_task(episodes.measured, len(self.tasks))
+        return [evaluation_row(task, returns[g], success[g]) | more[g] for g, task in enumerate(self.tasks)]
 
 
 def successes(spec: EnvSpec, tasks: Sequence[str], episodes: Episodes) -> np.ndarray:
@@ -145,6 +146,13 @@ def successes(spec: EnvSpec, tasks: Sequence[str], episodes: Episodes) -> np.nda
             for task, part in zip(tasks, parts, strict=True)
         ]
     )
+
+
+def means_by_task(measured: Mapping[str, np.ndarray], tasks: int) -> list[dict[str, float]]:
+    """What was measured of episodes (E,), those of one task in a row: its mean for each task, by name."""
+    return [
+        {name: float(values.reshape(tasks, -1)[g].mean()) for name, values in measured.items()} for g in range(tasks)
+    ]
 
 
 def rewarded_at_the_end(task: str, returns: np.ndarray, last_rewards: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -50,8 +50,8 @@ class Episodes:
 
     returns (E,) float64, undiscounted; lengths (E,) int64, in steps; terminated (E,) bool, by the environment and not
     by a limit of time; last_rewards (E,) float64, of the last step. context (E, ...), what was told about each, None:
-    nothing. Only if kept, padded with zeros to the longest episode: observations (E, T + 1, ...), actions (E, T) int64,
-    rewards (E, T) float32.
+    nothing. measured: name -> (E,), what else the environments tell. Only if kept, padded with zeros to the longest
+    episode: observations (E, T + 1, ...), actions (E, T) int64, rewards (E, T) float32.
     """
 
     returns: np.ndarray
@@ -59,6 +59,7 @@ class Episodes:
     terminated: np.ndarray
     last_rewards: np.ndarray
     context: np.ndarray | None = None
+    measured: Mapping[str, np.ndarray] = field(default_factory=dict)
     observations: np.ndarray | None = None
     actions: np.ndarray | None = None
     rewards: np.ndarray | None = None
@@ -88,6 +89,7 @@ def roll_out(
     returns, last_rewards, lengths = np.zeros(total), np.zeros(total), np.zeros(total, dtype=np.int64)
     terminated = np.zeros(total, dtype=bool)
     contexts: dict[int, np.ndarray] = {}
+    measured = {name: np.zeros(total) for name in envs.measured}
     kept: list[_KeptEpisode] = [_KeptEpisode([], [], []) for _ in range(total if keep else 0)]
     envs.active[:] = False
     episode = np.full(n, -1)  # which one each environment plays; -1: none
@@ -119,6 +121,8 @@ def roll_out(
             watch(playing, step)
         x = step.observations
         ended = np.flatnonzero(playing & (step.terminated | step.truncated))
+        for name, values in measured.items():
+            values[episode[ended]] = envs.measured[name][ended]
         episode[ended] = -1
     context = np.stack([contexts[e] for e in range(total)]) if contexts else None
     whole = (
@@ -126,7 +130,7 @@ def roll_out(
         if keep
         else ()
     )
-    return Episodes(returns, lengths, terminated, last_rewards, context, *whole)
+    return Episodes(returns, lengths, terminated, last_rewards, context, measured, *whole)
 
 
 @dataclass

@@ -113,7 +113,7 @@ _BONUS = """
 def _read() -> tuple[Level, ...]:
     rows = [(source, *line.split()) for source, table in (("iclr19", _ICLR19), ("bonus", _BONUS))
             for line in table.strip().splitlines()]  # fmt: skip
-    return tuple(Level(i, name, source, *(why or [""])) for i, (source, name, *why) in enumerate(rows))
+    return tuple(Level(i, name, source, "".join(why)) for i, (source, name, *why) in enumerate(rows))
 
 
 LEVELS = _read()

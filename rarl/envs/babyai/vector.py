@@ -15,11 +15,12 @@ import numpy as np
 
 from rarl.envs.babyai.levels import Level, level_named, make_level
 from rarl.envs.babyai.missions import MISSION_LENGTH, tokenise
-from rarl.envs.babyai.view import CELLS, EMPTY, MARGIN, WALL, cell_code, see, view_offsets
+from rarl.envs.babyai.view import CELLS, EMPTY, MARGIN, WALL, cell_code, see, thing_code, view_offsets
 from rarl.envs.vector import Step, VectorEnv, where_of
 
 OBSERVATION_SIZE = CELLS + 1
 ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
+_THINGS = {thing_code("red", kind) // 18 for kind in ("key", "ball", "box")}
 _CHANGING = frozenset(map(ACTIONS.index, ("pickup", "drop", "toggle")))  # the others leave all cells as they are
 
 
@@ -41,6 +42,8 @@ class VectorBabyAI(VectorEnv):
       success: (n,) bool, which missions are accomplished.
       missions: (n, MISSION_LENGTH) uint8, the missions' tokens.
       max_steps: (n,) int64, when time runs out.
+      measured: of levels that are a mission, "first_faced", whether the first thing that the agent stood before was the
+        one to go to.
     """
 
     actions = ACTIONS
@@ -64,6 +67,10 @@ class VectorBabyAI(VectorEnv):
         self.missions = np.zeros((n, MISSION_LENGTH), dtype=np.uint8)
         self.context = self.missions if tells else None
         self.max_steps = np.zeros(n, dtype=np.int64)
+        self._targets = [None if level.target is None else thing_code(*level.target) for level in self.levels]
+        self._faced = np.zeros(n, dtype=bool)  # anything yet
+        if any(self._targets):
+            self.measured = {"first_faced": np.zeros(n)}
         self._played: dict[int, tuple[int, list[int]]] = {}  # seed and actions of each episode
 
     def reset(self, seeds: Sequence[int] | np.ndarray | None = None, where: np.ndarray | None = None) -> np.ndarray:
@@ -80,6 +87,7 @@ class VectorBabyAI(VectorEnv):
             padded[MARGIN : MARGIN + env.height, MARGIN : MARGIN + env.width] = np.reshape(codes, (env.height, -1))
             self.missions[i] = tokenise(env.mission)
             self.max_steps[i] = env.max_steps
+            self._faced[i] = False
             self._follow_agent(i)
         self.active[where] = True
         self.success[where] = False
@@ -136,6 +144,10 @@ class VectorBabyAI(VectorEnv):
         self._position[i] = self._flat(*env.agent_pos)
         self._direction[i] = env.agent_dir
         self._carried[i] = cell_code(env.carrying)
+        if self._targets[i] is not None and not self._faced[i]:
+            ahead = self._codes[i, self._flat(*env.front_pos)]
+            self._faced[i] = ahead // 18 in _THINGS
+            self.measured["first_faced"][i] = ahead == self._targets[i]
 
     def _look(self, rows: np.ndarray) -> None:
         direction = self._direction[rows]

@@ -41,6 +41,11 @@ TRANSPARENT = np.array([c // 18 != WALL // 18 and (c // 18 != _DOOR // 18 or c %
 _DECODED = np.stack([np.arange(CODES) // 18, np.arange(CODES) % 18 // 3, np.arange(CODES) % 3], axis=1).astype(np.uint8)
 
 
+def thing_code(colour: str, kind: str) -> int:
+    """The code of a thing that has no state."""
+    return _BASE[kind, colour]
+
+
 def cell_code(cell: Any) -> int:
     """The code of what is in a cell of minigrid's grid, a WorldObj; None: nothing."""
     if cell is None:
