@@ -1,11 +1,16 @@
 """What is measured of a trained agent in any environment: what it retrieves, and what happens when that changes.
 
 Interventions on the retrieval batches at evaluation, with everything else as trained: *own* (as trained), *removed*
-(nothing is read), *shuffled* (states exchanged between the trajectories of a batch, at each step) and, where the
-environment asks for it, *truncated-n* (n trajectories) and *cut-t* (the first t steps of each). Of several tasks:
-*swapped* (the dataset of another) and, where the environment can tell, *swapped-given* (the reward of the dataset's
-task on those same episodes: an agent that takes its task from the dataset does that one); or, where one batch serves
-all tasks, *others* (the task's own trajectories are masked out).
+(nothing is read), *shuffled* (states exchanged between the trajectories of a batch, at each step), *reordered* (each
+trajectory's steps in random order), *exchanged-by-reward* (all states among those of the same reward), *z-mean* (what
+is read is the same at every step: its mean over the episodes that read this batch) and, where the environment asks for
+it, *truncated-n* (n trajectories) and *cut-t* (the first t steps of each). Of several tasks: *swapped* (the dataset of
+another) and, where the environment can tell, *swapped-given* (the reward of the dataset's task on those same episodes:
+an agent that takes its task from the dataset does that one); or, where one batch serves all tasks, *others* (the task's
+own trajectories are masked out).
+
+Beside them, a control that learns nothing, *retrieve-and-play*: the action of the nearest of the retrieved states, and
+*retrieve-and-play-best*, of all states of the best quarter of the data.
 
 Of a run with held-out tasks, which were not learned: *held-out* (the task's own dataset), *held-out-removed* (nothing
 is read), *held-out-swapped* (the dataset of a learned task).
@@ -30,14 +35,17 @@ from rarl.envs.space import number_of_actions
 from rarl.envs.spec import load, spec_of
 from rarl.envs.vector import Step, VectorEnv
 from rarl.errors import required
-from rarl.nn.retrieval import Summaries
+from rarl.nn.retrieval import Retriever, Summaries
+from rarl.probes.copying import RetrieveAndPlay, flat
+from rarl.probes.mean_z import Constant, MeanOfZ
 from rarl.probes.recorder import AttentionRecorder, Moment, Recorded
-from rarl.probes.trained import final_state, network_of, shuffled
+from rarl.probes.trained import exchanged_by_reward, final_state, network_of, reordered, shuffled
 from rarl.rollouts.evaluation import Evaluation, means_by_task, successes
 from rarl.rollouts.roll_out import Episodes
 from rarl.runs.device import choose_device
 from rarl.runs.train import open_datasets
 
+BEST = 0.25  # of all episodes, by return, from which is copied
 SWAP_EPISODES = 4  # per pair of tasks
 PAIRS_AT_ONCE = 150
 READINGS = 40  # retrieval batches per task, from which it is told whether z names the task
@@ -148,7 +156,12 @@ class PlainProbe:
         rows = self.rows("own", evaluation, episodes)
         if batch is None:
             return rows
-        rows += self.rows("removed", evaluation, self.play(evaluation, None))
+        return rows + self._changed() + self._understood()
+
+    def _changed(self) -> list[dict[str, Any]]:
+        """What if it retrieved something else?"""
+        evaluation = self.evaluation
+        rows = self.rows("removed", evaluation, self.play(evaluation, None))
         batch = required(self.batches(evaluation), "retrieval batch")
         rows += self.rows("shuffled", evaluation, self.play(evaluation, shuffled(batch, self.rng)))
         if self.memory is None:
@@ -170,6 +183,45 @@ class PlainProbe:
             rows += self.rows("held-out-removed", evaluation, self.play(evaluation, None))
             rows += self._swapped(held_out, learned, "held-out-swapped")
         return rows
+
+    def _understood(self) -> list[dict[str, Any]]:
+        """What does retrieval tell, and is more done with it than copied?"""
+        evaluation = self.evaluation
+        batch = required(self.batches(evaluation), "retrieval batch")
+        rows = self.rows("z-mean", evaluation, self._with_mean_z(batch))
+        if self.memory is None:
+            return rows
+        for name, change in (("reordered", reordered), ("exchanged-by-reward", exchanged_by_reward)):
+            rows += self.rows(name, evaluation, self.play(evaluation, change(batch, self.rng)))
+        return rows + self._copied(batch)
+
+    def _with_mean_z(self, batch: RetrievalBatch) -> Episodes:
+        """z is at every step what it was on average over all steps of the episodes that read the same batch."""
+        evaluation, process = self.evaluation, self.network.process
+        retrieved = batch.to(self.device).summarise(self.network)
+        mean = MeanOfZ(evaluation.policy(self.network, retrieved), evaluation.places)
+        evaluation.play(mean)
+        self._retriever.process = Constant(process, mean.z)
+        try:
+            return self.play(evaluation, retrieved)
+        finally:
+            self._retriever.process = process
+
+    @property
+    def _retriever(self) -> Retriever:
+        return required(self.network.retriever, "retriever")
+
+    def _copied(self, batch: RetrievalBatch) -> list[dict[str, Any]]:
+        """The control that learns nothing, from what the agent retrieves and from the best of all data."""
+        evaluation, memory = self.evaluation, required(self.memory, "datasets")
+        features, told = self.probing.features or flat, self.spec.context
+        of_batch = RetrieveAndPlay.of_batch(batch, evaluation.places, features, told is not None)
+        rows = self.rows("retrieve-and-play", evaluation, evaluation.play(of_batch))
+        if evaluation.pooled:
+            return rows
+        datasets = [memory.samplers[task].dataset for task in evaluation.groups]
+        of_best = RetrieveAndPlay.of_best(datasets, BEST, evaluation.places, features, told)
+        return rows + self.rows("retrieve-and-play-best", evaluation, evaluation.play(of_best))
 
     def rows(
         self, intervention: str, evaluation: Evaluation, episodes: Episodes, given: Sequence[str] | None = None

@@ -1,4 +1,4 @@
-"""A finished run's network, and its retrieval batches shuffled."""
+"""A finished run's network, and its retrieval batches put into another order."""
 
 from __future__ import annotations
 
@@ -47,3 +47,25 @@ def shuffled(batch: RetrievalBatch, rng: np.random.Generator) -> RetrievalBatch:
             order = to[torch.from_numpy(rng.permutation(len(to)))]
             x[g, to, j], a[g, to, j], r[g, to, j] = batch.x[g, order, j], batch.a[g, order, j], batch.r[g, order, j]
     return replace(batch, x=x, a=a, r=r)
+
+
+def reordered(batch: RetrievalBatch, rng: np.random.Generator) -> RetrievalBatch:
+    """The real steps of each trajectory in a random order."""
+    x, a, r = batch.x.clone(), batch.a.clone(), batch.r.clone()
+    for g, i in np.ndindex(*batch.a.shape[:2]):
+        real = np.arange(batch.a.shape[2]) if batch.mask is None else np.flatnonzero(batch.mask[g, i].numpy())
+        order = rng.permutation(real)
+        x[g, i, real], a[g, i, real], r[g, i, real] = batch.x[g, i, order], batch.a[g, i, order], batch.r[g, i, order]
+    return replace(batch, x=x, a=a, r=r)
+
+
+def exchanged_by_reward(batch: RetrievalBatch, rng: np.random.Generator) -> RetrievalBatch:
+    """All states of a group's batch permuted among those in which the same reward was given."""
+    x, a = batch.x.flatten(1, 2).clone(), batch.a.flatten(1).clone()
+    for g, rewards in enumerate(batch.r.flatten(1).numpy()):
+        real = np.ones(len(rewards), bool) if batch.mask is None else batch.mask[g].flatten().numpy()
+        for reward in np.unique(rewards[real]):
+            to = np.flatnonzero(real & (rewards == reward))
+            order = rng.permutation(to)
+            x[g, to], a[g, to] = batch.x[g].flatten(0, 1)[order], batch.a[g].flatten()[order]
+    return replace(batch, x=x.view_as(batch.x), a=a.view_as(batch.a))

@@ -22,6 +22,6 @@ SPEC = replace(
     encoder_options={"go-to": BABYAI.encoder_options["babyai"]},
     task_noun="mission",
     task_groups={},
-    probing=None,
+    probing="rarl.envs.babyai.probe:OF_MISSIONS",
     picture=None,
 )

@@ -42,6 +42,7 @@ class VectorBabyAI(VectorEnv):
       success: (n,) bool, which missions are accomplished.
       missions: (n, MISSION_LENGTH) uint8, the missions' tokens.
       max_steps: (n,) int64, when time runs out.
+      ahead: (n,) int64, codes of the cells in front of the agents.
       measured: of levels that are a mission, "first_faced", whether the first thing that the agent stood before was the
         one to go to.
     """
@@ -68,6 +69,7 @@ class VectorBabyAI(VectorEnv):
         self.context = self.missions if tells else None
         self.max_steps = np.zeros(n, dtype=np.int64)
         self._targets = [None if level.target is None else thing_code(*level.target) for level in self.levels]
+        self.ahead = np.full(n, EMPTY)
         self._faced = np.zeros(n, dtype=bool)  # anything yet
         if any(self._targets):
             self.measured = {"first_faced": np.zeros(n)}
@@ -144,8 +146,8 @@ class VectorBabyAI(VectorEnv):
         self._position[i] = self._flat(*env.agent_pos)
         self._direction[i] = env.agent_dir
         self._carried[i] = cell_code(env.carrying)
+        ahead = self.ahead[i] = self._codes[i, self._flat(*env.front_pos)]
         if self._targets[i] is not None and not self._faced[i]:
-            ahead = self._codes[i, self._flat(*env.front_pos)]
             self._faced[i] = ahead // 18 in _THINGS
             self.measured["first_faced"][i] = ahead == self._targets[i]
 
