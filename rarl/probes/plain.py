@@ -199,11 +199,15 @@ class PlainProbe:
         """z is at every step what it was on average over all steps of the episodes that read the same batch."""
         evaluation, process = self.evaluation, self.network.process
         retrieved = batch.to(self.device).summarise(self.network)
-        mean = MeanOfZ(evaluation.policy(self.network, retrieved), evaluation.places)
+
+        def watched() -> MeanOfZ:
+            return MeanOfZ(evaluation.policy(self.network, retrieved), evaluation.places)
+
+        mean = watched()
         evaluation.play(mean)
         self._retriever.process = Constant(process, mean.z)
         try:
-            return self.play(evaluation, retrieved)
+            return evaluation.play(watched())
         finally:
             self._retriever.process = process
 

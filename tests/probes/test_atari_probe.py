@@ -83,7 +83,7 @@ def screen(text):
 def test_own_is_the_last_evaluation_over_again(trained, written):
     scale, run = trained
     rows = {row["intervention"]: row for row in rows_of(written / "interventions.csv")}
-    assert list(rows) == ["own", "removed", "shuffled"]
+    assert list(rows) == ["own", "removed", "shuffled", "z-mean"]
     last = rows_of(RunPaths.of(run.id, scale.name, scale.root).record / "evaluations.csv")[-1]
     own = rows["own"]
     assert (own["task"], own["given_task"], own["episodes"]) == ("pong", "pong", last["episodes"])
@@ -152,6 +152,7 @@ def test_each_intervention_changes_what_is_read(trained, monkeypatch):
     acting = Evaluation.policy
     monkeypatch.setattr(Evaluation, "policy", policy)
     monkeypatch.setattr(module, "shuffled", exchanged)
+    monkeypatch.setattr(PlainProbe, "_understood", lambda probe: [])
     probe.interventions()
     own, removed, mixed = read
     assert removed is None

@@ -117,6 +117,7 @@ def test_each_intervention_changes_what_is_read(probe, monkeypatch):
         return acting(evaluation, network, retrieved, *more)
 
     monkeypatch.setattr(Evaluation, "policy", policy)
+    monkeypatch.setattr(PlainProbe, "_understood", lambda probe: [])
     rows = probe.interventions()
     kinds = list(dict.fromkeys(row["intervention"] for row in rows))
     if probe.memory is None:

@@ -79,8 +79,9 @@ def test_interventions_have_their_format(written, trained):
         by_kind.setdefault(row["intervention"], []).append(row)
         assert 0 <= float(row["return_mean"]) <= 50
         assert int(row["episodes"]) > 0
-    assert by_kind.keys() == {*ON_OWN_DATA, "swapped", "swapped-given"}
-    for kind in ON_OWN_DATA:
+    understood = "z-mean", "reordered", "exchanged-by-reward", "retrieve-and-play", "retrieve-and-play-best"
+    assert by_kind.keys() == {*ON_OWN_DATA, "swapped", "swapped-given", *understood}
+    for kind in (*ON_OWN_DATA, *understood):
         assert [row["task"] for row in by_kind[kind]] == run.tasks
         assert all(row["task"] == row["given_task"] and row["episodes"] == "20" for row in by_kind[kind])
     every_pair = {(a, b) for a in run.tasks for b in run.tasks if a != b}
@@ -280,6 +281,7 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     monkeypatch.setattr(Evaluation, "play", played)
     monkeypatch.setattr(module, "shuffled", lambda batch, rng: originals.append(shuffled(batch, rng)) or originals[-1])
     monkeypatch.setattr(Evaluation, "policy", acting)
+    monkeypatch.setattr(PlainProbe, "_understood", lambda probe: [])
     rows = probe.interventions()
 
     own, removed, mixed, *falling = calls[:10]
