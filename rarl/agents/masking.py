@@ -55,7 +55,7 @@ class Masking:
             groups = min(s.learning.tasks_per_batch or len(datasets), len(datasets))
             each = max(settings.trajectories // groups, 1)
             for dataset in datasets:
-                there = s.episodes or dataset.episodes
+                there = len(dataset.used)
                 if there < each:
                     raise RarlError(
                         f"{dataset.folder}: holds {there} episodes, but learning.masking.trajectories = "
@@ -70,7 +70,7 @@ class Masking:
                 "trajectory_steps": settings.trajectory_steps,
             }
             look = s.agent.retrieval.model_copy(update=changes)
-            self.memory = Memory(datasets, look, episodes=s.episodes, context=spec.context)
+            self.memory = Memory(datasets, look, context=spec.context)
         # The summariser of the retrieval process. Where there is none, or one that is told actions and rewards too: one
         # as wide and of its kind.
         retrieval = s.agent.retrieval

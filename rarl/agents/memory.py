@@ -125,7 +125,6 @@ class Memory:
       settings: how many trajectories, and how they are chosen.
       discount: of the trajectories' values.
       seed: of the batches that are kept where the setting `fresh` is off.
-      episodes: of each dataset only the first so many; None: all.
       context: name of the datasets' array that says what an episode is about; None: its task.
     """
 
@@ -135,15 +134,14 @@ class Memory:
         settings: RetrievalSettings,
         discount: float = 1.0,
         seed: int = 0,
-        episodes: int | None = None,
         context: str | None = None,
     ):
         self.settings, self.discount, self.seed, self.context = settings, discount, seed, context
-        self.samplers = [RetrievalSampler(dataset, episodes=episodes) for dataset in datasets]
+        self.samplers = [RetrievalSampler(dataset) for dataset in datasets]
         for sampler in self.samplers:
-            if sampler.episodes < settings.n_traj:
+            if len(sampler.dataset.used) < settings.n_traj:
                 raise RarlError(
-                    f"{sampler.dataset.folder}: holds {sampler.episodes} episodes, "
+                    f"{sampler.dataset.folder}: {len(sampler.dataset.used)} episodes are used, "
                     f"but a retrieval batch takes n_traj = {settings.n_traj}"
                 )
 
@@ -154,7 +152,7 @@ class Memory:
         if not run.retrieves:
             return None
         context = spec_of(s.environment).context
-        return cls(datasets, s.agent.retrieval, s.learning.discount, s.seed, s.episodes, context)
+        return cls(datasets, s.agent.retrieval, s.learning.discount, s.seed, context)
 
     @property
     def pooled(self) -> bool:

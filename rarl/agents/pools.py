@@ -33,7 +33,7 @@ class Pools:
 
     Args:
       settings: size and shares.
-      episodes: (tasks,) how many trajectories there are of each task.
+      episodes: of each task, which there are, (n,) each.
       seed: of the orders.
       names: (tasks,) of the datasets, for errors.
 
@@ -44,16 +44,16 @@ class Pools:
     given: Int[np.ndarray, " rows"]
     episodes: Int[np.ndarray, " rows"]
 
-    def __init__(self, settings: PoolSettings, episodes: Sequence[int], seed: int, names: Sequence[Any]):
+    def __init__(self, settings: PoolSettings, episodes: Sequence[np.ndarray], seed: int, names: Sequence[Any]):
         self.settings, self.n_tasks = settings, len(episodes)
         needs = needed_of_each(settings, self.n_tasks)
         for there, needed, name in zip(episodes, needs, names, strict=True):
-            if needed > there:
+            if needed > len(there):
                 raise RarlError(
-                    f"{name}: holds {there} episodes, but agent.retrieval.pool of {settings.trajectories} trajectories "
-                    f"with shares up to {max(settings.relevant):g} takes {needed}"
+                    f"{name}: {len(there)} episodes are used, but agent.retrieval.pool of {settings.trajectories} "
+                    f"trajectories with shares up to {max(settings.relevant):g} takes {needed}"
                 )
-        orders = [np.random.default_rng([seed, 2, task]).permutation(n) for task, n in enumerate(episodes)]
+        orders = [np.random.default_rng([seed, 2, task]).permutation(of) for task, of in enumerate(episodes)]
         self.given = np.repeat(np.arange(self.n_tasks), needs)
         self.episodes = np.concatenate([order[:needed] for order, needed in zip(orders, needs, strict=True)])
         self._first: list[int] = (np.cumsum(needs) - needs).tolist()
@@ -87,13 +87,12 @@ class PoolMemory(Memory):
         settings: RetrievalSettings,
         discount: float = 1.0,
         seed: int = 0,
-        episodes: int | None = None,
         context: str | None = None,
     ):
-        super().__init__(datasets, settings, discount, seed, episodes, context)
+        super().__init__(datasets, settings, discount, seed, context)
         folders = [dataset.folder for dataset in datasets]
         pool = required(settings.pool, "agent.retrieval.pool")
-        self.pools = Pools(pool, [sampler.episodes for sampler in self.samplers], seed, folders)
+        self.pools = Pools(pool, [dataset.used for dataset in datasets], seed, folders)
         self.shares = np.array(pool.relevant)
         self.index = KeyIndex(self.pools, settings.index, self.shares) if settings.index else None
 

@@ -48,7 +48,7 @@ from rarl.mappings import merge
 from rarl.progress import Progress
 from rarl.runs.device import choose_device
 from rarl.runs.loop import LoopSettings, torch_settings
-from rarl.runs.train import learner_of, open_datasets
+from rarl.runs.train import learner_of, open_datasets, used_by
 from rarl.trajectories.store import TrajectoryDataset
 
 log = logging.getLogger(__name__)
@@ -85,19 +85,19 @@ def measure_costs(
     planned, chosen = scale.cost_runs(), choose_device(device)
     path = output or scale.root / "results" / scale.name / "costs.csv"
     check_writable(path)
-    opened: dict[tuple[str, ...], list[TrajectoryDataset]] = {}
+    opened: dict[tuple[Any, ...], list[TrajectoryDataset]] = {}
     rows: list[dict[str, Any]] = []
     # Of each variant: its memory, its learner, its times.
     with Progress(3 * sum(map(len, planned.values())), every_seconds=10, unit="measurements") as progress:
         for experiment, runs in planned.items():
             log.info("%s: %d variants", experiment, len(runs))
             for run in runs.values():
-                needed = tuple(scale.datasets_of(run))
+                needed = _data_of(scale, run)
                 if needed not in opened:
                     opened[needed] = open_datasets(scale, run)
             short = _all_shortened([run.settings for run in runs.values()])
             subjects = [
-                _Variant(run, ready, opened[tuple(scale.datasets_of(run))], chosen)
+                _Variant(run, ready, opened[_data_of(scale, run)], chosen)
                 for run, ready in zip(runs.values(), short, strict=True)
             ]
             found = _measured(subjects, scale.settings.costs.seconds_per_variant, progress, 3 * len(rows))
@@ -112,6 +112,11 @@ def measure_costs(
     write_text(path, csv_text([COLUMNS, *([row[column] for column in COLUMNS] for row in rows)]))
     log.info("%s: %d variants", path, len(rows))
     return path
+
+
+def _data_of(scale: Scale, run: Run) -> tuple[Any, ...]:
+    """The same for runs that learn from the same data."""
+    return (run.settings.episodes, *scale.datasets_of(run))
 
 
 def _measured(subjects: Sequence[_Variant], seconds: float, progress: Progress, done: int) -> list[dict[str, Any]]:
@@ -267,7 +272,8 @@ def _report_peak_memory(sender: Connection, subject: _Variant, folders: Sequence
     try:
         with subject.named(), torch_settings(LoopSettings(device=subject.device), 0):
             # Their bytes were checked by the process that asks.
-            subject.datasets = [TrajectoryDataset.open(folder, verify=False) for folder in folders]
+            opened = [TrajectoryDataset.open(folder, verify=False) for folder in folders]
+            subject.datasets = [used_by(subject.run, dataset) for dataset in opened]
             subject.learner()
             if subject.device == "cpu":
                 found: float | str = provenance.peak_memory_mb()

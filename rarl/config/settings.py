@@ -331,7 +331,7 @@ class RunSettings(Settings):
     variant: str
     seed: int = Field(ge=0)
     source: str = Field(description="of the datasets, one of the environment's; replay: the agent's own play")
-    episodes: int | None = Field(None, ge=1, description="of each dataset the first so many; null: all")
+    episodes: int | None = Field(None, ge=1, description="of each dataset so many, each seed its own draw; null: all")
     updates: int = Field(ge=1)
     log_every: int = Field(100, ge=1)
     checkpoint_seconds: float = Field(30.0, gt=0)

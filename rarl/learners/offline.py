@@ -87,7 +87,7 @@ class OfflineLearner(ValueLearner):
         self.recurrent = s.agent.core != "none"
         self.sampler: TransitionSampler | SequenceSampler
         if not self.recurrent:
-            self.sampler = TransitionSampler(datasets, learning.discount, learning.n_step, episodes=s.episodes)
+            self.sampler = TransitionSampler(datasets, learning.discount, learning.n_step)
         else:
             self.sampler = SequenceSampler(
                 datasets,
@@ -95,7 +95,6 @@ class OfflineLearner(ValueLearner):
                 learning.discount,
                 learning.burn_in,
                 extras=[spec.context] if spec.context else [],
-                episodes=s.episodes,
             )
             self._rewarded = self.sampler.rewarded()
 

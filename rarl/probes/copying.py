@@ -66,8 +66,8 @@ class RetrieveAndPlay:
         for dataset in datasets:
             if id(dataset) in known:
                 continue
-            returns = dataset.returns
-            best = np.sort(np.argsort(-returns, kind="stable")[: max(int(share * len(returns)), 1)])
+            order = np.argsort(-dataset.returns[dataset.used], kind="stable")
+            best = np.sort(dataset.used[order[: max(int(share * len(order)), 1)]])
             episodes = [dataset.episode(int(i)) for i in best]
             x = np.concatenate([episode.observations[:-1] for episode in episodes])
             context = None

@@ -51,7 +51,7 @@ def never_retrieved(memory: PoolMemory, seed: int) -> PoolMemory | None:
     episodes = []
     for task, sampler in enumerate(memory.samplers):
         known = pools.episodes[pools.given == task]
-        rest = np.setdiff1d(np.arange(sampler.episodes), known)
+        rest = np.setdiff1d(sampler.dataset.used, known)
         if len(rest) < len(known):
             return None
         episodes.append(np.random.default_rng([seed, 3, task]).permutation(rest)[: len(known)])

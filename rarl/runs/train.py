@@ -11,7 +11,7 @@ import numpy as np
 from rarl.agents.candidates import candidates_of, cannot_select
 from rarl.config.scale import Run, Scale
 from rarl.envs.common import LEARNERS
-from rarl.envs.spec import learner_kind, load
+from rarl.envs.spec import learner_kind, load, spec_of
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file
 from rarl.jobs import LoadedCode, train_job
@@ -22,6 +22,8 @@ from rarl.runs.run_folder import RunPaths
 from rarl.trajectories.plan import folder_of
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset
 from rarl.trajectories.verify import open_planned
+
+_DATA = 4  # of random numbers, the stream that draws episodes
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +50,14 @@ def retrieval_warnings(run: Run, datasets: Sequence[TrajectoryDataset]) -> list[
         lengths = [np.array([s.learning.sequence_steps - s.learning.burn_in])]
         return cannot_select(s.agent.retrieval, candidates_of(s.agent.retrieval, lengths))
     used = datasets[: len(run.tasks)]
-    lengths, returns = ([getattr(d, name)[: s.episodes] for d in used] for name in ("lengths", "returns"))
+    lengths, returns = ([getattr(d, name)[d.used] for d in used] for name in ("lengths", "returns"))
     return cannot_select(s.agent.retrieval, candidates_of(s.agent.retrieval, lengths, returns))
 
 
 def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
     """The run's datasets, then those of its held-out tasks: each is the planned one, and every byte and value checked.
+
+    If `episodes` are fewer than there are, each seed has its own draw of them, the same for all agents.
 
     Raises:
       RarlError: one is missing, damaged, another one, or holds what its environment cannot give.
@@ -66,7 +70,14 @@ def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
             f"`rarl restore {folder_of(scale, missing[0])}` brings it if it was recorded, "
             f"`rarl datasets make --scale {scale.name} {missing[0]}` makes it"
         )
-    return [open_planned(scale, scale.find_dataset(name)) for name in names]
+    return [used_by(run, open_planned(scale, scale.find_dataset(name))) for name in names]
+
+
+def used_by(run: Run, dataset: TrajectoryDataset) -> TrajectoryDataset:
+    """A dataset as a run uses it: all, or each seed's own draw, in which those of smaller numbers lie."""
+    s = run.settings
+    task = list(spec_of(s.environment).tasks).index(dataset.task)
+    return dataset.part(s.episodes, np.random.default_rng([s.seed, _DATA, task]))
 
 
 def data_of(scale: Scale, run: Run) -> dict[str, str | None]:

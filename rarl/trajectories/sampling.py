@@ -49,7 +49,6 @@ class TransitionSampler:
       n_step: longest sum of rewards before the bootstrap, in steps. Windows that reach the end of their episode are
         shortened to it; whether the value there counts is the dataset's `ends`.
       limit: on resident memory; by default one of 512 MB that all samplers of the process share.
-      episodes: of each dataset only the first so many; None: all.
     """
 
     def __init__(
@@ -58,7 +57,6 @@ class TransitionSampler:
         discount: float,
         n_step: int = 1,
         limit: ResidentLimit | None = None,
-        episodes: int | None = None,
     ):
         if not 0 < discount <= 1:
             raise RarlError(f"discount={discount}: must be in (0, 1]")
@@ -67,7 +65,8 @@ class TransitionSampler:
         self.datasets = _alike(datasets)
         self.discount = discount
         self.n_step = n_step
-        self._steps = np.array([dataset.offsets[_first(dataset, episodes)] for dataset in self.datasets])
+        self._steps = np.array([dataset.lengths[dataset.used].sum() for dataset in self.datasets])
+        self._places = [_steps_used(dataset) for dataset in self.datasets]
         self._fixed_length = [_fixed_length(dataset) for dataset in self.datasets]
         self._terminated = [None if dataset.ends == "truncation" else dataset.terminated for dataset in self.datasets]
         self._powers = discount ** np.arange(n_step + 1)
@@ -82,6 +81,10 @@ class TransitionSampler:
         """
         task_indices = np.asarray(task_indices)
         steps = rng.integers(self._steps[task_indices])
+        for index, places in enumerate(self._places):
+            if places is not None:
+                rows = task_indices == index
+                steps[rows] = places[steps[rows]]
         return self.at(task_indices, steps)
 
     def at(self, task_indices: np.ndarray, steps: np.ndarray) -> TransitionBatch:
@@ -223,12 +226,11 @@ class RetrievalSampler:
 
     Args:
       dataset: what to retrieve from.
-      limit, episodes: as in `TransitionSampler`.
+      limit: as in `TransitionSampler`.
     """
 
-    def __init__(self, dataset: TrajectoryDataset, limit: ResidentLimit | None = None, episodes: int | None = None):
+    def __init__(self, dataset: TrajectoryDataset, limit: ResidentLimit | None = None):
         self.dataset = dataset
-        self.episodes = _first(dataset, episodes)
         self._length = _fixed_length(dataset)
         self._limit = _watching([dataset], limit)
         self._whole: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -256,14 +258,15 @@ class RetrievalSampler:
         Raises:
           RarlError: the dataset is too small.
         """
-        if not 1 <= n_traj <= self.episodes:
+        used = self.dataset.used
+        if not 1 <= n_traj <= len(used):
             raise RarlError(
                 f"{self.dataset.folder}: a retrieval batch of {n_traj} trajectories cannot be drawn from "
-                f"{self.episodes} episodes"
+                f"{len(used)} episodes"
             )
         if k_best_by_return is not None and not 1 <= k_best_by_return <= n_traj:
             raise RarlError(f"k_best_by_return={k_best_by_return}: must be between 1 and the {n_traj} drawn")
-        drawn = rng.choice(self.episodes, size=n_traj, replace=False)
+        drawn = used[rng.choice(len(used), size=n_traj, replace=False)]
         if k_best_by_return is not None:
             drawn = drawn[np.argsort(-self.dataset.returns[drawn], kind="stable")[:k_best_by_return]]
         return drawn
@@ -393,7 +396,7 @@ class SequenceSampler:
       discount: gamma.
       burn_in: in steps, less than T.
       extras: names of per-episode arrays to bring along.
-      limit, episodes: as in `TransitionSampler`.
+      limit: as in `TransitionSampler`.
     """
 
     def __init__(
@@ -404,7 +407,6 @@ class SequenceSampler:
         burn_in: int = 0,
         extras: Sequence[str] = (),
         limit: ResidentLimit | None = None,
-        episodes: int | None = None,
     ):
         if not 0 <= burn_in < steps:
             raise RarlError(f"burn_in={burn_in}: must be at least 0 and less than the {steps} steps of a sequence")
@@ -415,9 +417,9 @@ class SequenceSampler:
                 if name not in dataset.extras:
                     raise RarlError(f"{dataset.folder}: has no array {name!r}; generate the dataset again")
         self.extras = tuple(extras)
-        self._ends = [dataset.offsets[: _first(dataset, episodes) + 1] for dataset in self.datasets]
         # An episode of L steps has L + trace - 1 traces.
-        self._traces = [ends + (self.trace - 1) * np.arange(len(ends)) for ends in self._ends]
+        of_each = [dataset.lengths[dataset.used] + self.trace - 1 for dataset in self.datasets]
+        self._traces = [np.concatenate([[0], np.cumsum(traces)]) for traces in of_each]
         self._terminated = [dataset.terminated for dataset in self.datasets]
         self._limit = _watching(self.datasets, limit)
 
@@ -427,8 +429,9 @@ class SequenceSampler:
         drawn = rng.integers(np.array([traces[-1] for traces in self._traces])[task_indices])
         episodes, firsts = np.empty_like(drawn), np.empty_like(drawn)
         for row, (i, number) in enumerate(zip(task_indices, drawn, strict=True)):
-            episodes[row] = np.searchsorted(self._traces[i], number, side="right") - 1
-            firsts[row] = number - self._traces[i][episodes[row]] - (self.trace - 1)
+            place = np.searchsorted(self._traces[i], number, side="right") - 1
+            episodes[row] = self.datasets[i].used[place]
+            firsts[row] = number - self._traces[i][place] - (self.trace - 1)
         return self.at(task_indices, episodes, firsts)
 
     def at(self, task_indices: np.ndarray, episodes: np.ndarray, firsts: np.ndarray) -> SequenceBatch:
@@ -442,7 +445,7 @@ class SequenceSampler:
         real, lead, starts = (np.empty(size, np.int64) for _ in range(3))
         extras: dict[str, list[np.ndarray]] = {name: [] for name in self.extras}
         for row, (i, episode, begins) in enumerate(zip(task_indices, episodes, firsts, strict=True)):
-            dataset, ends = self.datasets[i], self._ends[i]
+            dataset, ends = self.datasets[i], self.datasets[i].offsets
             start = starts[row] = max(begins - self.burn_in, 0)
             lead[row] = max(begins, 0) - start
             begin, end = int(ends[episode] + start), int(ends[episode + 1])
@@ -471,10 +474,10 @@ class SequenceSampler:
 
     def rewarded(self) -> float:
         """The share of steps with a reward, of the steps that are drawn from: the mean over tasks."""
-        shares = [
-            np.count_nonzero(dataset.rewards[: ends[-1]]) / ends[-1]
-            for dataset, ends in zip(self.datasets, self._ends, strict=True)
-        ]
+        shares = []
+        for dataset in self.datasets:
+            places = _steps_used(dataset)
+            shares.append(np.mean((dataset.rewards if places is None else dataset.rewards[places]) != 0))
         return float(np.mean(shares))
 
 
@@ -494,13 +497,11 @@ def _alike(datasets: Sequence[TrajectoryDataset]) -> list[TrajectoryDataset]:
     return list(datasets)
 
 
-def _first(dataset: TrajectoryDataset, episodes: int | None) -> int:
-    """How many episodes are used: the first so many, or all."""
-    if episodes is None:
-        return dataset.episodes
-    if episodes > dataset.episodes:
-        raise RarlError(f"{dataset.folder}: holds {dataset.episodes} episodes, but {episodes} are to be used")
-    return episodes
+def _steps_used(dataset: TrajectoryDataset) -> np.ndarray | None:
+    """Where among all steps of a dataset those of the episodes are that are used; None: all are."""
+    if len(dataset.used) == dataset.episodes:
+        return None
+    return np.flatnonzero(np.repeat(np.isin(np.arange(dataset.episodes), dataset.used), dataset.lengths))
 
 
 def _fixed_length(dataset: TrajectoryDataset) -> int:

@@ -20,6 +20,7 @@ No array is ever unpickled. A dataset has no timestamps: the same episodes give 
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import mmap
 import os
@@ -73,7 +74,10 @@ class TrajectoryDataset:
       observations, actions, rewards: memory maps of the shapes given above.
       offsets, returns: the same, in memory.
       extras: the optional per-episode arrays, by name.
+      used: (n,) int64 increasing, the episodes that samplers draw from; all, unless it was made by `part`.
     """
+
+    used: np.ndarray
 
     def __init__(self, folder: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray], maps: list[mmap.mmap]):
         self.folder = folder
@@ -84,7 +88,22 @@ class TrajectoryDataset:
         self.offsets = np.array(arrays["offsets"])
         self.returns = np.array(arrays["returns"])
         self.extras = {name: array for name, array in arrays.items() if name not in REQUIRED_ARRAYS}
+        self.used = np.arange(len(self.returns))
         self._maps = maps
+
+    def part(self, episodes: int | None, rng: np.random.Generator) -> TrajectoryDataset:
+        """The same, used in part: so many episodes, drawn; of the same generator a smaller part lies in a larger one.
+
+        Raises:
+          RarlError: it has fewer.
+        """
+        if episodes is None or episodes == self.episodes:
+            return self
+        if not 1 <= episodes <= self.episodes:
+            raise RarlError(f"{self.folder}: holds {self.episodes} episodes, but {episodes} are to be used")
+        part = copy.copy(self)
+        part.used = np.sort(rng.permutation(self.episodes)[:episodes])
+        return part
 
     @classmethod
     def open(cls, folder: str | os.PathLike, verify: bool = True) -> TrajectoryDataset:

@@ -33,7 +33,7 @@ def memory_of(datasets, index=None, seed=0, shares=tiny_relevance.SHARES, **retr
 def pools_of(trajectories, shares, n_tasks, seed=0, episodes=None):
     chosen = PoolSettings(trajectories=trajectories, relevant=shares)
     episodes = episodes or [n + 3 for n in needed_of_each(chosen, n_tasks)]
-    return Pools(chosen, episodes, seed, [f"dataset {i}" for i in range(n_tasks)]), episodes
+    return Pools(chosen, [np.arange(n) for n in episodes], seed, [f"dataset {i}" for i in range(n_tasks)]), episodes
 
 
 # ------------------------------------------------------------------------------------------------------ what they hold

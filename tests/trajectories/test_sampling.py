@@ -355,16 +355,47 @@ def test_rewarded_steps_are_learned_from_as_often_as_the_data_have_them(tiny_bab
     assert sampler.rewarded() == pytest.approx(np.mean(shares))
 
 
-def test_only_the_first_episodes_are_used_where_asked(tmp_path):
-    dataset, rng = make(tmp_path / "a", [3, 5, 2, 4, 6, 7]), np.random.default_rng(0)
-    windows = SequenceSampler([dataset], 4, 0.9, episodes=2).sample(np.zeros(100, int), rng)
-    assert set(windows.episodes) == {0, 1}
-    assert set(RetrievalSampler(dataset, episodes=3).sample(3, None, rng).episodes) == {0, 1, 2}
-    steps = TransitionSampler([dataset], 0.9, episodes=2).sample(np.zeros(200, int), rng)
-    assert set(steps.x_tm1[:, 0]) == {0, 1}
-    for sampler in (RetrievalSampler, lambda d, episodes: SequenceSampler([d], 4, 0.9, episodes=episodes)):
-        with pytest.raises(RarlError, match="holds 6 episodes, but 7"):
-            sampler(dataset, episodes=7)
+def test_only_the_episodes_of_a_part_are_used(tmp_path):
+    whole, rng = make(tmp_path / "a", [3, 5, 2, 4, 6, 7]), np.random.default_rng(0)
+    part = whole.part(3, np.random.default_rng(1))
+    used = set(part.used.tolist())
+    assert len(used) == 3
+    assert used != {0, 1, 2}
+    sequences, transitions = SequenceSampler([part, whole], 4, 0.9), TransitionSampler([part, whole], 0.9)
+    for i, expected in enumerate((used, set(range(6)))):
+        windows = sequences.sample(np.full(300, i), rng)
+        assert set(windows.episodes.tolist()) == expected
+        for row in range(50):
+            episode, start, real = (
+                whole.episode(int(windows.episodes[row])),
+                windows.starts[row],
+                windows.mask[row].sum(),
+            )
+            assert np.array_equal(windows.observations[row, : real + 1], episode.observations[start : start + real + 1])
+        batch = transitions.sample(np.full(300, i), rng)
+        assert set(batch.episodes.tolist()) == expected
+        assert set(batch.x_tm1[:, 0].tolist()) == expected
+    assert set(RetrievalSampler(part).sample(3, None, rng).episodes.tolist()) == used
+    with pytest.raises(RarlError, match="4 trajectories cannot be drawn from 3 episodes"):
+        RetrievalSampler(part).draw(4, None, rng)
+
+
+def test_steps_of_a_part_come_equally_often(tmp_path):
+    part = make(tmp_path / "a", [3, 5, 2, 4, 6, 7]).part(4, np.random.default_rng(1))
+    lengths = part.lengths[part.used]
+    drawn = TransitionSampler([part], 0.9).sample(np.zeros(20_000, int), np.random.default_rng(0)).episodes
+    found = np.array([(drawn == episode).mean() for episode in part.used])
+    assert found == pytest.approx(lengths / lengths.sum(), abs=0.015)
+
+
+def test_a_smaller_part_lies_in_a_larger_one_and_seeds_differ(tmp_path):
+    whole = make(tmp_path / "a", [2] * 40)
+    parts = {n: set(whole.part(n, np.random.default_rng(3)).used.tolist()) for n in (5, 10, 39)}
+    assert parts[5] < parts[10] < parts[39]
+    assert set(whole.part(10, np.random.default_rng(4)).used.tolist()) != parts[10]
+    assert whole.part(None, np.random.default_rng(4)) is whole.part(40, np.random.default_rng(4)) is whole
+    with pytest.raises(RarlError, match="holds 40 episodes, but 41"):
+        whole.part(41, np.random.default_rng(0))
 
 
 def test_sequences_refuse_what_they_cannot_do(tmp_path):
