@@ -25,7 +25,7 @@ code = rarl tests examples workflow
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(STAMP): requirements.txt requirements.lock pyproject.toml workflow/install.sh
+$(STAMP): requirements.txt requirements.lock pyproject.toml workflow/install.sh workflow/uv.txt
 	@workflow/install.sh $(VENV) $(STAMP)
 
 .PHONY: install
@@ -73,7 +73,7 @@ format: $(STAMP) ## put code, rules and schemas into their canonical form
 	@python -m rarl.workflow.schemas
 
 .PHONY: lock
-lock: ## write requirements.lock anew from requirements.txt, pins kept where they fit (needs uv)
+lock: ## write requirements.lock anew from requirements.txt, pins kept where they fit (with the uv of `make install`)
 	@uv --no-config pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 	  --excludes <(echo torch) --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
 
