@@ -12,6 +12,8 @@ CORES ?= all
 PYTEST ?=
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# uv leaves it to Python to compile modules, when they are first imported.
+unexport PYTHONDONTWRITEBYTECODE
 # Snakemake does not start where it cannot make a folder below HOME.
 ifndef XDG_CACHE_HOME
 ifneq ($(shell [ -w "$$HOME/.cache" ] || [ -w "$$HOME" ] || echo no),)

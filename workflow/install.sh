@@ -55,6 +55,8 @@ install_into() {
     "${installer[@]}" --no-deps --require-hashes -r requirements.lock
     "${installer[@]}" --no-deps --no-build-isolation --editable .
     "${check[@]}" > /dev/null 2>&1 || "${check[@]}"
+    # uv compiles nothing. What each job imports is compiled here, all else when it is first imported.
+    env -u PYTHONDONTWRITEBYTECODE "$python" -c "import torch, rarl.cli"
 }
 
 # uv reads no settings of pip: where it looks for packages and whom it trusts.
