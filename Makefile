@@ -12,6 +12,8 @@ CORES ?= all
 PYTEST ?=
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# uv leaves it to Python to compile modules, when they are first imported.
+unexport PYTHONDONTWRITEBYTECODE
 # Snakemake does not start where it cannot make a folder below HOME.
 ifndef XDG_CACHE_HOME
 ifneq ($(shell [ -w "$$HOME/.cache" ] || [ -w "$$HOME" ] || echo no),)
@@ -25,7 +27,7 @@ code = rarl tests examples workflow
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(STAMP): requirements.txt requirements.lock pyproject.toml workflow/install.sh
+$(STAMP): requirements.txt requirements.lock pyproject.toml workflow/install.sh workflow/uv.txt
 	@workflow/install.sh $(VENV) $(STAMP)
 
 .PHONY: install
@@ -73,7 +75,7 @@ format: $(STAMP) ## put code, rules and schemas into their canonical form
 	@python -m rarl.workflow.schemas
 
 .PHONY: lock
-lock: ## write requirements.lock anew from requirements.txt, pins kept where they fit (needs uv)
+lock: ## write requirements.lock anew from requirements.txt, pins kept where they fit (with the uv of `make install`)
 	@uv --no-config pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 	  --excludes <(echo torch) --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
 

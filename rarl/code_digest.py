@@ -15,10 +15,12 @@ followed. A name that is computed is not followed either: `rarl.envs.spec` relie
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -257,21 +259,49 @@ def _read(file: str, name: str) -> _Read:
 @functools.cache
 def _read_version(path: str, name: str, mtime_ns: int, size: int) -> _Read:
     file = Path(path)
+    digest, imports, texts = _kept_or_parsed(file, name)
+    data = [file.with_name(text) for text in texts if _DATA.fullmatch(text) and not text.endswith(".py")]
+    files = [file.parent / text.rpartition(":")[0] for text in texts if _FILE.fullmatch(text)]
+    return _Read(
+        digest,
+        tuple(imports),
+        tuple(path.resolve() for path in files if path.is_file()),
+        tuple(path for path in data if path.is_file()),
+    )
+
+
+def _kept_or_parsed(file: Path, name: str) -> tuple[str, list[str], list[str]]:
+    """Digest, imports, and texts that may name files: kept in the user's cache by the bytes of the source."""
+    source = file.read_bytes()
+    of = hashlib.sha256(b"\0".join([_own_digest(), name.encode(), source])).hexdigest()
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "rarl", "code", f"{of}.json")
+    with contextlib.suppress(OSError, ValueError):
+        digest, imports, texts = json.loads(kept.read_bytes())
+        return digest, imports, texts
+    found = _parsed(source, file, name)
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(found))
+        part.replace(kept)
+    return found
+
+
+@functools.cache
+def _own_digest() -> bytes:
+    return hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).digest()
+
+
+def _parsed(source: bytes, file: Path, name: str) -> tuple[str, list[str], list[str]]:
     try:
-        tree = ast.parse(file.read_bytes(), filename=path)
+        tree = ast.parse(source, filename=str(file))
     except SyntaxError as error:
         raise RarlError(f"{file}:{error.lineno}: not valid Python ({error.msg})") from None
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
     walk = _Walk(package, name.split(".")[0])
     walk.node(tree)
-    data = [file.with_name(text) for text in sorted(walk.texts) if _DATA.fullmatch(text) and not text.endswith(".py")]
-    texts = [text.rpartition(":")[0] for text in sorted(walk.texts) if _FILE.fullmatch(text)]
-    return _Read(
-        _digest(walk),
-        tuple(sorted(walk.imports)),
-        tuple(path.resolve() for path in map(file.parent.joinpath, texts) if path.is_file()),
-        tuple(path for path in data if path.is_file()),
-    )
+    texts = [text for text in sorted(walk.texts) if _DATA.fullmatch(text) or _FILE.fullmatch(text)]
+    return _digest(walk), sorted(walk.imports), texts
 
 
 def _digest(walk: _Walk) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from functools import wraps
@@ -34,8 +35,13 @@ class _UntilUsed(ModuleType):
 
 def import_torch() -> None:
     """Import torch, and its compiler only when something of it is used. Without effect where that is loaded already."""
+    collects = gc.isenabled()
+    gc.disable()  # what is imported is no garbage, and looking for it takes an eighth of the time
     import torch
 
+    gc.freeze()
+    if collects:
+        gc.enable()
     if NAME in sys.modules:
         return
     torch._dynamo = sys.modules[NAME] = _UntilUsed(NAME)

@@ -52,6 +52,11 @@ def digest_of(modules, **keywords):
     return code_of(modules, **keywords).digest
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def package(tmp_path):
     root = tmp_path / "toy"
@@ -321,3 +326,29 @@ def test_what_is_chosen_by_name_counts(package):
         for uses in (None, {"a.learners.value": "toy.late:f"}, {"a.learners.value": "toy.late:g"})
     }
     assert len(digests) == 3
+
+
+def test_what_is_kept_of_a_source_changes_nothing(package, tmp_path, monkeypatch):
+    """Another process finds it in the user's cache; what is damaged there, or cannot be kept, is worked out."""
+    (package / "scores.csv").write_text("1")
+    (package / "late.py").write_text("value = 'scores.csv', 'toy.core:area'\n")
+
+    def found():
+        code_digest._read_version.cache_clear()
+        return code_of(["toy.other"], root=package)
+
+    before = found()
+    kept = list((tmp_path / "cache/rarl/code").glob("*"))
+    assert len(kept) == len([name for name in before.modules if "/" not in name])
+    assert {"toy.core", "toy.late/scores.csv"} < {*before.modules}
+    with monkeypatch.context() as patch:
+        patch.setattr(code_digest, "_parsed", None)
+        assert found() == before
+    for file in kept:
+        file.write_text('["')
+    assert found() == before
+    (package / "late.py").write_text("value = 2\n")
+    assert found().digest != before.digest
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    (package / "late.py").write_text("value = 'scores.csv', 'toy.core:area'\n")
+    assert found() == before

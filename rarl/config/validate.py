@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, get_args
+
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it looks for them in all that is installed
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -69,16 +72,20 @@ class Settings(BaseModel):
 
 def _check_numbers(value: Any, place: tuple[str, ...]) -> None:
     """Refuse NaN, infinity and integers that a float64 cannot hold exactly, in whatever mappings and lists they are."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _check_numbers(inner, (*place, str(key)))
+    if value is None or isinstance(value, str):  # the most frequent first: a scale has tens of thousands of values
+        return
+    if isinstance(value, int):
+        if abs(value) > MOST:
+            raise PydanticCustomError("number", "must be at most 2^53 in size", {"place": place, "got": value})
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise PydanticCustomError("number", "must be a finite number", {"place": place, "got": value})
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
             _check_numbers(inner, (*place, str(i)))
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise PydanticCustomError("number", "must be a finite number", {"place": place, "got": value})
-    elif isinstance(value, int) and abs(value) > MOST:
-        raise PydanticCustomError("number", "must be at most 2^53 in size", {"place": place, "got": value})
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_numbers(inner, (*place, str(key)))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

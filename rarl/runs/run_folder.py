@@ -257,35 +257,40 @@ def _cell(value: Any) -> str:
 class TensorBoard:
     """Scalars for TensorBoard, as a convenience: nothing that goes wrong here stops a run.
 
+    What is said before the process's first update waits for the next, since loading the libraries takes longer than it.
+
     Args:
         folder: the run's scratch folder.
         enabled: False makes every call do nothing.
-        update: on resume, what was written from this update on is hidden.
+        update: where the process begins; on resume, what was written from the next one on is hidden.
     """
 
     def __init__(self, folder: str | os.PathLike, *, enabled: bool, update: int = 0) -> None:
+        self._folder, self._enabled, self._first = str(Path(folder) / TENSORBOARD), enabled, update
+        self._waiting: list[tuple[int, str, float]] = []
         self._writer: Any = None
-        if not enabled:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(Path(folder) / TENSORBOARD), purge_step=update + 1 if update else None)
-        except Exception as error:
-            log.warning("no TensorBoard files for this run: %s", error)
 
     def scalars(self, update: int, prefix: str, values: Mapping[str, Any]) -> None:
         """Write the numbers among `values` as prefix/name."""
-        self._try(
-            lambda writer: [
-                writer.add_scalar(f"{prefix}/{name}", value, update)
-                for name, value in values.items()
-                if isinstance(value, int | float)
-            ]
-        )
+        self._waiting += [(update, f"{prefix}/{k}", v) for k, v in values.items() if isinstance(v, int | float)]
+        if update > self._first:
+            self._write()
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if self._enabled and self._writer is None and waiting:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._writer = SummaryWriter(self._folder, purge_step=self._first + 1 if self._first else None)
+            except Exception as error:
+                log.warning("no TensorBoard files for this run: %s", error)
+                self._enabled = False
+        self._try(lambda writer: [writer.add_scalar(name, value, update) for update, name, value in waiting])
 
     def close(self) -> None:
         """Flush and close."""
+        self._write()
         self._try(lambda writer: writer.close())
 
     def _try(self, call: Any) -> None:
@@ -295,4 +300,4 @@ class TensorBoard:
             call(self._writer)
         except Exception as error:
             log.warning("TensorBoard files end here: %s", error)
-            self._writer = None
+            self._writer, self._enabled = None, False

@@ -13,7 +13,6 @@ from rarl.config.scale import Dataset, Run, Scale, index_cost_plan, task_set_nam
 from rarl.envs.spec import sources_of, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import digest
-from rarl.reporting.choices import check_texts
 
 _ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")  # of every dataset
 
@@ -44,6 +43,8 @@ def scale_of(config: Mapping[str, Any], root: str | Path = ".") -> Scale:
     if "scale" not in config:
         raise RarlError("config/config.yaml: must hold one key, 'scale'")
     scale = Scale(str(config["scale"]), root)
+    from rarl.reporting.choices import check_texts  # which jobs have no need of
+
     check_texts(root)
     return scale
 

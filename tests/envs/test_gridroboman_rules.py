@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 from rarl.envs.gridroboman.env import Gridroboman
 from rarl.envs.gridroboman.planner import expert_actions, planner_episodes
 from rarl.envs.gridroboman.tasks import ACTIONS, BOARD, DOWN, EPISODE_STEPS, LEFT, LIFT, NOOP, PUT, RIGHT, TASKS, UP
-from rarl.envs.gridroboman.vector import Boards, VectorGridroboman, advance, condition, random_boards
+from rarl.envs.gridroboman.vector import (
+    CELLS,
+    CODES,
+    EMPTY_HANDED,
+    HELD,
+    HOLDING,
+    ON_BOARD,
+    ON_TOP,
+    UNDER,
+    VectorGridroboman,
+    advance,
+    boards_at,
+    condition,
+    random_boards,
+)
 
 RED, GREEN, BLUE = range(3)
 
@@ -196,25 +210,13 @@ def test_stack():
 # --- vectorised boards against the single environment ------------------------------------------------------------
 
 
-def boards_of(robot, cells):
-    column = np.array([[c] for c in robot], dtype=np.int8)
-    objects = np.array(cells, dtype=np.int8)
-    return Boards(
-        column[0],
-        column[1],
-        objects[:, :1].copy(),
-        objects[:, 1:].copy(),
-        np.full(1, -1, dtype=np.int8),
-        np.full((3, 1), -1, dtype=np.int8),
-    )
-
-
 def assert_same(env, boards, n):
-    assert (env.held if env.held is not None else -1) == boards.held[n]
+    """The hidden state, which observations do not tell in full: what is held and what rests on what."""
     for i in range(3):
         pile = [] if env.held == i else env.piles[env.position(i)]
-        below = pile[0] if len(pile) == 2 and pile[1] == i else -1
-        assert below == boards.below[i, n]
+        place = HELD if env.held == i else ON_BOARD if len(pile) == 1 else (UNDER, ON_TOP)[pile.index(i)]
+        x, y = env.position(i)
+        assert boards.codes[1 + i, n] == x + BOARD * y + CELLS * place
 
 
 cells = st.tuples(st.integers(0, BOARD - 1), st.integers(0, BOARD - 1))
@@ -230,7 +232,8 @@ starts = st.one_of(
 @given(starts, st.lists(st.integers(0, len(ACTIONS) - 1), min_size=1, max_size=EPISODE_STEPS))
 def test_every_reachable_state_agrees(state, actions):
     robot, objects = state
-    boards = boards_of(robot, objects)
+    cell = [x + BOARD * y for x, y in (robot, *objects)]
+    boards = boards_at(np.array(cell[:1]), np.array(cell[1:])[:, None])
     env = Gridroboman(TASKS[0])
     observation, _ = env.reset(options={"robot": robot, "objects": objects})
     np.testing.assert_array_equal(observation, boards.observe()[0])
@@ -257,10 +260,7 @@ def test_whole_episodes_agree_for_all_tasks():
     for _ in range(EPISODE_STEPS):
         coin = rng.random(len(tasks)) < 0.5
         actions = np.concatenate(
-            [
-                expert_actions(one_task(vector.boards, slice(k, k + 8)), tasks[k], coin[k : k + 8])
-                for k in range(0, 240, 8)
-            ]
+            [expert_actions(vector.boards[k : k + 8], tasks[k], coin[k : k + 8]) for k in range(0, 240, 8)]
         )
         actions = np.where(rng.random(len(tasks)) < 0.4, rng.integers(7, size=len(tasks)), actions)
         observations, rewards, terminated, truncated = vector.step(actions)
@@ -276,12 +276,6 @@ def test_whole_episodes_agree_for_all_tasks():
     assert rewarded.mean() > 0.8  # otherwise the comparison says little about rewards
 
 
-def one_task(boards, n):
-    return Boards(
-        boards.robot_x[n], boards.robot_y[n], boards.x[:, n], boards.y[:, n], boards.held[n], boards.below[:, n]
-    )
-
-
 def test_invariants_after_every_step():
     rng = np.random.default_rng(3)
     boards = random_boards(10_000, rng)
@@ -289,27 +283,24 @@ def test_invariants_after_every_step():
     for _ in range(EPISODE_STEPS):
         # Lift and put more often than a uniform choice would.
         advance(boards, rng.choice(7, size=10_000, p=[0.02, 0.12, 0.12, 0.12, 0.12, 0.25, 0.25]))
-        held, below = boards.held, boards.below
-        on_board = np.arange(3)[:, None] != held
+        cell, place = boards.codes % CELLS, boards.codes // CELLS
+        robot, cell, holding, place = cell[0], cell[1:], place[0] == HOLDING, place[1:]
+        assert ((place == HELD).sum(axis=0) == holding).all()
+        assert (cell[place == HELD] == np.broadcast_to(robot, cell.shape)[place == HELD]).all()
         for i in range(3):
-            mine = held == i
-            assert (boards.x[i, mine] == boards.robot_x[mine]).all()
-            assert (boards.y[i, mine] == boards.robot_y[mine]).all()
-            assert (below[i, mine] == -1).all()
-            for j in range(3):
-                if i == j:
-                    assert (below[i] != i).all()
-                    continue
-                on_j = below[i] == j
-                seen_stack += on_j.sum()
-                same_cell = (boards.x[i] == boards.x[j]) & (boards.y[i] == boards.y[j]) & on_board[i] & on_board[j]
-                # Two objects share a cell exactly if one rests on the other; what is rested on lies on the board.
-                assert (same_cell == (on_j | (below[j] == i))).all()
-                assert (below[j, on_j] == -1).all()
-        assert ((below >= 0).sum(axis=0) <= 1).all()  # three objects make one stack at most
-        for array, high in ((boards.x, 6), (boards.y, 6), (boards.robot_x[None], 6), (boards.robot_y[None], 6)):
-            assert array.min() >= 0
-            assert array.max() <= high
+            for j in range(i):
+                # Two objects share a cell exactly if one rests on the other.
+                lie_together = (cell[i] == cell[j]) & (place[i] != HELD) & (place[j] != HELD)
+                seen_stack += lie_together.sum()
+                places = np.sort(place[[i, j]][:, lie_together], axis=0)
+                assert (places == [[UNDER], [ON_TOP]]).all()
+        stacks = [(place == kind).sum(axis=0) for kind in (UNDER, ON_TOP)]
+        assert (stacks[0] == stacks[1]).all()
+        assert stacks[0].max() <= 1  # three objects make one stack at most
+        assert boards.codes[0].min() >= CELLS * EMPTY_HANDED
+        assert boards.codes[0].max() < CODES
+        assert boards.codes[1:].min() >= 0
+        assert boards.codes[1:].max() < CELLS * EMPTY_HANDED
     assert seen_stack > 1000
 
 
@@ -319,7 +310,7 @@ def test_invariants_after_every_step():
 def test_start_states_are_uniform():
     n = 49 * 2000
     boards = random_boards(n, np.random.default_rng(0))
-    cells = [boards.robot_x + BOARD * boards.robot_y, *(boards.x + BOARD * boards.y)]
+    cells = boards.codes % CELLS
     for cell in cells:
         counts = np.bincount(cell, minlength=49)
         assert ((counts - 2000) ** 2 / 2000).sum() < 93.2  # chi square, 48 degrees of freedom, p = 0.0001

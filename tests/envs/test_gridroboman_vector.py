@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from rarl.envs.gridroboman.env import Gridroboman
+from rarl.envs.gridroboman.planner import expert_actions
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, TASKS
-from rarl.envs.gridroboman.vector import Boards, VectorGridroboman, make_vector, random_boards, seeded_boards
+from rarl.envs.gridroboman.vector import CELLS, HOLDING, VectorGridroboman, make_vector, random_boards, seeded_boards
 
 # Of one kind in a row, and not.
 SOME = [*TASKS[:3], TASKS[2], TASKS[2], *TASKS[-3:], TASKS[0]]
 N = len(SOME)
-
-
-def columns(boards, n):
-    return Boards(*(part[..., n] for part in vars(boards).values()))
 
 
 def random_actions(rng, n=N):
@@ -69,7 +66,7 @@ def test_each_board_is_a_single_environment_whenever_it_begins():
             theirs, reward, terminated, truncated, _ = env.step(int(actions[i]))
             np.testing.assert_array_equal(step.observations[i], theirs)
             assert (step.rewards[i], step.terminated[i], step.truncated[i]) == (reward, terminated, truncated)
-            assert (env.held if env.held is not None else -1) == envs.boards.held[i]
+            assert (env.held is not None) == (envs.boards.codes[0, i] // CELLS == HOLDING)
             rewarded += reward
             ended += truncated
             going[i] = not truncated
@@ -84,9 +81,7 @@ def test_a_seed_fixes_a_start_and_nothing_else():
     boards = seeded_boards(seeds)
     for n, seed in enumerate(seeds):
         one = random_boards(1, np.random.default_rng(seed))
-        for name, part in vars(boards).items():
-            assert part.dtype == np.int8
-            np.testing.assert_array_equal(part[..., n], getattr(one, name)[..., 0])
+        np.testing.assert_array_equal(boards.codes[:, n], one.codes[:, 0])
     observations = boards.observe()
     np.testing.assert_array_equal(observations[0], observations[2])
     assert len({tuple(row) for row in seeded_boards(np.arange(100)).observe().tolist()}) > 95
@@ -136,7 +131,7 @@ def test_as_many_seeds_as_boards_begin():
 
 def test_what_is_given_and_returned_stays_as_it_is():
     envs, given = VectorGridroboman(SOME), random_boards(N, np.random.default_rng(0))
-    kept = {name: part.copy() for name, part in vars(given).items()}
+    kept = given.codes.copy()
     first = envs.start(given)
     copy, rng = first.copy(), np.random.default_rng(1)
     steps = [envs.step(random_actions(rng)) for _ in range(20)]
@@ -148,8 +143,7 @@ def test_what_is_given_and_returned_stays_as_it_is():
     for step, parts in zip(steps, copies, strict=True):
         for part, before in zip(step, parts, strict=True):
             np.testing.assert_array_equal(part, before)
-    for name, part in vars(given).items():
-        np.testing.assert_array_equal(part, kept[name])
+    np.testing.assert_array_equal(given.codes, kept)
 
 
 def test_a_saved_state_goes_on_the_same():
@@ -208,13 +202,33 @@ def test_boards_by_the_names_of_their_tasks():
 
 
 def test_the_order_of_tasks_does_not_matter():
-    """Boards of one task are computed together where they are next to each other."""
     order = np.random.default_rng(0).permutation(N)
     envs, mixed = VectorGridroboman(SOME), VectorGridroboman([SOME[i] for i in order])
     boards, rng = random_boards(N, np.random.default_rng(1)), np.random.default_rng(2)
     envs.start(boards)
-    mixed.start(columns(boards, order))
+    mixed.start(boards[order])
     for _ in range(EPISODE_STEPS):
         actions = random_actions(rng)
         for part, theirs in zip(envs.step(actions), mixed.step(actions[order]), strict=True):
             np.testing.assert_array_equal(part[order], theirs)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.slug)
+def test_one_board_alone_plays_as_among_others(task):
+    """A single board has a way of its own through the tables."""
+    one, two, rng = VectorGridroboman([task]), VectorGridroboman([task, task]), np.random.default_rng(task.id)
+    rewarded = 0
+    for _ in range(20):
+        boards = random_boards(2, rng)
+        np.testing.assert_array_equal(one.start(boards[:1]), two.start(boards)[:1])
+        for _ in range(EPISODE_STEPS + 2):
+            expert = expert_actions(two.boards, task, rng.random(2) < 0.5)
+            actions = np.where(rng.random(2) < 0.4, random_actions(rng, 2), expert)
+            step = one.step(actions[:1])
+            for part, theirs in zip(step, two.step(actions), strict=True):
+                assert part.dtype == theirs.dtype
+                np.testing.assert_array_equal(part, theirs[:1])
+            np.testing.assert_array_equal(one.boards.codes, two.boards.codes[:, :1])
+            rewarded += step.rewards.sum()
+        assert not one.active.any()
+    assert rewarded

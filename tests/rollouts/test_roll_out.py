@@ -101,7 +101,7 @@ def test_who_watches_sees_every_step_and_may_ask_for_other_tasks_rewards():
             assert playing.all()
             steps.append(step)
             measured.append(envs.rewards_of(others))
-            by_hand.append([condition(envs.boards, task, n).item() for n, task in enumerate(others)])
+            by_hand.append([condition(envs.boards[[n]], task).item() for n, task in enumerate(others)])
 
         return look
 

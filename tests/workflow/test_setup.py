@@ -195,7 +195,8 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("Makefile", "requirements.txt", "requirements.lock", "pyproject.toml"):
         shutil.copy(HERE / name, tmp_path / name)
     (tmp_path / "workflow").mkdir()
-    shutil.copy(HERE / "workflow/install.sh", tmp_path / "workflow")
+    for name in ("install.sh", "uv.txt"):
+        shutil.copy(HERE / "workflow" / name, tmp_path / "workflow")
     return tmp_path
 
 
@@ -236,7 +237,7 @@ def test_an_old_python_is_told(checkout: Path) -> None:
     assert "Python 3.9.2" in done.stderr
 
 
-# A python3 that keeps a diary and makes environments with itself inside; `pip install` fails where the diary says so.
+# A python3 that keeps a diary and makes environments with itself inside; what holds `failing` fails.
 FAKE = """
 echo "$*" >> "{diary}"
 case "$*" in
@@ -249,7 +250,7 @@ esac
 
 
 def diary(checkout: Path, failing: str = "nothing") -> tuple[subprocess.CompletedProcess, list[str]]:
-    """`make install` with the fake Python; the pip commands that were given."""
+    """`make install` with the fake Python; the commands of pip and uv that were given."""
     path = checkout / "diary"
     path.unlink(missing_ok=True)
     fake = program(checkout / "fake-python", FAKE.format(diary=path, failing=failing))
@@ -264,14 +265,17 @@ def test_installation_is_done_once_and_again_when_pins_change(checkout: Path) ->
     done, commands = diary(checkout)
     assert done.returncode == 0, done.stderr
     assert [
-        re.sub(r".* (venv --clear|--require-hashes -r|torch==[\w.+]+|--editable).*", r"\1", line) for line in commands
+        re.sub(r"^-m (\w+) .*(--clear|-r workflow/uv.txt|-r requirements|torch==\S+|--editable).*", r"\1 \2", c)
+        for c in commands
     ] == [
         "venv --clear",
-        f"torch=={pins('requirements.txt')['torch']}+cpu",  # first, so that no other package brings the build with CUDA
-        "--require-hashes -r",
-        "--editable",
+        "pip -r workflow/uv.txt",  # by its hashes too
+        f"uv torch=={pins('requirements.txt')['torch']}+cpu",  # so that no other package brings the build with CUDA
+        "uv -r requirements",
+        "uv --editable",
     ]
     assert all("--no-deps" in line for line in commands[1:])
+    assert all("--require-hashes" in commands[i] for i in (1, 3))
     assert diary(checkout)[1] == []
     (stamp,) = (checkout / ".venv").glob(".complete-*")
     os.utime(stamp, (0, 0))  # git checkout gives the pins new times, but the same content
@@ -280,7 +284,39 @@ def test_installation_is_done_once_and_again_when_pins_change(checkout: Path) ->
     os.utime(stamp, (0, 0))
     with (checkout / "requirements.lock").open("a") as file:
         file.write("another==1\n")
-    assert diary(checkout)[1][-2].endswith("install --no-deps --require-hashes -r requirements.lock")
+    assert diary(checkout)[1][-2].endswith(" --no-deps --require-hashes -r requirements.lock")
+
+
+def test_without_uv_pip_installs(checkout: Path) -> None:
+    done, commands = diary(checkout, failing="workflow/uv.txt")
+    assert done.returncode == 0, done.stderr
+    assert "uv, the quick installer, is not to be had here" in done.stdout
+    assert [re.sub(r"^-m (\w+).* install (.*)", r"\1 \2", line) for line in commands[2:]] == [
+        f"pip --no-deps torch=={pins('requirements.txt')['torch']}+cpu",
+        "pip --no-deps --require-hashes -r requirements.lock",
+        "pip --no-deps --no-build-isolation --editable .",
+    ]
+
+
+def test_uv_looks_where_pip_would(checkout: Path) -> None:
+    told = (
+        "global.index-url='http://one'",
+        "global.extra-index-url='file:///two file:///three'",
+        ":env:.find-links='/four /five'",
+        "global.find-links='/six'",
+    )
+    say = "\n".join(f'echo "{line}"' for line in told)
+    program(checkout / "fake", f'case "$*" in *"config list") {say};; *" install "*) env > "{checkout}/seen";; esac')
+    environment = {"PATH": f"{checkout}:{os.environ['PATH']}", "CONDA_PREFIX": str(checkout)}
+    (checkout / "fake").rename(checkout / "python")
+    script = checkout / "workflow/install.sh"
+    subprocess.run([script], env=environment, capture_output=True, timeout=60, check=True)
+    seen = dict(line.split("=", 1) for line in (checkout / "seen").read_text().splitlines() if line.startswith("UV_"))
+    assert seen == {
+        "UV_DEFAULT_INDEX": "http://one",
+        "UV_INDEX": "file:///two file:///three",
+        "UV_FIND_LINKS": "/four,/five",
+    }
 
 
 def test_an_interrupted_installation_is_begun_anew(checkout: Path) -> None:
@@ -295,8 +331,8 @@ def test_without_a_cpu_build_of_torch_the_common_one_is_taken(checkout: Path) ->
     done, commands = diary(checkout, failing="+cpu")
     assert done.returncode == 0, done.stderr
     assert "no CPU build of torch" in done.stdout
-    assert commands[2].endswith(f"torch=={pins('requirements.txt')['torch']}")
-    assert " -c /dev/fd/" in commands[2]  # what it brings comes in the pinned versions
+    assert commands[3].endswith(f"torch=={pins('requirements.txt')['torch']}")
+    assert " -c /dev/fd/" in commands[3]  # what it brings comes in the pinned versions
 
 
 def test_the_installer_fills_an_activated_environment(checkout: Path) -> None:
@@ -312,8 +348,8 @@ def test_the_installer_fills_an_activated_environment(checkout: Path) -> None:
     environment["CONDA_PREFIX"] = str(checkout)
     subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60, check=True)
     commands = [line for line in path.read_text().splitlines() if "install" in line]
-    assert len(commands) == 3
-    assert "--require-hashes -r requirements.lock" in commands[1]
+    assert len(commands) == 4
+    assert "--require-hashes -r requirements.lock" in commands[2]
     assert not (checkout / ".venv").exists()
 
 

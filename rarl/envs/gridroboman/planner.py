@@ -21,7 +21,17 @@ from rarl.envs.gridroboman.tasks import (
     UP,
     Task,
 )
-from rarl.envs.gridroboman.vector import N_OBJECTS, OBSERVATION_SIZE, Boards, advance, condition, random_boards
+from rarl.envs.gridroboman.vector import (
+    HELD,
+    N_OBJECTS,
+    OBSERVATION_SIZE,
+    ON_BOARD,
+    Boards,
+    advance,
+    condition,
+    random_boards,
+    tables,
+)
 
 CENTRE = BOARD // 2
 
@@ -30,14 +40,17 @@ class _BoardPlan:
     """One decision on N boards: rules are tried in order, the first that applies to a board decides there."""
 
     def __init__(self, boards: Boards, coin: np.ndarray):
-        self.b = boards
         self.coin = coin  # (N,) bool: which axis to walk first when both are open
-        self.actions = np.full(boards.held.size, NOOP, dtype=np.int8)
-        self.open = np.ones(boards.held.size, dtype=bool)
-        here = (boards.x == boards.robot_x) & (boards.y == boards.robot_y)
-        self.here = here
-        self.covered = boards.covered()
-        self.free_cell = here.sum(axis=0) - (boards.held >= 0) == 0  # nothing in the robot's cell but what it holds
+        self.actions = np.full(coin.size, NOOP, dtype=np.int8)
+        self.open = np.ones(coin.size, dtype=bool)
+        t = tables()
+        x, y = t.x.take(boards.codes), t.y.take(boards.codes)
+        self.robot_x, self.x, self.robot_y, self.y = x[0], x[1:], y[0], y[1:]
+        self.place = t.place.take(boards.codes[1:])  # (3, N)
+        self.has = self.place == HELD  # (3, N)
+        self.holding = self.has.any(axis=0)
+        self.here = (self.x == self.robot_x) & (self.y == self.robot_y)
+        self.free_cell = self.here.sum(axis=0) - self.holding == 0  # nothing in the robot's cell but what it holds
 
     def decide(self, where: np.ndarray, actions: int | np.ndarray) -> None:
         where = where & self.open
@@ -46,7 +59,7 @@ class _BoardPlan:
 
     def towards(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """The move that brings the robot closer to (x, y); the coin breaks ties; no-op on arrival."""
-        dx, dy = x - self.b.robot_x, y - self.b.robot_y
+        dx, dy = x - self.robot_x, y - self.robot_y
         along_x = np.where(dx > 0, RIGHT, LEFT)
         along_y = np.where(dy > 0, DOWN, UP)
         first_x = (dx != 0) & ((dy == 0) | self.coin)
@@ -54,28 +67,27 @@ class _BoardPlan:
 
     def aside(self) -> np.ndarray:
         """A move that the wall does not stop."""
-        x_move = np.where(self.b.robot_x > 0, LEFT, RIGHT)
-        y_move = np.where(self.b.robot_y > 0, UP, DOWN)
+        x_move = np.where(self.robot_x > 0, LEFT, RIGHT)
+        y_move = np.where(self.robot_y > 0, UP, DOWN)
         return np.where(self.coin, x_move, y_move).astype(np.int8)
 
     def drop(self, where: np.ndarray) -> None:
         """Get rid of what is held, on a free cell."""
-        where = where & (self.b.held >= 0)
+        where = where & self.holding
         self.decide(where & self.free_cell, PUT)
         self.decide(where, self.aside())
 
     def fetch(self, i: int, where: np.ndarray) -> None:
         """Take object i in hand; whatever lies on it is put elsewhere first."""
-        b = self.b
-        self.drop(where & (b.held >= 0) & (b.held != i))
-        empty = where & (b.held < 0)
+        self.drop(where & ~self.has[i])
+        empty = where & ~self.holding
         self.decide(empty & self.here[i], LIFT)  # lifts the top one, which may be the one that covers i
-        self.decide(empty, self.towards(b.x[i], b.y[i]))
+        self.decide(empty, self.towards(self.x[i], self.y[i]))
 
     def approach(self, i: int, where: np.ndarray) -> None:
         """Stand in a cell next to object i."""
         self.decide(where & self.here[i], self.aside())
-        self.decide(where, self.towards(self.b.x[i], self.b.y[i]))
+        self.decide(where, self.towards(self.x[i], self.y[i]))
 
     def carry(self, x: np.ndarray, y: np.ndarray, where: np.ndarray) -> None:
         self.decide(where, self.towards(x, y))
@@ -92,11 +104,10 @@ def expert_actions(boards: Boards, task: Task, coin: np.ndarray) -> np.ndarray:
     Returns:
       (N,) int8 actions.
     """
-    b, i, j = boards, task.first, task.second
-    plan = _BoardPlan(boards, coin)
-    held_i = b.held == i
+    plan, i, j = _BoardPlan(boards, coin), task.first, task.second
+    held_i = plan.has[i]
     everywhere = plan.open.copy()
-    plan.decide(condition(b, task), NOOP)
+    plan.decide(condition(boards, task), NOOP)
     match task.family:
         case "lift":
             plan.fetch(i, everywhere)
@@ -108,23 +119,23 @@ def expert_actions(boards: Boards, task: Task, coin: np.ndarray) -> np.ndarray:
             plan.approach(j, held_i)
         case "center":
             plan.fetch(i, ~held_i)
-            plan.carry(np.clip(b.x[i], CENTRE - 1, CENTRE + 1), np.clip(b.y[i], CENTRE - 1, CENTRE + 1), held_i)
+            plan.carry(np.clip(plan.x[i], CENTRE - 1, CENTRE + 1), np.clip(plan.y[i], CENTRE - 1, CENTRE + 1), held_i)
         case "corner":
             plan.fetch(i, ~held_i)
-            plan.carry(_nearest_corner(b.x[i]), _nearest_corner(b.y[i]), held_i)
+            plan.carry(_nearest_corner(plan.x[i]), _nearest_corner(plan.y[i]), held_i)
         case "close":
             plan.fetch(i, ~held_i)
-            plan.carry(b.x[j], b.y[j], held_i)
+            plan.carry(plan.x[j], plan.y[j], held_i)
         case "far":
             _far(plan, i, j)
         case "stack":
             # The lower object must be single: nothing but i may be on it or under it.
-            in_stack = plan.covered[j] | (b.below[j] >= 0)
-            plan.drop(in_stack & (b.held >= 0))
+            in_stack = (plan.place[j] != ON_BOARD) & ~plan.has[j]
+            plan.drop(in_stack & plan.holding)
             plan.fetch(j, in_stack)
             plan.fetch(i, ~held_i)
             plan.decide(held_i & plan.here[j], PUT)
-            plan.carry(b.x[j], b.y[j], held_i)
+            plan.carry(plan.x[j], plan.y[j], held_i)
     return plan.actions
 
 
@@ -135,18 +146,15 @@ def _nearest_corner(c: np.ndarray) -> np.ndarray:
 
 def _far(plan: _BoardPlan, i: int, j: int) -> None:
     """Bring the two objects to opposite corners, one after the other."""
-    b = plan.b
-    opposite = [
-        (np.where(b.x[o] < CENTRE, BOARD - 1, 0), np.where(b.y[o] < CENTRE, BOARD - 1, 0)) for o in range(N_OBJECTS)
-    ]
+    opposite = [tuple(np.where(c[o] < CENTRE, BOARD - 1, 0) for c in (plan.x, plan.y)) for o in range(N_OBJECTS)]
     for mine, other in ((i, j), (j, i)):
-        holding = b.held == mine
+        holding = plan.has[mine]
         x, y = opposite[other]
-        arrived = holding & (b.robot_x == x) & (b.robot_y == y)
+        arrived = holding & (plan.robot_x == x) & (plan.robot_y == y)
         plan.decide(arrived, PUT)  # in its corner (on a third object, if need be) and still not far: now the other one
         plan.carry(x, y, holding)
-    in_corner = [(np.abs(b.x[o] - CENTRE) == CENTRE) & (np.abs(b.y[o] - CENTRE) == CENTRE) for o in (i, j)]
-    distance = [np.abs(b.x[o] - b.robot_x) + np.abs(b.y[o] - b.robot_y) for o in (i, j)]
+    in_corner = [(np.abs(plan.x[o] - CENTRE) == CENTRE) & (np.abs(plan.y[o] - CENTRE) == CENTRE) for o in (i, j)]
+    distance = [np.abs(plan.x[o] - plan.robot_x) + np.abs(plan.y[o] - plan.robot_y) for o in (i, j)]
     take_j = (in_corner[0] & ~in_corner[1]) | ((in_corner[0] == in_corner[1]) & (distance[1] < distance[0]))
     plan.fetch(j, take_j)
     plan.fetch(i, ~take_j)
