@@ -14,7 +14,7 @@ from rarl.reporting import figures, tables
 from rarl.reporting.figures import FAINT, StripRow, in_order
 from rarl.reporting.interventions import AMOUNTS, NAMES, OWN, amount_of, amounts, swaps
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import paired, t_interval
+from rarl.reporting.statistics import paired
 from rarl.reporting.study import Study, Variant
 
 
@@ -55,7 +55,7 @@ def write(study: Study, sheet: Sheet) -> None:
         *study.columns[:2],
         tables.words("what", "Retrieval dataset"),
         *study.columns[2:],
-        tables.intervals("delta", "Δ vs as trained", study.score.digits, signed=True),
+        tables.intervals("delta", "Δ vs as trained", signed=True),
     ]
     sheet.table(f"{study.name}-interventions", frame, columns, folded="All interventions in numbers")
     _seeds(study, sheet)
@@ -86,7 +86,7 @@ def intervention_frame(study: Study, sheet: Sheet) -> pd.DataFrame:
                 change = study.acted(variant, task_set, name, OWN) if name != OWN else None
                 rows.append({
                     "task_set": task_set, "variant": variant.name, "intervention": name, "seeds": len(scores),
-                    "score": t_interval(list(scores.values()), level), "delta": change and change.interval(level),
+                    "score": study.interval(scores, level), "delta": change and change.interval(level),
                     "set": study.set_title(task_set), "agent": variant.label, "what": _what(name),
                 })  # fmt: skip
     return pd.DataFrame(rows)
@@ -188,8 +188,8 @@ def _amounts(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> Non
         axes.set_xlabel("trajectories in a batch" if of == "trajectories" else "first steps of each trajectory")
         whole = table.iloc[-1].dropna()
         for n, values in table.iterrows():
-            change = paired(values.dropna().to_dict(), whole.to_dict()) if n != table.index[-1] else None
-            mean, level = t_interval(list(values.dropna()), sheet.rules.level), sheet.rules.level
+            change = paired(values.dropna().to_dict(), whole.to_dict(), study.bounds) if n != table.index[-1] else None
+            mean, level = study.interval(list(values.dropna()), sheet.rules.level), sheet.rules.level
             rows.append({"of": of, "left": n, "seeds": mean.n[0], "score": mean,
                          "delta": change and change.interval(level)})  # fmt: skip
     grid[0].set_ylim(bottom=0 if math.isfinite(grid[0].get_ylim()[0]) else None)

@@ -55,14 +55,14 @@ def write(study: Study, sheet: Sheet) -> None:
     noun = study.spec.task_noun
     columns = [
         *study.columns,
-        tables.intervals("iqm", "IQM, bootstrap", study.score.digits),
+        tables.intervals("iqm", "IQM, bootstrap"),
         tables.intervals("improvement", f"Better than {study.base.label}"),
         tables.numbers("solved", f"{noun.capitalize()}s solved", 1),
         tables.numbers("steps", study.step_unit.capitalize()),
         tables.words("learns_from", "Learns from"),
     ]
     if study.score.normaliser:
-        columns.insert(3, tables.intervals("raw", "Return", 1))
+        columns.insert(3, tables.intervals("raw", "Return"))
     if frame["learns_from"].nunique() < 2:
         columns.pop()
     if (frame["reported"].notna()).any():
@@ -124,6 +124,8 @@ def score_frame(study: Study, rules: Rules) -> pd.DataFrame:
     bootstrap: dict[str, Any] = {
         "repetitions": rules.repetitions, "seed": rules.bootstrap_seed, "level": rules.level
     }  # fmt: skip
+    low, high = study.bounds
+    of_raw = (low / study.score.factor, high / study.score.factor)
     for task_set in study.used_sets:
         base = study.table(study.base, task_set)
         for variant in study.variants_on(task_set):
@@ -136,7 +138,7 @@ def score_frame(study: Study, rules: Rules) -> pd.DataFrame:
             solved = (table.dropna() >= rules.solved).sum(axis=1).mean()
             rows.append({
                 "task_set": task_set, "variant": variant.name, "seeds": len(scores), "tasks": table.shape[1],
-                "raw": t_interval(raw, rules.level), "score": t_interval(scores, rules.level),
+                "raw": t_interval(raw, rules.level, of_raw), "score": study.interval(scores, rules.level),
                 "iqm": bootstrap_interval(table, **bootstrap),
                 "improvement": probability_of_improvement(table, base, **bootstrap) if compared else None,
                 "solved": solved if study.score.normaliser == "expert" else math.nan,
