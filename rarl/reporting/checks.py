@@ -6,7 +6,7 @@ its agents must pass: if neither did, nothing was compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rarl.reporting import tables
@@ -30,10 +30,10 @@ def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
         last, first = (study.seed_scores(variant, test.task_set, at) for at in ("last", "first"))
         change = paired(last, first, study.bounds)
         if change is not None:
-            found.append((variant, change.interval(rules.level), 0.0))
+            found.append(_Found(variant, change.interval(rules.level), "above its start"))
         if last and random is not None:
-            found.append((variant, t_interval(list(last.values()), rules.level, study.bounds), random))
-    return _above(found, "than at its start" if random is None else "than at its start, than random play")
+            found.append(_Found(variant, study.interval(last, rules.level), "(random play", random))
+    return _any(found)
 
 
 def reads(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
@@ -46,8 +46,9 @@ def reads(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
             continue
         last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
         shares = last[flips].astype(float).max(axis=1).groupby(last["seed"]).mean()
-        found.append((variant, t_interval(shares, rules.level, SHARES), rules.reads))
-    return _above(found, "of actions depend on what is retrieved")
+        interval = t_interval(shares, rules.level, SHARES)
+        found.append(_Found(variant, interval, "of actions depend on it (needed", rules.reads))
+    return _any(found)
 
 
 def attends(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
@@ -64,8 +65,8 @@ def control(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     """The same probe finds what is there: retrieving as trained is better than nothing retrieved."""
     variant = study.variant(test.sides()[0])
     samples = study.acted(variant, test.task_set, test.control, "removed")
-    found = [(variant, samples.interval(rules.level), 0.0)] if samples is not None else []
-    return _above(found, f"with what is retrieved ({test.control}) than with nothing")
+    what = f"lost when nothing is retrieved ({test.control})"
+    return _any([_Found(variant, samples.interval(rules.level), what)] if samples is not None else [])
 
 
 def finds(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
@@ -76,19 +77,28 @@ def finds(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     for variant in _variants(study, test):
         rows = frame[(frame["variant"] == variant.name) & (frame["quantity"] == "recall@10") & (frame["way"] == "")]
         if share is not None and n and len(values := rows["value"][rows["share"] == share[0]]):
-            found.append((variant, t_interval(values, rules.level, SHARES), chance("recall@10", share[0], n)))
-    return _above(found, "in recall@10, by chance")
+            interval = t_interval(values, rules.level, SHARES)
+            found.append(_Found(variant, interval, "recall@10 (chance", chance("recall@10", share[0], n)))
+    return _any(found)
+
+
+class _Found(NamedTuple):
+    """What was measured of a variant. what: of it; ends with an open bracket where the threshold is told."""
+
+    variant: Variant
+    interval: Interval
+    what: str
+    threshold: float = 0.0
 
 
 def _variants(study: Study, test: ClaimTest) -> list[Variant]:
     return [v for side in test.sides() for v in study.variants_like(side)]
 
 
-def _above(found: Iterable[tuple[Variant, Interval, float]], what: str) -> Check | None:
-    """Whether an interval lies above its threshold."""
-    found = list(found)
-    if not found:
-        return None
-    passed = [entry for entry in found if entry[1].known and entry[1].low > entry[2]]
-    said = [f"{v.label} {tables.interval(interval)} against {limit:.3g}" for v, interval, limit in passed or found]
-    return Check(bool(passed), f"{what}: {'; '.join(dict.fromkeys(said))}")
+def _any(found: Sequence[_Found]) -> Check | None:
+    """Whether one of the intervals lies above its threshold; those that do are told, else all."""
+    passed = [one for one in found if one.interval.known and one.interval.low > one.threshold]
+    said = [f"{one.variant.label} {tables.interval(one.interval)} {one.what}"
+            + (f" {one.threshold:.3g})" if "(" in one.what and one.what[-1] != ")" else "")
+            for one in passed or found]  # fmt: skip
+    return Check(bool(passed), "; ".join(said)) if found else None

@@ -45,8 +45,9 @@ class Try:
 
     @property
     def keys(self) -> set[str]:
-        """The settings that it changed."""
-        return {change.partition("=")[0] for change in self.changed}
+        """The settings that it changed, budget and evaluation aside."""
+        keys = {change.partition("=")[0] for change in self.changed}
+        return {key for key in keys if key != "updates" and not key.startswith("evaluation.")}
 
 
 def read_tries(results: Results) -> list[Try]:
@@ -118,12 +119,12 @@ def spread(tries: Sequence[Try], sides: Sequence[tuple[str, str]], results: Resu
     """
     squares, freedom = 0.0, 0
     for experiment, variant in sides:
-        groups: dict[tuple, list[float]] = {}
+        groups: dict[tuple, dict[int, float]] = {}
         for t in _of(tries, experiment, variant, results.experiments):
-            groups.setdefault((t.variant, t.task_set, t.changed, t.updates), []).append(t.last)
+            groups.setdefault((t.variant, t.task_set, t.changed, t.updates), {})[t.seed] = t.last
         scale = _per_unit(results, experiment)
         for values in groups.values():
-            squares += float(np.var(values)) * len(values) * scale**2
+            squares += float(np.var(list(values.values()))) * len(values) * scale**2
             freedom += len(values) - 1
     return (squares / freedom) ** 0.5 if freedom else math.nan
 

@@ -31,7 +31,8 @@ from rarl.reporting.verdicts import Outcome, counts
 
 _MARKS = {SUPPORTED: "✓", CONTRADICTED: "✗", EXCLUDED: "✗", EQUIVALENT: "≈", INCONCLUSIVE: "?", VOID: "∅"}
 _ANSWERS = {SUPPORTED: "yes", CONTRADICTED: "no, the opposite"}
-_OWN_TEST = {"equivalence": "margin", "no gain": "gain"}  # kind -> by what it is judged; others by the sign
+# kind, or verdict -> the test that decides; else the sign
+_DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EXCLUDED: "size"}
 
 
 def verdict_text(outcome: Outcome) -> str:
@@ -42,10 +43,11 @@ def verdict_text(outcome: Outcome) -> str:
     if claim.own:
         word = word.replace(said.outcome, _ANSWERS.get(said.outcome, said.outcome))
         word = word.removesuffix(", the opposite") if claim.kind in WITH_MARGIN else word
-    p, adjusted = said.tests.get(_OWN_TEST.get(claim.kind, "sign"), (math.nan, math.nan))
+    test = _DECIDES.get(claim.kind, _DECIDES.get(said.outcome, "sign"))
+    p, adjusted = said.tests.get(test, (math.nan, math.nan))
     found = [said.reason]
     if math.isfinite(p):
-        found.append(f"p {p_text(p)}, Holm {p_text(adjusted)} of {outcome.family}")
+        found.append(f"{test}: p {p_text(p)}, Holm {p_text(adjusted)}")
     if said.outcome == INCONCLUSIVE and math.isfinite(said.smallest):
         found.append(f"could have shown {said.smallest:.2g}")
     if said.size and said.outcome not in (SUPPORTED, EXCLUDED):

@@ -44,7 +44,9 @@ def write(study: Study, sheet: Sheet) -> None:
     learned = [StripRow(v.look, list(study.seed_scores(v, task_set).values())) for v in study.variants_on(task_set)]
     given = [StripRow(look, list(study.under(full, task_set, name).values())) for name, look in GIVEN.items()]
     strip, _ = figures.strip(
-        {f"learned {noun}s": learned, f"held-out {noun}s, {full.label} is given": given}, study.score.label
+        {f"learned {noun}s": learned, f"held-out {noun}s, {full.label} is given": given},
+        study.score.label,
+        bounds=study.bounds,
     )
     sheet.figure(
         study.name,

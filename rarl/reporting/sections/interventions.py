@@ -39,7 +39,9 @@ def write(study: Study, sheet: Sheet) -> None:
                 for name in names
             ]  # fmt: skip
         bases += study.seed_scores(study.base, task_set).values()
-    figure, axes = figures.strip(groups, f"{study.score.label}, mean over {study.spec.task_noun}s", study.score.ends)
+    figure, axes = figures.strip(
+        groups, f"{study.score.label}, mean over {study.spec.task_noun}s", study.score.ends, study.bounds
+    )
     if bases and not several:
         axes.axvline(float(np.mean(bases)), color=study.base.look.colour, ls=study.base.look.line, lw=1.4)
     figures.marks(axes, study.score.marks, across=False)
@@ -178,7 +180,9 @@ def _amounts(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> Non
     rows = []
     for axes, (of, table) in zip(grid, found.items(), strict=True):
         long = table.rename_axis("left").melt(ignore_index=False, var_name="seed", value_name="score").reset_index()
-        figures.curves(axes, long.assign(agent=variant.name), "left", "score", {variant.name: variant.look})
+        figures.curves(
+            axes, long.assign(agent=variant.name), "left", "score", {variant.name: variant.look}, study.bounds
+        )
         removed = list(study.under(variant, task_set, "removed").values())
         if removed:
             axes.axhline(float(np.mean(removed)), color=FAINT, lw=1.4, ls=(0, (1, 1)))

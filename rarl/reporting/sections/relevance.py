@@ -139,7 +139,7 @@ def returns(study: Study, seeds: pd.DataFrame, level: float) -> Figure:
     figure = figures.new_figure(3.9)
     axes = figure.subplots()
     frame = seeds[seeds["share"] > 0].rename(columns={"variant": "agent"})
-    figures.curves(axes, frame[frame["way"] == ""], "share", "score", looks)
+    figures.curves(axes, frame[frame["way"] == ""], "share", "score", looks, study.bounds)
     for (name, _), rows in frame[frame["way"] != ""].groupby(["agent", "way"]):
         means = rows.groupby("share")["score"].mean()
         axes.plot(means.index, means, color=looks[name].colour, lw=0.9, ls=(0, (1, 1)), marker=looks[name].marker, ms=6,
@@ -208,7 +208,7 @@ def found(study: Study, seeds: pd.DataFrame, trajectories: int) -> Figure:
     shares = sorted(frame["share"].unique())
     for axes, (quantity, title) in zip(grid, _PANELS.items(), strict=True):
         here = frame[frame["quantity"] == quantity].rename(columns={"variant": "agent"})
-        figures.curves(axes, here, "share", "value", looks)
+        figures.curves(axes, here, "share", "value", looks, SHARES)
         fine = np.geomspace(min(shares), max(shares), 60)
         if trajectories:
             by_chance = [chance(quantity, share, trajectories) for share in fine]

@@ -42,7 +42,7 @@ def write(study: Study, sheet: Sheet) -> None:
         ]
         for task_set in study.used_sets
     }  # fmt: skip
-    strip, axes = figures.strip(groups, f"{study.score.label}, last evaluation", study.score.ends)
+    strip, axes = figures.strip(groups, f"{study.score.label}, last evaluation", study.score.ends, study.bounds)
     figures.marks(axes, study.score.marks, across=False)
     diamonds = any(row.printed for rows in groups.values() for row in rows)
     sheet.figure(
@@ -98,10 +98,10 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
         task_set, header = lines[i][j]
         here = frame[frame["task_set"] == task_set]
         variants = shown[task_set][header]
-        figures.curves(axes, here, x, "score", {v.name: v.look for v in variants})
+        figures.curves(axes, here, x, "score", {v.name: v.look for v in variants}, study.bounds)
         for variant in variants:
             if here[here["agent"] == variant.name][x].isna().all():
-                figures.level(axes, list(study.seed_scores(variant, task_set).values()), variant.look)
+                figures.level(axes, study.interval(study.seed_scores(variant, task_set)), variant.look)
             look = variant.look.within(header)
             drawn[look.label, look.colour] = look
         figures.thousands(axes)
