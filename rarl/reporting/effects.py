@@ -10,7 +10,7 @@ from rarl.reporting import tables
 from rarl.reporting.claims import Rules
 from rarl.reporting.interventions import AMOUNTS, OWN, amounts
 from rarl.reporting.registry import EFFECTS
-from rarl.reporting.rules import INCONCLUSIVE, Judged, Quantity, Verdict
+from rarl.reporting.rules import INCONCLUSIVE, Case, Judged, Verdict
 from rarl.reporting.statistics import Interval, Samples, paired
 from rarl.reporting.study import Study, Variant
 from rarl.reporting.sweeps import cells_of, paper_cell, tuned
@@ -94,7 +94,7 @@ def effect(
 def judge(study: Study, judged: Judged) -> list[Effect]:
     """The effects that a study's runs show, with their verdicts. Those that no claim is about are one family."""
     found = of_study(study, judged.rules)
-    judged.add([Quantity(e.samples, margin=study.score.margin) for e in found])
+    judged.add([Case(e.samples, margin=study.score.margin) for e in found])
     return [replace(e, verdict=judged.of(e.samples) or e.verdict) for e in found]
 
 

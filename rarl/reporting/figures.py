@@ -174,7 +174,8 @@ def curves(
     seeds = frame.groupby("agent")["seed"].transform("nunique")
     complete = frame[frame.groupby(["agent", x])["seed"].transform("nunique") == seeds]
     seaborn.lineplot(
-        complete, style="agent", style_order=list(shown), errorbar=partial(_band, bounds=bounds), err_kws={"alpha": 0.16, "lw": 0}, lw=2,
+        complete, style="agent", style_order=list(shown), errorbar=partial(_band, bounds=bounds),
+        err_kws={"alpha": 0.16, "lw": 0}, lw=2,
         markers={name: look.marker for name, look in shown.items()}, ms=4.5, mew=0,
         dashes={name: look.dashes for name, look in shown.items()}, **common,
     )  # fmt: skip
@@ -245,8 +246,8 @@ def dots_with_interval(
 class StripRow(NamedTuple):
     """A row of a strip.
 
-    look: its label names the row. values: one per seed. interval: None: that of their mean. printed: score and spread that
-    the paper printed, set beside.
+    look: its label names the row. values: one per seed. interval: None: that of their mean. printed: score and spread
+    that the paper printed, set beside.
     """
 
     look: Look

@@ -53,7 +53,7 @@ _SWAPPED = {"costs": "helps", "helps": "costs"}
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Case:
     """What is judged. size: the paper's, with its sign. void: the validity check that failed, with its number."""
 
     samples: Samples | None
@@ -92,46 +92,46 @@ def p_columns(verdict: Verdict) -> dict[str, float]:
             for name in TESTS for i, suffix in enumerate(("", "_holm"))}  # fmt: skip
 
 
-def judge(family: Sequence[Quantity], rules: Rules) -> list[Verdict]:
+def judge(family: Sequence[Case], rules: Rules) -> list[Verdict]:
     """The verdicts of one family. A member without numbers counts in it all the same."""
-    for quantity in family:
-        if quantity.kind not in KINDS:
-            raise RarlError(f"unknown kind of claim {quantity.kind!r}: {did_you_mean(quantity.kind, KINDS)}")
-        if quantity.kind in WITH_MARGIN and not quantity.margin > 0:
-            raise RarlError(f"a claim of {quantity.kind} needs a margin above 0, not {quantity.margin!r}")
+    for case in family:
+        if case.kind not in KINDS:
+            raise RarlError(f"unknown kind of claim {case.kind!r}: {did_you_mean(case.kind, KINDS)}")
+        if case.kind in WITH_MARGIN and not case.margin > 0:
+            raise RarlError(f"a claim of {case.kind} needs a margin above 0, not {case.margin!r}")
     tests: list[dict[str, tuple[float, float]]] = [{} for _ in family]
     for name in TESTS:
-        members = [i for i, quantity in enumerate(family) if _applies(name, quantity)]
+        members = [i for i, case in enumerate(family) if _applies(name, case)]
         p = [_p(name, family[i]) for i in members]
         for i, one, adjusted in zip(members, p, holm(p), strict=True):
             tests[i][name] = (one, float(adjusted))
-    size = sum(_applies("sign", quantity) for quantity in family)
-    return [_verdict(quantity, found, size, rules) for quantity, found in zip(family, tests, strict=True)]
+    size = sum(_applies("sign", case) for case in family)
+    return [_verdict(case, found, size, rules) for case, found in zip(family, tests, strict=True)]
 
 
-def _applies(name: str, quantity: Quantity) -> bool:
+def _applies(name: str, case: Case) -> bool:
     if name == "size":
-        return quantity.size is not None and quantity.kind in ("superiority", "estimate")
-    tested = quantity.kind in ("superiority", *WITH_MARGIN)
-    return tested and {"sign": True, "margin": quantity.margin > 0, "gain": quantity.kind == "no gain"}[name]
+        return case.size is not None and case.kind in ("superiority", "estimate")
+    tested = case.kind in ("superiority", *WITH_MARGIN)
+    return tested and {"sign": True, "margin": case.margin > 0, "gain": case.kind == "no gain"}[name]
 
 
-def _p(name: str, quantity: Quantity) -> float:
+def _p(name: str, case: Case) -> float:
     """Two-sided, against the nearest boundary: where d is inside ±margin that is twice the p of two one-sided tests."""
-    if quantity.samples is None or quantity.void:
+    if case.samples is None or case.void:
         return math.nan
-    found, m = quantity.samples.estimate, quantity.margin
-    null = {"sign": 0.0, "margin": math.copysign(m, found.estimate), "gain": m, "size": quantity.size or 0.0}[name]
+    found, m = case.samples.estimate, case.margin
+    null = {"sign": 0.0, "margin": math.copysign(m, found.estimate), "gain": m, "size": case.size or 0.0}[name]
     return found.p(null)
 
 
-def _verdict(quantity: Quantity, tests: Mapping[str, tuple[float, float]], family: int, rules: Rules) -> Verdict:
-    kind, samples = quantity.kind, quantity.samples
+def _verdict(case: Case, tests: Mapping[str, tuple[float, float]], family: int, rules: Rules) -> Verdict:
+    kind, samples = case.kind, case.samples
     found = samples.estimate if samples is not None else None
     if found is None or not math.isfinite(found.estimate):
         return Verdict(NOT_TESTED, "no usable run yet", tests=tests)
-    if quantity.void:
-        return Verdict(VOID, quantity.void, "void", tests)
+    if case.void:
+        return Verdict(VOID, case.void, "void", tests)
     d, n = found.estimate, min(found.n)
     if kind == "count":
         return Verdict(INCONCLUSIVE, "seeds differ") if found.error > 0 else Verdict(MEASURED)
@@ -141,8 +141,8 @@ def _verdict(quantity: Quantity, tests: Mapping[str, tuple[float, float]], famil
     def certain(name: str) -> bool:
         return enough and name in tests and tests[name][1] < 1 - rules.level
 
-    differs = bool(quantity.size) and certain("size")
-    size = ("smaller" if (d - quantity.size) * quantity.size < 0 else "larger") if differs and quantity.size else ""
+    differs = bool(case.size) and certain("size")
+    size = ("smaller" if (d - case.size) * case.size < 0 else "larger") if differs and case.size else ""
     if kind == "estimate":
         return Verdict(MEASURED, size=size, tests=tests)
 
@@ -151,20 +151,20 @@ def _verdict(quantity: Quantity, tests: Mapping[str, tuple[float, float]], famil
 
     if not enough:
         return said(INCONCLUSIVE, f"{n} {'seed' if n == 1 else 'seeds'}, {rules.min_seeds} needed")
-    m, sign = f"{quantity.margin:g}", "helps" if d > 0 else "costs"
-    inside = certain("margin") and abs(d) < quantity.margin
+    m, sign = f"{case.margin:g}", "helps" if d > 0 else "costs"
+    inside = certain("margin") and abs(d) < case.margin
     if kind == "superiority":
         if inside:
             return said(EQUIVALENT, f"inside ±{m}", "same")
         if certain("sign"):
             return said(SUPPORTED if d > 0 else CONTRADICTED, "above 0" if d > 0 else "below 0", sign)
-        return said(EXCLUDED, f"{size} than {quantity.size:g}") if size else said(INCONCLUSIVE)
+        return said(EXCLUDED, f"{size} than {case.size:g}") if size else said(INCONCLUSIVE)
     if kind == "equivalence":
         if certain("margin"):
             return said(SUPPORTED, f"inside ±{m}", "same") if inside else said(CONTRADICTED, f"outside ±{m}", sign)
         return said(INCONCLUSIVE)
     if certain("gain"):
-        if d > quantity.margin:
+        if d > case.margin:
             return said(CONTRADICTED, f"above +{m}", sign)
         return said(SUPPORTED, f"below +{m}", "same" if inside else sign if certain("sign") else "open")
     return said(INCONCLUSIVE)
@@ -181,12 +181,12 @@ class Judged:
         """A verdict that stands for these numbers from now on, if they have none."""
         self._known.setdefault(self._key(samples), verdict)
 
-    def add(self, family: Sequence[Quantity]) -> None:
+    def add(self, family: Sequence[Case]) -> None:
         """Judge together what has no verdict yet."""
         new = {self._key(q.samples): q for q in family if q.samples is not None and self.of(q.samples) is None}
-        for quantity, verdict in zip(new.values(), judge(list(new.values()), self.rules), strict=True):
-            if quantity.samples is not None:
-                self.put(quantity.samples, verdict)
+        for case, verdict in zip(new.values(), judge(list(new.values()), self.rules), strict=True):
+            if case.samples is not None:
+                self.put(case.samples, verdict)
 
     def of(self, samples: Samples | None) -> Verdict | None:
         """A quantity's verdict, read in the direction that is asked for; None where it is of no family."""

@@ -77,16 +77,15 @@ def _t(df: float, level: float) -> float:
 class Estimate:
     """A mean, or a difference of two, with its standard error.
 
-    parts: (mean, its standard error) of each group. correlation: between seeds of the two.
+    parts: (mean, its standard error, bounds) of each group. correlation: between seeds of the two.
     """
 
     estimate: float
     error: float
     df: float
     n: tuple[int, ...]
-    parts: Sequence[tuple[float, float]]
+    parts: Sequence[tuple[float, float, Bounds]]
     correlation: float = 0.0
-    bounds: Bounds = UNBOUNDED
 
     def interval(self, level: float = LEVEL) -> Interval:
         """The two-sided interval at a level."""
@@ -106,7 +105,7 @@ class Estimate:
         def beyond(t: float) -> float:
             return self._ends(t)[side] - null
 
-        if self.bounds == UNBOUNDED:
+        if all(bounds == UNBOUNDED for _, _, bounds in self.parts):
             t = abs(self.estimate - null) / self.error
         elif beyond(0.0) * beyond(_FARTHEST) > 0:
             t = _FARTHEST
@@ -115,20 +114,20 @@ class Estimate:
         return 2 * float(stdtr(self.df, -t))
 
     def _ends(self, t: float) -> tuple[float, float]:
-        ends = [_within(mean, t * error, self.bounds) for mean, error in self.parts]
+        ends = [_within(mean, t * error, bounds) for mean, error, bounds in self.parts]
         if len(ends) == 1:
             return ends[0]
-        (a, _), (b, _) = self.parts
+        (a, *_), (b, *_) = self.parts
         (a_low, a_high), (b_low, b_high) = ends
         return (self.estimate - _joined(a - a_low, b_high - b, self.correlation),
                 self.estimate + _joined(a_high - a, b - b_low, self.correlation))  # fmt: skip
 
 
 def _within(mean: float, half: float, bounds: Bounds) -> tuple[float, float]:
-    """mean ± half, moved to where the quantity can be."""
+    """mean ± half, moved to where the quantity can be. At a bound seeds do not differ."""
     low, high = bounds
-    if not low < mean < high or (math.isinf(low) and math.isinf(high)):
-        return max(mean - half, min(low, mean)), min(mean + half, max(high, mean))
+    if bounds == UNBOUNDED or not low < mean < high:
+        return mean - half, mean + half
     if math.isinf(high):
         ratio = math.exp(min(half / (mean - low), 700.0))
         return low + (mean - low) / ratio, low + (mean - low) * ratio
@@ -142,11 +141,13 @@ def _joined(x: float, y: float, correlation: float) -> float:
 
 
 def mean_of(values: np.ndarray | pd.Series | list[float], bounds: Bounds = UNBOUNDED) -> Estimate:
-    """The mean of per-seed values (n,)."""
+    """The mean of per-seed values (n,). A value outside shows that `bounds` are none."""
     x = finite(values)
+    if x.size and not bounds[0] <= x.min() <= x.max() <= bounds[1]:
+        bounds = UNBOUNDED
     mean = float(x.mean()) if x.size else math.nan
     error = float(x.std(ddof=1)) / math.sqrt(x.size) if x.size > 1 else math.nan
-    return Estimate(mean, error, x.size - 1, (x.size,), [(mean, error)], bounds=bounds)
+    return Estimate(mean, error, x.size - 1, (x.size,), [(mean, error, bounds)])
 
 
 def difference_of(a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED) -> Estimate:
@@ -159,7 +160,7 @@ def difference_of(a: np.ndarray | list[float], b: np.ndarray | list[float], boun
         # Relative shares first: squares of tiny variances would underflow to 0 / 0.
         wa, wb = va / (va + vb), vb / (va + vb)
         df = 1 / (wa**2 / (n[0] - 1) + wb**2 / (n[1] - 1))
-    return Estimate(of_a.estimate - of_b.estimate, math.sqrt(va + vb), df, n, parts, bounds=bounds)
+    return Estimate(of_a.estimate - of_b.estimate, math.sqrt(va + vb), df, n, parts)
 
 
 def paired_difference_of(
@@ -194,9 +195,9 @@ def power(design: str, sd: float, n: int, effect: float, family: int = 1, level:
     """
     pairs = {"independent": 2, "paired": 1}[design]
     df, error = pairs * (n - 1), sd * math.sqrt(pairs / n)
-    t = _t(df, 1 - (1 - level) / family)
-    shift = min(abs(effect) / error, 36.0)  # beyond, the distribution is not computed, and the power is 1
-    return float(1 - nctdtr(df, shift, t) + nctdtr(df, shift, -t))
+    t, shift = _t(df, 1 - (1 - level) / family), abs(effect) / error
+    # The other side's tail is not computed where it is too small for its library.
+    return float(1 - nctdtr(df, shift, t) + np.nan_to_num(nctdtr(df, shift, -t)))
 
 
 def smallest_effect(estimate: Estimate, family: int = 1, level: float = LEVEL) -> float:

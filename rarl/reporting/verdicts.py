@@ -14,7 +14,7 @@ from rarl.reporting.checks import Check
 from rarl.reporting.claims import EVERY, Claim, ClaimTest, Rules
 from rarl.reporting.registry import CHECKS, MEASURES
 from rarl.reporting.results import Results
-from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Judged, Quantity, Verdict, judge
+from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Verdict, judge
 from rarl.reporting.searches import Try, effort
 from rarl.reporting.statistics import Interval, Samples
 from rarl.reporting.study import Study
@@ -73,10 +73,10 @@ def evaluate_claims(
     return found
 
 
-def _quantity(outcome: Outcome) -> Quantity:
+def _quantity(outcome: Outcome) -> Case:
     claim = outcome.claim
     failed = [f"{name}: {check.found}" for name, check in outcome.checks.items() if check and not check.passed]
-    return Quantity(outcome.samples, claim.kind, claim.margin, claim.paper.size, "; ".join(failed))
+    return Case(outcome.samples, claim.kind, claim.margin, claim.paper.size, "; ".join(failed))
 
 
 def _measured(
