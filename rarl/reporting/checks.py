@@ -28,7 +28,7 @@ def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     random, found = study.score.marks.get("random"), []
     for variant in _variants(study, test):
         last, first = (study.seed_scores(variant, test.task_set, at) for at in ("last", "first"))
-        change = paired(last, first, study.bounds)
+        change = paired(last, first, bounds=study.bounds)
         if change is not None:
             found.append(_Found(variant, change.interval(rules.level), "above its start"))
         if last and random is not None:

@@ -43,8 +43,6 @@ class Rules(Settings):
     min_seeds: int = Field(5, ge=1)
     solved: float = Field(0.5, gt=0, le=1, description="share of the expert's return from which on a task is solved")
     reads: float = Field(0.01, ge=0, lt=1, description="share of actions that must depend on what is retrieved")
-    repetitions: int = Field(10_000, ge=1)
-    bootstrap_seed: int = Field(0, ge=0)
     scales: dict[str, ReportedScale] = Field({})
 
     def scale(self, name: str) -> ReportedScale:

@@ -164,5 +164,5 @@ def _amounts(study: Study, variant: Variant, task_set: str, of: str, made) -> di
              "steps": "Only the first {} steps of each trajectory, in the place of {}"}  # fmt: skip
     return {(variant.name, of, str(n)): made(
                 Change("data", words[of].format(n, table.index[-1]), f"only {n} {of}"),
-                paired(scores[n], scores[table.index[-1]], study.bounds), variant)
+                paired(scores[n], scores[table.index[-1]], bounds=study.bounds), variant)
             for n in table.index[:-1]}  # fmt: skip

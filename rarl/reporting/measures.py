@@ -11,16 +11,7 @@ import pandas as pd
 from rarl.reporting import sweeps
 from rarl.reporting.claims import EVERY, ClaimTest, Rules
 from rarl.reporting.results import spelled
-from rarl.reporting.statistics import (
-    POSITIVE,
-    SHARES,
-    UNBOUNDED,
-    Samples,
-    independent,
-    paired,
-    score_table,
-    seed_means,
-)
+from rarl.reporting.statistics import POSITIVE, SHARES, UNBOUNDED, Samples, independent, paired, score_table, seed_means
 from rarl.reporting.study import Study, Variant, common
 
 
@@ -49,13 +40,15 @@ def intervention(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     variants = _variants(study, test)
     if test.against:
         return study.acted(variants[0], test.task_set, test.of, test.against)
-    return independent(*(study.under(variant, test.task_set, test.of) for variant in variants), study.bounds)
+    return independent(*(study.under(variant, test.task_set, test.of) for variant in variants), bounds=study.bounds)
 
 
 def interaction(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """What a has over b under `of`, less what it has under `against`: a difference of differences."""
-    changes = [study.acted(variant, test.task_set, test.of, test.against) for variant in _variants(study, test)]
-    return independent(*({seed: s.a[seed] - s.b[seed] for seed in set(s.a) & set(s.b)} if s else {} for s in changes))
+    acted = [
+        study.acted(variant, test.task_set, test.of, test.against) or Samples({}) for variant in _variants(study, test)
+    ]
+    return independent(*({seed: s.a[seed] - s.b[seed] for seed in set(s.a) & set(s.b)} for s in acted))
 
 
 def ratio(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
@@ -79,9 +72,11 @@ def attention(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     if len(variants) == 1:
         values = table(variants[0])
         groups = [set(map(spelled, study.spec.task_groups.get(name, ()))) for name in (test.of, test.against)]
-        return paired(*(seed_means(values[[task for task in values if task in group]]) for group in groups), bounds)
+        return paired(
+            *(seed_means(values[[task for task in values if task in group]]) for group in groups), bounds=bounds
+        )
     means = [table(variant).mean(axis=1).dropna() for variant in variants]
-    return independent(*({int(seed): float(value) for seed, value in mean.items()} for mean in means), bounds)
+    return independent(*({int(seed): float(value) for seed, value in mean.items()} for mean in means), bounds=bounds)
 
 
 def solved_of_unsolved(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:

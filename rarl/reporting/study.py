@@ -263,7 +263,7 @@ class Study:
 
     def compare(self, a: Variant, b: Variant, task_set: str) -> Samples | None:
         """a against b, with independent seeds, over the tasks that both have."""
-        return independent(*self.common_scores([a, b], task_set), self.bounds)
+        return independent(*self.common_scores([a, b], task_set), bounds=self.bounds)
 
     def value(self, variant: Variant, task_set: str, key: str) -> Any:
         """A variant's configured value of a dotted key, or None."""
@@ -296,7 +296,7 @@ class Study:
         """The same networks under two interventions, on the tasks that both were measured on."""
         frame = self.interventions(variant, task_set)
         both = set.intersection(*(set(frame["task"][frame["intervention"] == name]) for name in (of, against)))
-        return paired(*(self.under(variant, task_set, name, both) for name in (of, against)), self.bounds)
+        return paired(*(self.under(variant, task_set, name, both) for name in (of, against)), bounds=self.bounds)
 
     def attention(self, variant: Variant, task_set: str, quantity: str) -> pd.DataFrame:
         """(seeds, tasks): a quantity of attention.csv. May be empty."""

@@ -69,7 +69,7 @@ def tuned(study: Study, sweep: str, fixed: Variant, task_set: str) -> Samples | 
         chosen += [list(of_cell)[i] for i, _ in picked.values()]
         best.append({seed: score for seed, (_, score) in picked.items()})
         without.append(seed_means(of_fixed[group]))
-    samples = paired(_mean_over(best), _mean_over(without), study.bounds) if best else None
+    samples = paired(_mean_over(best), _mean_over(without), bounds=study.bounds) if best else None
     return samples and replace(samples, detail=_choices(study, sweep, chosen, len(best)))
 
 

@@ -59,8 +59,35 @@ def evaluate_claims(
       judged: learns their verdicts.
       tries: of settings, at this scale.
     """
-    digests = claim_digests(results.root, results.scale)
-    found = [_measured(claim, rules, results, studies, digests, tries) for claim in claims]
+    now = claim_digests(results.root, results.scale)
+
+    def measured(claim: Claim) -> Outcome:
+        """A claim with all but its verdict."""
+        study = studies.get(claim.test.experiment) if claim.test else None
+        if claim.test is None or study is None:
+            return Outcome(claim, Verdict(NOT_TESTED, "no runs that could judge it"))
+        test = claim.test.model_copy(update={"task_set": study.named_set(claim.test) or ""})
+        claim = claim.model_copy(update={"test": test})
+        planned = _involved(test, results.planned())
+        if results.scale not in claim.scales or not rules.scale(results.scale).results or not test.task_set:
+            why = "no runs that could judge it" if planned.empty else "too small a scale to judge it"
+            return Outcome(claim, Verdict(NOT_TESTED, why), ours_scale={} if planned.empty else study.sizes(test))
+        samples = load(MEASURES[test.measure])(study, test, rules)
+        records = [results.records[run].get("claims") or {} for run in planned["run"][planned["usable"]]]
+        return Outcome(
+            claim,
+            Verdict(NOT_TESTED),
+            samples.interval(rules.level) if samples else None,
+            samples,
+            study.sizes(test),
+            due=True,
+            preliminary=len(planned) > 0 and not bool(planned["usable"].all()),
+            checks={name: load(CHECKS[name])(study, test, rules) for name in claim.validity} if samples else {},
+            specified=all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
+            search=effort(tries, test.sides(), results.experiments),
+        )
+
+    found = [measured(claim) for claim in claims]
     for name in dict.fromkeys(o.claim.family for o in found if o.due):
         members = [i for i, o in enumerate(found) if o.due and o.claim.family == name]
         verdicts = judge([_quantity(found[i]) for i in members], rules)
@@ -77,46 +104,6 @@ def _quantity(outcome: Outcome) -> Case:
     claim = outcome.claim
     failed = [f"{name}: {check.found}" for name, check in outcome.checks.items() if check and not check.passed]
     return Case(outcome.samples, claim.kind, claim.margin, claim.paper.size, "; ".join(failed))
-
-
-def _measured(
-    claim: Claim,
-    rules: Rules,
-    results: Results,
-    studies: Mapping[str, Study],
-    digests: Mapping[str, str],
-    tries: Sequence[Try],
-) -> Outcome:
-    """A claim with all but its verdict."""
-    study = studies.get(claim.test.experiment) if claim.test else None
-    if claim.test is None or study is None:
-        return Outcome(claim, Verdict(NOT_TESTED, "no runs that could judge it"))
-    test = claim.test.model_copy(update={"task_set": study.named_set(claim.test) or ""})
-    claim = claim.model_copy(update={"test": test})
-    planned = _involved(test, results.planned())
-    if results.scale not in claim.scales or not rules.scale(results.scale).results or not test.task_set:
-        if planned.empty:
-            return Outcome(claim, Verdict(NOT_TESTED, "no runs that could judge it"))
-        return Outcome(claim, Verdict(NOT_TESTED, "too small a scale to judge it"), ours_scale=study.sizes(test))
-    samples = load(MEASURES[test.measure])(study, test, rules)
-    return Outcome(
-        claim,
-        Verdict(NOT_TESTED),
-        samples.interval(rules.level) if samples else None,
-        samples,
-        study.sizes(test),
-        due=True,
-        preliminary=len(planned) > 0 and not bool(planned["usable"].all()),
-        checks={name: load(CHECKS[name])(study, test, rules) for name in claim.validity} if samples else {},
-        specified=_specified(claim.id, results, planned[planned["usable"]]["run"], digests),
-        search=effort(tries, test.sides(), results.experiments),
-    )
-
-
-def _specified(claim: str, results: Results, runs: Iterable[str], now: Mapping[str, str]) -> bool:
-    """Whether every run's record holds the claim and the rules as they are now."""
-    records = [results.records[run].get("claims") or {} for run in runs]
-    return all(record.get(key) == now.get(key) is not None for record in records for key in (claim, "settings"))
 
 
 def _involved(test: ClaimTest, runs: pd.DataFrame) -> pd.DataFrame:

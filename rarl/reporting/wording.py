@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -162,10 +162,10 @@ def question_table(outcomes: Sequence[Outcome]) -> Markup:
     return shown + Markup(rest)
 
 
-_WHOSE = {
-    "paper": ("claim of the paper", "claims of the paper"),
-    "elsewhere": ("claim that it made of another environment", "claims that it made of another environment"),
-    "own": ("question of our own", "questions of our own"),
+_WHOSE = {  # key of `counts` -> (noun, the rest)
+    "paper": ("claim", "of the paper"),
+    "elsewhere": ("claim", "that it made of another environment"),
+    "own": ("question", "of our own"),
 }
 
 
@@ -175,16 +175,21 @@ def answer(outcomes: list[Outcome], rules: Rules, results: Results) -> str:
         return "No claim is judged by it."
     if not results.runs["usable"].any():
         return "No run has finished yet, so no claim is judged."
-    said = [f"Of {tables.plural(sum(found.values()), *_WHOSE[whose])}: "
-            + ", ".join(f"{n} {verdict}" for verdict, n in found.items()) + "."
-            for whose, found in counts(outcomes).items() if whose != "own" and found]  # fmt: skip
-    return " ".join(said)
+    return " ".join(
+        f"Of {_number_of(whose, found)}: " + ", ".join(f"{n} {verdict}" for verdict, n in found.items()) + "."
+        for whose, found in counts(outcomes).items() if whose != "own" and found
+    )  # fmt: skip
+
+
+def _number_of(whose: str, found: Mapping[str, int]) -> str:
+    noun, rest = _WHOSE[whose]
+    return f"{tables.plural(sum(found.values()), noun)} {rest}"
 
 
 def scope(outcomes: list[Outcome]) -> str:
     """How many claims and questions there are, and how many of them are not tested."""
     return "; ".join(
-        f"{tables.plural(sum(found.values()), *_WHOSE[whose])}, {found.get(NOT_TESTED, 0)} of them not tested"
+        f"{_number_of(whose, found)}, {found.get(NOT_TESTED, 0)} of them not tested"
         for whose, found in counts(outcomes).items() if found
     )  # fmt: skip
 

@@ -14,15 +14,12 @@ from scipy import stats
 from rarl.errors import RarlError
 from rarl.reporting.statistics import (
     Interval,
-    bootstrap_interval,
     difference_of,
     holm,
-    interquartile_mean,
     left_out_best,
     mean_of,
     paired_difference_of,
     power,
-    probability_of_improvement,
     score_table,
     smallest_effect,
     t_interval,
@@ -74,9 +71,8 @@ def test_paired_interval_uses_the_differences():
 
 @pytest.mark.parametrize("one", [[0.4], [0.4, math.nan], [math.inf, 0.4]])
 def test_one_seed_has_no_interval(one):
-    table = np.array([[x, x] for x in one])
     differences = [difference_of(one, [0.0, 0.1]).interval(), difference_of([0.0, 0.1], one).interval()]
-    for interval in (t_interval(one), *differences, bootstrap_interval(table)):
+    for interval in (t_interval(one), *differences):
         assert math.isfinite(interval.estimate)
         assert not interval.known
         assert math.isnan(interval.low)
@@ -85,7 +81,7 @@ def test_one_seed_has_no_interval(one):
 
 def test_nothing_is_nan_and_says_so():
     nothing = [t_interval([]), t_interval([math.nan]), difference_of([], [1.0]).interval()]
-    for interval in (*nothing, bootstrap_interval(np.empty((0, 3)))):
+    for interval in nothing:
         assert math.isnan(interval.estimate)
         assert interval.note == "n/a (n=0)"
 
@@ -98,68 +94,6 @@ def test_equal_seeds_are_marked():
 def test_a_table_of_seeds_is_refused_where_seeds_are_wanted():
     with pytest.raises(RarlError, match="one-dimensional"):
         t_interval(np.zeros((5, 30)))
-
-
-@given(st.permutations(range(5)))
-@settings(max_examples=25, deadline=None)
-def test_order_of_seeds_does_not_matter(order):
-    table = np.random.default_rng(0).normal(size=(5, 6))
-    other = table[list(order)]
-    for function in (
-        lambda x: t_interval(x.mean(axis=1)),
-        lambda x: bootstrap_interval(x, repetitions=200),
-        lambda x: probability_of_improvement(x, table + 0.1, repetitions=200),
-    ):
-        ours, theirs = function(table), function(other)
-        np.testing.assert_allclose([ours.estimate, ours.low, ours.high], [theirs.estimate, theirs.low, theirs.high])
-
-
-def test_coverage_of_the_t_interval_and_shortfall_of_the_bootstrap():
-    """Five seeds, 30 tasks, half of the variance common to the seed: t holds its level, the bootstrap does not."""
-    rng = np.random.default_rng(1)
-    hits_t = hits_welch = 0
-    for _ in range(2000):
-        a, b = rng.normal(0, 1, 5), rng.normal(0, 2, 5)
-        interval, difference = t_interval(a), difference_of(a, b).interval()
-        hits_t += interval.low <= 0 <= interval.high
-        hits_welch += difference.low <= 0 <= difference.high
-    assert 0.93 < hits_t / 2000 < 0.97
-    assert 0.93 < hits_welch / 2000 < 0.98
-    hits_b = 0
-    for i in range(300):
-        table = rng.normal(0, math.sqrt(0.5), (5, 1)) + rng.normal(0, math.sqrt(0.5), (5, 30))
-        interval = bootstrap_interval(table, lambda x: x.mean(axis=-1), repetitions=400, seed=i)
-        hits_b += interval.low <= 0 <= interval.high
-    assert 0.70 < hits_b / 300 < 0.92
-
-
-def test_interquartile_mean():
-    assert interquartile_mean(np.arange(8.0)) == 3.5  # 2 cut on each side: mean of 2, 3, 4, 5
-    assert interquartile_mean(np.array([0.0, 1.0, 100.0])) == pytest.approx(101 / 3)  # three: nothing is cut
-    assert interquartile_mean(np.array([0.0, 1.0, 2.0, 100.0])) == 1.5
-    scores = np.random.default_rng(0).normal(size=(4, 37))
-    np.testing.assert_allclose(interquartile_mean(scores), stats.trim_mean(scores, 0.25, axis=1))
-
-
-def test_bootstrap_is_seeded_and_drops_incomplete_seeds():
-    table = np.random.default_rng(0).normal(size=(5, 10))
-    assert bootstrap_interval(table, seed=3) == bootstrap_interval(table, seed=3)
-    assert bootstrap_interval(table, repetitions=50, seed=3) != bootstrap_interval(table, repetitions=50, seed=4)
-    holed = np.vstack([table, table[0]])
-    holed[5, 2] = math.nan
-    assert bootstrap_interval(holed, seed=3) == bootstrap_interval(table, seed=3)
-    assert bootstrap_interval(holed).n == (5,)
-
-
-def test_probability_of_improvement_by_hand():
-    a = np.array([[1.0, 1.0], [3.0, 1.0]])
-    b = np.array([[2.0, 1.0], [2.0, 0.0]])
-    # Task 1: 1<2, 1<2, 3>2, 3>2 -> 1/2. Task 2: tie, win, tie, win -> 3/4.
-    assert probability_of_improvement(a, b, repetitions=50).estimate == pytest.approx(0.625)
-    assert probability_of_improvement(a, a, repetitions=50).estimate == pytest.approx(0.5)
-    one = pd.DataFrame([[1.0, 2.0]], columns=["x", "y"])
-    with pytest.raises(RarlError, match="same tasks"):
-        probability_of_improvement(one, one[["y", "x"]])
 
 
 def test_score_table_names_its_axes():

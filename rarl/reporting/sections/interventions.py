@@ -192,7 +192,11 @@ def _amounts(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> Non
         axes.set_xlabel("trajectories in a batch" if of == "trajectories" else "first steps of each trajectory")
         whole = table.iloc[-1].dropna()
         for n, values in table.iterrows():
-            change = paired(values.dropna().to_dict(), whole.to_dict(), study.bounds) if n != table.index[-1] else None
+            change = (
+                paired(values.dropna().to_dict(), whole.to_dict(), bounds=study.bounds)
+                if n != table.index[-1]
+                else None
+            )
             mean, level = study.interval(list(values.dropna()), sheet.rules.level), sheet.rules.level
             rows.append({"of": of, "left": n, "seeds": mean.n[0], "score": mean,
                          "delta": change and change.interval(level)})  # fmt: skip

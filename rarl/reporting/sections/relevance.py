@@ -105,8 +105,8 @@ def share_frame(study: Study, seeds: pd.DataFrame, level: float) -> pd.DataFrame
         variant = study.variants[name]
         reference = variant.relative_to[0] if variant.relative_to and way == "" else None
         whole, other = groups.get((name, "", 1.0), {}), groups.get((reference, "", share), {})
-        lost = paired(scores, whole, study.bounds) if (way, share) != ("", 1.0) else None
-        gained = independent(scores, other, study.bounds) if share > 0 else None
+        lost = paired(scores, whole, bounds=study.bounds) if (way, share) != ("", 1.0) else None
+        gained = independent(scores, other, bounds=study.bounds) if share > 0 else None
         rows.append({
             "variant": name, "way": way, "share": share, "seeds": len(scores),
             "score": study.interval(scores, level), "delta_all": lost and lost.interval(level),
@@ -263,10 +263,10 @@ def effects(study: Study, rules: Rules) -> list[Effect]:
             what = f"a share of {share:g}" if share else "nothing"
             change = Change("data", f"Rare relevance, {variant.label}: {what} is relevant",
                             f"{share:g} relevant, {variant.label}" if drawn else "")  # fmt: skip
-            chosen.append(made(change, paired(under(variant, share), under(variant, 1), study.bounds)))
+            chosen.append(made(change, paired(under(variant, share), under(variant, 1), bounds=study.bounds)))
         for name in variant.relative_to:
             other = study.variants[name]
             what = f"Where a share of {SHARE:g} is relevant: {variant.label}, in the place of {other.label}"
             change = Change("repair", what, f"{variant.label}, {SHARE:g} relevant" if drawn else "")
-            chosen.append(made(change, independent(under(variant, SHARE), under(other, SHARE), study.bounds)))
+            chosen.append(made(change, independent(under(variant, SHARE), under(other, SHARE), bounds=study.bounds)))
     return [one for one in chosen if one is not None]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.stats import trim_mean
 
 from rarl.envs.spec import load
 from rarl.reporting import figures, tables
@@ -15,7 +16,7 @@ from rarl.reporting.claims import Rules
 from rarl.reporting.figures import Look, StripRow
 from rarl.reporting.results import normalised, spelled
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import bootstrap_interval, probability_of_improvement, t_interval
+from rarl.reporting.statistics import t_interval
 from rarl.reporting.study import Study, Variant
 
 _ACROSS = 3  # panels side by side
@@ -55,8 +56,7 @@ def write(study: Study, sheet: Sheet) -> None:
     noun = study.spec.task_noun
     columns = [
         *study.columns,
-        tables.intervals("iqm", "IQM, bootstrap"),
-        tables.intervals("improvement", f"Better than {study.base.label}"),
+        tables.intervals("iqm", f"Of the middle half of {noun}s"),
         tables.numbers("solved", f"{noun.capitalize()}s solved", 1),
         tables.numbers("steps", study.step_unit.capitalize()),
         tables.words("learns_from", "Learns from"),
@@ -121,26 +121,20 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
 def score_frame(study: Study, rules: Rules) -> pd.DataFrame:
     """A row for each task set and variant with runs: its scores, what they are compared with and rest on."""
     rows = []
-    bootstrap: dict[str, Any] = {
-        "repetitions": rules.repetitions, "seed": rules.bootstrap_seed, "level": rules.level
-    }  # fmt: skip
     low, high = study.bounds
     of_raw = (low / study.score.factor, high / study.score.factor)
     for task_set in study.used_sets:
-        base = study.table(study.base, task_set)
         for variant in study.variants_on(task_set):
             table = study.table(variant, task_set)
             scores = list(study.seed_scores(variant, task_set).values())
             raw = list(study.table(variant, task_set, study.score.column).mean(axis=1))  # per seed, as it was measured
-            compared = variant != study.base and list(base.columns) == list(table.columns)
             source, steps = study.experience(variant, task_set)
             printed = reported(study, variant, task_set) or (math.nan, math.nan)
             solved = (table.dropna() >= rules.solved).sum(axis=1).mean()
             rows.append({
                 "task_set": task_set, "variant": variant.name, "seeds": len(scores), "tasks": table.shape[1],
                 "raw": t_interval(raw, rules.level, of_raw), "score": study.interval(scores, rules.level),
-                "iqm": bootstrap_interval(table, **bootstrap),
-                "improvement": probability_of_improvement(table, base, **bootstrap) if compared else None,
+                "iqm": study.interval(trim_mean(table.dropna(), 0.25, axis=1), rules.level),
                 "solved": solved if study.score.normaliser == "expert" else math.nan,
                 "learns_from": source, "steps": steps, "reported": printed[0], "spread": printed[1],
                 "set": study.set_title(task_set), "agent": variant.label,
