@@ -9,14 +9,18 @@ import resource
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import rarl
 from rarl.envs.spec import ENVIRONMENTS, spec_of
+from rarl.errors import RarlError
+from rarl.files import digest, read_yaml
 
 PACKAGE = Path(rarl.__file__).resolve().parent
 _PACKAGES = ("torch", "numpy", "gymnasium", "snakemake", "dvc")  # and those of environments
+FIXED = ("kind", "margin", "family", "primary", "validity", "unit", "test")  # of a claim, and the paper's size
 _PRODUCTS = ("results", "reports", "data", "dvc.lock")  # changed by running, so they do not make the code "dirty"
 
 
@@ -37,6 +41,29 @@ def run_record(*, threads: int | None = None, device: str = "cpu") -> dict[str, 
         "hardware": hardware(threads=threads, device=device),
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def claim_digests(root: str | os.PathLike, scale: str) -> dict[str, str]:
+    """Digests of what config/claims.yaml fixes before the runs, as it is now: for the record, by which nothing is made.
+
+    Returns:
+        "settings": the rules of judgement; id -> what is measured of each claim that the scale can judge, and how it is
+        judged, without its texts. Empty where there is no such file, or it cannot be read.
+    """
+    try:
+        raw = read_yaml(Path(root) / "config" / "claims.yaml")
+    except RarlError:
+        return {}
+    raw = raw if isinstance(raw, Mapping) else {}
+    entries = [entry for part in ("claims", "questions") for entry in raw.get(part) or () if isinstance(entry, Mapping)]
+    rules = {key: value for key, value in (raw.get("settings") or {}).items() if key != "scales"}
+    found = {"settings": digest(rules)} if entries else {}
+    for entry in entries:
+        if scale in (entry.get("scales") or ()):
+            paper = entry.get("paper")
+            fixed = {key: entry.get(key) for key in FIXED} | {"size": paper.get("size") if paper else None}
+            found[str(entry.get("id"))] = digest(fixed)
+    return found
 
 
 def command_line() -> str:

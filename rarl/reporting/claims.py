@@ -18,7 +18,7 @@ from rarl.config.scale import task_set_name
 from rarl.config.validate import Settings, validate
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
-from rarl.reporting.registry import MEASURES
+from rarl.reporting.registry import CHECKS, MEASURES
 
 LEVEL = 0.95
 Kind = Literal["superiority", "equivalence", "no gain", "estimate", "count"]
@@ -42,8 +42,7 @@ class Rules(Settings):
     level: float = Field(LEVEL, gt=0, lt=1)
     min_seeds: int = Field(5, ge=1)
     solved: float = Field(0.5, gt=0, le=1, description="share of the expert's return from which on a task is solved")
-    repetitions: int = Field(10_000, ge=1)
-    bootstrap_seed: int = Field(0, ge=0)
+    reads: float = Field(0.01, ge=0, lt=1, description="share of actions that must depend on what is retrieved")
     scales: dict[str, ReportedScale] = Field({})
 
     def scale(self, name: str) -> ReportedScale:
@@ -56,6 +55,7 @@ class Paper(Settings):
     """What the paper says: its number, as it is printed, of how many seeds, and the size of its experiment."""
 
     number: str | int | float = ""
+    size: float | None = Field(None, description="its effect, with its sign, in the claim's unit")
     n: str | int = ""
     scale: dict[str, float] = Field({}, description="quantity -> the paper's, to set ours against")
 
@@ -73,6 +73,7 @@ class ClaimTest(Settings):
     quantity: str = Field("", description="of attention, or of what runs cost")
     chance: str = Field("", description="the quantity that is subtracted")
     factor: float = Field(1.0, description="of the quantity, such as 100 for percent")
+    control: str = Field("own", description="the intervention that must be better than nothing retrieved")
 
     def side(self, which: Literal["a", "b"]) -> tuple[str, str] | None:
         """(experiment, variant) of a side, None without one; the variant may be a pattern, such as "a6-*"."""
@@ -95,13 +96,14 @@ class Claim(Settings):
     place: str = ""
     paper: Paper = Paper()
     kind: Kind = "superiority"
-    margin: float = Field(0.0, ge=0)
+    family: str = Field("", description="of what p is corrected with")
+    primary: bool = Field(False, description="whether the report leads with it")
+    validity: list[str] = Field([], description="the checks without which it means nothing")
+    margin: float = Field(0.0, ge=0, description="half-width of what counts as no difference")
     unit: str = ""
     scales: list[str] = Field([], description="where it can be judged")
     test: ClaimTest | None = Field(None, description="null: no run of ours can answer it")
     elsewhere: bool = Field(False, description="the paper made it of another environment")
-    headline: bool = False
-    digits: int = Field(3, ge=0, le=10, description="of our number")
     own: bool = Field(False, description="a question of our own; set by where it stands in the file")
 
 
@@ -139,6 +141,10 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
             text = " ".join(str(entry["text"]).split())
             claims.append(validate(Claim, entry | {"text": text, "own": own}, where))
             _check_claim(claims[-1], file.settings, plans, where)
+            for other in claims[:-1]:
+                both = [scale for scale in other.scales if scale in claims[-1].scales]
+                if other.test == claims[-1].test is not None and both:
+                    raise RarlError(f"{where}: test: {other.id} asks the same at scale {both[0]!r}")
     return _with_scales_beside(file.settings, path.parent), claims
 
 
@@ -155,8 +161,13 @@ def _with_scales_beside(rules: Rules, folder: Path) -> Rules:
 
 
 def _check_claim(claim: Claim, rules: Rules, plans: _Plans, where: str) -> None:
-    if claim.kind in WITH_MARGIN and not claim.margin > 0:
+    if not claim.margin > 0 and (claim.kind in WITH_MARGIN or (claim.kind == "superiority" and claim.test)):
         raise RarlError(f"{where}: margin: {claim.kind} needs a margin above 0")
+    if claim.test and not claim.family:
+        raise RarlError(f"{where}: family: what has a test needs a family")
+    for name in claim.validity:
+        if name not in CHECKS:
+            raise RarlError(f"{where}: validity: unknown check {name!r}: {did_you_mean(name, CHECKS)}")
     for name in claim.scales:
         if name not in rules.scales:
             raise RarlError(f"{where}: scales: {name!r}: {did_you_mean(name, rules.scales)}")

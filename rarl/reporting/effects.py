@@ -1,9 +1,8 @@
-"""A change and what it does to the score: how its interval is read, and the effects that a study's runs show."""
+"""A change and what it does to the score: the effects that a study's runs show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from rarl.envs.spec import EnvSpec, Score, load
@@ -11,16 +10,10 @@ from rarl.reporting import tables
 from rarl.reporting.claims import Rules
 from rarl.reporting.interventions import AMOUNTS, OWN, amounts
 from rarl.reporting.registry import EFFECTS
+from rarl.reporting.rules import INCONCLUSIVE, Case, Judged, Verdict
 from rarl.reporting.statistics import Interval, Samples, paired
 from rarl.reporting.study import Study, Variant
 from rarl.reporting.sweeps import cells_of, paper_cell, tuned
-
-READINGS: Mapping[str, str] = {
-    "costs": "costs",
-    "helps": "helps",
-    "same": "no visible difference",
-    "open": "cannot be told",
-}
 
 
 class Change(NamedTuple):
@@ -49,39 +42,29 @@ _ACTING["swapped"] = _ACTING["others"]
 class Effect:
     """A change and what it did.
 
-    where: the environment, and what of it. task_set: what was learned. interval: the score with the change minus the
-    score without. reading: key of `READINGS`. share: of what retrieval adds, that the change takes away; None where
-    that says nothing.
+    where: the environment, and what of it. task_set: what was learned. samples: of the score with the change and
+    without. verdict: on their difference. share: of what retrieval adds, that the change takes away; None where that
+    says nothing.
     """
 
     change: Change
     where: str
     spec: EnvSpec
     task_set: str
+    samples: Samples
     interval: Interval
-    reading: str
     share: float | None = None
+    verdict: Verdict = field(default_factory=lambda: Verdict(INCONCLUSIVE))
+
+    @property
+    def reading(self) -> str:
+        """Key of `rarl.reporting.rules.READINGS`."""
+        return self.verdict.reading
 
     @property
     def score(self) -> Score:
         """Of its environment."""
         return self.spec.score
-
-
-def read(interval: Interval, margin: float, min_seeds: int) -> str:
-    """How the difference "with the change minus without" is read; the order of the rules is that of importance.
-
-    Inside ±margin is no visible difference, even where the interval excludes 0: the margin was fixed as what is too
-    small to count. Otherwise a change costs or helps where the interval excludes 0. Anything else, and anything with
-    too few seeds, cannot be told.
-    """
-    if not interval.known or min(interval.n) < min_seeds:
-        return "open"
-    if -margin < interval.low and interval.high < margin:
-        return "same"
-    if interval.high < 0:
-        return "costs"
-    return "helps" if interval.low > 0 else "open"
 
 
 def effect(
@@ -93,7 +76,7 @@ def effect(
     where: str = "",
     gain: Samples | None = None,
 ) -> Effect | None:
-    """The effect that samples (with the change, without it) show; None where there are none.
+    """The effect that samples (with the change, without it) show, not judged yet; None where there are none.
 
     Args:
       where: in words; "": the environment's name.
@@ -101,12 +84,18 @@ def effect(
         not visibly add anything: a share of nothing says nothing.
     """
     interval = samples.interval(rules.level) if samples is not None else None
-    if interval is None or tables.interval(interval) == tables.NONE:
+    if samples is None or interval is None or tables.interval(interval) == tables.NONE:
         return None
     whole = gain.interval(rules.level) if gain is not None and change.kind != "gain" else None
     share = -interval.estimate / whole.estimate if whole is not None and whole.known and whole.low > 0 else None
-    reading = read(interval, study.score.margin, rules.min_seeds)
-    return Effect(change, where or study.spec.title, study.spec, task_set, interval, reading, share)
+    return Effect(change, where or study.spec.title, study.spec, task_set, samples, interval, share)
+
+
+def judge(study: Study, judged: Judged) -> list[Effect]:
+    """The effects that a study's runs show, with their verdicts. Those that no claim is about are one family."""
+    found = of_study(study, judged.rules)
+    judged.add([Case(e.samples, margin=study.score.margin) for e in found])
+    return [replace(e, verdict=judged.of(e.samples) or e.verdict) for e in found]
 
 
 def of_study(study: Study, rules: Rules) -> list[Effect]:
@@ -168,16 +157,12 @@ def _gain(study: Study, full: Variant, task_set: str) -> Samples | None:
 
 
 def _amounts(study: Study, variant: Variant, task_set: str, of: str, made) -> dict[tuple[str, ...], Effect | None]:
-    """The least amount of data that makes no visible difference, and the largest that costs."""
+    """Of every smaller amount of data."""
     table = amounts(study, variant, task_set, of)
-    if len(table) < 2:
-        return {}
     scores = {n: {int(seed): float(v) for seed, v in table.loc[n].dropna().items()} for n in table.index}
-    whole = table.index[-1]
     words = {"trajectories": "Only {} trajectories to retrieve from, in the place of {}",
              "steps": "Only the first {} steps of each trajectory, in the place of {}"}  # fmt: skip
-    found = {n: made(Change("data", words[of].format(n, whole), f"only {n} {of}"),
-                     paired(scores[n], scores[whole]), variant) for n in table.index[:-1]}  # fmt: skip
-    same = min((n for n, e in found.items() if e is not None and e.reading == "same"), default=None)
-    costs = max((n for n, e in found.items() if e is not None and e.reading == "costs"), default=None)
-    return {(variant.name, of, which): found[n] for which, n in (("same", same), ("costs", costs)) if n is not None}
+    return {(variant.name, of, str(n)): made(
+                Change("data", words[of].format(n, table.index[-1]), f"only {n} {of}"),
+                paired(scores[n], scores[table.index[-1]], bounds=study.bounds), variant)
+            for n in table.index[:-1]}  # fmt: skip

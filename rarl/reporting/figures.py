@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from rarl.files import atomic_writer
-from rarl.reporting.statistics import Interval, t_interval
+from rarl.reporting.statistics import UNBOUNDED, Bounds, Interval, t_interval
 
 WIDTH = 5.8  # inches
 INK = "#333333"
@@ -151,12 +152,15 @@ def legend(figure: Figure, shown: Iterable[Look], *, line: bool = True) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
-def curves(axes: Axes, frame: pd.DataFrame, x: str, y: str, shown: Mapping[str, Look]) -> None:
+def curves(
+    axes: Axes, frame: pd.DataFrame, x: str, y: str, shown: Mapping[str, Look], bounds: Bounds = UNBOUNDED
+) -> None:
     """Every seed thin, means bold with their t bands; only points that all seeds of an agent have enter its mean.
 
     Args:
       frame: rows with the columns agent, seed, `x` and `y`.
       shown: agent -> look.
+      bounds: of y.
     """
     frame = frame.dropna(subset=[x, y])
     frame = frame[frame["agent"].isin(list(shown))]
@@ -170,22 +174,22 @@ def curves(axes: Axes, frame: pd.DataFrame, x: str, y: str, shown: Mapping[str, 
     seeds = frame.groupby("agent")["seed"].transform("nunique")
     complete = frame[frame.groupby(["agent", x])["seed"].transform("nunique") == seeds]
     seaborn.lineplot(
-        complete, style="agent", style_order=list(shown), errorbar=_band, err_kws={"alpha": 0.16, "lw": 0}, lw=2,
+        complete, style="agent", style_order=list(shown), errorbar=partial(_band, bounds=bounds),
+        err_kws={"alpha": 0.16, "lw": 0}, lw=2,
         markers={name: look.marker for name, look in shown.items()}, ms=4.5, mew=0,
         dashes={name: look.dashes for name, look in shown.items()}, **common,
     )  # fmt: skip
     axes.set(xlabel="", ylabel="")
 
 
-def _band(values: pd.Series) -> tuple[float, float]:
-    """The ends of the t interval; the mean itself where there is none."""
-    interval = t_interval(values)
+def _band(values: pd.Series, bounds: Bounds) -> tuple[float, float]:
+    """The ends of the interval; the mean itself where there is none."""
+    interval = t_interval(values, bounds=bounds)
     return (interval.low, interval.high) if interval.known else (interval.estimate, interval.estimate)
 
 
-def level(axes: Axes, values: Sequence[float], look: Look) -> None:
-    """A level line at the mean, with its t band."""
-    mean = t_interval(list(values))
+def level(axes: Axes, mean: Interval, look: Look) -> None:
+    """A level line at a mean, with the band of its interval."""
     if mean.known:
         axes.axhspan(mean.low, mean.high, color=look.colour, alpha=0.12, lw=0)
     axes.axhline(mean.estimate, color=look.colour, ls=look.line, lw=1.6)
@@ -242,8 +246,8 @@ def dots_with_interval(
 class StripRow(NamedTuple):
     """A row of a strip.
 
-    look: its label names the row. values: one per seed. interval: None: the t interval. printed: score and spread that
-    the paper printed, set beside.
+    look: its label names the row. values: one per seed. interval: None: that of their mean. printed: score and spread
+    that the paper printed, set beside.
     """
 
     look: Look
@@ -254,13 +258,17 @@ class StripRow(NamedTuple):
 
 
 def strip(
-    groups: Mapping[str, Sequence[StripRow]], xlabel: str, ends: tuple[float, float] | None = None
+    groups: Mapping[str, Sequence[StripRow]],
+    xlabel: str,
+    ends: tuple[float, float] | None = None,
+    bounds: Bounds = UNBOUNDED,
 ) -> tuple[Figure, Axes]:
     """Labelled rows, each with every seed a dot, their mean and its interval, under bold headers.
 
     Args:
       groups: header -> rows; the header "" is not written.
       ends: of the x axis.
+      bounds: of values.
     """
     groups = {header: rows for header, rows in groups.items() if rows}
     figure = new_figure(0.29 * sum(map(len, groups.values())) + 0.36 * len(groups) + 0.9)
@@ -270,7 +278,7 @@ def strip(
         if header:
             placed.header(header)
         for row in rows:
-            position, interval = placed.row(row.look.label), row.interval or t_interval(list(row.values))
+            position, interval = placed.row(row.look.label), row.interval or t_interval(list(row.values), bounds=bounds)
             dots_with_interval(axes, row.values, interval, position, row.look, hollow=row.hollow)
             if row.printed is not None:
                 mean, spread = row.printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from rarl.reporting import sweeps
 from rarl.reporting.claims import EVERY, ClaimTest, Rules
 from rarl.reporting.results import spelled
-from rarl.reporting.statistics import Samples, independent, paired, score_table, seed_means
+from rarl.reporting.statistics import POSITIVE, SHARES, UNBOUNDED, Samples, independent, paired, score_table, seed_means
 from rarl.reporting.study import Study, Variant, common
 
 
@@ -25,7 +26,7 @@ def difference(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     if samples is None or test.task_set != EVERY:
         return samples
     shared = common([study.table(v, EVERY) for v in (a, b)])[0]
-    return Samples(samples.a, samples.b, detail=_over(study, list(shared)))
+    return replace(samples, detail=_over(study, list(shared)))
 
 
 def _over(study: Study, task_sets: list[str]) -> str:
@@ -39,7 +40,15 @@ def intervention(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     variants = _variants(study, test)
     if test.against:
         return study.acted(variants[0], test.task_set, test.of, test.against)
-    return independent(*(study.under(variant, test.task_set, test.of) for variant in variants))
+    return independent(*(study.under(variant, test.task_set, test.of) for variant in variants), bounds=study.bounds)
+
+
+def interaction(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
+    """What a has over b under `of`, less what it has under `against`: a difference of differences."""
+    acted = [
+        study.acted(variant, test.task_set, test.of, test.against) or Samples({}) for variant in _variants(study, test)
+    ]
+    return independent(*({seed: s.a[seed] - s.b[seed] for seed in set(s.a) & set(s.b)} for s in acted))
 
 
 def ratio(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
@@ -47,7 +56,7 @@ def ratio(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     (variant,) = _variants(study, test)
     of, against = (study.under(variant, test.task_set, name) for name in (test.of, test.against))
     ratios = {seed: of[seed] / against[seed] for seed in of if against.get(seed, 0) > 0}
-    return Samples(ratios, design="single") if ratios else None
+    return Samples(ratios, design="single", bounds=POSITIVE) if ratios else None
 
 
 def attention(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
@@ -59,12 +68,15 @@ def attention(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
         return test.factor * (found - chance)
 
     variants = _variants(study, test)
+    bounds = UNBOUNDED if test.chance else (0.0, test.factor)  # what is measured of attention are shares
     if len(variants) == 1:
         values = table(variants[0])
         groups = [set(map(spelled, study.spec.task_groups.get(name, ()))) for name in (test.of, test.against)]
-        return paired(*(seed_means(values[[task for task in values if task in group]]) for group in groups))
+        return paired(
+            *(seed_means(values[[task for task in values if task in group]]) for group in groups), bounds=bounds
+        )
     means = [table(variant).mean(axis=1).dropna() for variant in variants]
-    return independent(*({int(seed): float(value) for seed, value in mean.items()} for mean in means))
+    return independent(*({int(seed): float(value) for seed, value in mean.items()} for mean in means), bounds=bounds)
 
 
 def solved_of_unsolved(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
@@ -82,7 +94,7 @@ def solved_of_unsolved(study: Study, test: ClaimTest, rules: Rules) -> Samples |
         f"{forth.mean():.1f} of them. The other way round: {back.mean():.1f} of {len(open_to_a)}."
     )
     shares = {int(seed): number / len(open_to_b) for seed, number in forth.items()}
-    return Samples(shares, {int(seed): math.nan for seed in b.index}, design="single", detail=detail)
+    return Samples(shares, {int(seed): math.nan for seed in b.index}, "single", detail, SHARES)
 
 
 def _solved_among_open(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.Series, list[str]]:
@@ -112,4 +124,4 @@ def cost_ratio(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     a, b = common(costs)
     seeds = a.index.intersection(b.index)
     ratios = seed_means(a.loc[seeds] / b.loc[seeds])
-    return Samples(ratios, design="single", detail=_over(study, list(a))) if ratios else None
+    return Samples(ratios, {}, "single", _over(study, list(a)), POSITIVE) if ratios else None

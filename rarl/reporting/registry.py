@@ -29,9 +29,18 @@ EFFECTS = {
 MEASURES = {
     "difference": "rarl.reporting.measures:difference",
     "intervention": "rarl.reporting.measures:intervention",
+    "interaction": "rarl.reporting.measures:interaction",
     "ratio": "rarl.reporting.measures:ratio",
     "attention": "rarl.reporting.measures:attention",
     "solved_of_unsolved": "rarl.reporting.measures:solved_of_unsolved",
     "tuned": "rarl.reporting.measures:tuned",
     "cost_ratio": "rarl.reporting.measures:cost_ratio",
+}
+# validity check -> function (study, test, rules) -> `rarl.reporting.checks.Check`, or None where nothing was recorded
+CHECKS = {
+    "learned": "rarl.reporting.checks:learned",
+    "reads": "rarl.reporting.checks:reads",
+    "attends": "rarl.reporting.checks:attends",
+    "control": "rarl.reporting.checks:control",
+    "finds": "rarl.reporting.checks:finds",
 }

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from rarl.config.scale import Dataset
 from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
-from rarl.reporting import effects, figures, page, provenance, retrieval_use, story, tables, wording
+from rarl.reporting import (
+    effects,
+    figures,
+    page,
+    provenance,
+    retrieval_use,
+    searches,
+    story,
+    tables,
+    wording,
+)
+from rarl.reporting import (
+    rules as judging,
+)
 from rarl.reporting.choices import experiments_of, read_texts
 from rarl.reporting.claims import load_claims
 from rarl.reporting.known_faults import read_known_faults
@@ -22,9 +33,11 @@ from rarl.reporting.measured_costs import TITLE as COSTS
 from rarl.reporting.measured_costs import write as write_costs
 from rarl.reporting.registry import PARTS
 from rarl.reporting.results import Results, load_results
+from rarl.reporting.rules import Judged
 from rarl.reporting.sheet import Sheet
+from rarl.reporting.statistics import POWER
 from rarl.reporting.study import Study, load_studies
-from rarl.reporting.verdicts import NOT_HERE, Outcome, evaluate_claims
+from rarl.reporting.verdicts import Outcome, evaluate_claims
 
 MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
 MOST_NAMES = 12  # of a configured list
@@ -67,30 +80,32 @@ def build_report(
     results = load_results(scale, root, planned_runs, planned_datasets)
     studies = load_studies(results, list(dict.fromkeys(results.runs["experiment"])) if order is None else order)
     own = set(results.runs["experiment"]).isdisjoint(e for claim in claims if claim.test for e, _ in claim.test.sides())
-    outcomes = evaluate_claims([] if own else claims, rules, results, studies)  # of others' experiments none is about
+    judged, tries = Judged(rules), searches.read_tries(results)
+    # Of others' experiments none is about.
+    outcomes = evaluate_claims([] if own else claims, rules, results, studies, judged, tries)
     preliminary = "preliminary" if preview else ""
     stamp = preliminary if rules.scale(scale).results else f"{scale}: not a result"
 
-    told = Sheet(output, results, rules, preliminary)
+    told = Sheet(output, results, rules, judged, preliminary)
     shown = [study for name, study in studies.items() if (results.runs["experiment"] == name).any()]
     with figures.style():
-        found = [e for study in shown for e in effects.of_study(study, rules)] if rules.scale(scale).results else []
+        found = [e for study in shown for e in effects.judge(study, judged)] if rules.scale(scale).results else []
         story.write(told, found)
         sheets, number = [], told.figure_number
         for study in shown:
-            sheets.append(Sheet(output, results, rules, stamp, number, study.title))
+            sheets.append(Sheet(output, results, rules, judged, stamp, number, study.title))
             _write_section(sheets[-1], study)
             number = sheets[-1].figure_number
-        sheets.append(Sheet(output, results, rules, stamp, number, COSTS))
+        sheets.append(Sheet(output, results, rules, judged, stamp, number, COSTS))
         write_costs(sheets[-1], due=not preview)
 
-    front = Sheet(output, results, rules)
-    context = _context(front, shown or list(studies.values()), outcomes, root, preview, texts) | {
+    front = Sheet(output, results, rules, judged)
+    context = _context(front, shown or list(studies.values()), outcomes, root, preview, texts, tries) | {
         "sections": [{"title": sheet.title, "markdown": sheet.markdown()} for sheet in sheets],
         "retrieval_table": retrieval_use.retrieval_table(results),
         "sampling_line": retrieval_use.sampling_line(results),
         "story": told.markdown(),
-        "told": story.numbers(found, rules),
+        "told": story.numbers(found),
     }
     markdown = page.render_markdown(context)
     before_publishing()
@@ -126,12 +141,12 @@ def _context(
     root: Path,
     preview: bool,
     texts: dict[str, Any],
+    search: Sequence[searches.Try],
 ) -> dict[str, Any]:
     results, rules = sheet.results, sheet.rules
     scale = rules.scale(results.scale)
     mark = (results.scale if not scale.results else "") or ("preliminary" if preview else "")
     scores = results.last.groupby("run")["score"].agg(lambda x: float(x.mean(skipna=False))).to_dict()
-    search = read_search(results)
     paper, own = ([o for o in outcomes if o.claim.own is mine] for mine in (False, True))
     problems = results.problems
     return {
@@ -143,7 +158,11 @@ def _context(
         "preview": preview,
         "known_faults": read_known_faults(root / "results" / results.scale),
         "headlines": wording.headlines(outcomes) if scale.results else [],
-        "asked": [o.claim for o in outcomes if o.verdict.outcome != NOT_HERE],
+        "scope": wording.scope(outcomes),
+        "rules_table": wording.rules_table(),
+        "power_table": wording.power_table(outcomes, search, results, rules),
+        "judging": judging,
+        "judging_power": POWER,
         "planned": results.planned(),
         "runs_line": wording.runs_line(results, preview=preview),
         "cost_line": wording.cost_line(results),
@@ -157,9 +176,9 @@ def _context(
         "measured": _meanings(studies),
         "search": search,
         "search_effort": ", ".join(
-            f"{name}: {tries}" for name, tries in sorted(Counter(entry["variant"] for entry in search).items())
+            f"{name}: {tries}" for name, tries in sorted(Counter(entry.variant for entry in search).items())
         ),
-        "search_table": tables.to_markdown(pd.DataFrame(search), _SEARCH),
+        "search_table": searches.table(search),
         "deviation_table": _choices(texts["choices"], "deviation", results, studies),
         "open_table": _choices(texts["choices"], "open", results, studies),
         "making_table": tables.table(["What", "Value"], provenance.making(results)),
@@ -171,7 +190,9 @@ def _context(
         "problems": problems,
         "problem_table": tables.table(["Where", "What"], problems[:MOST_PROBLEMS]),
         "more_problems": max(0, len(problems) - MOST_PROBLEMS),
-        "untested": sum(o.verdict.outcome.startswith("not tested") for o in paper),
+        "untested": sum(o.verdict.outcome == judging.NOT_TESTED for o in paper),
+        "unchecked": sum(None in o.checks.values() for o in outcomes),
+        "exploratory": sum(o.interval is not None and not o.specified for o in outcomes),
         "seeds_of_variants": results.runs[results.runs["usable"]].groupby(["experiment", "task_set", "variant"]).size(),
         "unnormalised": int(results.last["score"].isna().sum()),
     }
@@ -181,34 +202,6 @@ def _meanings(studies: Sequence[Study]) -> list[tuple[str, str]]:
     """(what, its meaning) of the score of each environment."""
     found = {f"{study.score.label.capitalize()} ({study.spec.title}).": study.score.meaning for study in studies}
     return [(what, meaning) for what, meaning in found.items() if meaning]
-
-
-_SEARCH = [
-    tables.words("variant", "Variant"),
-    tables.words("changed", "Changed", lambda changed: ", ".join(map(str, changed)) or "none"),
-    tables.words("task_set", "Tasks"),
-    tables.words("seed", "Seed"),
-    tables.numbers("updates", "Updates"),
-    tables.words("measure", "Measure"),
-    tables.words("last", "At the end", "{:.3g}".format),
-    tables.numbers("core_seconds", "Core seconds"),
-]
-
-
-def read_search(results: Results) -> list[dict[str, Any]]:
-    """The tries recorded in results/search/*.jsonl, in their order; a damaged record is noted as a problem."""
-    tries: list[dict[str, Any]] = []
-    for path in sorted((results.root / "results" / "search").glob("*.jsonl")):
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-            try:
-                entry = json.loads(line)
-                updates, last = entry["return_by_update"][-1]
-                kept = {key: entry[key] for key in ("variant", "task_set", "seed", "changed", "core_seconds")}
-                measure = entry.get("measure", "return_mean")
-                tries.append(kept | {"updates": updates, "last": float(last), "measure": measure})
-            except (ValueError, KeyError, IndexError, TypeError):
-                results.problems.append((f"results/search/{path.name}", f"line {number} is not a record of a try"))
-    return tries
 
 
 def _choices(choices: list[dict[str, Any]], kind: str, results: Results, studies: Sequence[Study]) -> Markup:

@@ -33,7 +33,7 @@ COLUMNS = {  # of a run's files, at least
 }
 _MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must be numbers; by playing
 _ON_DATA = {name: name.replace("_", " ") for name in MEASURED_ON_DATA}  # where nobody can play
-_TABLES = ("last", "runs", "evaluations", "training", "retrieval", "interventions", "attention")
+_TABLES = ("last", "first", "runs", "evaluations", "training", "retrieval", "interventions", "attention")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind",
           "experiment", "task_set", "variant", "base", "step", "device"}  # fmt: skip
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
@@ -77,6 +77,11 @@ class Results:
         """The evaluations at each run's last point: the result of a run (never its best point)."""
         frame = self.evaluations
         return frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
+
+    @cached_property
+    def first(self) -> pd.DataFrame:
+        """The evaluations before each run's first update."""
+        return self.evaluations[self.evaluations["update"] == 0]
 
     def select(self, frame: pd.DataFrame, experiment: str, task_set: str | None = None, variant: str | None = None):
         """The rows of one experiment, task set and variant. Asked for hundreds of times, so a table's are kept."""

@@ -15,6 +15,7 @@ from rarl.files import atomic_writer
 from rarl.reporting import figures, tables
 from rarl.reporting.claims import Rules
 from rarl.reporting.results import Results
+from rarl.reporting.rules import Judged
 
 
 @dataclass
@@ -22,12 +23,14 @@ class Sheet:
     """A section of the report, filled top to bottom.
 
     output: the report's folder; figures go to figures/, CSV files to tables/. results, rules: what there is to
-    report. stamp: text across every figure, where the numbers are not results. title: of the section.
+    report. judged: the verdicts on it. stamp: text across every figure, where the numbers are not results. title: of
+    the section.
     """
 
     output: Path
     results: Results
     rules: Rules
+    judged: Judged = field(default_factory=lambda: Judged(Rules()))
     stamp: str = ""
     figure_number: int = 0
     title: str = ""

@@ -1,22 +1,35 @@
-"""Intervals and verdicts on per-seed numbers: arrays in, small immutable records out.
+"""Intervals, tests and power on per-seed numbers: arrays in, small immutable records out.
 
 The seed is the unit of replication: one network plays all tasks, so its scores on them are not independent.
 Every function therefore wants one aggregate per seed, or a table with one row per seed, and resamples whole seeds.
+
+Quantities that cannot leave their bounds (success rates, shares, scores of at least 0) have intervals that do not
+either: of a mean, Student-t on the logit or log scale by the delta method; of a difference, from those of its two means
+by the method of variance estimates recovery (Newcombe 1998; Zou and Donner 2008), with Welch's degrees of freedom.
+Without bounds, and far from them, both are the usual Student-t and Welch-t.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.optimize import brentq
+from scipy.special import expit, logit, nctdtr, nctdtrinc, stdtr, stdtrit
 
 from rarl.errors import RarlError, did_you_mean
-from rarl.reporting.claims import KINDS, LEVEL, WITH_MARGIN
+from rarl.reporting.claims import LEVEL
+
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
+SHARES: Bounds = (0.0, 1.0)
+POSITIVE: Bounds = (0.0, math.inf)
+POWER = 0.8
+_FARTHEST = 1e3  # standard errors; no p is told beyond
 
 
 @dataclass(frozen=True)
@@ -55,42 +68,153 @@ def _no_interval(estimate: float, n: tuple[int, ...]) -> Interval:
     return Interval(estimate, math.nan, math.nan, n, f"n/a (n={min(n)})")
 
 
-def _interval(estimate: float, error: float, df: float, n: tuple[int, ...], level: float) -> Interval:
-    half = float(stdtrit(df, 0.5 + level / 2)) * error
-    return Interval(estimate, estimate - half, estimate + half, n, "" if error > 0 else "seeds do not differ")
+def _t(df: float, level: float) -> float:
+    """The two-sided quantile; from the lower tail, which is exact where the level is close to 1."""
+    return -float(stdtrit(df, (1 - level) / 2))
 
 
-def t_interval(values: np.ndarray | pd.Series | list[float], level: float = LEVEL) -> Interval:
-    """Student-t interval of the mean of per-seed values (n,). With one seed there is an estimate and no interval."""
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, or a difference of two, with its standard error.
+
+    parts: (mean, its standard error, bounds) of each group. correlation: between seeds of the two.
+    """
+
+    estimate: float
+    error: float
+    df: float
+    n: tuple[int, ...]
+    parts: Sequence[tuple[float, float, Bounds]]
+    correlation: float = 0.0
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """The two-sided interval at a level."""
+        if min(self.n) < 2:
+            return _no_interval(self.estimate, self.n)
+        note = "" if self.error > 0 else "seeds do not differ"
+        return Interval(self.estimate, *self._ends(_t(self.df, level)), self.n, note)
+
+    def p(self, null: float) -> float:
+        """Two-sided: 1 less the highest level at which the interval does not hold `null`; NaN without an interval."""
+        if min(self.n) < 2:
+            return math.nan
+        if self.error == 0 or self.estimate == null:
+            return float(self.estimate == null)
+        side = 0 if self.estimate > null else 1
+
+        def beyond(t: float) -> float:
+            return self._ends(t)[side] - null
+
+        if all(bounds == UNBOUNDED for _, _, bounds in self.parts):
+            t = abs(self.estimate - null) / self.error
+        elif beyond(0.0) * beyond(_FARTHEST) > 0:
+            t = _FARTHEST
+        else:
+            t = float(brentq(beyond, 0.0, _FARTHEST))
+        return 2 * float(stdtr(self.df, -t))
+
+    def _ends(self, t: float) -> tuple[float, float]:
+        ends = [_within(mean, t * error, bounds) for mean, error, bounds in self.parts]
+        if len(ends) == 1:
+            return ends[0]
+        (a, *_), (b, *_) = self.parts
+        (a_low, a_high), (b_low, b_high) = ends
+        return (self.estimate - _joined(a - a_low, b_high - b, self.correlation),
+                self.estimate + _joined(a_high - a, b - b_low, self.correlation))  # fmt: skip
+
+
+def _within(mean: float, half: float, bounds: Bounds) -> tuple[float, float]:
+    """mean ± half, moved to where the quantity can be. At a bound seeds do not differ."""
+    low, high = bounds
+    if bounds == UNBOUNDED or not low < mean < high:
+        return mean - half, mean + half
+    if math.isinf(high):
+        ratio = math.exp(min(half / (mean - low), 700.0))
+        return low + (mean - low) / ratio, low + (mean - low) * ratio
+    share = (mean - low) / (high - low)
+    shift = half / ((high - low) * share * (1 - share))
+    return tuple(low + (high - low) * float(expit(logit(share) + sign * shift)) for sign in (-1, 1))  # type: ignore
+
+
+def _joined(x: float, y: float, correlation: float) -> float:
+    return math.sqrt(max(x * x + y * y - 2 * correlation * x * y, 0.0))
+
+
+def mean_of(values: np.ndarray | pd.Series | list[float], bounds: Bounds = UNBOUNDED) -> Estimate:
+    """The mean of per-seed values (n,). A value outside shows that `bounds` are none."""
     x = finite(values)
+    if x.size and not bounds[0] <= x.min() <= x.max() <= bounds[1]:
+        bounds = UNBOUNDED
     mean = float(x.mean()) if x.size else math.nan
-    if x.size < 2:
-        return _no_interval(mean, (x.size,))
-    return _interval(mean, float(x.std(ddof=1)) / math.sqrt(x.size), x.size - 1, (x.size,), level)
+    error = float(x.std(ddof=1)) / math.sqrt(x.size) if x.size > 1 else math.nan
+    return Estimate(mean, error, x.size - 1, (x.size,), [(mean, error, bounds)])
 
 
-def welch_interval(a: np.ndarray | list[float], b: np.ndarray | list[float], level: float = LEVEL) -> Interval:
-    """Welch-t interval of mean(a) - mean(b) for independent seeds, a (n_a,) and b (n_b,), of unequal variance."""
-    x, y = finite(a), finite(b)
-    n = (x.size, y.size)
-    difference = float(x.mean() - y.mean()) if min(n) else math.nan
-    if min(n) < 2:
-        return _no_interval(difference, n)
-    va, vb = float(x.var(ddof=1)) / x.size, float(y.var(ddof=1)) / y.size
-    if va + vb == 0:
-        return _interval(difference, 0.0, x.size + y.size - 2, n, level)
-    # Relative shares first: squares of tiny variances would underflow to 0 / 0.
-    wa, wb = va / (va + vb), vb / (va + vb)
-    df = 1 / (wa**2 / (x.size - 1) + wb**2 / (y.size - 1))
-    return _interval(difference, math.sqrt(va + vb), df, n, level)
+def difference_of(a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED) -> Estimate:
+    """mean(a) - mean(b) of independent seeds, a (n_a,) and b (n_b,), of unequal variance."""
+    of_a, of_b = mean_of(a, bounds), mean_of(b, bounds)
+    n, parts = of_a.n + of_b.n, [*of_a.parts, *of_b.parts]
+    va, vb = of_a.error**2, of_b.error**2
+    df = n[0] + n[1] - 2.0
+    if min(n) > 1 and va + vb > 0:
+        # Relative shares first: squares of tiny variances would underflow to 0 / 0.
+        wa, wb = va / (va + vb), vb / (va + vb)
+        df = 1 / (wa**2 / (n[0] - 1) + wb**2 / (n[1] - 1))
+    return Estimate(of_a.estimate - of_b.estimate, math.sqrt(va + vb), df, n, parts)
 
 
-def paired_interval(a: np.ndarray | list[float], b: np.ndarray | list[float], level: float = LEVEL) -> Interval:
-    """Student-t interval of the mean of a - b, (n,) each: the same networks measured under two conditions."""
+def paired_difference_of(
+    a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED
+) -> Estimate:
+    """The mean of a - b, (n,) each: the same networks measured under two conditions."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise RarlError(f"paired values need equal shapes, not {a.shape} and {b.shape}")
-    return t_interval(a - b, level)
+    both = np.isfinite(a) & np.isfinite(b)
+    of_a, of_b, change = (mean_of(x, bounds) for x in (a[both], b[both], a[both] - b[both]))
+    product = of_a.error * of_b.error
+    # By the variance of the difference, so that without bounds the interval is Student-t on it.
+    correlation = (of_a.error**2 + of_b.error**2 - change.error**2) / (2 * product) if product > 0 else 0.0
+    return replace(change, parts=[*of_a.parts, *of_b.parts], correlation=correlation)
+
+
+def t_interval(
+    values: np.ndarray | pd.Series | list[float], level: float = LEVEL, bounds: Bounds = UNBOUNDED
+) -> Interval:
+    """Of the mean of per-seed values (n,). With one seed there is an estimate and no interval."""
+    return mean_of(values, bounds).interval(level)
+
+
+def power(design: str, sd: float, n: int, effect: float, family: int = 1, level: float = LEVEL) -> float:
+    """The chance that the two-sided test of a difference is significant.
+
+    Args:
+      design: "independent" (two groups of n seeds) or "paired" (n seeds twice).
+      sd: between seeds; of pairs that of their differences.
+      family: tests in its family, all of which Holm's correction has still to reject.
+    """
+    pairs = {"independent": 2, "paired": 1}[design]
+    df, error = pairs * (n - 1), sd * math.sqrt(pairs / n)
+    t, shift = _t(df, 1 - (1 - level) / family), abs(effect) / error
+    # The other side's tail is not computed where it is too small for its library.
+    return float(1 - nctdtr(df, shift, t) + np.nan_to_num(nctdtr(df, shift, -t)))
+
+
+def smallest_effect(estimate: Estimate, family: int = 1, level: float = LEVEL) -> float:
+    """The difference that a test with this standard error shows with a chance of `POWER`; NaN without one."""
+    if min(estimate.n) < 2 or not estimate.error > 0:
+        return math.nan
+    return estimate.error * float(nctdtrinc(estimate.df, 1 - POWER, _t(estimate.df, 1 - (1 - level) / family)))
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Adjusted p of one family, (n,) -> (n,): Holm's step-down method. NaN (not tested yet) counts and stays."""
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(np.where(np.isnan(values), 1.0, values), kind="stable")
+    steps = np.minimum(1.0, (len(values) - np.arange(len(values))) * np.nan_to_num(values[order], nan=1.0))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(steps)
+    return np.where(np.isnan(values), np.nan, adjusted)
 
 
 DESIGNS = ("independent", "paired", "single")
@@ -103,49 +227,48 @@ class Samples:
     a, b: seed -> value. design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone;
     b, if given, is what defined the question).
     detail: one sentence for tables; must not hold anything that the numbers do not say.
+    bounds: of each value.
     """
 
     a: Mapping[int, float]
     b: Mapping[int, float] = field(default_factory=dict)
     design: str = "independent"
     detail: str = ""
+    bounds: Bounds = UNBOUNDED
+
+    @property
+    def estimate(self) -> Estimate:
+        """By the design."""
+        if self.design == "independent":
+            return difference_of(list(self.a.values()), list(self.b.values()), self.bounds)
+        if self.design == "paired":
+            seeds = sorted(set(self.a) & set(self.b))
+            return paired_difference_of([self.a[s] for s in seeds], [self.b[s] for s in seeds], self.bounds)
+        if self.design == "single":
+            # A second group that only defines the question (which tasks count) must have its seeds as well.
+            found = mean_of(list(self.a.values()), self.bounds)
+            return replace(found, n=(len(self.a), len(self.b))) if self.b else found
+        raise RarlError(f"unknown design of samples {self.design!r}: {did_you_mean(self.design, DESIGNS)}")
 
     def interval(self, level: float = LEVEL) -> Interval:
         """The interval that fits the design."""
-        if self.design == "independent":
-            return welch_interval(list(self.a.values()), list(self.b.values()), level)
-        if self.design == "paired":
-            seeds = sorted(set(self.a) & set(self.b))
-            return paired_interval([self.a[s] for s in seeds], [self.b[s] for s in seeds], level)
-        if self.design == "single":
-            # A second group that only defines the question (which tasks count) must have its seeds as well.
-            n = (len(self.a), len(self.b)) if self.b else (len(self.a),)
-            return replace(t_interval(list(self.a.values()), level), n=n)
-        raise RarlError(f"unknown design of samples {self.design!r}: {did_you_mean(self.design, DESIGNS)}")
+        return self.estimate.interval(level)
 
 
-def independent(a: Mapping[int, float], b: Mapping[int, float]) -> Samples | None:
+def independent(a: Mapping[int, float], b: Mapping[int, float], *, bounds: Bounds = UNBOUNDED) -> Samples | None:
     """Two groups of seeds; None where one has none."""
-    return Samples(a, b) if a and b else None
+    return Samples(a, b, bounds=bounds) if a and b else None
 
 
-def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Samples | None:
+def paired(a: Mapping[int, float], b: Mapping[int, float], *, bounds: Bounds = UNBOUNDED) -> Samples | None:
     """The same seeds twice; None without a seed that has both."""
-    return Samples(a, b, design="paired") if set(a) & set(b) else None
+    return Samples(a, b, design="paired", bounds=bounds) if set(a) & set(b) else None
 
 
 def seed_means(table: pd.DataFrame) -> dict[int, float]:
     """(seeds, tasks) -> seed -> mean over tasks. A seed that lacks a task's score is left out."""
     table = table.dropna()
     return {int(seed): float(value) for seed, value in table.mean(axis=1).items()} if table.shape[1] else {}
-
-
-def interquartile_mean(scores: np.ndarray) -> np.ndarray:
-    """Mean of the middle half along the last axis: (..., n) -> (...). A quarter, rounded down, is cut at each end."""
-    scores = np.sort(np.asarray(scores, dtype=np.float64), axis=-1)
-    n = scores.shape[-1]
-    cut = n // 4
-    return scores[..., cut : n - cut].mean(axis=-1)
 
 
 def score_table(frame: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -160,77 +283,6 @@ def score_table(frame: pd.DataFrame, value: str) -> pd.DataFrame:
         seed, task = frame.loc[frame.duplicated(["seed", "task"]), ["seed", "task"]].iloc[0]
         raise RarlError(f"score table has more than one row for seed {seed}, task {task!r}")
     return frame.pivot(index="seed", columns="task", values=value)
-
-
-def complete_rows(table: np.ndarray | pd.DataFrame) -> np.ndarray:
-    """(seeds, tasks) without the seeds that lack a task, in an order that does not depend on the input's."""
-    scores = np.asarray(table, dtype=np.float64)
-    if scores.ndim != 2:
-        raise RarlError(f"scores must be a table (seeds, tasks), not of shape {scores.shape}")
-    scores = scores[np.isfinite(scores).all(axis=1)]
-    return scores[np.lexsort(scores.T[::-1])] if scores.size else scores
-
-
-def bootstrap_interval(
-    table: np.ndarray | pd.DataFrame,
-    statistic: Callable[[np.ndarray], np.ndarray] = interquartile_mean,
-    *,
-    repetitions: int = 10_000,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Interval:
-    """Percentile bootstrap of `statistic` over all cells of (seeds, tasks), resampling whole seeds.
-
-    Secondary to the t interval: with 5 seeds its coverage is about 0.82 where 0.95 is asked for.
-
-    Args:
-      table: scores, one row per seed.
-      statistic: reduces the last axis, (..., cells) -> (...).
-    """
-    scores = complete_rows(table)
-    n = scores.shape[0]
-    if n < 2:
-        return _no_interval(float(statistic(scores.reshape(-1))) if scores.size else math.nan, (n,))
-    rows = np.random.default_rng(seed).integers(n, size=(repetitions, n))
-    draws = statistic(scores[rows].reshape(repetitions, -1))
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    note = "" if high > low else "seeds do not differ"
-    return Interval(float(statistic(scores.reshape(-1))), float(low), float(high), (n,), note)
-
-
-def _wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n_a, n_b): share of tasks on which row i of a beats row j of b, ties counting one half."""
-    diff = a[:, None, :] - b[None, :, :]
-    return ((diff > 0) + 0.5 * (diff == 0)).mean(axis=-1)
-
-
-def probability_of_improvement(
-    a: np.ndarray | pd.DataFrame,
-    b: np.ndarray | pd.DataFrame,
-    *,
-    repetitions: int = 10_000,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Interval:
-    """P(a run of a beats a run of b on a task), averaged over tasks, with a bootstrap over whole seeds.
-
-    Args:
-      a, b: scores (n_a, tasks) and (n_b, tasks), the same tasks in the same order.
-    """
-    if isinstance(a, pd.DataFrame) and isinstance(b, pd.DataFrame) and list(a.columns) != list(b.columns):
-        raise RarlError("probability of improvement needs the same tasks in the same order for both agents")
-    x, y = complete_rows(a), complete_rows(b)
-    n = (x.shape[0], y.shape[0])
-    if min(n) == 0:
-        return _no_interval(math.nan, n)
-    wins = _wins(x, y)
-    if min(n) < 2:
-        return _no_interval(float(wins.mean()), n)
-    rng = np.random.default_rng(seed)
-    rows, columns = rng.integers(n[0], size=(repetitions, n[0])), rng.integers(n[1], size=(repetitions, n[1]))
-    draws = wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(wins.mean()), float(low), float(high), n)
 
 
 def left_out_best(scores: pd.DataFrame) -> dict[int, tuple[Any, float]]:
@@ -251,51 +303,3 @@ def left_out_best(scores: pd.DataFrame) -> dict[int, tuple[Any, float]]:
         chosen = scores.drop(index=seed).mean().idxmax()
         found[int(seed)] = (chosen, float(scores.loc[seed, chosen]))
     return found
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the runs say about a claim, and why, in words.
-
-    outcome: "supported" | "contradicted" | "inconclusive" | "estimated" | "not tested" | "not tested at this scale".
-    """
-
-    outcome: str
-    reason: str = ""
-
-
-def verdict(kind: str, interval: Interval | None, *, margin: float = 0.0, min_seeds: int = 5) -> Verdict:
-    """The rule that is printed in every report; fixed before the runs.
-
-    Args:
-      kind: "superiority" (the paper's side is positive), "equivalence" (inside ±margin), "no gain" (a is no better than
-        b: below +margin, however far), "estimate" (no direction is claimed) or "count" (the same, of what chance has no
-        part in, such as parameters: one seed is enough, and several must not differ).
-      interval: of the difference, or None where there is nothing to compute it from.
-      margin: half-width of the zone that counts as "no difference", in the unit of the difference.
-      min_seeds: with fewer seeds in any group the verdict is at most "inconclusive".
-    """
-    if kind not in KINDS:
-        raise RarlError(f"unknown kind of claim {kind!r}: {did_you_mean(kind, KINDS)}")
-    if kind in WITH_MARGIN and not margin > 0:
-        raise RarlError(f"a claim of {kind} needs a margin above 0, not {margin!r}")
-    if interval is None or not math.isfinite(interval.estimate):
-        return Verdict("not tested", "nothing to compute it from")
-    n = min(interval.n)
-    if kind == "count":
-        differ = interval.known and interval.high > interval.low
-        return Verdict("inconclusive", "seeds differ") if differ else Verdict("estimated")
-    if n < min_seeds or not interval.known:
-        return Verdict("inconclusive", f"{n} {'seed' if n == 1 else 'seeds'}, {min_seeds} needed")
-    low, high = interval.low, interval.high
-    if kind == "estimate":
-        return Verdict("estimated")
-    m = f"{margin:g}"
-    yes, why, no, why_not, unknown = {
-        "superiority": (low > 0, "above 0", high < 0, "below 0", "holds 0"),
-        "no gain": (high < margin, f"below +{m}", low > margin, f"above +{m}", f"holds +{m}"),
-        "equivalence": (-margin < low and high < margin, f"inside ±{m}", low > margin or high < -margin,
-                        f"outside ±{m}", f"crosses ±{m}"),
-    }[kind]  # fmt: skip
-    outcome, reason = ("supported", why) if yes else ("contradicted", why_not) if no else ("inconclusive", unknown)
-    return Verdict(outcome, f"interval {reason}")

@@ -12,16 +12,17 @@ from matplotlib.ticker import MaxNLocator
 
 from rarl.envs.spec import Score
 from rarl.reporting import figures, tables
-from rarl.reporting.claims import Rules
-from rarl.reporting.effects import READINGS, Effect
+from rarl.reporting.effects import Effect
 from rarl.reporting.figures import FAINT, PALETTE, Look
+from rarl.reporting.rules import EQUIVALENT, INCONCLUSIVE, READINGS, VOID, p_columns
 from rarl.reporting.sheet import Sheet
 
 _LOOKS = {
     "costs": Look("costs", PALETTE[1], "v"),
     "helps": Look("helps", PALETTE[0], "^"),
-    "same": Look("no visible difference", PALETTE[7], "s"),
-    "open": Look("cannot be told", FAINT, "o"),
+    "same": Look(EQUIVALENT, PALETTE[7], "s"),
+    "open": Look(INCONCLUSIVE, FAINT, "o"),
+    "void": Look(VOID, FAINT, "X"),
 }
 _HEADERS = {"gain": "retrieval", "part": "changed in the agent", "data": "changed in its data", "repair": "repair"}
 
@@ -29,11 +30,11 @@ _HEADERS = {"gain": "retrieval", "part": "changed in the agent", "data": "change
 # Title -> (kinds of changes, readings) of the effects below it.
 GROUPS = {
     "What retrieval adds": (["gain"], ["helps"]),
-    "Where retrieval adds nothing visible, or costs": (["gain"], ["same", "costs"]),
+    "Where retrieval adds nothing that counts, or costs": (["gain"], ["same", "costs"]),
     # Not among the folded rest: what the method is for is asked first.
-    "Where it cannot be told whether retrieval adds anything": (["gain"], ["open"]),
+    "Where it cannot be told whether retrieval adds anything": (["gain"], ["open", "void"]),
     "What matters: changed, it costs": (["part"], ["costs"]),
-    "What makes no visible difference": (["part"], ["same"]),
+    "What makes no difference that counts": (["part"], ["same"]),
     "What breaks it": (["data", "repair"], ["costs"]),
     "What does not break it": (["data"], ["same", "helps"]),
     "What repairs or improves it": (["part", "repair"], ["helps"]),
@@ -59,15 +60,15 @@ def write(sheet: Sheet, effects: Sequence[Effect]) -> None:
         if members:
             sheet.heading(title)
             sheet.parts.append(_bullets(members))
-    unknown = [effect for effect in effects if effect.reading == "open" and effect.change.kind != "gain"]
+    unknown = [effect for effect in effects if effect.reading in ("open", "void") and effect.change.kind != "gain"]
     if unknown:
         title = f"What cannot be told from these runs ({tables.plural(len(unknown), 'comparison')})"
         sheet.folded(title, _bullets(unknown))
     sheet.numbers("what-matters", frame(effects))
 
 
-def numbers(effects: Sequence[Effect], rules: Rules) -> dict[str, str]:
-    """For the paragraph above: how many comparisons came out how, the margins, how many intervals chance would give."""
+def numbers(effects: Sequence[Effect]) -> dict[str, str]:
+    """For the paragraph above: how many comparisons came out how, and the margins."""
     changes = [effect for effect in effects if effect.change.kind != "gain"]
     counts = {name: sum(effect.reading == name for effect in changes) for name in READINGS}
     specs = {effect.spec.name: effect.spec for effect in effects}.values()
@@ -75,7 +76,6 @@ def numbers(effects: Sequence[Effect], rules: Rules) -> dict[str, str]:
         "tried": tables.plural(len(changes), "change"),
         "came_out": ", ".join(f"{READINGS[name]}: {n}" for name, n in counts.items() if n),
         "margins": "; ".join(f"{s.title} ±{s.score.margin:g} {s.score.unit}" for s in specs),
-        "by_chance": tables.number(len(changes) * (1 - rules.level), 1),
     }
 
 
@@ -94,10 +94,10 @@ def _bullets(effects: Sequence[Effect]) -> Markup:
 def _text(effect: Effect) -> str:
     """ "My tasks −0.400 [−0.430, −0.370], 98 % of the gain"; the units are told above."""
     suffix = f" {effect.score.suffix}" if effect.score.suffix else ""
-    text = f"{effect.where} {tables.interval(effect.interval, effect.score.digits, signed=True)}{suffix}"
+    text = f"{effect.where} {tables.interval(effect.interval, signed=True)}{suffix}"
     if effect.share is not None and effect.reading == "costs":
         text += f", {tables.number(100 * effect.share, 0)}{tables.HARD_SPACE}% of the gain"
-    return text
+    return text + (f" ({effect.verdict.outcome}: {effect.verdict.reason})" if effect.reading == "void" else "")
 
 
 def frame(effects: Sequence[Effect]) -> pd.DataFrame:
@@ -105,9 +105,8 @@ def frame(effects: Sequence[Effect]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"kind": e.change.kind, "change": e.change.what, "where": e.where, "environment": e.spec.name,
-             "task_set": e.task_set, "reading": e.reading, "estimate": e.interval.estimate, "low": e.interval.low,
-             "high": e.interval.high, "seeds": e.interval.seeds, "unit": e.score.unit,
-             "share_of_gain": e.share}
+             "task_set": e.task_set, "reading": e.reading, "estimate": e.interval, "seeds": e.interval.seeds,
+             "unit": e.score.unit, "share_of_gain": e.share, **p_columns(e.verdict)}
             for e in effects
         ]
     )  # fmt: skip
@@ -148,7 +147,7 @@ def summary(effects: Sequence[Effect]) -> Figure | None:
                 look, ends = _LOOKS[there.reading], [there.interval.low, there.interval.high]
                 axes.plot(ends, [position] * 2, color=look.colour, lw=2, alpha=0.5, solid_capstyle="butt")
                 axes.plot(there.interval.estimate, position, marker=look.marker, ms=5.5, color=look.colour,
-                          mfc="white" if there.reading == "open" else look.colour)  # fmt: skip
+                          mfc="white" if there.reading in ("open", "void") else look.colour)  # fmt: skip
         axes.set_title(specs[environment].title, weight="bold")
         axes.set_xlabel(textwrap.fill(score.label, 15))
         axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 3, 4, 5, 10]))  # three labels; more do not fit

@@ -18,14 +18,25 @@ import pandas as pd
 from rarl.config.files import ExperimentSettings, VariantSettings
 from rarl.config.settings import EpisodicSettings
 from rarl.envs.content import content_of
-from rarl.envs.spec import EnvSpec, Score, spec_of
+from rarl.envs.spec import MEASURED_ON_DATA, EnvSpec, Score, spec_of
 from rarl.reporting import tables
-from rarl.reporting.claims import EVERY, ClaimTest
+from rarl.reporting.claims import EVERY, LEVEL, ClaimTest
 from rarl.reporting.configurations import differences, first_run, settings_of, value_of
 from rarl.reporting.figures import Look, in_order, looks
 from rarl.reporting.registry import USUAL_PARTS
 from rarl.reporting.results import Results, spec_if_there, spelled
-from rarl.reporting.statistics import Samples, independent, paired, score_table, seed_means
+from rarl.reporting.statistics import (
+    POSITIVE,
+    UNBOUNDED,
+    Bounds,
+    Interval,
+    Samples,
+    independent,
+    paired,
+    score_table,
+    seed_means,
+    t_interval,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +119,11 @@ class Study:
         """The variant of these (experiment, variant); one that the study does not show has its name for a label."""
         plain = Variant(runs[1], runs, VariantSettings(), Look(runs[1], "black", "o"))
         return next((v for v in self.variants.values() if v.runs == runs), plain)
+
+    def variants_like(self, runs: tuple[str, str]) -> list[Variant]:
+        """Those of an (experiment, variant) of which the variant may be a pattern."""
+        found = [v for v in self.variants.values() if v.runs[0] == runs[0] and fnmatchcase(v.runs[1], runs[1])]
+        return found or [self.variant(runs)]
 
     def label(self, name: str) -> str:
         """What a variant of this name is called."""
@@ -197,22 +213,35 @@ class Study:
             tables.words("set", f"{self.spec.task_noun.capitalize()}s"),
             tables.words("agent", "Agent"),
             tables.numbers("seeds", "Seeds"),
-            tables.intervals("score", self.score.label.capitalize(), self.score.digits),
+            tables.intervals("score", self.score.label.capitalize()),
         ]
 
-    def table(self, variant: Variant, task_set: str, value: str = "score") -> pd.DataFrame:
-        """(seeds, tasks): a column of the last evaluations. Empty where there are no usable runs.
+    @cached_property
+    def bounds(self) -> Bounds:
+        """Where scores can be: success and agreement are shares; a share of the expert's return has no sign where no
+        reward has."""
+        factor = self.score.factor
+        if self.score.normaliser is None and self.score.column in ("success_rate", MEASURED_ON_DATA[0]):
+            return (0.0, factor)
+        return POSITIVE if self.score.normaliser == "expert" and self.spec.reward_range[0] >= 0 else UNBOUNDED
+
+    def interval(self, scores: Mapping[int, float] | Sequence[float], level: float = LEVEL) -> Interval:
+        """Of the mean of seeds' scores."""
+        return t_interval(list(scores.values() if isinstance(scores, Mapping) else scores), level, self.bounds)
+
+    def table(self, variant: Variant, task_set: str, value: str = "score", at: str = "last") -> pd.DataFrame:
+        """(seeds, tasks): a column of the last evaluations, or of the first. Empty where there are no usable runs.
 
         Where every run learns one task alone, the columns are task sets, those of `EVERY` all.
         """
         chosen = None if task_set == EVERY else task_set
-        frame = self.results.select(self.results.last, variant.runs[0], chosen, variant.runs[1])
+        frame = self.results.select(getattr(self.results, at), variant.runs[0], chosen, variant.runs[1])
         frame = frame.assign(task=frame["task_set"]) if self.spec.one_task else frame
         return score_table(frame, value).astype(float)
 
-    def seed_scores(self, variant: Variant, task_set: str) -> dict[int, float]:
-        """seed -> mean over tasks of the last score. A seed that lacks a task's score is left out."""
-        return seed_means(self.table(variant, task_set))
+    def seed_scores(self, variant: Variant, task_set: str, at: str = "last") -> dict[int, float]:
+        """seed -> mean over tasks of the last score (the first). A seed that lacks a task's score is left out."""
+        return seed_means(self.table(variant, task_set, at=at))
 
     def mismatches(self, a: Variant, b: Variant, task_set: str) -> list[str]:
         """Why two variants may not be compared: what agents of different experiments should share and do not."""
@@ -234,7 +263,7 @@ class Study:
 
     def compare(self, a: Variant, b: Variant, task_set: str) -> Samples | None:
         """a against b, with independent seeds, over the tasks that both have."""
-        return independent(*self.common_scores([a, b], task_set))
+        return independent(*self.common_scores([a, b], task_set), bounds=self.bounds)
 
     def value(self, variant: Variant, task_set: str, key: str) -> Any:
         """A variant's configured value of a dotted key, or None."""
@@ -267,7 +296,7 @@ class Study:
         """The same networks under two interventions, on the tasks that both were measured on."""
         frame = self.interventions(variant, task_set)
         both = set.intersection(*(set(frame["task"][frame["intervention"] == name]) for name in (of, against)))
-        return paired(*(self.under(variant, task_set, name, both) for name in (of, against)))
+        return paired(*(self.under(variant, task_set, name, both) for name in (of, against)), bounds=self.bounds)
 
     def attention(self, variant: Variant, task_set: str, quantity: str) -> pd.DataFrame:
         """(seeds, tasks): a quantity of attention.csv. May be empty."""

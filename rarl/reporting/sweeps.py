@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import pandas as pd
@@ -68,10 +69,8 @@ def tuned(study: Study, sweep: str, fixed: Variant, task_set: str) -> Samples | 
         chosen += [list(of_cell)[i] for i, _ in picked.values()]
         best.append({seed: score for seed, (_, score) in picked.items()})
         without.append(seed_means(of_fixed[group]))
-    samples = paired(_mean_over(best), _mean_over(without)) if best else None
-    if samples is None:
-        return None
-    return Samples(samples.a, samples.b, "paired", _choices(study, sweep, chosen, len(best)))
+    samples = paired(_mean_over(best), _mean_over(without), bounds=study.bounds) if best else None
+    return samples and replace(samples, detail=_choices(study, sweep, chosen, len(best)))
 
 
 def _mean_over(groups: Sequence[dict[int, float]]) -> dict[int, float]:

@@ -75,10 +75,15 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def interval(value: Interval | None, digits: int = 2, *, signed: bool = False) -> str:
-    """Estimate and interval on one line: "0.42 [0.30, 0.54]", or "0.42, CI n/a (n=1)"."""
+def interval(value: Interval | None, *, signed: bool = False) -> str:
+    """Estimate and interval on one line, with two digits that count of its half-width: "0.42 [0.30, 0.54]".
+
+    Without an interval, or where it has no width, three digits that count: "0.42, CI n/a (n=1)".
+    """
     if value is None or not math.isfinite(value.estimate):
         return NONE
+    half = (value.high - value.low) / 2 if value.known else 0.0
+    digits = decimals(half, 2) if half > 0 else decimals(value.estimate, 3)
     text = number(value.estimate, digits, signed=signed)
     if not value.known:
         text += f", CI {value.note}"
@@ -86,6 +91,12 @@ def interval(value: Interval | None, digits: int = 2, *, signed: bool = False) -
         text += f" [{number(value.low, digits, signed=signed)}, {number(value.high, digits, signed=signed)}]"
         text += f" ({value.note})" if value.note else ""
     return text.replace(" ", HARD_SPACE)
+
+
+def decimals(value: float, digits: int) -> int:
+    """Decimals with which a number has so many digits that count; none of whole numbers are cut."""
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2]) if value else 0
+    return max(0, digits - 1 - exponent)
 
 
 def duration(seconds: Any) -> str:
@@ -138,9 +149,9 @@ def numbers(name: str, head: str, digits: int = 0, *, signed: bool = False) -> C
     return Column(name, head, lambda value: number(value, digits, signed=signed))
 
 
-def intervals(name: str, head: str, digits: int = 2, *, signed: bool = False) -> Column:
+def intervals(name: str, head: str, *, signed: bool = False) -> Column:
     """Intervals: the frame's column holds `Interval`, or None."""
-    return Column(name, head, lambda value: interval(value, digits, signed=signed))
+    return Column(name, head, lambda value: interval(value, signed=signed))
 
 
 def to_markdown(frame: pd.DataFrame, columns: Sequence[Column]) -> Markup:

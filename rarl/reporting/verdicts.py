@@ -2,61 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 import pandas as pd
 
 from rarl.envs.spec import load
+from rarl.provenance import claim_digests
+from rarl.reporting.checks import Check
 from rarl.reporting.claims import EVERY, Claim, ClaimTest, Rules
-from rarl.reporting.registry import MEASURES
+from rarl.reporting.registry import CHECKS, MEASURES
 from rarl.reporting.results import Results
-from rarl.reporting.statistics import Interval, Samples, Verdict, verdict
+from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Verdict, judge
+from rarl.reporting.searches import Try, effort
+from rarl.reporting.statistics import Interval, Samples
 from rarl.reporting.study import Study
-
-NOT_HERE = "not tested at this scale"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A claim with what the runs say. preliminary: some of its planned runs are not there (yet)."""
+    """A claim with what the runs say.
+
+    due: this scale has runs that can judge it. preliminary: some of its planned runs are not there (yet). checks: of
+    its validity, None where nothing was recorded. specified: the claim, as it is now, was there before all its runs.
+    family: how many were judged together. search: how the settings of both sides were searched.
+    """
 
     claim: Claim
     verdict: Verdict
     interval: Interval | None = None
     samples: Samples | None = None
     ours_scale: Mapping[str, float] = field(default_factory=dict)
+    due: bool = False
     preliminary: bool = False
+    checks: Mapping[str, Check | None] = field(default_factory=dict)
+    specified: bool = False
+    family: int = 0
+    search: str = ""
 
 
 def evaluate_claims(
-    claims: Sequence[Claim], rules: Rules, results: Results, studies: Mapping[str, Study]
+    claims: Sequence[Claim],
+    rules: Rules,
+    results: Results,
+    studies: Mapping[str, Study],
+    judged: Judged | None = None,
+    tries: Sequence[Try] = (),
 ) -> list[Outcome]:
     """Answer every claim from the runs.
 
-    One without a test, of an experiment that nobody describes, or at a scale that is not in its list, is "not tested at
-    this scale".
+    One without a test, of an experiment that nobody describes, or at a scale that is not in its list, is not tested,
+    and is of no family.
+
+    Args:
+      judged: learns their verdicts.
+      tries: of settings, at this scale.
     """
-    return [_evaluate(claim, rules, results, studies) for claim in claims]
+    now = claim_digests(results.root, results.scale)
+
+    def measured(claim: Claim) -> Outcome:
+        """A claim with all but its verdict."""
+        study = studies.get(claim.test.experiment) if claim.test else None
+        if claim.test is None or study is None:
+            return Outcome(claim, Verdict(NOT_TESTED, "no runs that could judge it"))
+        test = claim.test.model_copy(update={"task_set": study.named_set(claim.test) or ""})
+        claim = claim.model_copy(update={"test": test})
+        planned = _involved(test, results.planned())
+        if results.scale not in claim.scales or not rules.scale(results.scale).results or not test.task_set:
+            why = "no runs that could judge it" if planned.empty else "too small a scale to judge it"
+            return Outcome(claim, Verdict(NOT_TESTED, why), ours_scale={} if planned.empty else study.sizes(test))
+        samples = load(MEASURES[test.measure])(study, test, rules)
+        records = [results.records[run].get("claims") or {} for run in planned["run"][planned["usable"]]]
+        return Outcome(
+            claim,
+            Verdict(NOT_TESTED),
+            samples.interval(rules.level) if samples else None,
+            samples,
+            study.sizes(test),
+            due=True,
+            preliminary=len(planned) > 0 and not bool(planned["usable"].all()),
+            checks={name: load(CHECKS[name])(study, test, rules) for name in claim.validity} if samples else {},
+            specified=all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
+            search=effort(tries, test.sides(), results.experiments),
+        )
+
+    found = [measured(claim) for claim in claims]
+    for name in dict.fromkeys(o.claim.family for o in found if o.due):
+        members = [i for i, o in enumerate(found) if o.due and o.claim.family == name]
+        verdicts = judge([_quantity(found[i]) for i in members], rules)
+        size = sum("sign" in verdict.tests for verdict in verdicts)
+        for i, verdict in zip(members, verdicts, strict=True):
+            found[i] = replace(found[i], verdict=verdict, family=size)
+            samples = found[i].samples
+            if judged is not None and samples is not None and verdict.outcome not in (MEASURED, NOT_TESTED):
+                judged.put(samples, verdict)
+    return found
 
 
-def _evaluate(claim: Claim, rules: Rules, results: Results, studies: Mapping[str, Study]) -> Outcome:
-    study = studies.get(claim.test.experiment) if claim.test else None
-    if claim.test is None or study is None:
-        return Outcome(claim, Verdict(NOT_HERE, "no runs that could judge it"))
-    test = claim.test.model_copy(update={"task_set": study.named_set(claim.test) or ""})
-    claim = claim.model_copy(update={"test": test})
-    planned = _involved(test, results.planned())
-    if results.scale not in claim.scales or not rules.scale(results.scale).results or not test.task_set:
-        if planned.empty:
-            return Outcome(claim, Verdict(NOT_HERE, "no runs that could judge it"))
-        return Outcome(claim, Verdict(NOT_HERE, "too small to judge it"), ours_scale=study.sizes(test))
-    samples = load(MEASURES[test.measure])(study, test, rules)
-    interval = samples.interval(rules.level) if samples else None
-    result = verdict(claim.kind, interval, margin=claim.margin, min_seeds=rules.min_seeds)
-    preliminary = len(planned) > 0 and not bool(planned["usable"].all())
-    return Outcome(claim, result, interval, samples, study.sizes(test), preliminary)
+def _quantity(outcome: Outcome) -> Case:
+    claim = outcome.claim
+    failed = [f"{name}: {check.found}" for name, check in outcome.checks.items() if check and not check.passed]
+    return Case(outcome.samples, claim.kind, claim.margin, claim.paper.size, "; ".join(failed))
 
 
 def _involved(test: ClaimTest, runs: pd.DataFrame) -> pd.DataFrame:
@@ -66,3 +113,14 @@ def _involved(test: ClaimTest, runs: pd.DataFrame) -> pd.DataFrame:
         named = runs["variant"].map(lambda variant, p=pattern: fnmatchcase(variant, p)).astype(bool)
         concerned |= (runs["experiment"] == experiment) & named
     return runs[concerned & ((runs["task_set"] == test.task_set) | (test.task_set == EVERY))]
+
+
+def counts(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+    """Whose claims -> verdict -> how many, of verdicts that there are: all that the report says of their numbers.
+
+    "paper": of the paper, "elsewhere": those that it made of another environment, "own": questions of our own.
+    """
+    groups: dict[str, list[str]] = {"paper": [], "elsewhere": [], "own": []}
+    for o in outcomes:
+        groups["own" if o.claim.own else "elsewhere" if o.claim.elsewhere else "paper"].append(o.verdict.outcome)
+    return {name: {v: said.count(v) for v in OUTCOMES if v in said} for name, said in groups.items()}

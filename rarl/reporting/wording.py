@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,27 +12,72 @@ from markupsafe import Markup
 from rarl.reporting import tables
 from rarl.reporting.claims import WITH_MARGIN, Rules
 from rarl.reporting.results import Results
-from rarl.reporting.verdicts import NOT_HERE, Outcome
+from rarl.reporting.rules import (
+    BY_KIND,
+    CONTRADICTED,
+    EQUIVALENT,
+    EXCLUDED,
+    FIRST,
+    INCONCLUSIVE,
+    MEASURED,
+    NOT_TESTED,
+    SUPPORTED,
+    VOID,
+    p_columns,
+)
+from rarl.reporting.searches import Try, spread
+from rarl.reporting.statistics import power
+from rarl.reporting.verdicts import Outcome, counts
 
-_MARKS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?", "estimated": "="}
-_ANSWERS = {"supported": "yes", "contradicted": "no, the opposite"}
+_MARKS = {SUPPORTED: "✓", CONTRADICTED: "✗", EXCLUDED: "✗", EQUIVALENT: "≈", INCONCLUSIVE: "?", VOID: "∅"}
+_ANSWERS = {SUPPORTED: "yes", CONTRADICTED: "no, the opposite"}
+# kind, or verdict -> the test that decides; else the sign
+_DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EXCLUDED: "size"}
 
 
 def verdict_text(outcome: Outcome) -> str:
-    """Mark, verdict and reason: "✓ supported (interval above 0)"; a question of our own is answered with yes or no."""
-    said = outcome.verdict
-    word = _ANSWERS.get(said.outcome, said.outcome) if outcome.claim.own else said.outcome
-    if outcome.claim.own and outcome.claim.kind in WITH_MARGIN:
-        word = word.removesuffix(", the opposite")
-    text = f"{_MARKS.get(said.outcome, '')} {word}".strip()
-    text += f" ({said.reason})" if said.reason else ""
+    """Mark, verdict and what it rests on: "✓ supported (above 0; p 0.002, Holm 0.016)"; a question of our own is
+    answered with yes or no. What is measured alone has none."""
+    claim, said = outcome.claim, outcome.verdict
+    word = said.words
+    if claim.own:
+        word = word.replace(said.outcome, _ANSWERS.get(said.outcome, said.outcome))
+        word = word.removesuffix(", the opposite") if claim.kind in WITH_MARGIN else word
+    test = _DECIDES.get(claim.kind, _DECIDES.get(said.outcome, "sign"))
+    p, adjusted = said.tests.get(test, (math.nan, math.nan))
+    found = [said.reason]
+    if math.isfinite(p):
+        found.append(f"{test}: p {p_text(p)}, Holm {p_text(adjusted)}")
+    if said.outcome == INCONCLUSIVE and math.isfinite(said.smallest):
+        found.append(f"could have shown {said.smallest:.2g}")
+    if said.size and said.outcome not in (SUPPORTED, EXCLUDED):
+        found.append(f"the paper's {claim.paper.size:g} is excluded: {said.size}")
+    details = "; ".join(filter(None, found))
+    if said.outcome == MEASURED:
+        return details
+    text = f"{_MARKS.get(said.outcome, '')} {word}".strip() + (f" ({details})" if details else "")
     return text + (", preliminary" if outcome.preliminary and outcome.interval is not None else "")
+
+
+def p_text(p: float) -> str:
+    """Two digits that count, down to 0.0001."""
+    return "below 0.0001" if p < 1e-4 else f"{p:.{tables.decimals(p, 2)}f}"
+
+
+def grounds(outcome: Outcome) -> str:
+    """Whether it was fixed before the runs, how both sides' settings were searched, what its checks found."""
+    if not outcome.due or outcome.interval is None:
+        return ""
+    checks = {name: "not recorded" if check is None else "holds" if check.passed else "fails"
+              for name, check in outcome.checks.items()}  # fmt: skip
+    parts = ["pre-specified" if outcome.specified else "exploratory", outcome.search]
+    return "; ".join(filter(None, [*parts, *(f"{name}: {found}" for name, found in checks.items())]))
 
 
 def ours(outcome: Outcome) -> str:
     """Our number with its interval and unit."""
     difference = outcome.samples is None or outcome.samples.design != "single"
-    text = tables.interval(outcome.interval, outcome.claim.digits, signed=difference)
+    text = tables.interval(outcome.interval, signed=difference)
     return f"{text} {outcome.claim.unit}" if text != tables.NONE and outcome.claim.unit else text
 
 
@@ -54,6 +100,7 @@ _COLUMNS = {
     "ours": tables.words("ours", "Ours"),
     "seeds": tables.words("seeds", "Seeds", tables.unbroken),
     "verdict": tables.words("verdict", "Verdict"),
+    "grounds": tables.words("grounds", "Grounds"),
     "size": tables.words("size", "Scale of ours"),
     "why": tables.words("why", "Why not"),
 }
@@ -66,10 +113,15 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
         claim, paper, size = o.claim, o.claim.paper, scale_text(o)
         detail = o.samples.detail if o.samples is not None else ""
         rows.append({
-            "id": claim.id, "own": claim.own, "outcome": o.verdict.outcome, "reason": o.verdict.reason,
-            "estimate": o.interval, "seeds": o.interval.seeds if o.interval else None, "unit": claim.unit,
-            "margin": claim.margin or None, "preliminary": o.preliminary, "text": claim.text, "place": claim.place,
-            "number": str(paper.number), "detailed": f"{claim.text} {detail}".strip(),
+            "id": claim.id, "own": claim.own, "primary": claim.primary, "kind": claim.kind, "family": claim.family,
+            "family_size": o.family, "outcome": o.verdict.outcome, "reason": o.verdict.reason, "estimate": o.interval,
+            "seeds": o.interval.seeds if o.interval else None, "unit": claim.unit, "margin": claim.margin or None,
+            **p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
+            "size_excluded": o.verdict.size or None, "pre_specified": o.specified, "search": o.search or None,
+            "checks": "; ".join(f"{name}: {check.found if check else 'not recorded'}"
+                                for name, check in o.checks.items()) or None,
+            "preliminary": o.preliminary, "text": claim.text, "place": claim.place, "number": str(paper.number),
+            "detailed": f"{claim.text} {detail}".strip(), "grounds": grounds(o),
             "paper": f"{paper.number}" + (f" (n={paper.n})" if paper.n else ""), "ours": ours(o),
             "verdict": verdict_text(o), "size": size, "why": o.verdict.reason + (f" ({size})" if size else ""),
         })  # fmt: skip
@@ -82,14 +134,14 @@ def claim_numbers(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def claim_table(outcomes: Sequence[Outcome]) -> Markup:
-    """The paper's claims with its numbers, ours and the verdicts; those not tested at this scale in a last table."""
-    judged = [o for o in outcomes if o.verdict.outcome != NOT_HERE]
-    found = ["paper", "ours", "seeds", "verdict"]
+    """The paper's claims with its numbers, ours and the verdicts; those not tested in a last table."""
+    judged = [o for o in outcomes if o.verdict.outcome != NOT_TESTED]
+    found = ["paper", "ours", "seeds", "verdict", "grounds"]
     parts = [
         ("", [o for o in judged if not o.claim.elsewhere], ["id", "text", "place", *found, "size"]),
         ("**Claims that the paper made of another environment, tried here:**",
          [o for o in judged if o.claim.elsewhere], ["id", "detailed", "place", *found]),
-        ("**Not tested at this scale:**", [o for o in outcomes if o.verdict.outcome == NOT_HERE],
+        ("**Not tested:**", [o for o in outcomes if o.verdict.outcome == NOT_TESTED],
          ["id", "text", "place", "paper", "why"]),
     ]  # fmt: skip
     shown = []
@@ -103,7 +155,18 @@ def claim_table(outcomes: Sequence[Outcome]) -> Markup:
 def question_table(outcomes: Sequence[Outcome]) -> Markup:
     """Our own questions; the detail of a measure stands below the question."""
     columns = [_COLUMNS["id"], _COLUMNS["detailed"]._replace(head="Question"), _COLUMNS["ours"]._replace(head="Answer")]
-    return tables.to_markdown(claim_frame(outcomes), [*columns, _COLUMNS["seeds"], _COLUMNS["verdict"]])
+    frame = claim_frame([o for o in outcomes if o.verdict.outcome != NOT_TESTED])
+    left = [o.claim.id for o in outcomes if o.verdict.outcome == NOT_TESTED]
+    rest = f"\n\nNot tested: {', '.join(left)}." if left else ""
+    shown = tables.to_markdown(frame, [*columns, *(_COLUMNS[name] for name in ("seeds", "verdict", "grounds"))])
+    return shown + Markup(rest)
+
+
+_WHOSE = {  # key of `counts` -> (noun, the rest)
+    "paper": ("claim", "of the paper"),
+    "elsewhere": ("claim", "that it made of another environment"),
+    "own": ("question", "of our own"),
+}
 
 
 def answer(outcomes: list[Outcome], rules: Rules, results: Results) -> str:
@@ -112,35 +175,63 @@ def answer(outcomes: list[Outcome], rules: Rules, results: Results) -> str:
         return "No claim is judged by it."
     if not results.runs["usable"].any():
         return "No run has finished yet, so no claim is judged."
-    of_paper = [o for o in outcomes if not o.claim.own]
-    here, elsewhere = ([o for o in of_paper if o.claim.elsewhere is other] for other in (False, True))
-    sentence = f"Of {tables.plural(len(here), 'claim')} of the paper: {_outcome_counts(here)}."
-    tried = [o for o in elsewhere if o.verdict.outcome != NOT_HERE]
-    if tried:
-        sentence += (
-            f" Of {tables.plural(len(tried), 'claim')} that it made of another environment: {_outcome_counts(tried)}."
-        )
-    return sentence
+    return " ".join(
+        f"Of {_number_of(whose, found)}: " + ", ".join(f"{n} {verdict}" for verdict, n in found.items()) + "."
+        for whose, found in counts(outcomes).items() if whose != "own" and found
+    )  # fmt: skip
 
 
-def _outcome_counts(outcomes: list[Outcome]) -> str:
-    """How many claims have which verdict, in a fixed order, zeros left out."""
-    order = ("supported", "contradicted", "inconclusive", "estimated", "not tested", NOT_HERE)
-    numbers = {name: sum(o.verdict.outcome == name for o in outcomes) for name in order}
-    return ", ".join(f"{n} {name}" for name, n in numbers.items() if n)
+def _number_of(whose: str, found: Mapping[str, int]) -> str:
+    noun, rest = _WHOSE[whose]
+    return f"{tables.plural(sum(found.values()), noun)} {rest}"
+
+
+def scope(outcomes: list[Outcome]) -> str:
+    """How many claims and questions there are, and how many of them are not tested."""
+    return "; ".join(
+        f"{_number_of(whose, found)}, {found.get(NOT_TESTED, 0)} of them not tested"
+        for whose, found in counts(outcomes).items() if found
+    )  # fmt: skip
 
 
 def headlines(outcomes: list[Outcome]) -> list[str]:
-    """A line for each claim that claims.yaml marks as a headline and that has a number."""
-    lines = []
-    for outcome in outcomes:
-        if outcome.claim.headline and outcome.interval is not None and tables.interval(outcome.interval) != tables.NONE:
-            size = outcome.verdict.outcome == "estimated"
-            lines.append(
-                f"{outcome.claim.id}. {outcome.claim.text} {ours(outcome)}"
-                + ("." if size else f": {verdict_text(outcome)}.")
-            )
-    return lines
+    """A line for each primary claim that has a number."""
+    return [f"{o.claim.id}. {o.claim.text} {ours(o)}: {verdict_text(o)}." for o in outcomes
+            if o.claim.primary and tables.interval(o.interval) != tables.NONE]  # fmt: skip
+
+
+def rules_table() -> Markup:
+    """The rules of verdicts, in their order."""
+    rows = [["any", verdict, rule] for verdict, rule in FIRST]
+    rows += [[f"“{says}”", verdict, rule] for says, kind in BY_KIND.values() for verdict, rule in kind]
+    return tables.table(["Claim", "Verdict", "Rule"], [*rows, ["any", INCONCLUSIVE, "no rule above decides"]])
+
+
+def power_table(outcomes: Sequence[Outcome], tries: Sequence[Try], results: Results, rules: Rules) -> Markup:
+    """The chance to see the paper's effect (the margin, where it printed none), and half of it."""
+    rows = []
+    for o in outcomes:
+        if (
+            not o.due
+            or o.claim.kind != "superiority"
+            or not (o.claim.primary or o.claim.paper.size)
+            or not o.claim.test
+        ):
+            continue
+        sd, source = spread(tries, o.claim.test.sides(), results), "tuning seeds"
+        if math.isnan(sd) and o.samples is not None:
+            pairs = 2 if o.samples.design == "independent" else 1
+            error, n = o.samples.estimate.error, min(o.samples.estimate.n)
+            sd, source = error * math.sqrt(n / pairs), "these runs"
+        effect = abs(o.claim.paper.size or o.claim.margin)
+        if sd > 0:
+            design = "independent" if o.samples is None or o.samples.design == "independent" else "paired"
+            chances = [100 * power(design, sd, n, share * effect, max(o.family, 1), rules.level)
+                       for n in (5, 10) for share in (1, 0.5)]  # fmt: skip
+            what = f"{effect:g}" + ("" if o.claim.paper.size else " (the margin)")
+            rows.append([o.claim.id, o.family, f"{sd:.2g} ({source})", what, *(tables.number(c, 0) for c in chances)])
+    heads = ["Claim", "Family", "Deviation between seeds", "Effect", "n = 5, %", "half, %", "n = 10, %", "half, %"]
+    return tables.table(heads, rows, "lrlrrrrr") if rows else Markup("")
 
 
 def runs_line(results: Results, *, preview: bool) -> str:

@@ -15,6 +15,7 @@ from rarl.envs.spec import learner_kind, load, spec_of
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file
 from rarl.jobs import LoadedCode, train_job
+from rarl.provenance import claim_digests
 from rarl.runs import checkpoints
 from rarl.runs.device import choose_device
 from rarl.runs.loop import Budget, Learner, LoopSettings, train
@@ -145,6 +146,7 @@ def train_run(
         "code_digest": code.code.digest,
         "code": code.code.record,
         "data": data_of(scale, run),
+        "claims": claim_digests(scale.root, scale.name),
         "warnings": warnings,
         "expert_returns": {d.task: d.manifest["expert_return"] for d in datasets},
     }

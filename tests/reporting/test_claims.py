@@ -24,6 +24,7 @@ CLAIMS = made.PROJECT / "config" / "claims.yaml"
 
 def test_the_projects_claims_are_sound():
     settings, claims = load_claims(CLAIMS)
+    assert len({claim.id for claim in claims if claim.primary}) == 6
     assert settings.min_seeds >= 5
     assert {"smoke", "laptop", "workstation", "paper"} <= set(settings.scales)
     assert not settings.scale("smoke").results
@@ -33,6 +34,7 @@ def test_the_projects_claims_are_sound():
     assert {f"C3{x}-{side}" for x in "abc" for side in ("hidden", "observed")} <= paper
     for claim in claims:
         assert claim.own or claim.place
+        assert claim.family
         assert "smoke" not in claim.scales
 
 
@@ -51,20 +53,32 @@ def test_the_projects_claims_are_sound():
         ("claims: [{id: A, text: t, margin: wide}]", "claim A: margin: .*number, got 'wide'"),
         ("claims: [{id: A, text: t, margin: .inf}]", "claims.0.margin: must be a finite number, got inf"),
         ("claims: [{id: A, text: t, scales: laptop}]", "claim A: scales: .*list, got 'laptop'"),
-        ("claims: [{id: A, text: t, headline: maybe}]", "claim A: headline: .*boolean, got 'maybe'"),
+        ("claims: [{id: A, text: t, primary: maybe}]", "claim A: primary: .*boolean, got 'maybe'"),
+        (
+            "claims: [{id: A, text: t, validity: [read]}]",
+            "claim A: validity: unknown check 'read': did you mean 'reads'",
+        ),
+        ("claims: [{id: A, text: t, margin: 1, test: {TEST, experiment: e, a: x}}]", "claim A: family: "),
+        ("claims: [{id: A, text: t, family: f, test: {TEST, experiment: e, a: x}}]", "superiority needs a margin"),
+        ("settings: {scales: {s: {banner: b}}}\nclaims: [{id: A, ASKS}, {id: B, ASKS}]", "B: test: A asks the same"),
         ("claims: [{id: A, text: t, paper: {nr: 3}}]", "claim A: unknown key 'paper.nr'"),
         ("claims: [{id: A, text: t}]\nquestion: []", "unknown key 'question'; did you mean 'questions'"),
         ("claims: [{id: A, text: t, text: u}]", "line 1: not valid YAML: key 'text' stands there twice"),
         ("claims: []\nquestions: [{id: Q, text: t, kind: superb}]", "claim Q: kind: .*did you mean 'superiority'"),
         ("claims: []\nsettings: {level: 95}", "settings.level: .*less than 1, got 95"),
         ("claims: []\nsettings: {scales: {mine: {baner: b}}}", "settings.scales.mine"),
-        ("claims: [{id: A, text: t, test: {measure: diference, experiment: x, task_set: x, a: x}}]", "'difference'"),
+        (
+            "claims: [{id: A, text: t, margin: 1, family: f, "
+            "test: {measure: diference, experiment: x, task_set: x, a: x}}]",
+            "'difference'",
+        ),
         ("claims: [{id: A, text: t, test: {TEST, experiment: gridroboman, a: dqn, c: x}}]", "unknown key 'test.c'"),
         ("claims: []\nsettings: {min_seed: 3}", "did you mean 'min_seeds'"),
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path, text, says):
     path = tmp_path / "claims.yaml"
+    text = text.replace("ASKS", "text: t, family: f, margin: 1, scales: [s], test: {TEST, experiment: e, a: x, b: y}")
     path.write_text(text.replace("TEST", "measure: difference, task_set: 10-tasks"))
     with pytest.raises(RarlError, match=rf"claims\.yaml.*{says}") as caught:
         load_claims(path)
@@ -86,7 +100,7 @@ def test_claims_speak_of_what_is_configured(tmp_path, change, says):
     tiny_project.write_config(tmp_path)
     path = tmp_path / "config" / "claims.yaml"
     test = {"measure": "difference", "experiment": "gridroboman", "task_set": "10-tasks", "a": "ra-*", "b": "dqn"}
-    claim = {"id": "A", "text": "t", "scales": ["tiny"], "test": test}
+    claim = {"id": "A", "text": "t", "family": "f", "margin": 0.1, "scales": ["tiny"], "test": test}
     file = {"settings": {"scales": {"tiny": {"banner": "b"}}}, "claims": [claim]}
     path.write_text(yaml.safe_dump(file))
     assert load_claims(path)[1][0].test.side("a") == ("gridroboman", "ra-*")
@@ -132,15 +146,17 @@ def test_verdicts_of_runs_with_known_answers(project):
     said = outcomes(*project)
     for name, (outcome, estimate) in {
         "C3c-hidden": ("supported", 0.40), "C3a-hidden": ("contradicted", 0.40), "C4a-50k": ("supported", 30),
-        "C4d-200k": ("supported", 12), "C5": ("estimated", 30), "Q5-chance": ("estimated", -30 + 55),
+        "C4d-200k": ("supported", 12), "C5": ("supported", 30), "Q5-chance": ("measured", -30 + 55),
         "Q5-removed": ("supported", 30), "Q6": ("supported", 29), "Q7": ("supported", 0.06),
         "Q8-removed": ("supported", 0.08), "Q16-few": ("contradicted", -0.10),
-        "C6-time": ("estimated", 1210 / 360), "C6-parameters": ("estimated", 1.6), "Q4": ("estimated", 0.22),
+        "C6-time": ("measured", 1210 / 360), "C6-parameters": ("measured", 1.6), "Q4": ("measured", 0.22),
     }.items():  # fmt: skip
         assert said[name].verdict.outcome == outcome, name
         assert said[name].interval.estimate == pytest.approx(estimate), name
     assert said["C3b-hidden"].verdict.outcome == "not tested"  # no runs on 20 tasks
-    assert said["C1"].verdict.outcome == "not tested at this scale"
+    assert said["C1"].verdict.outcome == "not tested"
+    assert said["C3b-hidden"].due
+    assert not said["C1"].due
     assert said["C1"].ours_scale == {"frames per game": 320_000, "games": 2}
     assert said["Q2-removed"].samples.design == "paired"
     assert said["C3c-hidden"].ours_scale["episodes per task"] == 4000
@@ -169,15 +185,17 @@ def test_few_seeds_are_inconclusive_and_smoke_judges_nothing(tmp_path):
     assert said.interval.low > 0
     assert (said.verdict.outcome, said.verdict.reason) == ("inconclusive", "3 seeds, 5 needed")
     made.write_runs(tmp_path, "gridroboman", "30-tasks", levels, made.BOARDS[:2], scale="smoke")
-    assert {o.verdict.outcome for o in outcomes(tmp_path, scale="smoke").values()} == {"not tested at this scale"}
+    assert {o.verdict.outcome for o in outcomes(tmp_path, scale="smoke").values()} == {"not tested"}
 
 
 def test_verdicts_turn_with_the_numbers(tmp_path):
     levels = {"rdqn": 0.60, "ra-rdqn-own": 0.40, "ra-rdqn-all": 0.30, "ra-rdqn-all-open": 0.30}
     made.write_runs(tmp_path, "babyai", "4-levels-200-episodes", levels, made.LEVELS)
     said = outcomes(tmp_path)
-    assert [said[f"C4{x}-50k"].verdict.outcome for x in "abcd"] == ["contradicted"] * 3 + ["inconclusive"]
-    assert said["C4a-200k"].verdict.outcome == "not tested at this scale"  # one size of data: there is no larger
+    assert [said[f"C4{x}-50k"].verdict.outcome for x in "abcd"] == ["contradicted"] * 3 + [
+        "equivalent within the margin"
+    ]
+    assert said["C4a-200k"].verdict.outcome == "not tested"  # one size of data: there is no larger
 
 
 def test_designs_of_samples():

@@ -11,7 +11,7 @@ import pytest
 
 from rarl.errors import RarlError
 from rarl.reporting import choices, page, report
-from rarl.reporting.statistics import t_interval
+from rarl.reporting.statistics import POSITIVE, t_interval
 from tests.reporting import synthetic as made
 from tests.reporting.built import Page, build, table
 
@@ -52,7 +52,7 @@ def test_numbers_on_the_page_are_those_of_the_tables(report):
     assert claims.loc["C3c-hidden", "estimate"] == pytest.approx(expected, abs=1e-5)
     assert f"{expected:+.3f}" in (report / "REPORT.md").read_text()
     row = table(report, "gridroboman-scores", "task_set", "variant").loc["30-tasks", "oracle"]
-    interval = t_interval(here[here["variant"] == "oracle"]["score"])
+    interval = t_interval(here[here["variant"] == "oracle"]["score"], bounds=POSITIVE)
     assert row[["score_low", "score_high"]].tolist() == pytest.approx([interval.low, interval.high], abs=1e-5)
 
 
@@ -89,10 +89,14 @@ def test_search_records_are_shown_and_a_damaged_line_named(tmp_path):
     record = tmp_path / "results/search/gridroboman.jsonl"
     record.parent.mkdir(parents=True)
     entry = {"variant": "dqn-hidden", "task_set": 30, "seed": 100, "changed": [], "core_seconds": 12.2,
-             "return_by_update": [[9, 0.123]]}  # fmt: skip
+             "scale": "laptop", "return_by_update": [[9, 0.123]]}  # fmt: skip
     record.write_text(json.dumps(entry) + "\n{\n" + json.dumps(entry | {"measure": "success_rate"}) + "\n")
+    elsewhere = record.with_name("babyai.jsonl")  # by an older record, which does not say what it measured
+    elsewhere.write_text(json.dumps(entry | {"variant": "rdqn"}) + "\n" + json.dumps(entry | {"scale": "mine"}) + "\n")
     text = build(tmp_path)[0]
-    assert "| dqn-hidden | none | 30 | 100 | 9 | success&#95;rate | 0.123 | 12 |" in text
+    assert "| dqn-hidden | none | 30 | 100 | 9 | success rate | 0.123 | 12 |" in text
+    assert "| rdqn | none | 30 | 100 | 9 | success rate | 0.123 | 12 |" in text
+    assert "All 3 tries" in text  # none of another scale
     assert "line 2 is not a record of a try" in text
 
 

@@ -1,4 +1,4 @@
-"""Intervals against closed forms and hand-computed numbers, coverage by simulation, and the rule of verdicts."""
+"""Intervals and tests against closed forms, libraries and hand-computed numbers; coverage and power by simulation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scipy import stats
 from rarl.errors import RarlError
 from rarl.reporting.statistics import (
     Interval,
-    bootstrap_interval,
-    interquartile_mean,
+    difference_of,
+    holm,
     left_out_best,
-    paired_interval,
-    probability_of_improvement,
+    mean_of,
+    paired_difference_of,
+    power,
     score_table,
+    smallest_effect,
     t_interval,
-    verdict,
-    welch_interval,
 )
 
 values = st.lists(st.floats(-1e3, 1e3, allow_nan=False), min_size=2, max_size=12)
@@ -42,7 +42,7 @@ def test_welch_interval_by_hand():
     # freedom 41² / (25² / 2 + 16² / 2) = 3.816, so t = 2.830 and the half-width is 18.12.
     a = 55 + 5 * math.sqrt(3) * np.array([-1, 0, 1])
     b = 32 + 4 * math.sqrt(3) * np.array([-1, 0, 1])
-    interval = welch_interval(a, b)
+    interval = difference_of(a, b).interval()
     assert interval.estimate == pytest.approx(23)
     assert interval.high - interval.estimate == pytest.approx(18.12, abs=0.01)
 
@@ -55,24 +55,24 @@ def test_intervals_equal_scipy(a, b):
         return
     ours, theirs = t_interval(a), stats.t.interval(0.95, len(a) - 1, a.mean(), stats.sem(a))
     np.testing.assert_allclose([ours.low, ours.high], theirs, rtol=1e-7, atol=1e-7)
-    ours = welch_interval(a, b)
+    ours = difference_of(a, b).interval()
     theirs = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
     np.testing.assert_allclose([ours.low, ours.high], theirs, rtol=1e-6, atol=1e-6)
 
 
 def test_paired_interval_uses_the_differences():
     a, b = np.array([1.0, 2.0, 30.0]), np.array([0.0, 1.5, 29.0])
-    assert paired_interval(a, b) == t_interval(a - b)
-    assert paired_interval(a, b).low > 0 > welch_interval(a, b).low
+    ours, theirs = paired_difference_of(a, b).interval(), t_interval(a - b)
+    assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high])
+    assert paired_difference_of(a, b).interval().low > 0 > difference_of(a, b).interval().low
     with pytest.raises(RarlError, match="equal shapes"):
-        paired_interval(a, b[:2])
+        paired_difference_of(a, b[:2])
 
 
 @pytest.mark.parametrize("one", [[0.4], [0.4, math.nan], [math.inf, 0.4]])
 def test_one_seed_has_no_interval(one):
-    table = np.array([[x, x] for x in one])
-    differences = [welch_interval(one, [0.0, 0.1]), welch_interval([0.0, 0.1], one)]
-    for interval in (t_interval(one), *differences, bootstrap_interval(table)):
+    differences = [difference_of(one, [0.0, 0.1]).interval(), difference_of([0.0, 0.1], one).interval()]
+    for interval in (t_interval(one), *differences):
         assert math.isfinite(interval.estimate)
         assert not interval.known
         assert math.isnan(interval.low)
@@ -80,82 +80,20 @@ def test_one_seed_has_no_interval(one):
 
 
 def test_nothing_is_nan_and_says_so():
-    nothing = [t_interval([]), t_interval([math.nan]), welch_interval([], [1.0])]
-    for interval in (*nothing, bootstrap_interval(np.empty((0, 3)))):
+    nothing = [t_interval([]), t_interval([math.nan]), difference_of([], [1.0]).interval()]
+    for interval in nothing:
         assert math.isnan(interval.estimate)
         assert interval.note == "n/a (n=0)"
 
 
 def test_equal_seeds_are_marked():
     assert t_interval([0.5, 0.5, 0.5]).note == "seeds do not differ"
-    assert welch_interval([1, 1], [0, 0]) == Interval(1.0, 1.0, 1.0, (2, 2), note="seeds do not differ")
+    assert difference_of([1, 1], [0, 0]).interval() == Interval(1.0, 1.0, 1.0, (2, 2), note="seeds do not differ")
 
 
 def test_a_table_of_seeds_is_refused_where_seeds_are_wanted():
     with pytest.raises(RarlError, match="one-dimensional"):
         t_interval(np.zeros((5, 30)))
-
-
-@given(st.permutations(range(5)))
-@settings(max_examples=25, deadline=None)
-def test_order_of_seeds_does_not_matter(order):
-    table = np.random.default_rng(0).normal(size=(5, 6))
-    other = table[list(order)]
-    for function in (
-        lambda x: t_interval(x.mean(axis=1)),
-        lambda x: bootstrap_interval(x, repetitions=200),
-        lambda x: probability_of_improvement(x, table + 0.1, repetitions=200),
-    ):
-        ours, theirs = function(table), function(other)
-        np.testing.assert_allclose([ours.estimate, ours.low, ours.high], [theirs.estimate, theirs.low, theirs.high])
-
-
-def test_coverage_of_the_t_interval_and_shortfall_of_the_bootstrap():
-    """Five seeds, 30 tasks, half of the variance common to the seed: t holds its level, the bootstrap does not."""
-    rng = np.random.default_rng(1)
-    hits_t = hits_welch = 0
-    for _ in range(2000):
-        a, b = rng.normal(0, 1, 5), rng.normal(0, 2, 5)
-        interval, difference = t_interval(a), welch_interval(a, b)
-        hits_t += interval.low <= 0 <= interval.high
-        hits_welch += difference.low <= 0 <= difference.high
-    assert 0.93 < hits_t / 2000 < 0.97
-    assert 0.93 < hits_welch / 2000 < 0.98
-    hits_b = 0
-    for i in range(300):
-        table = rng.normal(0, math.sqrt(0.5), (5, 1)) + rng.normal(0, math.sqrt(0.5), (5, 30))
-        interval = bootstrap_interval(table, lambda x: x.mean(axis=-1), repetitions=400, seed=i)
-        hits_b += interval.low <= 0 <= interval.high
-    assert 0.70 < hits_b / 300 < 0.92
-
-
-def test_interquartile_mean():
-    assert interquartile_mean(np.arange(8.0)) == 3.5  # 2 cut on each side: mean of 2, 3, 4, 5
-    assert interquartile_mean(np.array([0.0, 1.0, 100.0])) == pytest.approx(101 / 3)  # three: nothing is cut
-    assert interquartile_mean(np.array([0.0, 1.0, 2.0, 100.0])) == 1.5
-    scores = np.random.default_rng(0).normal(size=(4, 37))
-    np.testing.assert_allclose(interquartile_mean(scores), stats.trim_mean(scores, 0.25, axis=1))
-
-
-def test_bootstrap_is_seeded_and_drops_incomplete_seeds():
-    table = np.random.default_rng(0).normal(size=(5, 10))
-    assert bootstrap_interval(table, seed=3) == bootstrap_interval(table, seed=3)
-    assert bootstrap_interval(table, repetitions=50, seed=3) != bootstrap_interval(table, repetitions=50, seed=4)
-    holed = np.vstack([table, table[0]])
-    holed[5, 2] = math.nan
-    assert bootstrap_interval(holed, seed=3) == bootstrap_interval(table, seed=3)
-    assert bootstrap_interval(holed).n == (5,)
-
-
-def test_probability_of_improvement_by_hand():
-    a = np.array([[1.0, 1.0], [3.0, 1.0]])
-    b = np.array([[2.0, 1.0], [2.0, 0.0]])
-    # Task 1: 1<2, 1<2, 3>2, 3>2 -> 1/2. Task 2: tie, win, tie, win -> 3/4.
-    assert probability_of_improvement(a, b, repetitions=50).estimate == pytest.approx(0.625)
-    assert probability_of_improvement(a, a, repetitions=50).estimate == pytest.approx(0.5)
-    one = pd.DataFrame([[1.0, 2.0]], columns=["x", "y"])
-    with pytest.raises(RarlError, match="same tasks"):
-        probability_of_improvement(one, one[["y", "x"]])
 
 
 def test_score_table_names_its_axes():
@@ -167,46 +105,6 @@ def test_score_table_names_its_axes():
         score_table(pd.concat([frame, frame]), "score")
     with pytest.raises(RarlError, match="lacks the columns"):
         score_table(frame.rename(columns={"seed": "run"}), "score")
-
-
-def between(low: float, high: float, n: int = 5) -> Interval:
-    return Interval((low + high) / 2, low, high, (n, n))
-
-
-ALONE = Interval(0.3, math.nan, math.nan, (1, 1), note="n/a (n=1)")
-
-
-@pytest.mark.parametrize(
-    ("kind", "interval", "outcome"),
-    [
-        ("superiority", between(0.01, 0.2), "supported"), ("superiority", between(-0.2, -0.01), "contradicted"),
-        ("superiority", between(-0.01, 0.2), "inconclusive"), ("superiority", between(0.01, 0.2, n=4), "inconclusive"),
-        ("equivalence", between(-0.04, 0.04), "supported"), ("equivalence", between(0.01, 0.04), "supported"),
-        ("equivalence", between(0.06, 0.09), "contradicted"), ("equivalence", between(-0.09, -0.06), "contradicted"),
-        ("equivalence", between(-0.01, 0.06), "inconclusive"),
-        ("equivalence", between(-0.04, 0.04, n=4), "inconclusive"),
-        ("no gain", between(-0.02, 0.03), "supported"),
-        ("no gain", between(-0.60, -0.40), "supported"),  # "no better" leaves room for worse
-        ("no gain", between(0.01, 0.04), "supported"), ("no gain", between(0.02, 0.06), "inconclusive"),
-        ("no gain", between(0.06, 0.20), "contradicted"), ("no gain", between(0.01, 0.04, n=4), "inconclusive"),
-        ("estimate", between(-1, 1), "estimated"), ("estimate", between(-1, 1, n=2), "inconclusive"),
-        ("count", between(1.4, 1.4, n=3), "estimated"), ("count", between(1.3, 1.5), "inconclusive"),
-        ("count", ALONE, "estimated"), ("superiority", ALONE, "inconclusive"), ("superiority", None, "not tested"),
-        ("superiority", Interval(math.nan, math.nan, math.nan, (0, 5)), "not tested"),
-    ],
-)  # fmt: skip
-def test_verdicts(kind, interval, outcome):
-    assert verdict(kind, interval, margin=0.05).outcome == outcome
-
-
-def test_verdicts_name_what_is_missing():
-    assert verdict("superiority", between(0.1, 0.2, n=1)).reason == "1 seed, 5 needed"
-    assert verdict("superiority", between(0.1, 0.2, n=3), min_seeds=3).outcome == "supported"
-    with pytest.raises(RarlError, match="did you mean 'superiority'"):
-        verdict("superior", None)
-    for kind in ("equivalence", "no gain"):
-        with pytest.raises(RarlError, match="needs a margin above 0"):
-            verdict(kind, between(0, 1))
 
 
 def test_the_left_out_best_by_hand():
@@ -229,3 +127,109 @@ def test_the_left_out_best_of_equal_settings_gains_nothing():
         own.append(scores.mean().max())
     assert abs(np.mean(crossed)) < 0.06
     assert np.mean(own) > 0.5
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.5, 0.6]), [1.0, 1.0])
+    np.testing.assert_allclose(holm([math.nan, 0.02, 0.01]), [math.nan, 0.04, 0.03])
+    assert holm([]).size == 0
+
+
+def test_p_is_scipys_and_that_of_the_interval():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.4, 0.1, 5), rng.normal(0.3, 0.2, 7)
+    assert difference_of(a, b).p(0) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert paired_difference_of(a, b[:5]).p(0.05) == pytest.approx(stats.ttest_1samp(a - b[:5], 0.05).pvalue)
+    for estimate in (difference_of(a, b, (0, 1)), paired_difference_of(a, b[:5], (0, math.inf)), mean_of(a, (0, 1))):
+        for null in (0.02, 0.2, 0.45):
+            interval = estimate.interval(1 - estimate.p(null))  # its end is the null
+            assert min(abs(interval.low - null), abs(interval.high - null)) < 1e-6
+    assert difference_of([1, 1], [0, 0]).p(0) == 0
+    assert difference_of([1, 1], [0, 0]).p(1) == 1
+    assert math.isnan(difference_of([1.0], [0.0, 0.1]).p(0))
+
+
+@pytest.mark.parametrize("design", ["independent", "paired"])
+def test_power_is_what_is_found(design):
+    """Against the library's distribution, and by simulation."""
+    rng, n, effect, family = np.random.default_rng(3), 5, 2.5, 4
+    drawn = rng.normal(size=(4000, 2, n)) / (1 if design == "independent" else math.sqrt(2))
+    a, b = drawn[:, 0] + effect, drawn[:, 1]
+    p = (stats.ttest_ind if design == "independent" else stats.ttest_rel)(a, b, axis=1).pvalue
+    expected = power(design, 1.0, n, effect, family)
+    assert abs((p < 0.05 / family).mean() - expected) < 0.03
+    df, error = (8, math.sqrt(2 / n)) if design == "independent" else (4, math.sqrt(1 / n))
+    t = stats.t.isf(0.05 / family / 2, df)
+    theirs = stats.nct.sf(t, df, effect / error) + stats.nct.cdf(-t, df, effect / error)
+    assert expected == pytest.approx(theirs, abs=1e-6)
+    assert power(design, 0.01, n, 5.0) == pytest.approx(1)
+    assert power(design, 1.0, 10, effect, family) > expected > power(design, 1.0, n, effect / 2, family)
+
+
+def test_the_smallest_effect_has_a_power_of_four_fifths():
+    estimate = difference_of([0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0, 4.0])
+    smallest = smallest_effect(estimate, family=3)
+    assert power("independent", math.sqrt(2.5), 5, smallest, 3) == pytest.approx(0.8, abs=1e-6)
+
+
+REPETITIONS = 2000
+LEAST = 0.93 - 2 * math.sqrt(0.93 * 0.07 / REPETITIONS)  # of a coverage of at least 93 %, by chance
+
+
+def covered(estimates, truth: float) -> float:
+    """The share of intervals that hold the truth; none may hold what cannot be."""
+    hits = 0
+    for estimate in estimates:
+        interval = estimate.interval()
+        low, high = estimate.parts[0][2]
+        span = (low, high) if len(estimate.parts) == 1 else (low - high, high - low)
+        assert span[0] <= interval.low <= interval.estimate <= interval.high <= span[1]
+        hits += interval.low <= truth <= interval.high
+    return hits / len(estimates)
+
+
+@pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.parametrize(
+    ("p", "episodes", "concentration"),
+    [(0.5, 64, 50), (0.95, 64, math.inf), (0.95, 64, 50), (0.98, 384, 100), (0.05, 24, 100)],
+)
+def test_coverage_of_shares(n, p, episodes, concentration):
+    """Success of n seeds, each of so many episodes, whose own rates vary by a beta distribution: alone, against others
+    that succeed less often, and against the same networks under another condition."""
+    rng = np.random.default_rng(0)
+
+    def success(rate: np.ndarray) -> np.ndarray:
+        return rng.binomial(episodes, rate) / episodes
+
+    def rates(mean: float) -> np.ndarray:
+        shape = (REPETITIONS, n)
+        c = concentration
+        return np.full(shape, mean) if math.isinf(c) else rng.beta(mean * c, (1 - mean) * c, shape)
+
+    own = rates(p)
+    a, b, c = success(own), success(rates(0.8 * p)), success(0.9 * own)
+    assert covered([mean_of(x, (0, 1)) for x in a], p) > LEAST
+    assert covered([difference_of(x, y, (0, 1)) for x, y in zip(a, b, strict=True)], 0.2 * p) > LEAST
+    assert covered([paired_difference_of(x, y, (0, 1)) for x, y in zip(a, c, strict=True)], 0.1 * p) > LEAST
+
+
+@pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.parametrize("variation", [0.05, 0.4])
+def test_coverage_of_scores_above_zero(n, variation):
+    """Returns as a share of an expert's: gamma-distributed, with much and with little between seeds."""
+    rng, shape = np.random.default_rng(0), variation**-2
+    a, b = (rng.gamma(shape, mean / shape, (REPETITIONS, n)) for mean in (0.5, 0.1))
+    bounds = (0.0, math.inf)
+    assert covered([mean_of(x, bounds) for x in a], 0.5) > LEAST
+    assert covered([difference_of(x, y, bounds) for x, y in zip(a, b, strict=True)], 0.4) > LEAST
+
+
+def test_far_from_bounds_they_do_not_matter():
+    a, b = [0.50, 0.51, 0.49, 0.50, 0.52], [0.40, 0.41, 0.42, 0.40, 0.39]
+    for function in (difference_of, paired_difference_of):
+        bounded, plain = function(a, b, (0, 1)).interval(), function(a, b).interval()
+        assert [bounded.low, bounded.high] == pytest.approx([plain.low, plain.high], abs=3e-4)
+    assert difference_of([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], (0, 1)).interval().note == "seeds do not differ"
+    outside = [0.9, 1.0, 1.1]  # so these are no bounds
+    assert mean_of(outside, (0, 1)).interval() == mean_of(outside).interval()

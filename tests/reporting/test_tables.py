@@ -65,10 +65,23 @@ def test_numbers():
 def test_intervals():
     space = tables.HARD_SPACE
     assert tables.interval(Interval(0.5, 0.25, 0.75, (5,))) == f"0.50{space}[0.25,{space}0.75]"
-    assert tables.interval(t_interval([0.5])) == f"0.50,{space}CI{space}n/a{space}(n=1)"
+    assert tables.interval(t_interval([0.5])) == f"0.500,{space}CI{space}n/a{space}(n=1)"
     assert "seeds do not differ" in tables.interval(t_interval([0.5, 0.5])).replace(space, " ")
     assert tables.interval(t_interval([])) == tables.NONE
     assert tables.interval(None) == tables.NONE
+
+
+@pytest.mark.parametrize(
+    ("estimate", "half", "said"),
+    [
+        (0.40874, 0.0275, "0.409 [0.381, 0.436]"), (0.9971, 0.0042, "0.9971 [0.9929, 1.0013]"),
+        (90.4, 17.3, "90 [73, 108]"), (1234.5, 250.0, "1,234 [984, 1,484]"), (-3.0556, 6.2, "−3.1 [−9.3, 3.1]"),
+        (0.5, 0.0996, "0.50 [0.40, 0.60]"),
+    ],
+)  # fmt: skip
+def test_digits_go_by_the_width_of_the_interval(estimate, half, said):
+    value = Interval(estimate, estimate - half, estimate + half, (5,))
+    assert tables.interval(value).replace(tables.HARD_SPACE, " ") == said
 
 
 def test_durations():

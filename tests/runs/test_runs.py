@@ -20,6 +20,7 @@ from rarl.jobs import train_job
 from rarl.learners.offline import OfflineLearner
 from rarl.mappings import merge
 from rarl.nn.retrieval import Mode
+from rarl.provenance import claim_digests
 from rarl.rollouts.evaluation import Evaluation
 from rarl.runs import checkpoints
 from rarl.trajectories.store import TrajectoryDataset
@@ -540,6 +541,22 @@ def test_a_changed_configuration_is_refused_and_restarts_where_the_caller_knows(
     )
     cli.main(["train", RA_DQN, "--device", "cpu"])
     assert json.loads(record.read_text()) == made
+
+
+def test_claims_are_on_record_and_make_no_run_stale(own_root, monkeypatch):
+    """What was asked when the run was made stands in its record; asking something else later changes nothing."""
+    monkeypatch.chdir(own_root)
+    path, record = own_root / "config" / "claims.yaml", own_root / "results" / "tiny" / "runs" / RA_DQN / "run.json"
+    path.write_text("settings: {min_seeds: 5}\nclaims: [{id: A, text: t, margin: 1, scales: [tiny]}]")
+    asked = claim_digests(own_root, "tiny")
+    cli.main(["train", RA_DQN, "--device", "cpu"])
+    made = record.read_text()
+    assert json.loads(made)["claims"] == asked
+    assert set(asked) == {"settings", "A"}
+    path.write_text("settings: {min_seeds: 5}\nclaims: [{id: A, text: t, margin: 2, scales: [tiny]}]")
+    assert claim_digests(own_root, "tiny")["A"] != asked["A"]
+    cli.main(["train", RA_DQN, "--device", "cpu"])
+    assert record.read_text() == made
 
 
 def test_a_changed_dataset_is_refused(own_root, monkeypatch, capsys):

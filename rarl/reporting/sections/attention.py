@@ -10,7 +10,7 @@ from rarl.reporting import tables
 from rarl.reporting.results import spelled
 from rarl.reporting.sections.tasks import by_task, stacked
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import paired, seed_means, t_interval
+from rarl.reporting.statistics import POSITIVE, SHARES, paired, seed_means, t_interval
 from rarl.reporting.study import Study, Variant
 
 
@@ -34,6 +34,7 @@ QUANTITIES = {
     "place_distance": Quantity("steps between the attended states' place in their episodes and the current one",
                                "place_candidates"),
 }  # fmt: skip
+_SHARES = {"task_named", "related_there", *(name for name in QUANTITIES if name.endswith(("_share", "_mass")))}
 _DRAWN = ("other_share", "rewarded_share", "goal_state_mass")  # task by task, the first of which there is something
 
 
@@ -63,8 +64,8 @@ def write(study: Study, sheet: Sheet) -> None:
         tables.words("text", "Quantity"),
         tables.words("group", "Mean over"),
         tables.numbers("seeds", "Seeds"),
-        tables.intervals("value", "Value", 3),
-        tables.intervals("over_chance", "Minus chance", 3, signed=True),
+        tables.intervals("value", "Value"),
+        tables.intervals("over_chance", "Minus chance", signed=True),
     ]
     sheet.table(f"{study.name}-attention", frame, columns, folded="All that was measured of attention")
 
@@ -89,11 +90,11 @@ def attention_frame(study: Study, level: float) -> pd.DataFrame:
                     found, by_chance = (_of(table, tasks) for table in (values, chance))
                     if not found:
                         continue
-                    over = paired(found, by_chance)
+                    over, bounds = paired(found, by_chance), SHARES if name in _SHARES else POSITIVE
                     rows.append({
                         "task_set": task_set, "variant": variant.name, "quantity": name, "group": group,
-                        "seeds": len(found), "value": t_interval(list(found.values()), level),
-                        "chance": t_interval(list(by_chance.values()), level) if by_chance else None,
+                        "seeds": len(found), "value": t_interval(list(found.values()), level, bounds),
+                        "chance": t_interval(list(by_chance.values()), level, bounds) if by_chance else None,
                         "over_chance": over and over.interval(level), "set": study.set_title(task_set),
                         "agent": variant.label, "text": quantity.text,
                     })  # fmt: skip

@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rarl.reporting import effects, figures, tables
+from rarl.reporting import figures, tables
 from rarl.reporting.claims import EVERY, Rules
 from rarl.reporting.figures import PALETTE, Look, StripRow
+from rarl.reporting.rules import READINGS, Judged
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import t_interval
+from rarl.reporting.statistics import mean_of
 from rarl.reporting.study import Study, Variant, grouped
 
 _OF_GROUPS = ((PALETTE[3], "D"), (PALETTE[6], "^"), (PALETTE[2], "P"), (PALETTE[7], "s"))
@@ -19,7 +20,7 @@ _OF_GROUPS = ((PALETTE[3], "D"), (PALETTE[6], "^"), (PALETTE[2], "P"), (PALETTE[
 
 def write(study: Study, sheet: Sheet) -> None:
     """A figure of the largest task set, and the table of all."""
-    frame = difference_frame(study, sheet.rules)
+    frame = difference_frame(study, sheet.rules, sheet.judged)
     if frame.empty:
         return
     sheet.heading("Differences")
@@ -36,39 +37,39 @@ def write(study: Study, sheet: Sheet) -> None:
             f"{study.where(task_set)}: difference from {base} (line at 0), mean over {noun}s.{band} Dots: seeds. "
             f"Ticks: their mean. Bars: Welch interval of the difference ({base}'s own: t interval of its mean).",
         )
-    digits = study.score.digits
     references = frame["reference"].dropna().unique()
     to = f"Δ vs {study.label(references[0])}" if len(references) == 1 else "Δ vs that"
     columns = [
         *study.columns,
-        tables.intervals("delta_base", f"Δ vs {base}", digits, signed=True),
+        tables.intervals("delta_base", f"Δ vs {base}", signed=True),
         tables.words("reference", "Compared with", study.label),
-        tables.intervals("delta", to, digits, signed=True),
-        tables.words("reading", "That is", effects.READINGS.get),
+        tables.intervals("delta", to, signed=True),
+        tables.words("reading", "That is", READINGS.get),
     ]
     if len(references) == 1:
         columns.pop(-3)
     sheet.table(f"{study.name}-differences", frame, columns)
     if frame["reading"].notna().any():
-        sheet.text(f"Δ: difference with its Welch interval. No visible difference: inside ±{study.score.margin:g}.")
+        sheet.text("Δ: difference with its interval, not corrected; the verdict is. Where there is none, none was due.")
 
 
-def difference_frame(study: Study, rules: Rules) -> pd.DataFrame:
+def difference_frame(study: Study, rules: Rules, judged: Judged | None = None) -> pd.DataFrame:
     """A row for each task set and variant: score, differences from the base and from what it changes, the reading."""
     rows = []
     sets = study.used_sets + [EVERY] * (study.spec.one_task and len(study.used_sets) > 1)
     for task_set in sets:
         shown = study.variants_on(task_set, sweeps=False)
         for variant in shown if any(v.runs[0] == study.name for v in shown) else ():
-            rows.append(row_of(study, variant, task_set, rules))
+            rows.append(row_of(study, variant, task_set, rules, judged))
     return pd.DataFrame(rows)
 
 
-def row_of(study: Study, variant: Variant, task_set: str, rules: Rules) -> dict[str, Any]:
-    """A variant's row; differences that cannot be computed are None."""
-    scores = list(study.seed_scores(variant, task_set).values())
+def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: Judged | None = None) -> dict[str, Any]:
+    """A variant's row; differences that cannot be computed are None, and so is the reading of what was not judged."""
+    scores = study.seed_scores(variant, task_set)
     row: dict[str, Any] = {
-        "task_set": task_set, "variant": variant.name, "seeds": len(scores), "score": t_interval(scores, rules.level),
+        "task_set": task_set, "variant": variant.name, "seeds": len(scores),
+        "score": study.interval(scores, rules.level),
         "delta_base": None, "delta": None, "reference": None, "reading": None,
         "set": study.set_title(task_set), "agent": variant.label,
     }  # fmt: skip
@@ -80,8 +81,8 @@ def row_of(study: Study, variant: Variant, task_set: str, rules: Rules) -> dict[
     samples = study.compare(variant, reference, task_set) if reference not in (None, study.base) else None
     if samples is not None and reference is not None:
         row |= {"delta": samples.interval(rules.level), "reference": reference.name}
-        if not study.settings.whole_recipes:
-            row["reading"] = effects.read(row["delta"], study.score.margin, rules.min_seeds)
+        verdict = judged.of(samples) if judged is not None else None
+        row["reading"] = verdict.reading if verdict is not None else None
     return row
 
 
@@ -122,6 +123,6 @@ def _relative_row(
     zero = sum(base.values()) / len(base)
     shifted = [score - zero for score in own.values()]
     samples = None if variant == study.base else study.compare(variant, study.base, task_set)
-    interval = samples.interval(rules.level) if samples else t_interval(shifted, rules.level)
+    interval = (samples or mean_of(shifted)).interval(rules.level)
     look = variant.look if variant in (study.base, study.full) else Look(variant.label, *of_group)
     return StripRow(look, shifted, interval)

@@ -14,7 +14,6 @@ from rarl.reporting.figures import PALETTE, Look, StripRow
 from rarl.reporting.results import spelled
 from rarl.reporting.sections.tasks import by_task
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import t_interval
 from rarl.reporting.study import Study
 
 OWN, REMOVED, SWAPPED = "held-out", "held-out-removed", "held-out-swapped"
@@ -45,7 +44,9 @@ def write(study: Study, sheet: Sheet) -> None:
     learned = [StripRow(v.look, list(study.seed_scores(v, task_set).values())) for v in study.variants_on(task_set)]
     given = [StripRow(look, list(study.under(full, task_set, name).values())) for name, look in GIVEN.items()]
     strip, _ = figures.strip(
-        {f"learned {noun}s": learned, f"held-out {noun}s, {full.label} is given": given}, study.score.label
+        {f"learned {noun}s": learned, f"held-out {noun}s, {full.label} is given": given},
+        study.score.label,
+        bounds=study.bounds,
     )
     sheet.figure(
         study.name,
@@ -63,21 +64,21 @@ def write(study: Study, sheet: Sheet) -> None:
     )
     rows: list[dict[str, Any]]
     rows = [{"variant": v.name, "intervention": "last evaluation", "on": f"learned {noun}s", "agent": v.label,
-             "score": t_interval(list(study.seed_scores(v, task_set).values()), level), "delta": None, "won": None}
+             "score": study.interval(study.seed_scores(v, task_set), level), "delta": None, "won": None}
             for v in study.variants_on(task_set)]  # fmt: skip
     for name, look in GIVEN.items():
         change = study.acted(full, task_set, OWN, name) if name != OWN else None
         rows.append({
             "variant": full.name, "intervention": name, "on": f"held-out {noun}s, {look.label}", "agent": full.label,
-            "score": t_interval(list(study.under(full, task_set, name).values()), level),
+            "score": study.interval(study.under(full, task_set, name), level),
             "delta": change and change.interval(level), "won": won(study, task_set, name) if name != OWN else None,
         })  # fmt: skip
     columns = [
         tables.words("agent", "Agent"),
         tables.words("on", "On"),
         tables.numbers("seeds", "Seeds"),
-        tables.intervals("score", study.score.label.capitalize(), study.score.digits),
-        tables.intervals("delta", "Own dataset − this", study.score.digits, signed=True),
+        tables.intervals("score", study.score.label.capitalize()),
+        tables.intervals("delta", "Own dataset − this", signed=True),
         tables.words("won", f"{noun.capitalize()}s on which the own dataset gives more"),
     ]
     summary = pd.DataFrame(rows)

@@ -14,7 +14,7 @@ from rarl.reporting import figures, tables
 from rarl.reporting.figures import FAINT, StripRow, in_order
 from rarl.reporting.interventions import AMOUNTS, NAMES, OWN, amount_of, amounts, swaps
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import paired, t_interval
+from rarl.reporting.statistics import paired
 from rarl.reporting.study import Study, Variant
 
 
@@ -39,7 +39,9 @@ def write(study: Study, sheet: Sheet) -> None:
                 for name in names
             ]  # fmt: skip
         bases += study.seed_scores(study.base, task_set).values()
-    figure, axes = figures.strip(groups, f"{study.score.label}, mean over {study.spec.task_noun}s", study.score.ends)
+    figure, axes = figures.strip(
+        groups, f"{study.score.label}, mean over {study.spec.task_noun}s", study.score.ends, study.bounds
+    )
     if bases and not several:
         axes.axvline(float(np.mean(bases)), color=study.base.look.colour, ls=study.base.look.line, lw=1.4)
     figures.marks(axes, study.score.marks, across=False)
@@ -55,7 +57,7 @@ def write(study: Study, sheet: Sheet) -> None:
         *study.columns[:2],
         tables.words("what", "Retrieval dataset"),
         *study.columns[2:],
-        tables.intervals("delta", "Δ vs as trained", study.score.digits, signed=True),
+        tables.intervals("delta", "Δ vs as trained", signed=True),
     ]
     sheet.table(f"{study.name}-interventions", frame, columns, folded="All interventions in numbers")
     _seeds(study, sheet)
@@ -86,7 +88,7 @@ def intervention_frame(study: Study, sheet: Sheet) -> pd.DataFrame:
                 change = study.acted(variant, task_set, name, OWN) if name != OWN else None
                 rows.append({
                     "task_set": task_set, "variant": variant.name, "intervention": name, "seeds": len(scores),
-                    "score": t_interval(list(scores.values()), level), "delta": change and change.interval(level),
+                    "score": study.interval(scores, level), "delta": change and change.interval(level),
                     "set": study.set_title(task_set), "agent": variant.label, "what": _what(name),
                 })  # fmt: skip
     return pd.DataFrame(rows)
@@ -178,7 +180,9 @@ def _amounts(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> Non
     rows = []
     for axes, (of, table) in zip(grid, found.items(), strict=True):
         long = table.rename_axis("left").melt(ignore_index=False, var_name="seed", value_name="score").reset_index()
-        figures.curves(axes, long.assign(agent=variant.name), "left", "score", {variant.name: variant.look})
+        figures.curves(
+            axes, long.assign(agent=variant.name), "left", "score", {variant.name: variant.look}, study.bounds
+        )
         removed = list(study.under(variant, task_set, "removed").values())
         if removed:
             axes.axhline(float(np.mean(removed)), color=FAINT, lw=1.4, ls=(0, (1, 1)))
@@ -188,8 +192,12 @@ def _amounts(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> Non
         axes.set_xlabel("trajectories in a batch" if of == "trajectories" else "first steps of each trajectory")
         whole = table.iloc[-1].dropna()
         for n, values in table.iterrows():
-            change = paired(values.dropna().to_dict(), whole.to_dict()) if n != table.index[-1] else None
-            mean, level = t_interval(list(values.dropna()), sheet.rules.level), sheet.rules.level
+            change = (
+                paired(values.dropna().to_dict(), whole.to_dict(), bounds=study.bounds)
+                if n != table.index[-1]
+                else None
+            )
+            mean, level = study.interval(list(values.dropna()), sheet.rules.level), sheet.rules.level
             rows.append({"of": of, "left": n, "seeds": mean.n[0], "score": mean,
                          "delta": change and change.interval(level)})  # fmt: skip
     grid[0].set_ylim(bottom=0 if math.isfinite(grid[0].get_ylim()[0]) else None)

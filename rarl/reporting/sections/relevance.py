@@ -16,7 +16,7 @@ from rarl.reporting.claims import Rules
 from rarl.reporting.effects import Change, Effect, effect
 from rarl.reporting.figures import FAINT, Look
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import Samples, independent, paired, t_interval
+from rarl.reporting.statistics import POSITIVE, SHARES, Bounds, Samples, independent, paired, t_interval
 from rarl.reporting.study import Study, Variant
 
 _SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
@@ -67,15 +67,15 @@ def write(study: Study, sheet: Sheet) -> None:
         "Hollow: means of the same networks when their batch is found in the other way. Dotted, of the same colour: "
         "where nothing is relevant.",
     )
-    digits, unit = study.score.digits, study.score.label.capitalize()
+    unit = study.score.label.capitalize()
     columns = [
         tables.words("who", "Network"),
         tables.Column("share", "Share", "{:g}".format),
         tables.numbers("seeds", "Seeds"),
-        tables.intervals("score", unit, digits),
-        tables.intervals("delta_all", "Δ vs all relevant", digits, signed=True),
+        tables.intervals("score", unit),
+        tables.intervals("delta_all", "Δ vs all relevant", signed=True),
         tables.words("reference", "Compared with", study.label),
-        tables.intervals("delta", "Δ vs that, at the same share", digits, signed=True),
+        tables.intervals("delta", "Δ vs that, at the same share", signed=True),
     ]
     frame = share_frame(study, seeds, sheet.rules.level)
     sheet.table(f"{study.name}-returns", frame, columns, folded="All returns")
@@ -105,11 +105,11 @@ def share_frame(study: Study, seeds: pd.DataFrame, level: float) -> pd.DataFrame
         variant = study.variants[name]
         reference = variant.relative_to[0] if variant.relative_to and way == "" else None
         whole, other = groups.get((name, "", 1.0), {}), groups.get((reference, "", share), {})
-        lost = paired(scores, whole) if (way, share) != ("", 1.0) else None
-        gained = independent(scores, other) if share > 0 else None
+        lost = paired(scores, whole, bounds=study.bounds) if (way, share) != ("", 1.0) else None
+        gained = independent(scores, other, bounds=study.bounds) if share > 0 else None
         rows.append({
             "variant": name, "way": way, "share": share, "seeds": len(scores),
-            "score": t_interval(list(scores.values()), level), "delta_all": lost and lost.interval(level),
+            "score": study.interval(scores, level), "delta_all": lost and lost.interval(level),
             "delta": gained and gained.interval(level), "reference": reference if gained else None,
             "who": variant.label + {"": "", "removed": "; nothing retrieved"}.get(way, f"; with {study.label(way)}"),
         })  # fmt: skip
@@ -139,7 +139,7 @@ def returns(study: Study, seeds: pd.DataFrame, level: float) -> Figure:
     figure = figures.new_figure(3.9)
     axes = figure.subplots()
     frame = seeds[seeds["share"] > 0].rename(columns={"variant": "agent"})
-    figures.curves(axes, frame[frame["way"] == ""], "share", "score", looks)
+    figures.curves(axes, frame[frame["way"] == ""], "share", "score", looks, study.bounds)
     for (name, _), rows in frame[frame["way"] != ""].groupby(["agent", "way"]):
         means = rows.groupby("share")["score"].mean()
         axes.plot(means.index, means, color=looks[name].colour, lw=0.9, ls=(0, (1, 1)), marker=looks[name].marker, ms=6,
@@ -187,9 +187,16 @@ def _found(study: Study, sheet: Sheet, task_set: str) -> None:
         "never retrieved, though their steps were among those that it learned from."
     )
     keys = ["variant", "way", "share", "quantity"]
-    rows = [dict(zip(keys, key, strict=True)) | {"seeds": len(values), "value": t_interval(values, sheet.rules.level)}
+    level = sheet.rules.level
+    rows = [dict(zip(keys, key, strict=True))
+            | {"seeds": len(values), "value": t_interval(values, level, _bounds(key[3]))}
             for key, values in seeds.groupby(keys, sort=False)["value"]]  # fmt: skip
     sheet.numbers(f"{study.name}-found", pd.DataFrame(rows), "These and other quantities")
+
+
+def _bounds(quantity: str) -> Bounds:
+    """Numbers of things have no upper one."""
+    return SHARES if any(what in quantity for what in ("recall", "mrr", "attention")) else POSITIVE
 
 
 def found(study: Study, seeds: pd.DataFrame, trajectories: int) -> Figure:
@@ -201,7 +208,7 @@ def found(study: Study, seeds: pd.DataFrame, trajectories: int) -> Figure:
     shares = sorted(frame["share"].unique())
     for axes, (quantity, title) in zip(grid, _PANELS.items(), strict=True):
         here = frame[frame["quantity"] == quantity].rename(columns={"variant": "agent"})
-        figures.curves(axes, here, "share", "value", looks)
+        figures.curves(axes, here, "share", "value", looks, SHARES)
         fine = np.geomspace(min(shares), max(shares), 60)
         if trajectories:
             by_chance = [chance(quantity, share, trajectories) for share in fine]
@@ -237,7 +244,7 @@ def chance(what: str, share: float, trajectories: int) -> float:
 def effects(study: Study, rules: Rules) -> list[Effect]:
     """What rare relevance costs, and what an index makes of it, on the largest task set that was probed.
 
-    Of each variant's shares the first at which it costs, the one that the questions are about, and 0.
+    Of each variant's shares the one that the questions are about, and 0.
     """
     task_set = probed_set(study)
     if task_set is None:
@@ -252,19 +259,14 @@ def effects(study: Study, rules: Rules) -> list[Effect]:
     chosen: list[Effect | None] = []
     for variant in study.variants_on(task_set):
         drawn = variant in (study.base, study.full)  # in the figure of all effects
-        shares = sorted({found[0] for name in study.interventions(variant, task_set)["intervention"].unique()
-                         if (found := share_of(name)) and 0 < found[0] < 1 and not found[1]}, reverse=True)  # fmt: skip
-        falls = {}
-        for share in [*shares, 0.0]:
+        for share in (SHARE, 0.0):
             what = f"a share of {share:g}" if share else "nothing"
             change = Change("data", f"Rare relevance, {variant.label}: {what} is relevant",
                             f"{share:g} relevant, {variant.label}" if drawn else "")  # fmt: skip
-            falls[share] = made(change, paired(under(variant, share), under(variant, 1)))
-        first = next((s for s, e in falls.items() if e is not None and e.reading == "costs"), None)
-        chosen += [falls[s] for s in dict.fromkeys((first, SHARE, 0.0)) if s in falls]
+            chosen.append(made(change, paired(under(variant, share), under(variant, 1), bounds=study.bounds)))
         for name in variant.relative_to:
             other = study.variants[name]
             what = f"Where a share of {SHARE:g} is relevant: {variant.label}, in the place of {other.label}"
             change = Change("repair", what, f"{variant.label}, {SHARE:g} relevant" if drawn else "")
-            chosen.append(made(change, independent(under(variant, SHARE), under(other, SHARE))))
+            chosen.append(made(change, independent(under(variant, SHARE), under(other, SHARE), bounds=study.bounds)))
     return [one for one in chosen if one is not None]

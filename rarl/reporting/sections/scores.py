@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.stats import trim_mean
 
 from rarl.envs.spec import load
 from rarl.reporting import figures, tables
@@ -15,7 +16,7 @@ from rarl.reporting.claims import Rules
 from rarl.reporting.figures import Look, StripRow
 from rarl.reporting.results import normalised, spelled
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import bootstrap_interval, probability_of_improvement, t_interval
+from rarl.reporting.statistics import t_interval
 from rarl.reporting.study import Study, Variant
 
 _ACROSS = 3  # panels side by side
@@ -42,7 +43,7 @@ def write(study: Study, sheet: Sheet) -> None:
         ]
         for task_set in study.used_sets
     }  # fmt: skip
-    strip, axes = figures.strip(groups, f"{study.score.label}, last evaluation", study.score.ends)
+    strip, axes = figures.strip(groups, f"{study.score.label}, last evaluation", study.score.ends, study.bounds)
     figures.marks(axes, study.score.marks, across=False)
     diamonds = any(row.printed for rows in groups.values() for row in rows)
     sheet.figure(
@@ -55,14 +56,13 @@ def write(study: Study, sheet: Sheet) -> None:
     noun = study.spec.task_noun
     columns = [
         *study.columns,
-        tables.intervals("iqm", "IQM, bootstrap", study.score.digits),
-        tables.intervals("improvement", f"Better than {study.base.label}"),
+        tables.intervals("iqm", f"Of the middle half of {noun}s"),
         tables.numbers("solved", f"{noun.capitalize()}s solved", 1),
         tables.numbers("steps", study.step_unit.capitalize()),
         tables.words("learns_from", "Learns from"),
     ]
     if study.score.normaliser:
-        columns.insert(3, tables.intervals("raw", "Return", 1))
+        columns.insert(3, tables.intervals("raw", "Return"))
     if frame["learns_from"].nunique() < 2:
         columns.pop()
     if (frame["reported"].notna()).any():
@@ -98,10 +98,10 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
         task_set, header = lines[i][j]
         here = frame[frame["task_set"] == task_set]
         variants = shown[task_set][header]
-        figures.curves(axes, here, x, "score", {v.name: v.look for v in variants})
+        figures.curves(axes, here, x, "score", {v.name: v.look for v in variants}, study.bounds)
         for variant in variants:
             if here[here["agent"] == variant.name][x].isna().all():
-                figures.level(axes, list(study.seed_scores(variant, task_set).values()), variant.look)
+                figures.level(axes, study.interval(study.seed_scores(variant, task_set)), variant.look)
             look = variant.look.within(header)
             drawn[look.label, look.colour] = look
         figures.thousands(axes)
@@ -121,24 +121,20 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
 def score_frame(study: Study, rules: Rules) -> pd.DataFrame:
     """A row for each task set and variant with runs: its scores, what they are compared with and rest on."""
     rows = []
-    bootstrap: dict[str, Any] = {
-        "repetitions": rules.repetitions, "seed": rules.bootstrap_seed, "level": rules.level
-    }  # fmt: skip
+    low, high = study.bounds
+    of_raw = (low / study.score.factor, high / study.score.factor)
     for task_set in study.used_sets:
-        base = study.table(study.base, task_set)
         for variant in study.variants_on(task_set):
             table = study.table(variant, task_set)
             scores = list(study.seed_scores(variant, task_set).values())
             raw = list(study.table(variant, task_set, study.score.column).mean(axis=1))  # per seed, as it was measured
-            compared = variant != study.base and list(base.columns) == list(table.columns)
             source, steps = study.experience(variant, task_set)
             printed = reported(study, variant, task_set) or (math.nan, math.nan)
             solved = (table.dropna() >= rules.solved).sum(axis=1).mean()
             rows.append({
                 "task_set": task_set, "variant": variant.name, "seeds": len(scores), "tasks": table.shape[1],
-                "raw": t_interval(raw, rules.level), "score": t_interval(scores, rules.level),
-                "iqm": bootstrap_interval(table, **bootstrap),
-                "improvement": probability_of_improvement(table, base, **bootstrap) if compared else None,
+                "raw": t_interval(raw, rules.level, of_raw), "score": study.interval(scores, rules.level),
+                "iqm": study.interval(trim_mean(table.dropna(), 0.25, axis=1), rules.level),
                 "solved": solved if study.score.normaliser == "expert" else math.nan,
                 "learns_from": source, "steps": steps, "reported": printed[0], "spread": printed[1],
                 "set": study.set_title(task_set), "agent": variant.label,

@@ -11,9 +11,9 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from rarl.reporting import effects, figures, tables
-from rarl.reporting.claims import Rules
+from rarl.reporting import figures, tables
 from rarl.reporting.figures import FAINT, PALETTE, Look, StripRow
+from rarl.reporting.rules import READINGS
 from rarl.reporting.sections.differences import row_of
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import Interval
@@ -26,7 +26,7 @@ def write(study: Study, sheet: Sheet) -> None:
     frames = []
     for task_set in study.compared_sets:
         lines = [name for name, s in study.settings.sweeps.items() if len(s.keys) == 1]
-        frame = _frame(study, lines, task_set, sheet.rules)
+        frame = _frame(study, lines, task_set, sheet)
         if len(frame):
             sheet.heading("Sweeps")
             sheet.figure(
@@ -48,18 +48,18 @@ def write(study: Study, sheet: Sheet) -> None:
         tables.words("title", "Value of"),
         tables.words("values", "Values"),
         *study.columns[2:],
-        tables.intervals("delta", f"Δ vs {full}", study.score.digits, signed=True),
-        tables.words("reading", f"Against {full}", effects.READINGS.get),
+        tables.intervals("delta", f"Δ vs {full}", signed=True),
+        tables.words("reading", f"Against {full}", READINGS.get),
     ]
     sheet.table(f"{study.name}-sweeps", frame, columns)
 
 
-def _frame(study: Study, sweeps: list[str], task_set: str, rules: Rules) -> pd.DataFrame:
+def _frame(study: Study, sweeps: list[str], task_set: str, sheet: Sheet) -> pd.DataFrame:
     """A row for each value of each sweep."""
     rows = []
     for name in sweeps:
         for cell, variant in cells_of(study, name, task_set).items():
-            row = row_of(study, variant, task_set, rules)
+            row = row_of(study, variant, task_set, sheet.rules, sheet.judged)
             values = dict(zip(("value", "second_value"), cell, strict=False))
             title = study.settings.sweeps[name].title
             rows.append(row | {"sweep": name, "title": title, "values": ", ".join(f"{v:g}" for v in cell)} | values)
@@ -90,7 +90,7 @@ def _lines(study: Study, frame: pd.DataFrame, task_set: str) -> Figure:
 
 def _grid(study: Study, sheet: Sheet, name: str, task_set: str) -> pd.DataFrame:
     """The heat map of a grid, and what choosing its best cell gives; its rows for the table."""
-    frame = _frame(study, [name], task_set, sheet.rules)
+    frame = _frame(study, [name], task_set, sheet)
     if frame.empty:
         return frame
     settings, unit = study.settings.sweeps[name], study.score.unit
@@ -103,12 +103,12 @@ def _grid(study: Study, sheet: Sheet, name: str, task_set: str) -> pd.DataFrame:
         heatmap(study, name, cells),
         f"Heat map of scores over {' and '.join(settings.keys)}.",
         f"{study.where(task_set)}: {study.score.label}; below it the difference from "
-        f"{study.full.label if study.full else ''}. ▲ and ▼: its Welch interval excludes 0.",
+        f"{study.full.label if study.full else ''}.",
     )
     fixed = paper_cell(study, name, task_set)
     best = tuned(study, name, fixed, task_set) if fixed is not None else None
     if best is not None:
-        gain = tables.interval(best.interval(sheet.rules.level), study.score.digits, signed=True)
+        gain = tables.interval(best.interval(sheet.rules.level), signed=True)
         paper = ", ".join(f"{value:g}" for value in settings.paper or ())
         sheet.text(
             f"Tuned, against {paper}: {gain} {unit}. The best of several settings, chosen and scored on the same "
@@ -137,9 +137,8 @@ def heatmap(study: Study, sweep: str, cells: Mapping[Cell, tuple[Interval, Inter
 
 
 def _cell_text(score: Interval, change: Interval | None, digits: int) -> str:
-    """The score, and the difference with an arrow where its interval excludes 0."""
+    """The score, and the difference."""
     text = tables.number(score.estimate, digits)
     if change is None or not math.isfinite(change.estimate):
         return text
-    arrow = "" if not change.known else " ▲" if change.low > 0 else " ▼" if change.high < 0 else ""
-    return f"{text}\n{tables.number(change.estimate, digits, signed=True)}{arrow}"
+    return f"{text}\n{tables.number(change.estimate, digits, signed=True)}"

@@ -1,0 +1,104 @@
+"""Validity checks: what must hold of runs, else what they measure means nothing.
+
+Functions (study, test, rules) -> `Check`, or None where the runs recorded nothing to tell it by. Of a comparison one of
+its agents must pass: if neither did, nothing was compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rarl.reporting import tables
+from rarl.reporting.claims import EVERY, ClaimTest, Rules
+from rarl.reporting.sections.relevance import chance, quantities, share_of
+from rarl.reporting.statistics import SHARES, Interval, paired, t_interval
+from rarl.reporting.study import Study, Variant
+
+
+class Check(NamedTuple):
+    """passed: whether it holds. found: in words, with the number."""
+
+    passed: bool
+    found: str
+
+
+def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
+    """An agent scores more at its end than at its start, or than random play."""
+    random, found = study.score.marks.get("random"), []
+    for variant in _variants(study, test):
+        last, first = (study.seed_scores(variant, test.task_set, at) for at in ("last", "first"))
+        change = paired(last, first, bounds=study.bounds)
+        if change is not None:
+            found.append(_Found(variant, change.interval(rules.level), "above its start"))
+        if last and random is not None:
+            found.append(_Found(variant, study.interval(last, rules.level), "(random play", random))
+    return _any(found)
+
+
+def reads(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
+    """Greedy actions change when what is retrieved is exchanged for another task's, or taken away."""
+    found, chosen = [], None if test.task_set == EVERY else test.task_set
+    for variant in _variants(study, test):
+        frame = study.results.select(study.results.retrieval, variant.runs[0], chosen, variant.runs[1])
+        flips = [name for name in ("flips_exchanged", "flips_removed") if name in frame]
+        if frame.empty or not flips:
+            continue
+        last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
+        shares = last[flips].astype(float).max(axis=1).groupby(last["seed"]).mean()
+        interval = t_interval(shares, rules.level, SHARES)
+        found.append(_Found(variant, interval, "of actions depend on it (needed", rules.reads))
+    return _any(found)
+
+
+def attends(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
+    """Attention is divided: not for every seed on own tasks alone, or on others' alone, whatever is played."""
+    table = study.attention(study.variant(test.sides()[0]), test.task_set, "other_share")
+    if table.empty:
+        return None
+    divided = ((table > 0.01) & (table < 0.99)).any(axis=1)
+    n = int(divided.sum())
+    return Check(2 * n > len(divided), f"attention is divided for {n} of {len(divided)} seeds")
+
+
+def control(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
+    """The same probe finds what is there: retrieving as trained is better than nothing retrieved."""
+    variant = study.variant(test.sides()[0])
+    samples = study.acted(variant, test.task_set, test.control, "removed")
+    what = f"lost when nothing is retrieved ({test.control})"
+    return _any([_Found(variant, samples.interval(rules.level), what)] if samples is not None else [])
+
+
+def finds(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
+    """Among the ten best that are found are more relevant trajectories than chance would give."""
+    share, found = share_of(test.of), []
+    n = study.value(study.base, test.task_set, "agent.retrieval.pool.trajectories")
+    frame = quantities(study, test.task_set)
+    for variant in _variants(study, test):
+        rows = frame[(frame["variant"] == variant.name) & (frame["quantity"] == "recall@10") & (frame["way"] == "")]
+        if share is not None and n and len(values := rows["value"][rows["share"] == share[0]]):
+            interval = t_interval(values, rules.level, SHARES)
+            found.append(_Found(variant, interval, "recall@10 (chance", chance("recall@10", share[0], n)))
+    return _any(found)
+
+
+class _Found(NamedTuple):
+    """What was measured of a variant. what: of it; ends with an open bracket where the threshold is told."""
+
+    variant: Variant
+    interval: Interval
+    what: str
+    threshold: float = 0.0
+
+
+def _variants(study: Study, test: ClaimTest) -> list[Variant]:
+    return [v for side in test.sides() for v in study.variants_like(side)]
+
+
+def _any(found: Sequence[_Found]) -> Check | None:
+    """Whether one of the intervals lies above its threshold; those that do are told, else all."""
+    passed = [one for one in found if one.interval.known and one.interval.low > one.threshold]
+    said = [f"{one.variant.label} {tables.interval(one.interval)} {one.what}"
+            + (f" {one.threshold:.3g})" if "(" in one.what and one.what[-1] != ")" else "")
+            for one in passed or found]  # fmt: skip
+    return Check(bool(passed), "; ".join(said)) if found else None

@@ -1,0 +1,180 @@
+"""Validity checks, searches and what was on record before the runs: on made-up runs with known answers."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from rarl.provenance import claim_digests
+from rarl.reporting.claims import load_claims
+from rarl.reporting.results import load_results
+from rarl.reporting.rules import NOT_TESTED, SUPPORTED, VOID
+from rarl.reporting.searches import Try, effort, read_tries, spread
+from rarl.reporting.verdicts import counts
+from tests.reporting import synthetic as made
+from tests.reporting.built import outcomes
+
+LEVELS = {"dqn-hidden": 0.1, "ra-dqn-hidden": 0.5}
+TASKS = made.BOARDS[:2]
+
+
+def write(root, levels=LEVELS, **options) -> list[str]:
+    return made.write_runs(root, "gridroboman", "30-tasks", levels, TASKS, **options)
+
+
+def write_flips(root, runs, exchanged: float, removed: float) -> None:
+    """retrieval.csv: nothing depends on it at the start, at the end so many actions do; more for later seeds."""
+    for run in runs:
+        more = 0.001 * int(run[-1])
+        rows = [(0, 0.0, 0.0), (2000, exchanged + more, removed + more)]
+        frame = pd.DataFrame(rows, columns=["update", "flips_exchanged", "flips_removed"])
+        made.write_frame(root / f"results/laptop/runs/{run}/retrieval.csv", frame)
+
+
+def test_an_agent_that_does_not_learn_answers_nothing(tmp_path):
+    write(tmp_path, {"dqn-hidden": 0.0, "ra-dqn-hidden": 0.0})
+    said = outcomes(tmp_path)["C3c-hidden"]
+    assert said.verdict.outcome == VOID
+    assert said.verdict.reason.startswith("learned: ")
+    write(tmp_path, {"dqn-hidden": 0.0})  # one that learns is enough: the base may be unable to
+    write(tmp_path, {"ra-dqn-hidden": 0.5})
+    assert outcomes(tmp_path)["C3c-hidden"].verdict.outcome == SUPPORTED
+
+
+def test_random_play_is_a_start_too(tmp_path):
+    for game, level in (("pong", 0.3), ("breakout", 0.0)):
+        made.write_runs(tmp_path, "atari", game, {"r2d2": level}, [game], changes=made.PLAYED)
+        made.write_runs(tmp_path, "atari", game, {"ra-r2d2": level}, [game], changes=made.PLAYED)
+    assert outcomes(tmp_path)["Q7"].checks["learned"].passed
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "removed", "passed"), [(0.002, 0.004, False), (0.002, 0.3, True), (0.2, 0, True)]
+)
+def test_retrieval_that_is_not_read(tmp_path, exchanged, removed, passed):
+    runs = [run for run in write(tmp_path) if "/ra-" in run]
+    assert outcomes(tmp_path)["C3c-hidden"].checks["reads"] is None  # not recorded: told, and not held against it
+    write_flips(tmp_path, runs, exchanged, removed)
+    said = outcomes(tmp_path)["C3c-hidden"]
+    assert said.checks["reads"].passed == passed
+    assert said.verdict.outcome == (SUPPORTED if passed else VOID)
+
+
+@pytest.mark.parametrize(("shares", "passed"), [((0.25, 0.55), True), ((0.0, 1.0), False), ((1.0, 1.0), False)])
+def test_attention_that_does_not_ask(tmp_path, shares, passed):
+    names = made.write_runs(tmp_path, "babyai", "4-levels-800-episodes", {"ra-rdqn-all": 0.6}, made.LEVELS)
+    rows = [(level, "other_share", shares[level in made.LEVELS[2:]]) for level in made.LEVELS]
+    made.write_attention(tmp_path, names, rows)
+    said = outcomes(tmp_path)["C5"]
+    assert said.checks["attends"].passed == passed
+    assert (said.verdict.outcome == VOID) == (not passed)
+
+
+def test_a_probe_needs_its_positive_control(tmp_path):
+    """That shuffling changes nothing says something only where taking all away changes something."""
+    runs = [run for run in write(tmp_path) if "/ra-" in run]
+    for removed, passed in ((0.10, True), (0.50, False)):
+        made.write_interventions(tmp_path, runs, made.same({"own": 0.5, "shuffled": 0.5, "removed": removed}, TASKS))
+        said = outcomes(tmp_path)["Q2-shuffled"]
+        assert said.checks["control"].passed == passed
+        assert (said.verdict.outcome == VOID) == (not passed)
+
+
+def test_verdicts_are_counted_in_one_place(project):
+    found = outcomes(*project)
+    said = counts(found.values())
+    assert sum(sum(part.values()) for part in said.values()) == len(found)
+    assert sum(said["own"].values()) == sum(o.claim.own for o in found.values())
+    assert said["paper"][NOT_TESTED] == sum(
+        o.verdict.outcome == NOT_TESTED for o in found.values() if not (o.claim.own or o.claim.elsewhere)
+    )
+
+
+# --- before the runs --------------------------------------------------------------------------------------------------
+
+
+def test_only_what_was_on_record_before_all_runs_is_pre_specified(tmp_path):
+    made.write_project(tmp_path)
+    digests = claim_digests(tmp_path, "laptop")
+    write(tmp_path, claims=digests)
+    assert outcomes(tmp_path)["C3c-hidden"].specified
+    write(tmp_path, {"dqn-hidden": 0.1}, seeds=1)  # one run that knew nothing of it
+    assert not outcomes(tmp_path)["C3c-hidden"].specified
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("Gridroboman, 30 tasks: RA-DQN is better than DQN. Read with the task hidden.", "Reworded.", True),
+        ("# The paper's claims", "# A comment", True),
+        ("min_seeds: 5", "min_seeds: 4", False),
+        ("family: gridroboman\n    primary: true", "family: gridroboman\n    primary: false", False),
+        ("task_set: 30-tasks, a: ra-dqn-hidden, b: dqn-hidden", "task_set: 20-tasks, a: ra-dqn-hidden, b: dqn-hidden",
+         False),
+    ],
+)  # fmt: skip
+def test_what_may_be_reworded_and_what_not(tmp_path, old, new, same):
+    made.write_project(tmp_path)
+    path, before = tmp_path / "config/claims.yaml", claim_digests(tmp_path, "laptop")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    after = claim_digests(tmp_path, "laptop")
+    assert all(before[key] == after[key] for key in ("C3c-hidden", "settings")) == same
+    assert before["C4a-50k"] == after["C4a-50k"]
+
+
+def test_digests_are_of_what_the_scale_can_judge(tmp_path):
+    made.write_project(tmp_path)
+    digests, claims = claim_digests(tmp_path, "laptop"), load_claims(tmp_path / "config/claims.yaml")[1]
+    assert set(digests) == {"settings", *(claim.id for claim in claims if "laptop" in claim.scales)}
+    assert set(claim_digests(tmp_path, "mine")) == {"settings"}
+    (tmp_path / "config/claims.yaml").write_text("claims: [")  # told elsewhere; a run is made all the same
+    assert claim_digests(tmp_path, "laptop") == {}
+
+
+# --- searches ---------------------------------------------------------------------------------------------------------
+
+
+def tried(variant: str, seed: int = 100, experiment: str = "gridroboman", last: float = 1.0, **changed) -> Try:
+    changes = tuple(f"{key}={value}" for key, value in changed.items())
+    return Try(experiment, variant, "30", seed, changes, 100, "return_mean", last, 1.0)
+
+
+def test_equal_search_is_counted(tmp_path):
+    made.write_project(tmp_path)
+    experiments = load_results("laptop", tmp_path).experiments
+    tries = [tried("dqn-hidden", rate=1), tried("ra-dqn-hidden", rate=1), tried("ra-dqn-hidden", 101, rate=2, slots=4)]
+    sides = [("gridroboman", "ra-dqn-hidden"), ("gridroboman", "dqn-hidden")]
+    assert effort(tries, sides, experiments) == (
+        "unequal search: 2 trials against 1, on 2 and 1 tuning seeds; both tried rate"
+    )
+    assert effort([*tries, tried("dqn-hidden", 101)], sides, experiments).startswith("equal search: 2 trials each")
+    # Those of an experiment that extends it have its settings; what was changed there was not searched.
+    assert effort(tries, [("ablations", "ra-dqn"), ("ablations", "dqn")], experiments).startswith("unequal search: 2 ")
+    assert effort(tries, [("ablations", "ra-dqn"), ("ablations", "slots-8")], experiments).startswith(
+        "unequal search: 2 trials against 0"
+    )
+    assert effort(tries, sides[:1], experiments) == effort([], sides, experiments) == ""
+
+
+def test_deviation_between_tuning_seeds(tmp_path):
+    """Of the same settings on different seeds, as a share of the expert's return of 40; a repetition is no seed."""
+    write(tmp_path)
+    results = load_results("laptop", tmp_path)
+    tries = [tried("dqn-hidden", seed, last=last) for seed, last in ((100, 4.0), (101, 8.0), (101, 8.0))]
+    sides = [("gridroboman", "ra-dqn-hidden"), ("gridroboman", "dqn-hidden")]
+    assert spread(tries, sides, results) == pytest.approx(8**0.5 / 40)
+    assert not spread(tries[1:], sides, results) > 0
+
+
+def test_tries_of_other_scales_are_not_this_ones(tmp_path):
+    made.write_project(tmp_path)
+    path = tmp_path / "results/search/gridroboman.jsonl"
+    path.parent.mkdir(parents=True)
+    entry = {"variant": "dqn-hidden", "task_set": 30, "seed": 100, "changed": [], "core_seconds": 1.0,
+             "return_by_update": [[9, 0.1]]}  # fmt: skip
+    path.write_text("".join(json.dumps(entry | {"scale": scale}) + "\n" for scale in ("laptop", "mine", "laptop")))
+    assert len(read_tries(load_results("mine", tmp_path))) == 1
