@@ -9,7 +9,7 @@ k slots (n_f of them); i retrieved trajectories (n_traj); j their steps (l); N =
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from rarl.nn.arguments import chosen, require_multiple, require_positive, require_prefix
 from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.fusion import FUSIONS
+from rarl.nn.noise import standard_normal
 from rarl.nn.summarisers import SUMMARISERS
 
 NEVER = float("-inf")
@@ -64,6 +65,20 @@ class Summaries(NamedTuple):
         return Summaries(change(self.keys), change(self.values), mask, change(self.h), change(self.b))
 
 
+class Candidates(NamedTuple):
+    """What states may read, made ready once for all their steps.
+
+    keys: scaled as attention has it. never: -inf where a state must not read, else 0; None: all may be read. finds:
+    whether a state has anything to read; None: all have.
+    """
+
+    keys: Float[Tensor, "G d_e N"]
+    values: Float[Tensor, "G N d_v"]
+    n_traj: int
+    never: Float[Tensor, "G queries N"] | None
+    finds: Bool[Tensor, "#G #B 1"] | None
+
+
 class RetrievalStep(NamedTuple):
     """What one step of a retrieval process gives.
 
@@ -97,7 +112,7 @@ class RetrievalStep(NamedTuple):
 @torch.no_grad()
 def select(
     logits: Float[Tensor, "*b N"], n_traj: int, k_traj: int | None, k_states: int | None
-) -> Bool[Tensor, "*b N"]:
+) -> Int[Tensor, "*b k"] | None:
     """Two-level top-k of step 2: first the trajectories, then the states within them.
 
     A trajectory's score is the sum of its states' softmax weights, which is monotone in the logsumexp of their
@@ -110,25 +125,27 @@ def select(
       k_states: states to keep for each query; None keeps all.
 
     Returns:
-      True where selected.
+      Which of the N are selected, in no order, padding among them where there is nothing else; None: all.
     """
     require_positive(n_traj=n_traj, k_traj=k_traj, k_states=k_states)
+    of_kept = None
     if k_traj is not None and k_traj < n_traj:
-        by_trajectory = logits.reshape(*logits.shape[:-1], n_traj, -1)
-        best = by_trajectory.logsumexp(-1).topk(k_traj, dim=-1, sorted=False).indices
-        keep = torch.zeros(by_trajectory.shape[:-1], dtype=torch.bool, device=logits.device).scatter_(-1, best, True)
-        logits = by_trajectory.masked_fill(~keep[..., None], NEVER).flatten(-2)
+        by_trajectory = logits.unflatten(-1, (n_traj, -1))
+        length = by_trajectory.shape[-1]
+        kept = by_trajectory.logsumexp(-1).topk(k_traj, dim=-1, sorted=False).indices
+        of_kept = torch.add(torch.arange(length, device=logits.device), kept[..., None], alpha=length).flatten(-2)
+        logits = logits.gather(-1, of_kept)
     if k_states is None or k_states >= logits.shape[-1]:
-        return logits > NEVER
+        return of_kept
     best = logits.topk(k_states, dim=-1, sorted=False).indices
-    return torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, best, True) & (logits > NEVER)
+    return best if of_kept is None else of_kept.gather(-1, best)
 
 
 class SlotGRU(nn.Module):
     """Step 1: m̂^k = GRU(s_t, m_tm1^k), with one set of weights for all slots.
 
-    The half that sees s_t is computed once for all slots; the half that sees the slots once for all states where the
-    slots are the same for all of them (a fresh start).
+    The half that sees s_t, `from_state`, is computed once for all slots and steps; the half that sees the slots once
+    for all states where the slots are the same for all of them (a fresh start).
     """
 
     def __init__(self, d_s: int, d_m: int):
@@ -137,14 +154,24 @@ class SlotGRU(nn.Module):
         self.from_slot = nn.Linear(d_m, 3 * d_m)
 
     def forward(
-        self, s_t: Float[Tensor, "G B d_s"], m_tm1: Float[Tensor, "#G #B n_f d_m"]
+        self, asked: Float[Tensor, "G B 3*d_m"], m_tm1: Float[Tensor, "#G #B n_f d_m"]
     ) -> Float[Tensor, "G B n_f d_m"]:
-        """m̂; the slots may be the same for all states."""
+        """m̂, of what `from_state` made of s_t; the slots may be the same for all states."""
         d_m = m_tm1.shape[-1]
-        state, slot = self.from_state(s_t)[..., None, :], self.from_slot(m_tm1)
+        state, slot = asked[..., None, :], self.from_slot(m_tm1)
         reset, update = torch.sigmoid(state[..., : 2 * d_m] + slot[..., : 2 * d_m]).chunk(2, dim=-1)
         candidate = torch.tanh(torch.addcmul(state[..., 2 * d_m :], reset, slot[..., 2 * d_m :]))
         return torch.lerp(candidate, m_tm1.expand_as(candidate), update)
+
+
+class SlotMaps(NamedTuple):
+    """The linear maps of `SlotAttention`, joined: of_m gives query, key, value and the gate's one half; of_heard what
+    was heard and the gate's other half."""
+
+    of_m: Float[Tensor, "4*d_m d_m"]
+    bias_of_m: Float[Tensor, " 4*d_m"]
+    of_heard: Float[Tensor, "2*d_m d_m"]
+    bias_of_heard: Float[Tensor, " 2*d_m"]
 
 
 class SlotAttention(nn.Module):
@@ -159,14 +186,27 @@ class SlotAttention(nn.Module):
         self.gate = nn.Linear(2 * d_m, d_m)
         self.norm = nn.LayerNorm(d_m)
 
-    def forward(self, m: Float[Tensor, "*b n_f d_m"]) -> Float[Tensor, "*b n_f d_m"]:
-        """The slots m, each having heard the others."""
+    def maps(self) -> SlotMaps:
+        """The gate is linear in m and in what was heard: its two halves go along with the other maps of both."""
+        d_m = self.out.out_features
+        of_m, of_heard = self.gate.weight.split(d_m, dim=1)
+        gate_bias = torch.addmv(self.gate.bias, of_heard, self.out.bias)
+        return SlotMaps(
+            torch.cat([self.query_key_value.weight, of_m]),
+            torch.cat([self.query_key_value.bias, gate_bias]),
+            torch.cat([self.out.weight, of_heard @ self.out.weight]),
+            F.pad(self.out.bias, (0, d_m)),
+        )
+
+    def forward(self, m: Float[Tensor, "*b n_f d_m"], maps: SlotMaps | None = None) -> Float[Tensor, "*b n_f d_m"]:
+        """The slots m, each having heard the others; maps: from `maps`, which many steps may share."""
         n_f, d_m = m.shape[-2:]
-        q, k, v = self.query_key_value(m).view(-1, n_f, 3, self.heads, d_m // self.heads).permute(2, 0, 3, 1, 4)
+        maps = maps or self.maps()
+        query_key_value, gate = F.linear(m, maps.of_m, maps.bias_of_m).split([3 * d_m, d_m], dim=-1)
+        q, k, v = query_key_value.reshape(-1, n_f, 3, self.heads, d_m // self.heads).permute(2, 0, 3, 1, 4)
         heard = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m.shape)
-        heard = self.out(heard)
-        gate = torch.sigmoid(self.gate(torch.cat([m, heard], dim=-1)))
-        normed: Tensor = self.norm(torch.addcmul(m, gate, heard))
+        heard, gate_of_heard = F.linear(heard, maps.of_heard, maps.bias_of_heard).chunk(2, dim=-1)
+        normed: Tensor = self.norm(torch.addcmul(m, torch.sigmoid(gate + gate_of_heard), heard))
         return normed
 
 
@@ -279,13 +319,20 @@ class RetrievalProcess(nn.Module):
           mode: what the pass is for.
           carry: compute m_t too; an agent without recurrence does not need it.
           context: task ids, for a process that is told them.
-          counts, exclude: as in `Reading.read`.
+          counts: which states the statistics are of (padded ones are not); None: all.
+          exclude: as in `Reading.candidates`.
         """
         raise NotImplementedError
 
 
 class Reading(RetrievalProcess):
-    """Steps 2 and 3, for whatever asks: a retrieval batch made ready, and what queries read from it."""
+    """Steps 2 and 3, for whatever asks: a retrieval batch made ready, and what queries read from it.
+
+    Attributes:
+      n_q: queries of a state.
+    """
+
+    n_q = 1
 
     def _make_reading(
         self,
@@ -354,14 +401,35 @@ class Reading(RetrievalProcess):
         keys = (self.key(h) + s @ (self.key.weight @ self.state_in_key.weight).T).flatten(1, 2)
         return Summaries(keys, self.value(b).flatten(1, 2), None if mask is None else mask.flatten(1), h, b)
 
+    def candidates(self, retrieved: Summaries, exclude: Bool[Tensor, "G B n_traj"] | None = None) -> Candidates:
+        """What states may read of the retrieval batch of their group.
+
+        exclude: trajectories that a state must not read, those of its own episode; None: none.
+        """
+        keys = retrieved.keys.mT * self.d_e**-0.5
+        never = finds = None
+        allowed = None if retrieved.mask is None else retrieved.mask[:, None]
+        if exclude is not None:
+            others = ~exclude.repeat_interleave(keys.shape[2] // retrieved.n_traj, dim=-1)
+            allowed = others if allowed is None else others & allowed
+        # What forbids nothing is left out, where to look at it does not make the device wait.
+        if allowed is not None and not (allowed.device.type == "cpu" and allowed.all()):
+            finds = allowed.any(-1, keepdim=True)
+            # A state that finds nothing weighs everything, so that its weights are numbers; `read` takes them away.
+            never = torch.zeros_like(allowed, dtype=keys.dtype).masked_fill_(~allowed & finds, NEVER)
+            if never.shape[1] > 1:
+                never = never.repeat_interleave(self.n_q, dim=1)
+            if finds.device.type == "cpu" and finds.all():
+                finds = None
+        return Candidates(keys, retrieved.values, retrieved.n_traj, never, finds)
+
     def read(
         self,
-        q: Float[Tensor, "G B n_f d_e"],
-        retrieved: Summaries,
+        q: Float[Tensor, "G B n_q d_e"],
+        candidates: Candidates,
         mode: Mode,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
-    ) -> tuple[Float[Tensor, "G B n_f N"], Float[Tensor, "G B n_f d_v"]]:
+    ) -> tuple[Float[Tensor, "G B n_q N"], Float[Tensor, "G B n_q d_v"]]:
         """alpha, g, normalised where the agent does that.
 
         The selection is not differentiated; what is not selected has weight 0 and gradient 0. A state that finds no
@@ -369,42 +437,29 @@ class Reading(RetrievalProcess):
 
         Args:
           q: queries.
-          retrieved: the retrieval batch of each group.
+          candidates: of the states that ask.
           mode: see `Mode`.
           counts: which states the statistics are of (padded ones are not); None: all.
-          exclude: trajectories that a state must not read, those of its own episode; None: none.
         """
-        shape = q.shape[:-1]
-        logits = torch.bmm(q.flatten(1, 2) * self.d_e**-0.5, retrieved.keys.transpose(1, 2))
-        allowed = _allowed(retrieved, exclude)
-        if allowed is not None:
-            logits = logits.view(*shape, -1).masked_fill(~allowed[:, :, None], NEVER).flatten(1, 2)
-        if self.k_traj is not None or (self.k_states is not None and self.k_states < logits.shape[-1]):
-            selected = select(logits.detach(), retrieved.n_traj, self.k_traj, self.k_states)
-            logits = logits.masked_fill(~selected, NEVER)
-        alpha = torch.softmax(logits, dim=-1).view(*shape, -1)
-        finds = None  # (G or 1, B or 1, 1) bool
-        if allowed is not None:
-            finds = allowed.any(-1, keepdim=True)
-            alpha = torch.where(finds[..., None], alpha, 0.0)  # else 0 / 0
-        g = torch.bmm(alpha.flatten(1, 2), retrieved.values).view(*shape, -1)
+        keys, values, n_traj, never, finds = candidates
+        asked = q.flatten(1, 2)
+        logits = torch.bmm(asked, keys) if never is None else torch.baddbmm(never, asked, keys)
+        selected = select(logits, n_traj, self.k_traj, self.k_states)
+        if selected is None:
+            alpha = torch.softmax(logits, dim=-1)
+        else:
+            weights = torch.softmax(logits.gather(-1, selected), dim=-1)
+            alpha = torch.zeros_like(logits).scatter(-1, selected, weights)
+        g = torch.bmm(alpha, values).view(*q.shape[:-1], -1)
+        alpha = alpha.view(*q.shape[:-1], -1)
         if self.standardise is not None:
             counts = None if counts is None else counts[..., None]
             if finds is not None:
                 counts = finds if counts is None else counts & finds
             g = self.standardise(g, mode, counts)
-            if finds is not None:
-                g = torch.where(finds[..., None], g, 0.0)
+        if finds is not None:
+            alpha, g = (torch.where(finds[..., None], part, 0.0) for part in (alpha, g))
         return alpha, g
-
-
-def _allowed(retrieved: Summaries, exclude: Tensor | None) -> Tensor | None:
-    """(G, B or 1, N) bool, which candidates each state may read; None: all."""
-    real = None if retrieved.mask is None else retrieved.mask[:, None]
-    if exclude is None:
-        return real
-    others = ~exclude.repeat_interleave(retrieved.keys.shape[1] // retrieved.n_traj, dim=-1)
-    return others if real is None else others & real
 
 
 class SlotRetrieval(Reading):
@@ -461,7 +516,7 @@ class SlotRetrieval(Reading):
         super().__init__()
         require_positive(n_f=n_f, d_m=d_m)
         require_multiple("d_m", d_m, "slot_heads", slot_heads)
-        self.n_f, self.d_m, self.d_z, self.retrieves = n_f, d_m, d_m, retrieves
+        self.n_f, self.n_q, self.d_m, self.d_z, self.retrieves = n_f, n_f, d_m, d_m, retrieves
         self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
         self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0)) if draw_slots else None
         self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser, standardise)
@@ -481,7 +536,7 @@ class SlotRetrieval(Reading):
         """
         if mode is not Mode.LEARN or self.slot_log_std is None:
             return self.slot_mean[None, None]
-        noise = torch.randn(groups, batch, *self.slot_mean.shape, device=self.slot_mean.device)
+        noise = standard_normal(groups, batch, *self.slot_mean.shape, device=self.slot_mean.device)
         return torch.addcmul(self.slot_mean, torch.exp(self.slot_log_std), noise)
 
     def ask(
@@ -490,14 +545,15 @@ class SlotRetrieval(Reading):
         m_tm1: Float[Tensor, "#G #B n_f d_m"],
         context: Int[Tensor, "G B"] | None = None,
     ) -> tuple[Float[Tensor, "G B n_f d_m"], Float[Tensor, "G B n_f d_e"]]:
-        """Step 1: m̂ and q.
+        """Step 1: m̂ and q."""
+        m_hat = self.slot_gru(self.slot_gru.from_state(s_t), m_tm1)
+        return m_hat, self._query(m_hat, context)
 
-        Where the query is told the task, an embedding of it is added to m̂ on the way to q and nowhere else.
-        """
-        m_hat = self.slot_gru(s_t, m_tm1)
-        if self.task_in_query is None:
-            return m_hat, self.query(m_hat)
-        return m_hat, self.query(m_hat + self.task_in_query[context][..., None, :])
+    def _query(self, m_hat: Tensor, context: Tensor | None) -> Tensor:
+        """q. Where it is told the task, an embedding of it is added to m̂ on the way to q and nowhere else."""
+        told = m_hat if self.task_in_query is None else m_hat + self.task_in_query[context][..., None, :]
+        q: Tensor = self.query(told)
+        return q
 
     def forward(
         self,
@@ -512,21 +568,77 @@ class SlotRetrieval(Reading):
         exclude: Bool[Tensor, "G B n_traj"] | None = None,
     ) -> RetrievalStep:
         """Steps 1 to 5; see `RetrievalProcess.forward`."""
-        # Step 1. Query.
-        m_hat, q = self.ask(s_t, m_tm1, context)
-        if not self.retrieves:
-            m_t = self.slot_attention(m_hat)
-            return RetrievalStep(m_t, m_t if carry else None, None, None, None)
-        # Steps 2 and 3. Which trajectories, which states; read.
-        if retrieved is None:
-            alpha, g = None, torch.zeros(*m_hat.shape[:-1], self.d_v, device=s_t.device, dtype=s_t.dtype)
-        else:
-            alpha, g = self.read(q, retrieved, mode, counts, exclude)
-        # Step 4. Information bottleneck.
-        z, p, r = self.bottleneck(g, m_tm1, mode is Mode.LEARN)
-        # Step 5. Slot update.
-        m_t = self.slot_attention(m_hat + z) if carry else None
-        return RetrievalStep(z, m_t, p, r, alpha, q)
+        counts = None if counts is None else counts[:, :, None]
+        step, slots = self.unroll(
+            s_t[:, :, None], m_tm1, retrieved, mode=mode, carry=carry, context=context, counts=counts, exclude=exclude
+        )
+        return step.map(lambda part: part.squeeze(2))._replace(m_t=slots[-1] if carry else None)
+
+    def unroll(
+        self,
+        s: Float[Tensor, "G B T d_s"],
+        m_0: Float[Tensor, "#G #B n_f d_m"],
+        retrieved: Summaries | None,
+        *,
+        mode: Mode,
+        carry: bool = True,
+        context: Int[Tensor, "G B"] | None = None,
+        counts: Bool[Tensor, "G B T"] | None = None,
+        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        keep: bool = True,
+    ) -> tuple[RetrievalStep, list[Float[Tensor, "#G #B n_f d_m"]]]:
+        """Steps 1 to 5 for each of T steps; arguments as in `RetrievalProcess.forward`.
+
+        What needs no slots is computed for all steps at once: before them what the states say to the slots' GRU and
+        what there is to read, after them the two Gaussians of the bottleneck.
+
+        keep: p, r, alpha and q are looked at. Without, p and r are there in a learner step alone.
+
+        Returns:
+          All steps, without m_t; the slots before the first and, where they are carried, after each.
+        """
+        said_to_slots, length = self.slot_gru.from_state(s).unbind(2), s.shape[2]
+        candidates = None if retrieved is None else self.candidates(retrieved, exclude)
+        nothing = s.new_zeros(*s.shape[:2], self.n_f, self.d_v) if candidates is None and self.retrieves else None
+        noise = None
+        if self.retrieves and self.bottleneck.draw and mode is Mode.LEARN:
+            noise = standard_normal(length, *s.shape[:2], self.n_f, self.d_m, device=s.device)
+        maps = self.slot_attention.maps() if carry or not self.retrieves else None
+        slots, read, parts = [m_0], [], {name: [] for name in ("z", "alpha", "q")}
+        for t, asked in enumerate(said_to_slots):
+            # Step 1. Query.
+            m_hat = self.slot_gru(asked, slots[-1])
+            if not self.retrieves:
+                slots.append(self.slot_attention(m_hat, maps))
+                parts["z"].append(slots[-1])
+                continue
+            # Steps 2 and 3. Which trajectories, which states; read.
+            q, alpha, g = self._query(m_hat, context), None, nothing
+            if candidates is not None:
+                alpha, g = self.read(q, candidates, mode, None if counts is None else counts[:, :, t])
+            # Step 4. Information bottleneck.
+            z, posterior = self.bottleneck(g, None if noise is None else noise[t])
+            # Step 5. Slot update.
+            if carry:
+                slots.append(self.slot_attention(m_hat + z, maps))
+            read.append(posterior)
+            for name, part in (("z", z), ("alpha", alpha), ("q", q)):
+                parts[name].append(part)
+        p = r = None
+        if read and (keep or mode is Mode.LEARN):
+            p, r = self.bottleneck.gaussians(_over_time(read), _over_time(slots[:length]))
+        z = _over_time(parts["z"])
+        if not keep or not self.retrieves:
+            return RetrievalStep(z, None, p, r, None, None), slots
+        alpha = None if candidates is None else _over_time(parts["alpha"])
+        return RetrievalStep(z, None, p, r, alpha, _over_time(parts["q"])), slots
+
+
+def _over_time(parts: Sequence[Tensor]) -> Tensor:
+    """T tensors (G, B, ...) as one, (G, B, T, ...); what is the same for all states at first may be so no longer."""
+    if len(parts) == 1:
+        return parts[0][:, :, None]
+    return torch.stack([part.expand_as(parts[-1]) for part in parts], 2)
 
 
 class DirectRetrieval(Reading):
@@ -579,7 +691,7 @@ class DirectRetrieval(Reading):
         if retrieved is None:
             return RetrievalStep(s_t.new_zeros(*s_t.shape[:-1], 1, self.d_v), None, None, None, None)
         _, q = self.ask(s_t, m_tm1)
-        alpha, g = self.read(q, retrieved, mode, counts, exclude)
+        alpha, g = self.read(q, self.candidates(retrieved, exclude), mode, counts)
         return RetrievalStep(g, None, None, None, alpha, q)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from rarl.nn.bottleneck import Gaussian
 from rarl.nn.retrieval import Mode, Reading, RetrievalProcess, RetrievalStep, Retriever, SlotReadout, Summaries
 
 
@@ -202,16 +201,12 @@ class ValueNetwork(nn.Module):
             asking = s if self.retriever_encoder is None else self.retriever_encoder(x, context)
             step = self.ask(asking, context, retrieved, mode=mode, counts=counts, exclude=exclude)
             return self._unrolled(s, step.z, State(core, None), step, State(of_core, None))
-        slots, steps = state.slots, []
-        for t in range(length):
-            assert slots is not None
-            now = None if counts is None else counts[:, :, t]
-            step = self.process(s[:, :, t], slots, retrieved, mode=mode, carry=True, counts=now, exclude=exclude)
-            slots = step.m_t
-            steps.append(step)
-        whole = _over_time(steps, keep_attention)
-        of_slots = torch.stack([step.m_t for step in steps if step.m_t is not None], 2) if keep_states else None
-        return self._unrolled(s, whole.z, State(core, slots), whole, State(of_core, of_slots))
+        assert state.slots is not None
+        step, slots = self.process.unroll(
+            s, state.slots, retrieved, mode=mode, counts=counts, exclude=exclude, keep=keep_attention
+        )
+        of_slots = torch.stack(slots[1:], 2) if keep_states else None
+        return self._unrolled(s, step.z, State(core, slots[-1]), step, State(of_core, of_slots))
 
     def forward(
         self,
@@ -302,20 +297,3 @@ def _apart(part: Tensor, batch: int, length: int) -> Tensor:
     """(G, B * T, ...) -> (G, B, T, ...); what is the same for all states stays so."""
     same = part.shape[1] != batch * length
     return part[:, :, None] if same else part.reshape(-1, batch, length, *part.shape[2:])
-
-
-def _stacked(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    return torch.stack([part.expand(*shape, *part.shape[2:]) for part in parts], 2)
-
-
-def _over_time(steps: Sequence[RetrievalStep], keep_attention: bool) -> RetrievalStep:
-    """T steps (G, B, ...) as one, (G, B, T, ...)."""
-    shape = steps[0].z.shape[:2]
-    attends = keep_attention and steps[0].alpha is not None
-    parts = {name: [getattr(step, name) for step in steps] for name in ("p", "r", "alpha", "q")}
-    p, r = (
-        None if parts[name][0] is None else Gaussian(*(_stacked(of, shape) for of in zip(*parts[name], strict=True)))
-        for name in ("p", "r")
-    )
-    alpha, q = (_stacked(parts[name], shape) if attends else None for name in ("alpha", "q"))
-    return RetrievalStep(_stacked([step.z for step in steps], shape), None, p, r, alpha, q)
