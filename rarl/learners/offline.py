@@ -28,7 +28,7 @@ from rarl.config.scale import Run
 from rarl.envs.space import number_of_actions
 from rarl.envs.spec import plays, spec_of
 from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
-from rarl.nn.retrieval import Mode, Summaries
+from rarl.nn.retrieval import Mode, Readable, Summaries
 from rarl.nn.reward_from_reading import RewardFromReading
 from rarl.nn.value_network import Unrolled, ValueNetwork
 from rarl.rollouts.evaluation import Evaluation
@@ -176,7 +176,7 @@ class OfflineLearner(ValueLearner):
         The states of a sequence overlap: one pass sees all of them. A transition's two states have nothing in common,
         and only the first needs gradients.
         """
-        double, unrolled = self.settings.learning.double, partial(self._unrolled, batch, retrieved.exclude)
+        double, unrolled = self.settings.learning.double, partial(self._unrolled, batch, retrieved.readable)
         now, after = slice(None, -1), slice(1, None)
         if not self.recurrent:
             with torch.no_grad():
@@ -192,7 +192,7 @@ class OfflineLearner(ValueLearner):
     def _unrolled(
         self,
         batch: LearnerBatch,
-        exclude: Tensor | None,
+        readable: Readable | None,
         network: ValueNetwork,
         summaries: Summaries | None,
         mode: Mode,
@@ -200,7 +200,7 @@ class OfflineLearner(ValueLearner):
     ) -> Unrolled:
         counts = None if batch.seen is None else batch.seen[:, :, steps]
         x = batch.x[:, :, steps]
-        return network.unroll(x, batch.context, None, summaries, mode=mode, counts=counts, exclude=exclude)
+        return network.unroll(x, batch.context, None, summaries, mode=mode, counts=counts, readable=readable)
 
     def _freeze_retriever(self, frozen: bool) -> None:
         if frozen != self._frozen:  # also when a state of the other stage was loaded
@@ -211,7 +211,7 @@ class OfflineLearner(ValueLearner):
     def _losses_of_retriever(self, batch: LearnerBatch, retrieved: Retrieved) -> Losses:
         """The first stage: the retriever learns to tell rewards, by the squared error; there is no agent yet."""
         s_t = self.network.encoder_of_retrieved(batch.x[:, :, 1:], batch.context)
-        step = self.network.ask(s_t, batch.context, retrieved.online, mode=Mode.LEARN, exclude=retrieved.exclude)
+        step = self.network.ask(s_t, batch.context, retrieved.online, mode=Mode.LEARN, readable=retrieved.readable)
         error = 0.5 * (self.reward_from_reading(s_t, step.z) - batch.r_t).square().mean()
         scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
         return Losses(error, None, self._kl(step), self._auxiliary(retrieved), scalars)
@@ -276,7 +276,7 @@ class OfflineLearner(ValueLearner):
             None,
             summaries,
             counts=steps.seen,
-            exclude=retrieved.exclude,
+            readable=retrieved.readable,
             keep_attention=True,
         )
         if look is not None:

@@ -33,7 +33,7 @@ from rarl.errors import RunFailedError, required
 from rarl.learners.actors import Actors, Experience
 from rarl.learners.playing import Playing
 from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
-from rarl.nn.retrieval import Mode, Summaries
+from rarl.nn.retrieval import Mode, Readable, Summaries
 from rarl.nn.value_network import State, Unrolled, ValueNetwork
 from rarl.replay.codec import Codec, codec_of
 from rarl.replay.prioritised import Replay, ReplaySettings, Sequences
@@ -222,7 +222,7 @@ class OnlineLearner(ValueLearner):
             retrieved = retrieved.apart_from(*source, s.agent.retrieval.keep_apart)
             seen = torch.cat([learn[..., :1], learn], dim=-1)  # observations that are real: one more than steps
             values_of = partial(
-                self._values, windows=windows, before=before, lead=lead, x=x, seen=seen, exclude=retrieved.exclude
+                self._values, windows=windows, before=before, lead=lead, x=x, seen=seen, readable=retrieved.readable
             )
             online = values_of(self.network, retrieved.online, Mode.LEARN)
             with torch.no_grad():
@@ -331,25 +331,25 @@ class OnlineLearner(ValueLearner):
         lead: Int[np.ndarray, " B"],
         x: Shaped[Tensor, "1 B T ..."],
         seen: Bool[Tensor, "1 B T"],
-        exclude: Bool[Tensor, "1 B n_traj"] | None,
+        readable: Readable | None,
     ) -> Unrolled:
         """Values in the states x, after a burn-in without gradients where there is one.
 
-        seen: which of the states are real. exclude: what they must not read.
+        seen: which of the states are real. readable: what they may read.
         """
         context = _context_of(windows).to(self.device)[None]
         if network.core is None:
-            return network.unroll(x, context, None, retrieved, mode=mode, counts=seen, exclude=exclude)
+            return network.unroll(x, context, None, retrieved, mode=mode, counts=seen, readable=readable)
         state = self._stored_state(network, windows, mode)
         if before is not None:
             steps = torch.from_numpy(lead).to(self.device)
             real = torch.arange(before.shape[2], device=self.device) < steps[:, None]
             with torch.no_grad():
                 trail = network.unroll(
-                    before, context, state, retrieved, mode=mode, counts=real[None], exclude=exclude, keep_states=True
+                    before, context, state, retrieved, mode=mode, counts=real[None], readable=readable, keep_states=True
                 ).trail
             state = _state_after(state, trail, steps)
-        return network.unroll(x, context, state, retrieved, mode=mode, counts=seen, exclude=exclude)
+        return network.unroll(x, context, state, retrieved, mode=mode, counts=seen, readable=readable)
 
     def _stored_state(self, network: ValueNetwork, windows: Sequences, mode: Mode) -> State:
         """The recurrent state that the actor had; at an episode's start the network's own, as it is now."""

@@ -21,7 +21,7 @@ from rarl.envs.spec import EnvSpec, spec_of
 from rarl.errors import required
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import gaussian_kl
-from rarl.nn.retrieval import RetrievalStep, Summaries
+from rarl.nn.retrieval import Readable, RetrievalStep, Summaries
 from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -60,14 +60,14 @@ class Losses(NamedTuple):
 class Retrieved(NamedTuple):
     """One retrieval batch of a learner step, as both networks summarise it.
 
-    batch: its trajectories. online: with gradients. target: without. exclude: which trajectories the states to learn
-    from must not read, None: none. All None for an agent that retrieves nothing.
+    batch: its trajectories. online: with gradients. target: without. readable: what the states to learn from may read of
+    it. All None for an agent that retrieves nothing.
     """
 
     batch: RetrievalBatch | None = None
     online: Summaries | None = None
     target: Summaries | None = None
-    exclude: Bool[Tensor, "G B n_traj"] | None = None
+    readable: Readable | None = None
 
     @property
     def read(self) -> tuple[RetrievalBatch, Summaries]:
@@ -76,9 +76,10 @@ class Retrieved(NamedTuple):
 
     def apart_from(self, given: Int[np.ndarray, "G B"], episodes: Int[np.ndarray, "G B"], keep_apart: str) -> Retrieved:
         """The same for states of these datasets and episodes; see the setting `keep_apart`."""
-        if self.batch is None or keep_apart == "none":
+        if self.batch is None or self.online is None:
             return self
-        return self._replace(exclude=self.batch.of_own_episode(given, episodes))
+        exclude = None if keep_apart == "none" else self.batch.of_own_episode(given, episodes)
+        return self._replace(readable=self.online.readable(exclude))
 
 
 class ValueLearner(ABC):

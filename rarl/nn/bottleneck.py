@@ -57,21 +57,20 @@ class InformationBottleneck(nn.Module):
                     head.bias[d_m:] = math.log(sigma)
 
     def forward(
-        self, g: Float[Tensor, "*b n_f d_g"], noise: Float[Tensor, "*b n_f d_m"] | None
-    ) -> tuple[Float[Tensor, "*b n_f d_m"], Float[Tensor, "*b n_f d_p"]]:
-        """z, and p(z | g) as `gaussians` takes it.
+        self, posterior: Float[Tensor, "*b n_f d_p"], noise: Float[Tensor, "*b n_f d_m"] | None
+    ) -> Float[Tensor, "*b n_f d_m"]:
+        """z.
 
         Args:
-          g: what each slot read.
+          posterior: what `self.posterior` makes of g, which each slot read.
           noise: standard normal: z is drawn by reparameterisation, if `draw` is on (learning); None: its mean (acting).
         """
-        posterior = self.posterior(g)
         if self.prior is None and not self.draw:
-            return posterior, posterior
+            return posterior
         mean, log_std = posterior.chunk(2, dim=-1)
-        if noise is None or not self.draw:
-            return mean, posterior
-        return torch.addcmul(mean, torch.exp(log_std.clamp(*self.LOG_STD_RANGE)), noise), posterior
+        if noise is None:
+            return mean
+        return torch.addcmul(mean, torch.exp(log_std.clamp(*self.LOG_STD_RANGE)), noise)
 
     def gaussians(
         self, posterior: Float[Tensor, "*b n_f d_p"], m_tm1: Float[Tensor, "*#b n_f d_m"]
@@ -81,7 +80,7 @@ class InformationBottleneck(nn.Module):
         p and r are None where they play no part: r without a price, p also without drawing.
 
         Args:
-          posterior: from `forward`.
+          posterior: as in `forward`.
           m_tm1: the slots before each step.
         """
         r = None if self.prior is None else self._gaussian(self.prior(m_tm1))

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rarl.nn.arguments import chosen, require_multiple, require_positive, require_prefix
+from rarl.nn.at_each_step import Map, at_each_step
 from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.fusion import FUSIONS
 from rarl.nn.noise import standard_normal
@@ -59,24 +60,67 @@ class Summaries(NamedTuple):
     def n_traj(self) -> int:
         return self.h.shape[1]
 
+    def readable(self, exclude: Bool[Tensor, "G B n_traj"] | None = None) -> Readable:
+        """What states may read: real steps.
+
+        exclude: trajectories that a state must not read, those of its own episode; None: none.
+        """
+        looks = self.keys.device.type == "cpu"  # elsewhere, to look whether anything is forbidden makes the device wait
+        mask = None if self.mask is None or (looks and self.mask.all()) else self.mask[:, None]
+        exclude = None if exclude is None or (looks and not exclude.any()) else exclude
+        if mask is None and exclude is None:
+            return Readable()
+        empty = self.keys.new_zeros((), dtype=torch.bool)
+        if mask is not None:
+            empty = ~mask.unflatten(-1, (self.n_traj, -1)).any(-1)
+        never = self._never(empty if exclude is None else exclude | empty)
+        finds = never.amax(-1, keepdim=True) == 0
+        never = never.repeat_interleave(self.keys.shape[1] // self.n_traj, dim=-1)
+        never = never if mask is None else never + self._never(~mask)
+        if looks and finds.all():
+            return Readable(never)
+        return Readable(torch.where(finds, never, 0.0), finds)
+
+    def _never(self, where: Bool[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        return torch.zeros_like(where, dtype=self.keys.dtype).masked_fill_(where, NEVER)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Summaries:
         """The same with another form of all its parts."""
         mask = None if self.mask is None else change(self.mask)
         return Summaries(change(self.keys), change(self.values), mask, change(self.h), change(self.b))
 
 
-class Candidates(NamedTuple):
-    """What states may read, made ready once for all their steps.
+class Readable(NamedTuple):
+    """Which candidates each state may read.
 
-    keys: scaled as attention has it. never: -inf where a state must not read, else 0; None: all may be read. finds:
-    whether a state has anything to read; None: all have.
+    never: -inf where it must not, else 0; None: it may read all. finds: whether there is anything that it may read;
+    None: all states have something. One that has nothing has 0 everywhere, so that its weights are numbers, which
+    `Reading.read` takes away.
     """
 
-    keys: Float[Tensor, "G d_e N"]
-    values: Float[Tensor, "G N d_v"]
-    n_traj: int
-    never: Float[Tensor, "G queries N"] | None
-    finds: Bool[Tensor, "#G #B 1"] | None
+    never: (
+        Float[
+            Tensor,
+            (
+                G  # B N
+            ),
+        ]
+        | None
+    ) = None
+    finds: (
+        Bool[
+            Tensor,
+            (
+                G  # B 1
+            ),
+        ]
+        | None
+    ) = None
+
+    def at_each_of(self, steps: int) -> Readable:
+        """The same for sequences whose steps count as so many states."""
+        parts = (part if part is None or part.shape[1] == 1 else part.repeat_interleave(steps, 1) for part in self)
+        return Readable(*parts)
 
 
 class RetrievalStep(NamedTuple):
@@ -128,11 +172,16 @@ def select(
       Which of the N are selected, in no order, padding among them where there is nothing else; None: all.
     """
     require_positive(n_traj=n_traj, k_traj=k_traj, k_states=k_states)
-    of_kept = None
+    of_kept, by_trajectory = None, logits.unflatten(-1, (n_traj, -1))
+    scores = None
     if k_traj is not None and k_traj < n_traj:
-        by_trajectory = logits.unflatten(-1, (n_traj, -1))
+        scores = by_trajectory.logsumexp(-1)
+    elif k_states is not None and 4 * k_states <= n_traj:
+        # The k best states are in the k trajectories whose best ones are best: to look there is faster.
+        k_traj, scores = k_states, by_trajectory.amax(-1)
+    if scores is not None:
+        kept = scores.topk(k_traj, dim=-1, sorted=False).indices
         length = by_trajectory.shape[-1]
-        kept = by_trajectory.logsumexp(-1).topk(k_traj, dim=-1, sorted=False).indices
         of_kept = torch.add(torch.arange(length, device=logits.device), kept[..., None], alpha=length).flatten(-2)
         logits = logits.gather(-1, of_kept)
     if k_states is None or k_states >= logits.shape[-1]:
@@ -154,24 +203,18 @@ class SlotGRU(nn.Module):
         self.from_slot = nn.Linear(d_m, 3 * d_m)
 
     def forward(
-        self, asked: Float[Tensor, "G B 3*d_m"], m_tm1: Float[Tensor, "#G #B n_f d_m"]
+        self,
+        m_tm1: Float[Tensor, "#G #B n_f d_m"],
+        said: Float[Tensor, "G B 3*d_m"],
+        from_slot: Map | None = None,
     ) -> Float[Tensor, "G B n_f d_m"]:
-        """m̂, of what `from_state` made of s_t; the slots may be the same for all states."""
+        """m̂; the slots may be the same for all states. said: what `from_state` makes of s_t. from_slot: another form
+        of the map of that name."""
         d_m = m_tm1.shape[-1]
-        state, slot = asked[..., None, :], self.from_slot(m_tm1)
+        state, slot = said[..., None, :], (from_slot or self.from_slot)(m_tm1)
         reset, update = torch.sigmoid(state[..., : 2 * d_m] + slot[..., : 2 * d_m]).chunk(2, dim=-1)
         candidate = torch.tanh(torch.addcmul(state[..., 2 * d_m :], reset, slot[..., 2 * d_m :]))
         return torch.lerp(candidate, m_tm1.expand_as(candidate), update)
-
-
-class SlotMaps(NamedTuple):
-    """The linear maps of `SlotAttention`, joined: of_m gives query, key, value and the gate's one half; of_heard what
-    was heard and the gate's other half."""
-
-    of_m: Float[Tensor, "4*d_m d_m"]
-    bias_of_m: Float[Tensor, " 4*d_m"]
-    of_heard: Float[Tensor, "2*d_m d_m"]
-    bias_of_heard: Float[Tensor, " 2*d_m"]
 
 
 class SlotAttention(nn.Module):
@@ -186,26 +229,35 @@ class SlotAttention(nn.Module):
         self.gate = nn.Linear(2 * d_m, d_m)
         self.norm = nn.LayerNorm(d_m)
 
-    def maps(self) -> SlotMaps:
-        """The gate is linear in m and in what was heard: its two halves go along with the other maps of both."""
+    def maps(self, steps: int = 1, rows: int = 1) -> tuple[Map, Map]:
+        """The linear maps of m (to queries, keys, values and the gate's one half) and of what was heard (to what comes
+        out and the gate's other half): the gate is linear in both. To be called at so many steps, see `at_each_step`.
+        """
         d_m = self.out.out_features
         of_m, of_heard = self.gate.weight.split(d_m, dim=1)
         gate_bias = torch.addmv(self.gate.bias, of_heard, self.out.bias)
-        return SlotMaps(
-            torch.cat([self.query_key_value.weight, of_m]),
-            torch.cat([self.query_key_value.bias, gate_bias]),
-            torch.cat([self.out.weight, of_heard @ self.out.weight]),
-            F.pad(self.out.bias, (0, d_m)),
+        return (
+            at_each_step(
+                torch.cat([self.query_key_value.weight, of_m]),
+                torch.cat([self.query_key_value.bias, gate_bias]),
+                steps,
+                rows,
+            ),
+            at_each_step(
+                torch.cat([self.out.weight, of_heard @ self.out.weight]), F.pad(self.out.bias, (0, d_m)), steps, rows
+            ),
         )
 
-    def forward(self, m: Float[Tensor, "*b n_f d_m"], maps: SlotMaps | None = None) -> Float[Tensor, "*b n_f d_m"]:
+    def forward(
+        self, m: Float[Tensor, "*b n_f d_m"], maps: tuple[Map, Map] | None = None
+    ) -> Float[Tensor, "*b n_f d_m"]:
         """The slots m, each having heard the others; maps: from `maps`, which many steps may share."""
         n_f, d_m = m.shape[-2:]
-        maps = maps or self.maps()
-        query_key_value, gate = F.linear(m, maps.of_m, maps.bias_of_m).split([3 * d_m, d_m], dim=-1)
+        of_m, of_heard = maps or self.maps()
+        query_key_value, gate = of_m(m).split([3 * d_m, d_m], dim=-1)
         q, k, v = query_key_value.reshape(-1, n_f, 3, self.heads, d_m // self.heads).permute(2, 0, 3, 1, 4)
         heard = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m.shape)
-        heard, gate_of_heard = F.linear(heard, maps.of_heard, maps.bias_of_heard).chunk(2, dim=-1)
+        heard, gate_of_heard = of_heard(heard).chunk(2, dim=-1)
         normed: Tensor = self.norm(torch.addcmul(m, torch.sigmoid(gate + gate_of_heard), heard))
         return normed
 
@@ -268,8 +320,9 @@ class Standardise(nn.Module):
 def _moments(g: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Mean and variance (d,) of the rows of g (..., d) that count, and whether there is any (None: certainly)."""
     if counts is None:
-        variance, mean = torch.var_mean(g.flatten(0, -2), dim=0, correction=0)
-        return mean, variance, None
+        rows = g.flatten(0, -2)
+        mean = rows.mean(0)  # var_mean takes ten times as long on a CPU
+        return mean, (rows - mean).square().mean(0), None
     weight = counts.expand(g.shape[:-1]).reshape(-1, 1).to(g.dtype)
     total = weight.sum()
     weight = weight / total.clamp(min=1)
@@ -307,7 +360,7 @@ class RetrievalProcess(nn.Module):
         carry: bool = True,
         context: Int[Tensor, "G B"] | None = None,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """One step of the process.
 
@@ -320,19 +373,13 @@ class RetrievalProcess(nn.Module):
           carry: compute m_t too; an agent without recurrence does not need it.
           context: task ids, for a process that is told them.
           counts: which states the statistics are of (padded ones are not); None: all.
-          exclude: as in `Reading.candidates`.
+          readable: as in `Reading.read`.
         """
         raise NotImplementedError
 
 
 class Reading(RetrievalProcess):
-    """Steps 2 and 3, for whatever asks: a retrieval batch made ready, and what queries read from it.
-
-    Attributes:
-      n_q: queries of a state.
-    """
-
-    n_q = 1
+    """Steps 2 and 3, for whatever asks: a retrieval batch made ready, and what queries read from it."""
 
     def _make_reading(
         self,
@@ -401,34 +448,13 @@ class Reading(RetrievalProcess):
         keys = (self.key(h) + s @ (self.key.weight @ self.state_in_key.weight).T).flatten(1, 2)
         return Summaries(keys, self.value(b).flatten(1, 2), None if mask is None else mask.flatten(1), h, b)
 
-    def candidates(self, retrieved: Summaries, exclude: Bool[Tensor, "G B n_traj"] | None = None) -> Candidates:
-        """What states may read of the retrieval batch of their group.
-
-        exclude: trajectories that a state must not read, those of its own episode; None: none.
-        """
-        keys = retrieved.keys.mT * self.d_e**-0.5
-        never = finds = None
-        allowed = None if retrieved.mask is None else retrieved.mask[:, None]
-        if exclude is not None:
-            others = ~exclude.repeat_interleave(keys.shape[2] // retrieved.n_traj, dim=-1)
-            allowed = others if allowed is None else others & allowed
-        # What forbids nothing is left out, where to look at it does not make the device wait.
-        if allowed is not None and not (allowed.device.type == "cpu" and allowed.all()):
-            finds = allowed.any(-1, keepdim=True)
-            # A state that finds nothing weighs everything, so that its weights are numbers; `read` takes them away.
-            never = torch.zeros_like(allowed, dtype=keys.dtype).masked_fill_(~allowed & finds, NEVER)
-            if never.shape[1] > 1:
-                never = never.repeat_interleave(self.n_q, dim=1)
-            if finds.device.type == "cpu" and finds.all():
-                finds = None
-        return Candidates(keys, retrieved.values, retrieved.n_traj, never, finds)
-
     def read(
         self,
         q: Float[Tensor, "G B n_q d_e"],
-        candidates: Candidates,
+        retrieved: Summaries,
         mode: Mode,
         counts: Bool[Tensor, "G B"] | None = None,
+        readable: Readable | None = None,
     ) -> tuple[Float[Tensor, "G B n_q N"], Float[Tensor, "G B n_q d_v"]]:
         """alpha, g, normalised where the agent does that.
 
@@ -437,20 +463,24 @@ class Reading(RetrievalProcess):
 
         Args:
           q: queries.
-          candidates: of the states that ask.
+          retrieved: the retrieval batch of each group.
           mode: see `Mode`.
           counts: which states the statistics are of (padded ones are not); None: all.
+          readable: which steps each state may read; None: all real ones.
         """
-        keys, values, n_traj, never, finds = candidates
-        asked = q.flatten(1, 2)
-        logits = torch.bmm(asked, keys) if never is None else torch.baddbmm(never, asked, keys)
-        selected = select(logits, n_traj, self.k_traj, self.k_states)
+        never, finds = readable or retrieved.readable()
+        if never is None:
+            never = q.new_zeros(())
+        elif never.shape[1] > 1:
+            never = never.repeat_interleave(q.shape[2], dim=1)
+        logits = torch.baddbmm(never, q.flatten(1, 2), retrieved.keys.mT, alpha=self.d_e**-0.5)
+        selected = select(logits, retrieved.n_traj, self.k_traj, self.k_states)
         if selected is None:
             alpha = torch.softmax(logits, dim=-1)
         else:
             weights = torch.softmax(logits.gather(-1, selected), dim=-1)
-            alpha = torch.zeros_like(logits).scatter(-1, selected, weights)
-        g = torch.bmm(alpha, values).view(*q.shape[:-1], -1)
+            alpha = torch.zeros_like(logits).scatter_(-1, selected, weights)
+        g = torch.bmm(alpha, retrieved.values).view(*q.shape[:-1], -1)
         alpha = alpha.view(*q.shape[:-1], -1)
         if self.standardise is not None:
             counts = None if counts is None else counts[..., None]
@@ -516,7 +546,7 @@ class SlotRetrieval(Reading):
         super().__init__()
         require_positive(n_f=n_f, d_m=d_m)
         require_multiple("d_m", d_m, "slot_heads", slot_heads)
-        self.n_f, self.n_q, self.d_m, self.d_z, self.retrieves = n_f, n_f, d_m, d_m, retrieves
+        self.n_f, self.d_m, self.d_z, self.retrieves = n_f, d_m, d_m, retrieves
         self.slot_mean = nn.Parameter(torch.randn(n_f, d_m))
         self.slot_log_std = nn.Parameter(torch.full((n_f, d_m), -1.0)) if draw_slots else None
         self._make_reading(d_s, n_actions, d_e, d_h, d_v, k_traj, k_states, summariser, standardise)
@@ -545,15 +575,13 @@ class SlotRetrieval(Reading):
         m_tm1: Float[Tensor, "#G #B n_f d_m"],
         context: Int[Tensor, "G B"] | None = None,
     ) -> tuple[Float[Tensor, "G B n_f d_m"], Float[Tensor, "G B n_f d_e"]]:
-        """Step 1: m̂ and q."""
-        m_hat = self.slot_gru(self.slot_gru.from_state(s_t), m_tm1)
-        return m_hat, self._query(m_hat, context)
+        """Step 1: m̂ and q.
 
-    def _query(self, m_hat: Tensor, context: Tensor | None) -> Tensor:
-        """q. Where it is told the task, an embedding of it is added to m̂ on the way to q and nowhere else."""
+        Where the query is told the task, an embedding of it is added to m̂ on the way to q and nowhere else.
+        """
+        m_hat = self.slot_gru(m_tm1, self.slot_gru.from_state(s_t))
         told = m_hat if self.task_in_query is None else m_hat + self.task_in_query[context][..., None, :]
-        q: Tensor = self.query(told)
-        return q
+        return m_hat, self.query(told)
 
     def forward(
         self,
@@ -565,13 +593,13 @@ class SlotRetrieval(Reading):
         carry: bool = True,
         context: Int[Tensor, "G B"] | None = None,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """Steps 1 to 5; see `RetrievalProcess.forward`."""
+        told = None if self.task_in_query is None else self.task_in_query[context][:, :, None, None]
         counts = None if counts is None else counts[:, :, None]
-        step, slots = self.unroll(
-            s_t[:, :, None], m_tm1, retrieved, mode=mode, carry=carry, context=context, counts=counts, exclude=exclude
-        )
+        options = {"mode": mode, "carry": carry, "told": told, "counts": counts, "readable": readable}
+        step, slots = self.unroll(s_t[:, :, None], m_tm1, retrieved, **options)
         return step.map(lambda part: part.squeeze(2))._replace(m_t=slots[-1] if carry else None)
 
     def unroll(
@@ -582,63 +610,69 @@ class SlotRetrieval(Reading):
         *,
         mode: Mode,
         carry: bool = True,
-        context: Int[Tensor, "G B"] | None = None,
+        told: Float[Tensor, "G B 1 1 d_m"] | None = None,
         counts: Bool[Tensor, "G B T"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
         keep: bool = True,
     ) -> tuple[RetrievalStep, list[Float[Tensor, "#G #B n_f d_m"]]]:
         """Steps 1 to 5 for each of T steps; arguments as in `RetrievalProcess.forward`.
 
-        What needs no slots is computed for all steps at once: before them what the states say to the slots' GRU and
-        what there is to read, after them the two Gaussians of the bottleneck.
+        What needs no slots is computed for all steps at once: before them what the states say to the slots' GRU, after
+        them the two Gaussians of the bottleneck.
 
+        told: what is added to m̂ on the way to q, an embedding of the task.
         keep: p, r, alpha and q are looked at. Without, p and r are there in a learner step alone.
 
         Returns:
           All steps, without m_t; the slots before the first and, where they are carried, after each.
         """
-        said_to_slots, length = self.slot_gru.from_state(s).unbind(2), s.shape[2]
-        candidates = None if retrieved is None else self.candidates(retrieved, exclude)
-        nothing = s.new_zeros(*s.shape[:2], self.n_f, self.d_v) if candidates is None and self.retrieves else None
-        noise = None
+        groups, batch, steps, _ = s.shape
+        said = self.slot_gru.from_state(s).unbind(2)
+        if steps > 1:
+            m_0 = m_0.expand(groups, batch, *m_0.shape[2:])
+        rows = m_0.shape[:3].numel()
+        from_slot, *of_query, posterior = (
+            at_each_step(layer.weight, layer.bias, steps, rows)
+            for layer in (self.slot_gru.from_slot, self.query[0], self.query[2], self.bottleneck.posterior)
+        )
+        maps = self.slot_attention.maps(steps, rows) if carry or not self.retrieves else None
+        nothing = s.new_zeros(groups, batch, self.n_f, self.d_v)
+        noise = [None] * steps
         if self.retrieves and self.bottleneck.draw and mode is Mode.LEARN:
-            noise = standard_normal(length, *s.shape[:2], self.n_f, self.d_m, device=s.device)
-        maps = self.slot_attention.maps() if carry or not self.retrieves else None
-        slots, read, parts = [m_0], [], {name: [] for name in ("z", "alpha", "q")}
-        for t, asked in enumerate(said_to_slots):
+            noise = standard_normal(steps, groups, batch, self.n_f, self.d_m, device=s.device).unbind(0)
+        readable = retrieved.readable() if readable is None and retrieved is not None else readable
+        slots, reads, found = [m_0], [], []
+        for t in range(steps):
             # Step 1. Query.
-            m_hat = self.slot_gru(asked, slots[-1])
+            m_hat = self.slot_gru(slots[-1], said[t], from_slot)
             if not self.retrieves:
                 slots.append(self.slot_attention(m_hat, maps))
-                parts["z"].append(slots[-1])
+                found.append((slots[-1],))
                 continue
+            q = of_query[1](torch.relu(of_query[0](m_hat if told is None else m_hat + told.squeeze(2))))
             # Steps 2 and 3. Which trajectories, which states; read.
-            q, alpha, g = self._query(m_hat, context), None, nothing
-            if candidates is not None:
-                alpha, g = self.read(q, candidates, mode, None if counts is None else counts[:, :, t])
+            alpha, g = None, nothing
+            if retrieved is not None:
+                alpha, g = self.read(q, retrieved, mode, None if counts is None else counts[:, :, t], readable)
             # Step 4. Information bottleneck.
-            z, posterior = self.bottleneck(g, None if noise is None else noise[t])
+            reads.append(posterior(g))
+            z = self.bottleneck(reads[-1], noise[t])
             # Step 5. Slot update.
             if carry:
                 slots.append(self.slot_attention(m_hat + z, maps))
-            read.append(posterior)
-            for name, part in (("z", z), ("alpha", alpha), ("q", q)):
-                parts[name].append(part)
-        p = r = None
-        if read and (keep or mode is Mode.LEARN):
-            p, r = self.bottleneck.gaussians(_over_time(read), _over_time(slots[:length]))
-        z = _over_time(parts["z"])
-        if not keep or not self.retrieves:
-            return RetrievalStep(z, None, p, r, None, None), slots
-        alpha = None if candidates is None else _over_time(parts["alpha"])
-        return RetrievalStep(z, None, p, r, alpha, _over_time(parts["q"])), slots
+            found.append((z, q, alpha))
+        z, *asked = zip(*found, strict=True)
+        p = r = q = alpha = None
+        if reads and (keep or mode is Mode.LEARN):
+            p, r = self.bottleneck.gaussians(_over_time(reads), _over_time(slots[:steps]))
+        if reads and keep:
+            q, alpha = (None if parts[0] is None else _over_time(parts) for parts in asked)
+        return RetrievalStep(_over_time(z), None, p, r, alpha, q), slots
 
 
 def _over_time(parts: Sequence[Tensor]) -> Tensor:
-    """T tensors (G, B, ...) as one, (G, B, T, ...); what is the same for all states at first may be so no longer."""
-    if len(parts) == 1:
-        return parts[0][:, :, None]
-    return torch.stack([part.expand_as(parts[-1]) for part in parts], 2)
+    """T tensors (G, B, ...) as one, (G, B, T, ...)."""
+    return parts[0][:, :, None] if len(parts) == 1 else torch.stack(list(parts), 2)
 
 
 class DirectRetrieval(Reading):
@@ -685,13 +719,13 @@ class DirectRetrieval(Reading):
         carry: bool = False,
         context: Int[Tensor, "G B"] | None = None,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """Steps 1 to 3: one z, of width d_v."""
         if retrieved is None:
             return RetrievalStep(s_t.new_zeros(*s_t.shape[:-1], 1, self.d_v), None, None, None, None)
         _, q = self.ask(s_t, m_tm1)
-        alpha, g = self.read(q, self.candidates(retrieved, exclude), mode, counts)
+        alpha, g = self.read(q, retrieved, mode, counts, readable)
         return RetrievalStep(g, None, None, None, alpha, q)
 
 
@@ -720,7 +754,7 @@ class TaskOracle(RetrievalProcess):
         carry: bool = False,
         context: Int[Tensor, "G B"] | None = None,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """One z, by the task ids; all else is not looked at."""
         return RetrievalStep(self.embedding(context)[..., None, :], None, None, None, None)

@@ -9,7 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from rarl.nn.retrieval import Mode, Reading, RetrievalProcess, RetrievalStep, Retriever, SlotReadout, Summaries
+from rarl.nn.retrieval import (
+    Mode,
+    Readable,
+    Reading,
+    RetrievalProcess,
+    RetrievalStep,
+    Retriever,
+    SlotReadout,
+    Summaries,
+)
 
 
 class QHead(nn.Module):
@@ -167,7 +176,7 @@ class ValueNetwork(nn.Module):
         *,
         mode: Mode = Mode.ACT,
         counts: Bool[Tensor, "G B T"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
         keep_attention: bool = False,
         keep_states: bool = False,
     ) -> Unrolled:
@@ -181,7 +190,7 @@ class ValueNetwork(nn.Module):
           retrieved: the retrieval batch of each group.
           mode: what the pass is for.
           counts: False at padded observations; None: there are none.
-          exclude: trajectories that a sequence must not read; None: none.
+          readable: what the states of a sequence may read; None: all of their retrieval batch.
           keep_attention: return alpha and queries also where slots are carried.
           keep_states: return the trail.
         """
@@ -199,11 +208,11 @@ class ValueNetwork(nn.Module):
             return self._unrolled(s, None, State(core, None), None, State(of_core, None))
         if not self.carries_slots:
             asking = s if self.retriever_encoder is None else self.retriever_encoder(x, context)
-            step = self.ask(asking, context, retrieved, mode=mode, counts=counts, exclude=exclude)
+            step = self.ask(asking, context, retrieved, mode=mode, counts=counts, readable=readable)
             return self._unrolled(s, step.z, State(core, None), step, State(of_core, None))
         assert state.slots is not None
         step, slots = self.process.unroll(
-            s, state.slots, retrieved, mode=mode, counts=counts, exclude=exclude, keep=keep_attention
+            s, state.slots, retrieved, mode=mode, counts=counts, readable=readable, keep=keep_attention
         )
         of_slots = torch.stack(slots[1:], 2) if keep_states else None
         return self._unrolled(s, step.z, State(core, slots[-1]), step, State(of_core, of_slots))
@@ -216,7 +225,7 @@ class ValueNetwork(nn.Module):
         *,
         mode: Mode = Mode.ACT,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> tuple[Float[Tensor, "G B n_actions"], RetrievalStep | None]:
         """States by themselves, each as at an episode's start: `unroll` with T = 1, arguments as there.
 
@@ -230,7 +239,7 @@ class ValueNetwork(nn.Module):
             retrieved,
             mode=mode,
             counts=None if counts is None else counts[..., None],
-            exclude=exclude,
+            readable=readable,
             keep_attention=True,
         )
         return out.q.squeeze(2), None if out.step is None else out.step.map(lambda part: part.squeeze(2))
@@ -243,7 +252,7 @@ class ValueNetwork(nn.Module):
         *,
         mode: Mode,
         counts: Bool[Tensor, "G B T"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """The retriever for states that have nothing to do with each other, slots afresh at each; T behind B."""
         groups, batch, length, _ = s.shape
@@ -256,7 +265,7 @@ class ValueNetwork(nn.Module):
             carry=False,
             context=None if context is None else context.expand(s.shape[:3]).flatten(1, 2),
             counts=None if counts is None else counts.flatten(1, 2),
-            exclude=None if exclude is None else exclude.repeat_interleave(length, dim=1),
+            readable=readable if readable is None or length == 1 else readable.at_each_of(length),
         )
         return step.map(lambda part: _apart(part, batch, length))
 
