@@ -60,8 +60,8 @@ class Losses(NamedTuple):
 class Retrieved(NamedTuple):
     """One retrieval batch of a learner step, as both networks summarise it.
 
-    batch: its trajectories. online: with gradients. target: without. readable: what the states to learn from may read of
-    it. All None for an agent that retrieves nothing.
+    batch: its trajectories. online: with gradients. target: without. readable: what of it the states to learn from may
+    read. All None for an agent that retrieves nothing.
     """
 
     batch: RetrievalBatch | None = None

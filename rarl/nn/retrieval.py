@@ -98,24 +98,8 @@ class Readable(NamedTuple):
     `Reading.read` takes away.
     """
 
-    never: (
-        Float[
-            Tensor,
-            (
-                G  # B N
-            ),
-        ]
-        | None
-    ) = None
-    finds: (
-        Bool[
-            Tensor,
-            (
-                G  # B 1
-            ),
-        ]
-        | None
-    ) = None
+    never: Float[Tensor, "#G #B N"] | None = None
+    finds: Bool[Tensor, "#G #B 1"] | None = None
 
     def at_each_of(self, steps: int) -> Readable:
         """The same for sequences whose steps count as so many states."""
