@@ -189,7 +189,7 @@ class ValueLearner(ABC):
                 "loss": loss.detach() + price,
             }
         loss.backward()
-        scalars["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, learning.max_gradient_norm)
+        scalars["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, learning.max_gradient_norm, foreach=True)
         for group in self.optimiser.param_groups:
             group["lr"] = group["multiple"] * self._learning_rate()
         self.optimiser.step()
