@@ -1,8 +1,8 @@
 """A learner step as CUDA graphs: from buffers that are filled with what was drawn to the optimiser's step.
 
 A graph is the same kernels on the same memory, started all at once. So all that changes from step to step comes in
-through buffers, noise too, which is drawn from the CPU's generator as without a graph: both give the same numbers. There
-is one graph for each shape of what is drawn. On a CPU the step runs on the buffers as it is, so that this can be tested.
+through buffers, noise too, which is drawn from the CPU's generator as without a graph: both give the same numbers. Each
+shape of what is drawn has a graph. On a CPU the step runs on the buffers as it is, so that this can be tested.
 """
 
 from __future__ import annotations
@@ -23,19 +23,22 @@ _WARM_UP = 3  # steps before a capture, as torch.cuda.graph asks for
 _ALIGNED = 16  # bytes
 
 
-def replaced(tree: Any, leaf: Callable[[Tensor], Any]) -> Any:
-    """A tree of tuples, dictionaries and data classes with another form of its tensors, and without its arrays."""
+def replaced(tree: Any, leaf: Callable[[Tensor], Any], arrays: bool = True) -> Any:
+    """A tree of tuples, dictionaries and data classes with another form of its tensors.
+
+    arrays: keep NumPy's; else None stands in their place.
+    """
     if isinstance(tree, Tensor):
         return leaf(tree)
     if isinstance(tree, np.ndarray):
-        return None
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        names = [field.name for field in dataclasses.fields(tree)]
-        return dataclasses.replace(tree, **{name: replaced(getattr(tree, name), leaf) for name in names})
+        return tree if arrays else None
+    if dataclasses.is_dataclass(tree):
+        fields = dataclasses.fields(tree)
+        return type(tree)(**{field.name: replaced(getattr(tree, field.name), leaf, arrays) for field in fields})
     if isinstance(tree, dict):
-        return {name: replaced(part, leaf) for name, part in tree.items()}
+        return {name: replaced(part, leaf, arrays) for name, part in tree.items()}
     if isinstance(tree, tuple):
-        parts = [replaced(part, leaf) for part in tree]
+        parts = [replaced(part, leaf, arrays) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
     return tree
 
@@ -115,7 +118,7 @@ class _Graph:
 
     def _on(self, drawn: Any) -> Any:
         parts = iter(self._buffers.tensors)
-        return replaced(drawn, lambda _: next(parts))
+        return replaced(drawn, lambda _: next(parts), arrays=False)  # they would be those of the capture for ever
 
     def _computed(self) -> dict[str, Tensor]:
         noise: Iterator[Tensor] = iter(self._buffers.tensors[len(self._buffers.tensors) - len(self._shapes) :])
@@ -131,7 +134,6 @@ class _Graph:
             self._shapes.append(shape)
             return torch.randn(shape, device="cpu").to(self._device)
 
-        on_device = replaced(drawn, lambda part: part.to(self._device))
         for _ in range(_WARM_UP):
             self._shapes.clear()
             with noise_from(draw):
@@ -139,10 +141,10 @@ class _Graph:
                     stream = torch.cuda.Stream(self._device)
                     stream.wait_stream(torch.cuda.current_stream(self._device))
                     with torch.cuda.stream(stream):
-                        self._step(on_device)
+                        self._step(drawn)
                     torch.cuda.current_stream(self._device).wait_stream(stream)
                 else:
-                    self._step(on_device)
+                    self._step(drawn)
         known = {id(tensor) for tensor, _ in before}
         with torch.no_grad():
             for tensor, value in before:
@@ -182,10 +184,10 @@ class CapturedStep:
 
     def __call__(self, drawn: Any) -> dict[str, Tensor]:
         shapes: list[Any] = []
-        form = replaced(drawn, lambda part: shapes.append((tuple(part.shape), part.dtype)) or True)
-        key = (tuple(shapes), repr(replaced(form, bool)))
+        form = replaced(drawn, lambda part: shapes.append((part.shape, part.dtype)) or ..., arrays=False)
+        key = (tuple(shapes), repr(form))
         if key not in self._graphs:
             if len(self._graphs) == MOST_GRAPHS:
-                return self._plain(replaced(drawn, lambda part: part.to(self._device)))
+                return self._plain(drawn)
             self._graphs[key] = _Graph(self._plain, self._changed, drawn, self._device)
         return self._graphs[key](drawn)

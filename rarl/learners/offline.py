@@ -128,7 +128,7 @@ class OfflineLearner(ValueLearner):
         return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, *parts)
 
     def _tensor(self, groups: tuple[int, int], array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device).view(*groups, *array.shape[1:])
+        return torch.from_numpy(array).view(*groups, *array.shape[1:])
 
     def _draw(self) -> Drawn:
         """G tasks with B states or sequences each."""
@@ -138,7 +138,7 @@ class OfflineLearner(ValueLearner):
         batch = self.draw(tasks, each, self.rng)
         retrieval, scalars = self._retrieve_for(batch, tasks)
         if retrieval is not None and self.settings.agent.retrieval.relevance:
-            batch = batch._replace(relevant=torch.from_numpy(relevant(tasks, retrieval)).to(self.device))
+            batch = batch._replace(relevant=torch.from_numpy(relevant(tasks, retrieval)))
         if batch.learn is not None:
             scalars["rewarded_steps_of_data"] = self._rewarded
         exclude = self._own_episodes(retrieval, batch)
@@ -148,7 +148,7 @@ class OfflineLearner(ValueLearner):
     def _own_episodes(self, retrieval: RetrievalBatch | None, batch: LearnerBatch) -> Tensor | None:
         if retrieval is None or self.settings.agent.retrieval.keep_apart == "none":
             return None
-        return retrieval.of_own_episode(batch.tasks, batch.episodes).to(self.device)
+        return retrieval.of_own_episode(batch.tasks, batch.episodes)
 
     def _losses_of(self, drawn: Drawn) -> Losses:
         learning, batch = self.settings.learning, drawn.learn
@@ -245,7 +245,7 @@ class OfflineLearner(ValueLearner):
         if not isinstance(self.memory, PoolMemory):
             return None if self.memory is None else self.memory.sample(tasks, self.rng), {}
         shares = self.memory.draw_shares(len(tasks), self.rng)
-        x = batch.x[:, :, 0]
+        x = batch.x[:, :, 0].to(self.device)
         proposed, scalars = self.memory.propose_to_learn(self.network, x, tasks, shares, self.updates_done)
         drawn = self.memory.sample(tasks, self.rng, shares=shares, proposed=proposed)
         return drawn, scalars | {"relevant_in_batch": float(relevant(tasks, drawn).mean())}
@@ -280,9 +280,9 @@ class OfflineLearner(ValueLearner):
           action is the one taken), td_error (mean of |r + discount max Q(x_t, .) - Q(x_tm1, a)|).
         """
         evaluation = Evaluation.of(self.settings)
-        steps = self.draw(np.arange(self.n_tasks), MEASURED, evaluation.of_exploration)
+        steps = self._on_device(self.draw(np.arange(self.n_tasks), MEASURED, evaluation.of_exploration))
         summaries = None if batch is None else batch.to(self.device).summarise(self.network)
-        retrieved = Retrieved(batch, summaries).apart_from(self._own_episodes(batch, steps))
+        retrieved = Retrieved(batch, summaries).apart_from(self._on_device(self._own_episodes(batch, steps)))
         out = self.network.unroll(
             steps.x,
             steps.context,
@@ -332,6 +332,7 @@ class OfflineLearner(ValueLearner):
 
     def _asking(self, rng: np.random.Generator) -> Asking:
         batch = self.draw(np.arange(self.n_tasks), ASKING // 2 if self.recurrent else ASKING, rng)
+        batch = self._on_device(batch)
         return Asking(batch.x if self.recurrent else batch.x[:, :, :1], batch.context, batch.seen)
 
     def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:

@@ -247,7 +247,7 @@ class OnlineLearner(ValueLearner):
             self._tensor(packed[rows, at] if learning.burn_in else packed),
             self._tensor(packed[:, : learning.burn_in]) if learning.burn_in else None,
             self._tensor(lead)[0],
-            _context_of(windows).to(self.device)[None],
+            _context_of(windows)[None],
             a_t,
             r_t,
             discount_t,
@@ -261,7 +261,6 @@ class OnlineLearner(ValueLearner):
             retrieval = self._batch(draw.retrieve, self.rng)
             if s.agent.retrieval.keep_apart != "none":
                 exclude = retrieval.of_own_episode(np.zeros((1, len(windows)), dtype=np.int64), windows.episodes[None])
-                exclude = exclude.to(self.device)
         return Drawn(batch, retrieval, exclude, None if self.masking is None else self._to_mask(windows))
 
     def _losses_of(self, drawn: Drawn) -> Losses:
@@ -359,8 +358,8 @@ class OnlineLearner(ValueLearner):
         return retrieval_batch(self.codec, windows, masking.step_stride, self.settings.learning.rescale_epsilon, span)
 
     def _tensor(self, array: Shaped[np.ndarray, "B ..."]) -> Shaped[Tensor, "1 B ..."]:
-        """One group, on the device."""
-        return torch.from_numpy(np.require(array, requirements=("C", "W"))).to(self.device)[None]
+        """One group."""
+        return torch.from_numpy(np.require(array, requirements=("C", "W")))[None]
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:

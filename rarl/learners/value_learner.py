@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Run
 from rarl.envs.spec import EnvSpec, spec_of
 from rarl.errors import required
-from rarl.learners.captured import CapturedStep
+from rarl.learners.captured import CapturedStep, replaced
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import gaussian_kl
 from rarl.nn.retrieval import Readable, RetrievalStep, Summaries
 from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.store import TrajectoryDataset
 
+T = TypeVar("T")
 _DIAGNOSIS = 20  # stream of random numbers
 ASKING = 16  # states (or sequences) of each task on which retrieval is diagnosed
 
@@ -81,7 +82,7 @@ class Retrieved(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What is drawn for a learner step.
+    """What is drawn for a learner step, on the CPU.
 
     learn: what is learned from. retrieval: of each group; None: nothing is retrieved. exclude: trajectories that states
     must not read (the setting `keep_apart`); None: none. masking: trajectories for the masking loss. scalars: to log.
@@ -179,7 +180,13 @@ class ValueLearner(ABC):
         without looking at what it has computed."""
 
     def _losses(self) -> Losses:
-        return self._losses_of(self._draw())
+        return self._losses_of(self._on_device(self._draw()))
+
+    def _on_device(self, drawn: T) -> T:
+        """What was drawn, or a part of it, where the networks are."""
+        if self.device.type == "cpu":
+            return drawn
+        return replaced(drawn, lambda part: part.to(self.device, non_blocking=True))
 
     def update(self) -> Mapping[str, float | Tensor]:
         """One learner step."""
@@ -190,7 +197,7 @@ class ValueLearner(ABC):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        found = self._step(drawn)
+        found = self._step(drawn._replace(scalars={}))
         self.updates_done += 1
         period = self.settings.learning.target_period_updates
         if period and self.updates_done % period == 0:
@@ -204,7 +211,7 @@ class ValueLearner(ABC):
     def _plain_step(self, drawn: Drawn) -> dict[str, Tensor]:
         """From what was drawn to the optimiser's step; what is to be logged."""
         learning, retrieval = self.settings.learning, self.settings.agent.retrieval
-        losses = self._losses_of(drawn)
+        losses = self._losses_of(self._on_device(drawn))
         loss = losses.td
         scalars = {"loss": loss.detach(), "td_loss": loss.detach(), **losses.scalars}
         if losses.conservative is not None:
