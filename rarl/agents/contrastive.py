@@ -38,8 +38,8 @@ def contrastive_loss(
     odd = torch.arange(retrieved.n_traj, device=s.device) % 2 == 1
     of_halves = []
     for excluded in (odd, ~odd):
-        exclude = excluded.expand(*s.shape[:2], -1)
-        step = network.ask(s[:, :, None], None, retrieved, mode=Mode.TARGET, exclude=exclude)
+        readable = retrieved.readable(excluded.expand(*s.shape[:2], -1))
+        step = network.ask(s[:, :, None], None, retrieved, mode=Mode.TARGET, readable=readable)
         of_halves.append(step.z.mean((1, 2)).flatten(1))
     one, other = of_halves
     return info_nce(one, other, temperature)

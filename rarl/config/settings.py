@@ -14,6 +14,7 @@ TUNING_SEEDS = range(100, 1000)  # settings are tried on these; runs that are re
 EXECUTION_ONLY = {  # settings of a run that change how it is carried out, and not what comes out
     "checkpoint_seconds": True,
     "tensorboard": True,
+    "cuda_graph": True,
     "online": {"overlap": True},
 }
 
@@ -337,6 +338,9 @@ class RunSettings(Settings):
     checkpoint_seconds: float = Field(30.0, gt=0)
     threads: int = Field(1, ge=1, description="CPU threads of one run; more runs side by side use the cores better")
     tensorboard: bool = True
+    cuda_graph: Literal["auto", "off"] = Field(
+        "off", description="on a GPU: auto: a learner step is one CUDA graph, where it can be; not tried on one yet"
+    )
     agent: AgentSettings
     learning: LearningSettings
     evaluation: EvaluationSettings

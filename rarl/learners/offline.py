@@ -28,8 +28,8 @@ from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Run
 from rarl.envs.space import number_of_actions
 from rarl.envs.spec import plays, spec_of
-from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
-from rarl.nn.retrieval import Mode, Summaries
+from rarl.learners.value_learner import ASKING, Drawn, Losses, Retrieved, ValueLearner
+from rarl.nn.retrieval import Mode, Readable, Summaries
 from rarl.nn.reward_from_reading import RewardFromReading
 from rarl.nn.value_network import Unrolled, ValueNetwork
 from rarl.rollouts.evaluation import Evaluation
@@ -44,7 +44,8 @@ class LearnerBatch(NamedTuple):
     """What a learner step learns from, for G groups of B sequences with T steps; a transition is one of length 1.
 
     x: the observation after the last step included. mask: True on real steps, and learn, those of them that are learned
-    from; None: all. tasks, episodes: where each is from.
+    from; None: all. tasks, episodes: where each is from. relevant: trajectories of its own task in a group's retrieval
+    batch; None: nobody asks.
     """
 
     x: Shaped[Tensor, "G B T+1 ..."]
@@ -56,6 +57,7 @@ class LearnerBatch(NamedTuple):
     learn: Bool[Tensor, "G B T"] | None
     tasks: Int[np.ndarray, "G B"]
     episodes: Int[np.ndarray, "G B"]
+    relevant: Bool[Tensor, "G n_traj"] | None = None
 
     @property
     def seen(self) -> Bool[Tensor, "G B T"] | None:
@@ -127,16 +129,32 @@ class OfflineLearner(ValueLearner):
         return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, *parts)
 
     def _tensor(self, groups: tuple[int, int], array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device).view(*groups, *array.shape[1:])
+        return torch.from_numpy(array).view(*groups, *array.shape[1:])
 
-    def _losses(self) -> Losses:
-        """On G tasks with B states or sequences each."""
-        s, learning = self.settings, self.settings.learning
+    def _draw(self) -> Drawn:
+        """G tasks with B states or sequences each."""
+        learning = self.settings.learning
         size = learning.batch_sequences if self.recurrent else learning.batch_states
         tasks, each = self._tasks_of_batch(size)
         batch = self.draw(tasks, each, self.rng)
-        retrieved, of_pools = self._retrieve_for(batch, tasks)
-        retrieved = retrieved.apart_from(batch.tasks, batch.episodes, s.agent.retrieval.keep_apart)
+        retrieval, scalars = self._retrieve_for(batch, tasks)
+        if retrieval is not None and self.settings.agent.retrieval.relevance:
+            batch = batch._replace(relevant=torch.from_numpy(relevant(tasks, retrieval)))
+        if batch.learn is not None:
+            scalars["rewarded_steps_of_data"] = self._rewarded
+        exclude = self._own_episodes(retrieval, batch)
+        masking = None if self.masking is None else self.masking.draw(tasks, self.rng)
+        return Drawn(batch, retrieval, exclude, masking, scalars)
+
+    def _own_episodes(self, retrieval: RetrievalBatch | None, batch: LearnerBatch) -> Tensor | None:
+        if retrieval is None or self.settings.agent.retrieval.keep_apart == "none":
+            return None
+        return retrieval.of_own_episode(batch.tasks, batch.episodes)
+
+    def _losses_of(self, drawn: Drawn) -> Losses:
+        learning, batch = self.settings.learning, drawn.learn
+        retrieved = Retrieved() if drawn.retrieval is None else self._summarise(drawn.retrieval)
+        retrieved = retrieved.apart_from(drawn.exclude)
         if self.updates_done < self.first_updates:
             self._freeze_retriever(False)
             return self._losses_of_retriever(batch, retrieved)
@@ -154,18 +172,17 @@ class OfflineLearner(ValueLearner):
         td = self._mean(loss(values_t, batch.a_t, targets, learning.huber_delta), batch)
         conservative = self._mean(conservative_loss(q_t, batch.a_t), batch) if learning.conservative > 0 else None
         q_mean = q_t.detach().mean() if batch.learn is None else weighted_mean(q_t.detach().mean(-1), batch.learn)
-        scalars: dict[str, Tensor | float] = {"q_mean": q_mean, **of_pools}
+        scalars = {"q_mean": q_mean}
         if batch.learn is not None:
             # As often learned from as they are in the data, if windows are drawn right.
             scalars["rewarded_steps"] = weighted_mean((batch.r_t != 0).float(), batch.learn)
-            scalars["rewarded_steps_of_data"] = self._rewarded
         ranking = kl = auxiliary = contrastive = None
         if not self._frozen:
             q = None if online.step is None else online.step.q
-            ranking = None if q is None or not s.agent.retrieval.relevance else self._relevance(tasks, q, retrieved)
+            ranking = None if q is None or batch.relevant is None else self._relevance(batch.relevant, q, retrieved)
             kl, auxiliary = self._kl(online.step, batch.seen), self._auxiliary(retrieved)
             contrastive = self._contrastive(batch, retrieved)
-        masking = self._masking(lambda masking: masking.draw(tasks, self.rng))
+        masking = self._masking(drawn.masking)
         return Losses(td, conservative, kl, auxiliary, scalars, ranking, contrastive, masking)
 
     def _mean(self, value: Tensor, batch: LearnerBatch) -> Tensor:
@@ -178,7 +195,7 @@ class OfflineLearner(ValueLearner):
         The states of a sequence overlap: one pass sees all of them. A transition's two states have nothing in common,
         and only the first needs gradients.
         """
-        double, unrolled = self.settings.learning.double, partial(self._unrolled, batch, retrieved.exclude)
+        double, unrolled = self.settings.learning.double, partial(self._unrolled, batch, retrieved.readable)
         now, after = slice(None, -1), slice(1, None)
         if not self.recurrent:
             with torch.no_grad():
@@ -194,7 +211,7 @@ class OfflineLearner(ValueLearner):
     def _unrolled(
         self,
         batch: LearnerBatch,
-        exclude: Tensor | None,
+        readable: Readable | None,
         network: ValueNetwork,
         summaries: Summaries | None,
         mode: Mode,
@@ -202,7 +219,7 @@ class OfflineLearner(ValueLearner):
     ) -> Unrolled:
         counts = None if batch.seen is None else batch.seen[:, :, steps]
         x = batch.x[:, :, steps]
-        return network.unroll(x, batch.context, None, summaries, mode=mode, counts=counts, exclude=exclude)
+        return network.unroll(x, batch.context, None, summaries, mode=mode, counts=counts, readable=readable)
 
     def _freeze_retriever(self, frozen: bool) -> None:
         if frozen != self._frozen:  # also when a state of the other stage was loaded
@@ -213,7 +230,7 @@ class OfflineLearner(ValueLearner):
     def _losses_of_retriever(self, batch: LearnerBatch, retrieved: Retrieved) -> Losses:
         """The first stage: the retriever learns to tell rewards, by the squared error; there is no agent yet."""
         s_t = self.network.encoder_of_retrieved(batch.x[:, :, 1:], batch.context)
-        step = self.network.ask(s_t, batch.context, retrieved.online, mode=Mode.LEARN, exclude=retrieved.exclude)
+        step = self.network.ask(s_t, batch.context, retrieved.online, mode=Mode.LEARN, readable=retrieved.readable)
         error = 0.5 * (self.reward_from_reading(s_t, step.z) - batch.r_t).square().mean()
         scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
         return Losses(error, None, self._kl(step), self._auxiliary(retrieved), scalars)
@@ -229,23 +246,22 @@ class OfflineLearner(ValueLearner):
         return contrastive_loss(self.network, s.squeeze(2), retrieved.online, settings.contrastive_temperature)
 
     def _relevance(
-        self, tasks: Int[np.ndarray, " G"], q: Float[Tensor, "G B T n_f d_e"], retrieved: Retrieved
+        self, relevant: Bool[Tensor, "G n_traj"], q: Float[Tensor, "G B T n_f d_e"], retrieved: Retrieved
     ) -> Float[Tensor, ""]:
         """How far the queries are from scoring their task's trajectories over the others of their retrieval batch."""
-        batch, summaries = retrieved.read
+        summaries = retrieved.read[1]
         logits = q.flatten(1, 3) @ summaries.keys.transpose(1, 2) * q.shape[-1] ** -0.5
-        scores = logits.unflatten(-1, (summaries.n_traj, -1)).logsumexp(-1)
-        return relevance_loss(scores, torch.from_numpy(relevant(tasks, batch)).to(self.device))
+        return relevance_loss(logits.unflatten(-1, (summaries.n_traj, -1)).logsumexp(-1), relevant)
 
-    def _retrieve_for(self, batch: LearnerBatch, tasks: np.ndarray) -> tuple[Retrieved, dict[str, float]]:
+    def _retrieve_for(self, batch: LearnerBatch, tasks: np.ndarray) -> tuple[RetrievalBatch | None, dict[str, float]]:
         """Fresh retrieval batches for what is learned from, and what is to be logged about them."""
         if not isinstance(self.memory, PoolMemory):
-            return Retrieved() if self.memory is None else self._summarise(self.memory.sample(tasks, self.rng)), {}
+            return None if self.memory is None else self.memory.sample(tasks, self.rng), {}
         shares = self.memory.draw_shares(len(tasks), self.rng)
-        x = batch.x[:, :, 0]
+        x = batch.x[:, :, 0].to(self.device)
         proposed, scalars = self.memory.propose_to_learn(self.network, x, tasks, shares, self.updates_done)
         drawn = self.memory.sample(tasks, self.rng, shares=shares, proposed=proposed)
-        return self._summarise(drawn), scalars | {"relevant_in_batch": float(relevant(tasks, drawn).mean())}
+        return drawn, scalars | {"relevant_in_batch": float(relevant(tasks, drawn).mean())}
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -277,18 +293,16 @@ class OfflineLearner(ValueLearner):
           action is the one taken), td_error (mean of |r + discount max Q(x_t, .) - Q(x_tm1, a)|).
         """
         evaluation = Evaluation.of(self.settings)
-        steps = self.draw(np.arange(self.n_tasks), MEASURED, evaluation.of_exploration)
+        steps = self._on_device(self.draw(np.arange(self.n_tasks), MEASURED, evaluation.of_exploration))
         summaries = None if batch is None else batch.to(self.device).summarise(self.network)
-        retrieved = Retrieved(batch, summaries).apart_from(
-            steps.tasks, steps.episodes, self.settings.agent.retrieval.keep_apart
-        )
+        retrieved = Retrieved(batch, summaries).apart_from(self._on_device(self._own_episodes(batch, steps)))
         out = self.network.unroll(
             steps.x,
             steps.context,
             None,
             summaries,
             counts=steps.seen,
-            exclude=retrieved.exclude,
+            readable=retrieved.readable,
             keep_attention=True,
         )
         if look is not None:
@@ -331,6 +345,7 @@ class OfflineLearner(ValueLearner):
 
     def _asking(self, rng: np.random.Generator) -> Asking:
         batch = self.draw(np.arange(self.n_tasks), ASKING // 2 if self.recurrent else ASKING, rng)
+        batch = self._on_device(batch)
         return Asking(batch.x if self.recurrent else batch.x[:, :, :1], batch.context, batch.seen)
 
     def _batch_to_diagnose(self, rng: np.random.Generator) -> RetrievalBatch | None:

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,14 +32,16 @@ from rarl.envs.spec import make_vector
 from rarl.errors import RunFailedError, required
 from rarl.learners.actors import Actors, Experience
 from rarl.learners.playing import Playing
-from rarl.learners.value_learner import ASKING, Losses, Retrieved, ValueLearner
-from rarl.nn.retrieval import Mode, Summaries
+from rarl.learners.value_learner import ASKING, Drawn, Losses, Retrieved, ValueLearner
+from rarl.nn.retrieval import Mode, Readable, Summaries
 from rarl.nn.value_network import State, Unrolled, ValueNetwork
 from rarl.replay.codec import Codec, codec_of
 from rarl.replay.prioritised import Replay, ReplaySettings, Sequences
 from rarl.replay.windows import Window
 from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.sampling import Span, random_span, subsample
+
+PRIORITIES = "priorities"  # among what a learner step finds; not logged
 
 
 def retrieval_batch(
@@ -95,6 +97,33 @@ def _context_of(windows: Sequences) -> Tensor:
     if context is None:
         return torch.zeros(len(windows), 1, dtype=torch.int64)
     return torch.from_numpy(context).long()[:, None]
+
+
+class SequencesToLearn(NamedTuple):
+    """B sequences of T steps; the group is 1.
+
+    ids: in the replay. x: the observation after the last step included. before, lead: the burn-in's, and how many steps
+    of it are real; None: there is none. learn: steps that are real. weights: of importance. state: by name the stored
+    recurrent state. begins: where an episode starts.
+    """
+
+    ids: Int[np.ndarray, " B"]
+    x: Shaped[Tensor, "1 B T+1 ..."]
+    before: Shaped[Tensor, "1 B burn_in ..."] | None
+    lead: Int[Tensor, " B"]
+    context: Shaped[Tensor, "1 B 1 ..."]
+    a_t: Int[Tensor, "1 B T"]
+    r_t: Float[Tensor, "1 B T"]
+    discount_t: Float[Tensor, "1 B T"]
+    learn: Bool[Tensor, "1 B T"]
+    weights: Float[Tensor, "1 B 1"]
+    state: dict[str, Float[Tensor, "1 B ..."]]
+    begins: Bool[Tensor, "1 B"]
+
+    @property
+    def seen(self) -> Bool[Tensor, "1 B T+1"]:
+        """Observations that are real: one more than steps."""
+        return torch.cat([self.learn[..., :1], self.learn], dim=-1)
 
 
 class OnlineLearner(ValueLearner):
@@ -199,8 +228,8 @@ class OnlineLearner(ValueLearner):
 
     # --- one learner step ---------------------------------------------------------------------------------------------
 
-    def _losses(self) -> Losses:
-        """On B sequences, with one retrieval batch for all; priorities are set on the way."""
+    def _draw(self) -> Drawn:
+        """B sequences, with one retrieval batch for all."""
         s, learning, retrieves = self.settings, self.settings.learning, self.settings.agent.retrieves
         draw = self.replay.sample(learning.batch_sequences, s.agent.retrieval.n_traj if retrieves else 0, self.rng)
         windows, trace = draw.learn, learning.sequence_steps - learning.burn_in
@@ -213,36 +242,60 @@ class OnlineLearner(ValueLearner):
             for array in (windows.actions, windows.r_t, windows.discount_t, windows.learn)
         )
         packed = self.codec.restore(windows.observations, windows.last_actions, windows.last_rewards)
-        x = self._tensor(packed[rows, at] if learning.burn_in else packed)
-        before = self._tensor(packed[:, : learning.burn_in]) if learning.burn_in else None
+        batch = SequencesToLearn(
+            windows.ids,
+            self._tensor(packed[rows, at] if learning.burn_in else packed),
+            self._tensor(packed[:, : learning.burn_in]) if learning.burn_in else None,
+            self._tensor(lead)[0],
+            _context_of(windows)[None],
+            a_t,
+            r_t,
+            discount_t,
+            learn,
+            self._tensor(draw.weights)[..., None],
+            {name: self._tensor(part) for name, part in windows.state.items() if name != "context"},
+            self._tensor(windows.starts == 0),
+        )
+        retrieval = exclude = None
+        if retrieves:
+            retrieval = self._batch(draw.retrieve, self.rng)
+            if s.agent.retrieval.keep_apart != "none":
+                exclude = retrieval.of_own_episode(np.zeros((1, len(windows)), dtype=np.int64), windows.episodes[None])
+        return Drawn(batch, retrieval, exclude, None if self.masking is None else self._to_mask(windows))
 
+    def _losses_of(self, drawn: Drawn) -> Losses:
+        learning, batch = self.settings.learning, drawn.learn
         with self._precision():
-            retrieved = self._summarise(self._batch(draw.retrieve, self.rng)) if retrieves else Retrieved()
-            source = np.zeros((1, len(windows)), dtype=np.int64), windows.episodes[None]
-            retrieved = retrieved.apart_from(*source, s.agent.retrieval.keep_apart)
-            seen = torch.cat([learn[..., :1], learn], dim=-1)  # observations that are real: one more than steps
-            values_of = partial(
-                self._values, windows=windows, before=before, lead=lead, x=x, seen=seen, exclude=retrieved.exclude
-            )
+            retrieved = Retrieved() if drawn.retrieval is None else self._summarise(drawn.retrieval)
+            retrieved = retrieved.apart_from(drawn.exclude)
+            values_of = partial(self._values, batch=batch, readable=retrieved.readable)
             online = values_of(self.network, retrieved.online, Mode.LEARN)
             with torch.no_grad():
                 target = values_of(self.target, retrieved.target, Mode.TARGET)
-            masking = self._masking(lambda _: self._to_mask(windows))
+            masking = self._masking(drawn.masking)
+        a_t, learn = batch.a_t, batch.learn
         q, values = online.q.float(), online.values.float()
         chooser = q.detach() if learning.double else target.q.float()
-        targets = self._targets(r_t, discount_t, a_t, learn, target.values.float(), chooser)
+        targets = self._targets(batch.r_t, batch.discount_t, a_t, learn, target.values.float(), chooser)
         q_t = q[:, :, :-1]
-        weights = torch.from_numpy(draw.weights).to(self.device)[None, :, None]
         loss = self.network.head.loss or td_loss
-        td = weighted_mean(loss(values[:, :, :-1], a_t, targets, learning.huber_delta) * weights, learn)
+        td = weighted_mean(loss(values[:, :, :-1], a_t, targets, learning.huber_delta) * batch.weights, learn)
         expected = targets if targets.dim() == a_t.dim() else targets.mean(-1)
-        priorities = self._priorities(q_t.detach(), a_t, expected, learn)[0].cpu()
+        priorities = self._priorities(q_t.detach(), a_t, expected, learn)[0]
+        kl = self._kl(online.step, batch.seen)
+        scalars = {
+            "q_mean": weighted_mean(q_t.detach().mean(-1), learn),
+            "priority": priorities.mean(),
+            PRIORITIES: priorities,
+        }
+        return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
+
+    def _learned(self, drawn: Drawn, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        priorities = found.pop(PRIORITIES).cpu()
         if not priorities.isfinite().all():
             raise RunFailedError(f"update {self.rounds + 1}: the TD errors are not finite")
-        self.replay.update_priorities(windows.ids, priorities.numpy())
-        kl = self._kl(online.step, seen)
-        scalars = {"q_mean": weighted_mean(q_t.detach().mean(-1), learn), "priority": priorities.mean()}
-        return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
+        self.replay.update_priorities(drawn.learn.ids, priorities.numpy())
+        return found
 
     def _targets(
         self,
@@ -305,8 +358,8 @@ class OnlineLearner(ValueLearner):
         return retrieval_batch(self.codec, windows, masking.step_stride, self.settings.learning.rescale_epsilon, span)
 
     def _tensor(self, array: Shaped[np.ndarray, "B ..."]) -> Shaped[Tensor, "1 B ..."]:
-        """One group, on the device."""
-        return torch.from_numpy(np.require(array, requirements=("C", "W"))).to(self.device)[None]
+        """One group."""
+        return torch.from_numpy(np.require(array, requirements=("C", "W")))[None]
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
@@ -326,39 +379,33 @@ class OnlineLearner(ValueLearner):
         retrieved: Summaries | None,
         mode: Mode,
         *,
-        windows: Sequences,
-        before: Shaped[Tensor, "1 B burn_in ..."] | None,
-        lead: Int[np.ndarray, " B"],
-        x: Shaped[Tensor, "1 B T ..."],
-        seen: Bool[Tensor, "1 B T"],
-        exclude: Bool[Tensor, "1 B n_traj"] | None,
+        batch: SequencesToLearn,
+        readable: Readable | None,
     ) -> Unrolled:
-        """Values in the states x, after a burn-in without gradients where there is one.
+        """Values in the states of the batch, after a burn-in without gradients where there is one.
 
-        seen: which of the states are real. exclude: what they must not read.
+        readable: what the states may read.
         """
-        context = _context_of(windows).to(self.device)[None]
+        options = {"mode": mode, "readable": readable}
         if network.core is None:
-            return network.unroll(x, context, None, retrieved, mode=mode, counts=seen, exclude=exclude)
-        state = self._stored_state(network, windows, mode)
-        if before is not None:
-            steps = torch.from_numpy(lead).to(self.device)
-            real = torch.arange(before.shape[2], device=self.device) < steps[:, None]
+            return network.unroll(batch.x, batch.context, None, retrieved, counts=batch.seen, **options)
+        state = self._stored_state(network, batch, mode)
+        if batch.before is not None:
+            real = torch.arange(batch.before.shape[2], device=self.device) < batch.lead[:, None]
             with torch.no_grad():
                 trail = network.unroll(
-                    before, context, state, retrieved, mode=mode, counts=real[None], exclude=exclude, keep_states=True
+                    batch.before, batch.context, state, retrieved, counts=real[None], keep_states=True, **options
                 ).trail
-            state = _state_after(state, trail, steps)
-        return network.unroll(x, context, state, retrieved, mode=mode, counts=seen, exclude=exclude)
+            state = _state_after(state, trail, batch.lead)
+        return network.unroll(batch.x, batch.context, state, retrieved, counts=batch.seen, **options)
 
-    def _stored_state(self, network: ValueNetwork, windows: Sequences, mode: Mode) -> State:
+    def _stored_state(self, network: ValueNetwork, batch: SequencesToLearn, mode: Mode) -> State:
         """The recurrent state that the actor had; at an episode's start the network's own, as it is now."""
-        core = self._tensor(windows.state["core"])
-        if "slots" not in windows.state:
+        core, slots = batch.state["core"], batch.state.get("slots")
+        if slots is None:
             return State(core, None)
-        slots = self._tensor(windows.state["slots"])
-        begins = self._tensor(windows.starts == 0)[..., None, None]
-        return State(core, torch.where(begins, network.process.initial_slots(mode, 1, len(windows)), slots))
+        begins = batch.begins[..., None, None]
+        return State(core, torch.where(begins, network.process.initial_slots(mode, 1, slots.shape[1]), slots))
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rarl.agents.build import build_network, copy_network, count_reached, parameter_counts
@@ -19,12 +19,14 @@ from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Run
 from rarl.envs.spec import EnvSpec, spec_of
 from rarl.errors import required
+from rarl.learners.captured import CapturedStep, replaced
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports
 from rarl.nn.bottleneck import gaussian_kl
-from rarl.nn.retrieval import RetrievalStep, Summaries
+from rarl.nn.retrieval import Readable, RetrievalStep, Summaries
 from rarl.rollouts.evaluation import Evaluation
 from rarl.trajectories.store import TrajectoryDataset
 
+T = TypeVar("T")
 _DIAGNOSIS = 20  # stream of random numbers
 ASKING = 16  # states (or sequences) of each task on which retrieval is diagnosed
 
@@ -52,7 +54,7 @@ class Losses(NamedTuple):
     conservative: Float[Tensor, ""] | None
     kl: Float[Tensor, ""] | None
     auxiliary: Float[Tensor, ""] | None
-    scalars: Mapping[str, Tensor | float]
+    scalars: Mapping[str, Tensor]
     relevance: Float[Tensor, ""] | None = None
     contrastive: Float[Tensor, ""] | None = None
     masking: MaskingLoss | None = None
@@ -61,25 +63,38 @@ class Losses(NamedTuple):
 class Retrieved(NamedTuple):
     """One retrieval batch of a learner step, as both networks summarise it.
 
-    batch: its trajectories. online: with gradients. target: without. exclude: which trajectories the states to learn
-    from must not read, None: none. All None for an agent that retrieves nothing.
+    batch: its trajectories. online: with gradients. target: without. readable: what of it the states to learn from may
+    read. All None for an agent that retrieves nothing.
     """
 
     batch: RetrievalBatch | None = None
     online: Summaries | None = None
     target: Summaries | None = None
-    exclude: Bool[Tensor, "G B n_traj"] | None = None
+    readable: Readable | None = None
 
     @property
     def read(self) -> tuple[RetrievalBatch, Summaries]:
         """Batch and summaries with gradients, of an agent that retrieves."""
         return required(self.batch, "retrieval batch"), required(self.online, "summaries")
 
-    def apart_from(self, given: Int[np.ndarray, "G B"], episodes: Int[np.ndarray, "G B"], keep_apart: str) -> Retrieved:
-        """The same for states of these datasets and episodes; see the setting `keep_apart`."""
-        if self.batch is None or keep_apart == "none":
-            return self
-        return self._replace(exclude=self.batch.of_own_episode(given, episodes))
+    def apart_from(self, exclude: Bool[Tensor, "G B n_traj"] | None) -> Retrieved:
+        """The same for states that must not read some of the trajectories."""
+        return self if self.online is None else self._replace(readable=self.online.readable(exclude))
+
+
+class Drawn(NamedTuple):
+    """What is drawn for a learner step, on the CPU.
+
+    learn: what is learned from. retrieval: of each group; None: nothing is retrieved. exclude: trajectories that states
+    must not read (the setting `keep_apart`); None: none. masking: trajectories for the masking loss. scalars: to log.
+    Arrays are for whoever draws: what is computed on the device sees tensors alone.
+    """
+
+    learn: Any
+    retrieval: RetrievalBatch | None = None
+    exclude: Bool[Tensor, "G B n_traj"] | None = None
+    masking: RetrievalBatch | None = None
+    scalars: Mapping[str, float] = {}
 
 
 class ValueLearner(ABC):
@@ -140,6 +155,10 @@ class ValueLearner(ABC):
             eps=learning.adam_epsilon,
             fused=True,
         )
+        self._step: Callable[[Drawn], dict[str, Tensor]] = self._plain_step
+        if s.cuda_graph == "auto" and self.device.type == "cuda" and not retrieval.first_updates and not self.masking:
+            self._step = CapturedStep(self._plain_step, self._changed_by_a_step, self.device)
+        self._place_rates()
 
         self.beside: dict[str, nn.Module] = {}
 
@@ -153,15 +172,49 @@ class ValueLearner(ABC):
     # --- one learner step ---------------------------------------------------------------------------------------------
 
     @abstractmethod
+    def _draw(self) -> Drawn:
+        """Draw what this learner step learns from."""
+
+    @abstractmethod
+    def _losses_of(self, drawn: Drawn) -> Losses:
+        """The losses of a learner step: a function of what was drawn and of the networks, which computes on the device
+        without looking at what it has computed."""
+
     def _losses(self) -> Losses:
-        """Draw a batch and compute the losses of this learner step."""
+        return self._losses_of(self._on_device(self._draw()))
+
+    def _on_device(self, drawn: T) -> T:
+        """What was drawn, or a part of it, where the networks are."""
+        if self.device.type == "cpu":
+            return drawn
+        return replaced(drawn, lambda part: part.to(self.device, non_blocking=True))
 
     def update(self) -> Mapping[str, float | Tensor]:
         """One learner step."""
+        drawn = self._draw()
+        for group in self.optimiser.param_groups:
+            rate = group["multiple"] * self._learning_rate()
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        found = self._step(drawn._replace(scalars={}))
+        self.updates_done += 1
+        period = self.settings.learning.target_period_updates
+        if period and self.updates_done % period == 0:
+            self.target.load_state_dict(self.network.state_dict())
+        return drawn.scalars | self._learned(drawn, found)
+
+    def _learned(self, drawn: Drawn, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What comes after a learner step: what of all that it has found is to be logged."""
+        return found
+
+    def _plain_step(self, drawn: Drawn) -> dict[str, Tensor]:
+        """From what was drawn to the optimiser's step; what is to be logged."""
         learning, retrieval = self.settings.learning, self.settings.agent.retrieval
-        losses = self._losses()
+        losses = self._losses_of(self._on_device(drawn))
         loss = losses.td
-        scalars: dict[str, float | Tensor] = {"loss": loss.detach(), "td_loss": loss.detach(), **losses.scalars}
+        scalars = {"loss": loss.detach(), "td_loss": loss.detach(), **losses.scalars}
         if losses.conservative is not None:
             loss = loss + learning.conservative * losses.conservative
             scalars |= {"conservative_loss": losses.conservative.detach(), "loss": loss.detach()}
@@ -192,13 +245,26 @@ class ValueLearner(ABC):
                 "loss": loss.detach() + price,
             }
         loss.backward()
-        scalars["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, learning.max_gradient_norm)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["multiple"] * self._learning_rate()
+        scalars["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, learning.max_gradient_norm, foreach=True)
         self.optimiser.step()
-        self.updates_done += 1
-        self._move_target()
+        if learning.target_rate is not None:
+            with torch.no_grad():
+                torch._foreach_lerp_(self._target_parameters, self._network_parameters, learning.target_rate)
         return scalars
+
+    def _place_rates(self) -> None:
+        """On a GPU a graph that was captured reads the learning rates where they are."""
+        if isinstance(self._step, CapturedStep):
+            for group in self.optimiser.param_groups:
+                group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
+                group["capturable"] = True
+            self._step.forget()
+
+    def _changed_by_a_step(self) -> list[Tensor]:
+        """All tensors that a learner step changes, but for gradients."""
+        modules = [self.network, self.target, *([self.auxiliary] if self.auxiliary else []), *self.beside.values()]
+        tensors = [part for module in modules for part in module.state_dict(keep_vars=True).values()]
+        return tensors + [part for state in self.optimiser.state.values() for part in state.values()]
 
     def _tasks_of_batch(self, size: int) -> tuple[np.ndarray, int]:
         """Task ids (G,) of a learner batch, and how many of its `size` examples each gets."""
@@ -225,11 +291,11 @@ class ValueLearner(ABC):
         batch, summaries = retrieved.read
         return self.auxiliary(summaries.h, summaries.b, batch.a, batch.r, batch.value, batch.mask)
 
-    def _masking(self, draw: Callable[[Masking], RetrievalBatch]) -> MaskingLoss | None:
-        """The masking loss on the trajectories that are drawn for it; None if it is off."""
-        if self.masking is None:
+    def _masking(self, batch: RetrievalBatch | None) -> MaskingLoss | None:
+        """The masking loss on the trajectories that were drawn for it; None if it is off."""
+        if self.masking is None or batch is None:
             return None
-        return self.masking.loss(self.network, draw(self.masking).to(self.device), self.rng)
+        return self.masking.loss(self.network, batch.to(self.device), self.rng)
 
     def _kl(self, step: RetrievalStep | None, weight: Bool[Tensor, "*b"] | None = None) -> Float[Tensor, ""] | None:
         """Mean over states of KL(p || r), in nats: of all slots and dimensions together, or per dimension.
@@ -254,14 +320,6 @@ class ValueLearner(ABC):
         if progress > s.decay_from:
             rate *= 1 - (1 - s.decay_to) * (progress - s.decay_from) / (1 - s.decay_from)
         return rate
-
-    @torch.no_grad()
-    def _move_target(self) -> None:
-        s = self.settings.learning
-        if s.target_rate is not None:
-            torch._foreach_lerp_(self._target_parameters, self._network_parameters, s.target_rate)
-        elif s.target_period_updates and self.updates_done % s.target_period_updates == 0:
-            self.target.load_state_dict(self.network.state_dict())
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -312,7 +370,7 @@ class ValueLearner(ABC):
             "target": self.target.state_dict(),
             "auxiliary": self.auxiliary.state_dict() if self.auxiliary else {},
             "beside": {name: module.state_dict() for name, module in self.beside.items()},
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": _with_numbers(self.optimiser.state_dict()),
             "rng": self.rng.bit_generator.state,
             "updates_done": self.updates_done,
         }
@@ -328,6 +386,7 @@ class ValueLearner(ABC):
         if self.masking:
             self.masking.load_state_dict(state["masking"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self._place_rates()
         self.rng.bit_generator.state = state["rng"]
         self.updates_done = state["updates_done"]
 
@@ -341,3 +400,8 @@ class ValueLearner(ABC):
         beside = {name: count_reached(module, reached) for name, module in self.beside.items()}
         masking = self.masking.modules if self.masking else None
         return parameter_counts(self.network, reached, self.auxiliary, masking) | beside
+
+
+def _with_numbers(optimiser: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state with learning rates as numbers, wherever they were."""
+    return optimiser | {"param_groups": [group | {"lr": float(group["lr"])} for group in optimiser["param_groups"]]}

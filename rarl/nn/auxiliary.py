@@ -9,23 +9,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
-def two_hot(value: Float[Tensor, "*b"], support: Float[Tensor, " n"]) -> Float[Tensor, "*b n"]:
-    """Weights, which sum to 1, on the two neighbours of each value on an evenly spaced grid; their mean is the value.
+def two_hot(value: Float[Tensor, "*b"], support: Float[Tensor, " n"]) -> tuple[Int[Tensor, "*b"], Float[Tensor, "*b"]]:
+    """The lower of each value's two neighbours on an evenly spaced grid, and the upper one's weight: the lower has the
+    rest of 1, so that the mean is the value.
 
     Values beyond the grid are clipped. support: increasing.
     """
     step = support[1] - support[0]
     position = ((value - support[0]) / step).clamp(0, len(support) - 1)
-    low = position.floor().clamp(max=len(support) - 2).long()
-    upper = (position - low)[..., None]
-    weights = torch.zeros(*value.shape, len(support), device=value.device, dtype=value.dtype)
-    weights.scatter_(-1, low[..., None], 1 - upper)
-    return weights.scatter_(-1, low[..., None] + 1, upper)
+    low = position.floor().clamp(max=len(support) - 2)
+    return low.long(), position - low
 
 
 class Supports(NamedTuple):
@@ -72,14 +69,12 @@ class AuxiliaryLosses(nn.Module):
         """Mean cross-entropy in nats over real steps (None: all are), summed over the three predictions."""
         logits = self.out(torch.relu(self.past(h) + self.future(b)))
         action, reward, returns = logits.split(self.sizes, dim=-1)
-        loss = (
-            F.cross_entropy(action.flatten(0, -2), a.flatten(), reduction="none")
-            + F.cross_entropy(reward.flatten(0, -2), two_hot(r, self.reward_support).flatten(0, -2), reduction="none")
-            + F.cross_entropy(
-                returns.flatten(0, -2), two_hot(value, self.value_support).flatten(0, -2), reduction="none"
-            )
-        )
+        loss = -action.log_softmax(-1).gather(-1, a[..., None]).squeeze(-1)
+        for values, said, support in ((r, reward, self.reward_support), (value, returns, self.value_support)):
+            low, upper = two_hot(values, support)
+            lower_and_upper = said.log_softmax(-1).gather(-1, torch.stack([low, low + 1], -1))
+            loss = loss - torch.lerp(*lower_and_upper.unbind(-1), upper)
         if mask is None:
             return loss.mean()
         weight = mask.flatten().to(loss.dtype)
-        return (loss * weight).sum() / weight.sum()
+        return (loss.flatten() * weight).sum() / weight.sum()

@@ -56,26 +56,36 @@ class InformationBottleneck(nn.Module):
                     head.weight[d_m:] = 0.0
                     head.bias[d_m:] = math.log(sigma)
 
-    def _gaussian(self, parameters: Tensor) -> Gaussian:
-        mean, log_std = parameters.chunk(2, dim=-1)
-        return Gaussian(mean, log_std.clamp(*self.LOG_STD_RANGE))
-
     def forward(
-        self, g: Float[Tensor, "*b n_f d_g"], m_tm1: Float[Tensor, "*#b n_f d_m"], sample: bool
-    ) -> tuple[Float[Tensor, "*b n_f d_m"], Gaussian | None, Gaussian | None]:
-        """z, p(z | g), r(z | m_tm1).
+        self, posterior: Float[Tensor, "*b n_f d_p"], noise: Float[Tensor, "*b n_f d_m"] | None
+    ) -> Float[Tensor, "*b n_f d_m"]:
+        """z.
+
+        Args:
+          posterior: what `self.posterior` makes of g, which each slot read.
+          noise: standard normal: z is drawn by reparameterisation, if `draw` is on (learning); None: its mean (acting).
+        """
+        if self.prior is None and not self.draw:
+            return posterior
+        mean, log_std = posterior.chunk(2, dim=-1)
+        if noise is None:
+            return mean
+        return torch.addcmul(mean, torch.exp(log_std.clamp(*self.LOG_STD_RANGE)), noise)
+
+    def gaussians(
+        self, posterior: Float[Tensor, "*b n_f d_p"], m_tm1: Float[Tensor, "*#b n_f d_m"]
+    ) -> tuple[Gaussian | None, Gaussian | None]:
+        """p(z | g), r(z | m_tm1), for any number of steps at once.
 
         p and r are None where they play no part: r without a price, p also without drawing.
 
         Args:
-          g: what each slot read.
-          m_tm1: the slots before this step.
-          sample: draw z by reparameterisation if `draw` is on (learning); otherwise take the mean (acting).
+          posterior: as in `forward`.
+          m_tm1: the slots before each step.
         """
-        read = self.posterior(g)
         r = None if self.prior is None else self._gaussian(self.prior(m_tm1))
-        if r is None and not self.draw:
-            return read, None, None
-        p = self._gaussian(read)
-        z = p.mean + torch.exp(p.log_std) * torch.randn_like(p.mean) if sample and self.draw else p.mean
-        return z, p, r
+        return None if r is None and not self.draw else self._gaussian(posterior), r
+
+    def _gaussian(self, parameters: Tensor) -> Gaussian:
+        mean, log_std = parameters.chunk(2, dim=-1)
+        return Gaussian(mean, log_std.clamp(*self.LOG_STD_RANGE))

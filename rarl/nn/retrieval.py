@@ -9,7 +9,7 @@ k slots (n_f of them); i retrieved trajectories (n_traj); j their steps (l); N =
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,8 +19,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rarl.nn.arguments import chosen, require_multiple, require_positive, require_prefix
+from rarl.nn.at_each_step import Map, at_each_step
 from rarl.nn.bottleneck import Gaussian, InformationBottleneck, gaussian_kl
 from rarl.nn.fusion import FUSIONS
+from rarl.nn.noise import standard_normal
 from rarl.nn.summarisers import SUMMARISERS
 
 NEVER = float("-inf")
@@ -58,10 +60,51 @@ class Summaries(NamedTuple):
     def n_traj(self) -> int:
         return self.h.shape[1]
 
+    def readable(self, exclude: Bool[Tensor, "G B n_traj"] | None = None) -> Readable:
+        """What states may read: real steps.
+
+        exclude: trajectories that a state must not read, those of its own episode; None: none.
+        """
+        looks = self.keys.device.type == "cpu"  # elsewhere, to look whether anything is forbidden makes the device wait
+        mask = None if self.mask is None or (looks and self.mask.all()) else self.mask[:, None]
+        exclude = None if exclude is None or (looks and not exclude.any()) else exclude
+        if mask is None and exclude is None:
+            return Readable()
+        empty = self.keys.new_zeros((), dtype=torch.bool)
+        if mask is not None:
+            empty = ~mask.unflatten(-1, (self.n_traj, -1)).any(-1)
+        never = self._never(empty if exclude is None else exclude | empty)
+        finds = never.amax(-1, keepdim=True) == 0
+        never = never.repeat_interleave(self.keys.shape[1] // self.n_traj, dim=-1)
+        never = never if mask is None else never + self._never(~mask)
+        if looks and finds.all():
+            return Readable(never)
+        return Readable(torch.where(finds, never, 0.0), finds)
+
+    def _never(self, where: Bool[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        return torch.zeros_like(where, dtype=self.keys.dtype).masked_fill_(where, NEVER)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Summaries:
         """The same with another form of all its parts."""
         mask = None if self.mask is None else change(self.mask)
         return Summaries(change(self.keys), change(self.values), mask, change(self.h), change(self.b))
+
+
+class Readable(NamedTuple):
+    """Which candidates each state may read.
+
+    never: -inf where it must not, else 0; None: it may read all. finds: whether there is anything that it may read;
+    None: all states have something. One that has nothing has 0 everywhere, so that its weights are numbers, which
+    `Reading.read` takes away.
+    """
+
+    never: Float[Tensor, "#G #B N"] | None = None
+    finds: Bool[Tensor, "#G #B 1"] | None = None
+
+    def at_each_of(self, steps: int) -> Readable:
+        """The same for sequences whose steps count as so many states."""
+        parts = (part if part is None or part.shape[1] == 1 else part.repeat_interleave(steps, 1) for part in self)
+        return Readable(*parts)
 
 
 class RetrievalStep(NamedTuple):
@@ -97,7 +140,7 @@ class RetrievalStep(NamedTuple):
 @torch.no_grad()
 def select(
     logits: Float[Tensor, "*b N"], n_traj: int, k_traj: int | None, k_states: int | None
-) -> Bool[Tensor, "*b N"]:
+) -> Int[Tensor, "*b k"] | None:
     """Two-level top-k of step 2: first the trajectories, then the states within them.
 
     A trajectory's score is the sum of its states' softmax weights, which is monotone in the logsumexp of their
@@ -110,25 +153,32 @@ def select(
       k_states: states to keep for each query; None keeps all.
 
     Returns:
-      True where selected.
+      Which of the N are selected, in no order, padding among them where there is nothing else; None: all.
     """
     require_positive(n_traj=n_traj, k_traj=k_traj, k_states=k_states)
+    of_kept, by_trajectory = None, logits.unflatten(-1, (n_traj, -1))
+    scores = None
     if k_traj is not None and k_traj < n_traj:
-        by_trajectory = logits.reshape(*logits.shape[:-1], n_traj, -1)
-        best = by_trajectory.logsumexp(-1).topk(k_traj, dim=-1, sorted=False).indices
-        keep = torch.zeros(by_trajectory.shape[:-1], dtype=torch.bool, device=logits.device).scatter_(-1, best, True)
-        logits = by_trajectory.masked_fill(~keep[..., None], NEVER).flatten(-2)
+        scores = by_trajectory.logsumexp(-1)
+    elif k_states is not None and 4 * k_states <= n_traj:
+        # The k best states are in the k trajectories whose best ones are best: to look there is faster.
+        k_traj, scores = k_states, by_trajectory.amax(-1)
+    if scores is not None:
+        kept = scores.topk(k_traj, dim=-1, sorted=False).indices
+        length = by_trajectory.shape[-1]
+        of_kept = torch.add(torch.arange(length, device=logits.device), kept[..., None], alpha=length).flatten(-2)
+        logits = logits.gather(-1, of_kept)
     if k_states is None or k_states >= logits.shape[-1]:
-        return logits > NEVER
+        return of_kept
     best = logits.topk(k_states, dim=-1, sorted=False).indices
-    return torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, best, True) & (logits > NEVER)
+    return best if of_kept is None else of_kept.gather(-1, best)
 
 
 class SlotGRU(nn.Module):
     """Step 1: m̂^k = GRU(s_t, m_tm1^k), with one set of weights for all slots.
 
-    The half that sees s_t is computed once for all slots; the half that sees the slots once for all states where the
-    slots are the same for all of them (a fresh start).
+    The half that sees s_t, `from_state`, is computed once for all slots and steps; the half that sees the slots once
+    for all states where the slots are the same for all of them (a fresh start).
     """
 
     def __init__(self, d_s: int, d_m: int):
@@ -137,11 +187,15 @@ class SlotGRU(nn.Module):
         self.from_slot = nn.Linear(d_m, 3 * d_m)
 
     def forward(
-        self, s_t: Float[Tensor, "G B d_s"], m_tm1: Float[Tensor, "#G #B n_f d_m"]
+        self,
+        m_tm1: Float[Tensor, "#G #B n_f d_m"],
+        said: Float[Tensor, "G B 3*d_m"],
+        from_slot: Map | None = None,
     ) -> Float[Tensor, "G B n_f d_m"]:
-        """m̂; the slots may be the same for all states."""
+        """m̂; the slots may be the same for all states. said: what `from_state` makes of s_t. from_slot: another form
+        of the map of that name."""
         d_m = m_tm1.shape[-1]
-        state, slot = self.from_state(s_t)[..., None, :], self.from_slot(m_tm1)
+        state, slot = said[..., None, :], (from_slot or self.from_slot)(m_tm1)
         reset, update = torch.sigmoid(state[..., : 2 * d_m] + slot[..., : 2 * d_m]).chunk(2, dim=-1)
         candidate = torch.tanh(torch.addcmul(state[..., 2 * d_m :], reset, slot[..., 2 * d_m :]))
         return torch.lerp(candidate, m_tm1.expand_as(candidate), update)
@@ -159,14 +213,36 @@ class SlotAttention(nn.Module):
         self.gate = nn.Linear(2 * d_m, d_m)
         self.norm = nn.LayerNorm(d_m)
 
-    def forward(self, m: Float[Tensor, "*b n_f d_m"]) -> Float[Tensor, "*b n_f d_m"]:
-        """The slots m, each having heard the others."""
+    def maps(self, steps: int = 1, rows: int = 1) -> tuple[Map, Map]:
+        """The linear maps of m (to queries, keys, values and the gate's one half) and of what was heard (to what comes
+        out and the gate's other half): the gate is linear in both. To be called at so many steps, see `at_each_step`.
+        """
+        d_m = self.out.out_features
+        of_m, of_heard = self.gate.weight.split(d_m, dim=1)
+        gate_bias = torch.addmv(self.gate.bias, of_heard, self.out.bias)
+        return (
+            at_each_step(
+                torch.cat([self.query_key_value.weight, of_m]),
+                torch.cat([self.query_key_value.bias, gate_bias]),
+                steps,
+                rows,
+            ),
+            at_each_step(
+                torch.cat([self.out.weight, of_heard @ self.out.weight]), F.pad(self.out.bias, (0, d_m)), steps, rows
+            ),
+        )
+
+    def forward(
+        self, m: Float[Tensor, "*b n_f d_m"], maps: tuple[Map, Map] | None = None
+    ) -> Float[Tensor, "*b n_f d_m"]:
+        """The slots m, each having heard the others; maps: from `maps`, which many steps may share."""
         n_f, d_m = m.shape[-2:]
-        q, k, v = self.query_key_value(m).view(-1, n_f, 3, self.heads, d_m // self.heads).permute(2, 0, 3, 1, 4)
+        of_m, of_heard = maps or self.maps()
+        query_key_value, gate = of_m(m).split([3 * d_m, d_m], dim=-1)
+        q, k, v = query_key_value.reshape(-1, n_f, 3, self.heads, d_m // self.heads).permute(2, 0, 3, 1, 4)
         heard = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m.shape)
-        heard = self.out(heard)
-        gate = torch.sigmoid(self.gate(torch.cat([m, heard], dim=-1)))
-        normed: Tensor = self.norm(torch.addcmul(m, gate, heard))
+        heard, gate_of_heard = of_heard(heard).chunk(2, dim=-1)
+        normed: Tensor = self.norm(torch.addcmul(m, torch.sigmoid(gate + gate_of_heard), heard))
         return normed
 
 
@@ -228,8 +304,9 @@ class Standardise(nn.Module):
 def _moments(g: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Mean and variance (d,) of the rows of g (..., d) that count, and whether there is any (None: certainly)."""
     if counts is None:
-        variance, mean = torch.var_mean(g.flatten(0, -2), dim=0, correction=0)
-        return mean, variance, None
+        rows = g.flatten(0, -2)
+        mean = rows.mean(0)  # var_mean takes ten times as long on a CPU
+        return mean, (rows - mean).square().mean(0), None
     weight = counts.expand(g.shape[:-1]).reshape(-1, 1).to(g.dtype)
     total = weight.sum()
     weight = weight / total.clamp(min=1)
@@ -267,7 +344,7 @@ class RetrievalProcess(nn.Module):
         carry: bool = True,
         context: Int[Tensor, "G B"] | None = None,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """One step of the process.
 
@@ -279,7 +356,8 @@ class RetrievalProcess(nn.Module):
           mode: what the pass is for.
           carry: compute m_t too; an agent without recurrence does not need it.
           context: task ids, for a process that is told them.
-          counts, exclude: as in `Reading.read`.
+          counts: which states the statistics are of (padded ones are not); None: all.
+          readable: as in `Reading.read`.
         """
         raise NotImplementedError
 
@@ -356,12 +434,12 @@ class Reading(RetrievalProcess):
 
     def read(
         self,
-        q: Float[Tensor, "G B n_f d_e"],
+        q: Float[Tensor, "G B n_q d_e"],
         retrieved: Summaries,
         mode: Mode,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
-    ) -> tuple[Float[Tensor, "G B n_f N"], Float[Tensor, "G B n_f d_v"]]:
+        readable: Readable | None = None,
+    ) -> tuple[Float[Tensor, "G B n_q N"], Float[Tensor, "G B n_q d_v"]]:
         """alpha, g, normalised where the agent does that.
 
         The selection is not differentiated; what is not selected has weight 0 and gradient 0. A state that finds no
@@ -372,39 +450,30 @@ class Reading(RetrievalProcess):
           retrieved: the retrieval batch of each group.
           mode: see `Mode`.
           counts: which states the statistics are of (padded ones are not); None: all.
-          exclude: trajectories that a state must not read, those of its own episode; None: none.
+          readable: which steps each state may read; None: all real ones.
         """
-        shape = q.shape[:-1]
-        logits = torch.bmm(q.flatten(1, 2) * self.d_e**-0.5, retrieved.keys.transpose(1, 2))
-        allowed = _allowed(retrieved, exclude)
-        if allowed is not None:
-            logits = logits.view(*shape, -1).masked_fill(~allowed[:, :, None], NEVER).flatten(1, 2)
-        if self.k_traj is not None or (self.k_states is not None and self.k_states < logits.shape[-1]):
-            selected = select(logits.detach(), retrieved.n_traj, self.k_traj, self.k_states)
-            logits = logits.masked_fill(~selected, NEVER)
-        alpha = torch.softmax(logits, dim=-1).view(*shape, -1)
-        finds = None  # (G or 1, B or 1, 1) bool
-        if allowed is not None:
-            finds = allowed.any(-1, keepdim=True)
-            alpha = torch.where(finds[..., None], alpha, 0.0)  # else 0 / 0
-        g = torch.bmm(alpha.flatten(1, 2), retrieved.values).view(*shape, -1)
+        never, finds = readable or retrieved.readable()
+        if never is None:
+            never = q.new_zeros(())
+        elif never.shape[1] > 1:
+            never = never.repeat_interleave(q.shape[2], dim=1)
+        logits = torch.baddbmm(never, q.flatten(1, 2), retrieved.keys.mT, alpha=self.d_e**-0.5)
+        selected = select(logits, retrieved.n_traj, self.k_traj, self.k_states)
+        if selected is None:
+            alpha = torch.softmax(logits, dim=-1)
+        else:
+            weights = torch.softmax(logits.gather(-1, selected), dim=-1)
+            alpha = torch.zeros_like(logits).scatter_(-1, selected, weights)
+        g = torch.bmm(alpha, retrieved.values).view(*q.shape[:-1], -1)
+        alpha = alpha.view(*q.shape[:-1], -1)
         if self.standardise is not None:
             counts = None if counts is None else counts[..., None]
             if finds is not None:
                 counts = finds if counts is None else counts & finds
             g = self.standardise(g, mode, counts)
-            if finds is not None:
-                g = torch.where(finds[..., None], g, 0.0)
+        if finds is not None:
+            alpha, g = (torch.where(finds[..., None], part, 0.0) for part in (alpha, g))
         return alpha, g
-
-
-def _allowed(retrieved: Summaries, exclude: Tensor | None) -> Tensor | None:
-    """(G, B or 1, N) bool, which candidates each state may read; None: all."""
-    real = None if retrieved.mask is None else retrieved.mask[:, None]
-    if exclude is None:
-        return real
-    others = ~exclude.repeat_interleave(retrieved.keys.shape[1] // retrieved.n_traj, dim=-1)
-    return others if real is None else others & real
 
 
 class SlotRetrieval(Reading):
@@ -481,7 +550,7 @@ class SlotRetrieval(Reading):
         """
         if mode is not Mode.LEARN or self.slot_log_std is None:
             return self.slot_mean[None, None]
-        noise = torch.randn(groups, batch, *self.slot_mean.shape, device=self.slot_mean.device)
+        noise = standard_normal(groups, batch, *self.slot_mean.shape, device=self.slot_mean.device)
         return torch.addcmul(self.slot_mean, torch.exp(self.slot_log_std), noise)
 
     def ask(
@@ -494,10 +563,9 @@ class SlotRetrieval(Reading):
 
         Where the query is told the task, an embedding of it is added to m̂ on the way to q and nowhere else.
         """
-        m_hat = self.slot_gru(s_t, m_tm1)
-        if self.task_in_query is None:
-            return m_hat, self.query(m_hat)
-        return m_hat, self.query(m_hat + self.task_in_query[context][..., None, :])
+        m_hat = self.slot_gru(m_tm1, self.slot_gru.from_state(s_t))
+        told = m_hat if self.task_in_query is None else m_hat + self.task_in_query[context][..., None, :]
+        return m_hat, self.query(told)
 
     def forward(
         self,
@@ -509,24 +577,86 @@ class SlotRetrieval(Reading):
         carry: bool = True,
         context: Int[Tensor, "G B"] | None = None,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """Steps 1 to 5; see `RetrievalProcess.forward`."""
-        # Step 1. Query.
-        m_hat, q = self.ask(s_t, m_tm1, context)
-        if not self.retrieves:
-            m_t = self.slot_attention(m_hat)
-            return RetrievalStep(m_t, m_t if carry else None, None, None, None)
-        # Steps 2 and 3. Which trajectories, which states; read.
-        if retrieved is None:
-            alpha, g = None, torch.zeros(*m_hat.shape[:-1], self.d_v, device=s_t.device, dtype=s_t.dtype)
-        else:
-            alpha, g = self.read(q, retrieved, mode, counts, exclude)
-        # Step 4. Information bottleneck.
-        z, p, r = self.bottleneck(g, m_tm1, mode is Mode.LEARN)
-        # Step 5. Slot update.
-        m_t = self.slot_attention(m_hat + z) if carry else None
-        return RetrievalStep(z, m_t, p, r, alpha, q)
+        told = None if self.task_in_query is None else self.task_in_query[context][:, :, None, None]
+        counts = None if counts is None else counts[:, :, None]
+        options = {"mode": mode, "carry": carry, "told": told, "counts": counts, "readable": readable}
+        step, slots = self.unroll(s_t[:, :, None], m_tm1, retrieved, **options)
+        return step.map(lambda part: part.squeeze(2))._replace(m_t=slots[-1] if carry else None)
+
+    def unroll(
+        self,
+        s: Float[Tensor, "G B T d_s"],
+        m_0: Float[Tensor, "#G #B n_f d_m"],
+        retrieved: Summaries | None,
+        *,
+        mode: Mode,
+        carry: bool = True,
+        told: Float[Tensor, "G B 1 1 d_m"] | None = None,
+        counts: Bool[Tensor, "G B T"] | None = None,
+        readable: Readable | None = None,
+        keep: bool = True,
+    ) -> tuple[RetrievalStep, list[Float[Tensor, "#G #B n_f d_m"]]]:
+        """Steps 1 to 5 for each of T steps; arguments as in `RetrievalProcess.forward`.
+
+        What needs no slots is computed for all steps at once: before them what the states say to the slots' GRU, after
+        them the two Gaussians of the bottleneck.
+
+        told: what is added to m̂ on the way to q, an embedding of the task.
+        keep: p, r, alpha and q are looked at. Without, p and r are there in a learner step alone.
+
+        Returns:
+          All steps, without m_t; the slots before the first and, where they are carried, after each.
+        """
+        groups, batch, steps, _ = s.shape
+        said = self.slot_gru.from_state(s).unbind(2)
+        if steps > 1:
+            m_0 = m_0.expand(groups, batch, *m_0.shape[2:])
+        rows = m_0.shape[:3].numel()
+        from_slot, *of_query, posterior = (
+            at_each_step(layer.weight, layer.bias, steps, rows)
+            for layer in (self.slot_gru.from_slot, self.query[0], self.query[2], self.bottleneck.posterior)
+        )
+        maps = self.slot_attention.maps(steps, rows) if carry or not self.retrieves else None
+        nothing = s.new_zeros(groups, batch, self.n_f, self.d_v)
+        noise = [None] * steps
+        if self.retrieves and self.bottleneck.draw and mode is Mode.LEARN:
+            noise = standard_normal(steps, groups, batch, self.n_f, self.d_m, device=s.device).unbind(0)
+        readable = retrieved.readable() if readable is None and retrieved is not None else readable
+        slots, reads, found = [m_0], [], []
+        for t in range(steps):
+            # Step 1. Query.
+            m_hat = self.slot_gru(slots[-1], said[t], from_slot)
+            if not self.retrieves:
+                slots.append(self.slot_attention(m_hat, maps))
+                found.append((slots[-1],))
+                continue
+            q = of_query[1](torch.relu(of_query[0](m_hat if told is None else m_hat + told.squeeze(2))))
+            # Steps 2 and 3. Which trajectories, which states; read.
+            alpha, g = None, nothing
+            if retrieved is not None:
+                alpha, g = self.read(q, retrieved, mode, None if counts is None else counts[:, :, t], readable)
+            # Step 4. Information bottleneck.
+            reads.append(posterior(g))
+            z = self.bottleneck(reads[-1], noise[t])
+            # Step 5. Slot update.
+            if carry:
+                slots.append(self.slot_attention(m_hat + z, maps))
+            found.append((z, q, alpha))
+        z, *asked = zip(*found, strict=True)
+        p = r = q = alpha = None
+        if reads and (keep or mode is Mode.LEARN):
+            p, r = self.bottleneck.gaussians(_over_time(reads), _over_time(slots[:steps]))
+        if reads and keep:
+            q, alpha = (None if parts[0] is None else _over_time(parts) for parts in asked)
+        return RetrievalStep(_over_time(z), None, p, r, alpha, q), slots
+
+
+def _over_time(parts: Sequence[Tensor]) -> Tensor:
+    """T tensors (G, B, ...) as one, (G, B, T, ...)."""
+    return parts[0][:, :, None] if len(parts) == 1 else torch.stack(list(parts), 2)
 
 
 class DirectRetrieval(Reading):
@@ -573,13 +703,13 @@ class DirectRetrieval(Reading):
         carry: bool = False,
         context: Int[Tensor, "G B"] | None = None,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """Steps 1 to 3: one z, of width d_v."""
         if retrieved is None:
             return RetrievalStep(s_t.new_zeros(*s_t.shape[:-1], 1, self.d_v), None, None, None, None)
         _, q = self.ask(s_t, m_tm1)
-        alpha, g = self.read(q, retrieved, mode, counts, exclude)
+        alpha, g = self.read(q, retrieved, mode, counts, readable)
         return RetrievalStep(g, None, None, None, alpha, q)
 
 
@@ -608,7 +738,7 @@ class TaskOracle(RetrievalProcess):
         carry: bool = False,
         context: Int[Tensor, "G B"] | None = None,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """One z, by the task ids; all else is not looked at."""
         return RetrievalStep(self.embedding(context)[..., None, :], None, None, None, None)

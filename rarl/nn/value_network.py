@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from rarl.nn.bottleneck import Gaussian
-from rarl.nn.retrieval import Mode, Reading, RetrievalProcess, RetrievalStep, Retriever, SlotReadout, Summaries
+from rarl.nn.retrieval import (
+    Mode,
+    Readable,
+    Reading,
+    RetrievalProcess,
+    RetrievalStep,
+    Retriever,
+    SlotReadout,
+    Summaries,
+)
 
 
 class QHead(nn.Module):
@@ -168,7 +176,7 @@ class ValueNetwork(nn.Module):
         *,
         mode: Mode = Mode.ACT,
         counts: Bool[Tensor, "G B T"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
         keep_attention: bool = False,
         keep_states: bool = False,
     ) -> Unrolled:
@@ -182,7 +190,7 @@ class ValueNetwork(nn.Module):
           retrieved: the retrieval batch of each group.
           mode: what the pass is for.
           counts: False at padded observations; None: there are none.
-          exclude: trajectories that a sequence must not read; None: none.
+          readable: what the states of a sequence may read; None: all of their retrieval batch.
           keep_attention: return alpha and queries also where slots are carried.
           keep_states: return the trail.
         """
@@ -194,18 +202,14 @@ class ValueNetwork(nn.Module):
             return self._unrolled(s, None, State(core, None), None, State(of_core, None))
         if not self.carries_slots:
             asking = s if self.retriever_encoder is None else self.retriever_encoder(x, context)
-            step = self.ask(asking, context, retrieved, mode=mode, counts=counts, exclude=exclude)
+            step = self.ask(asking, context, retrieved, mode=mode, counts=counts, readable=readable)
             return self._unrolled(s, step.z, State(core, None), step, State(of_core, None))
-        slots, steps = state.slots, []
-        for t in range(length):
-            assert slots is not None
-            now = None if counts is None else counts[:, :, t]
-            step = self.process(s[:, :, t], slots, retrieved, mode=mode, carry=True, counts=now, exclude=exclude)
-            slots = step.m_t
-            steps.append(step)
-        whole = _over_time(steps, keep_attention)
-        of_slots = torch.stack([step.m_t for step in steps if step.m_t is not None], 2) if keep_states else None
-        return self._unrolled(s, whole.z, State(core, slots), whole, State(of_core, of_slots))
+        assert state.slots is not None
+        step, slots = self.process.unroll(
+            s, state.slots, retrieved, mode=mode, counts=counts, readable=readable, keep=keep_attention
+        )
+        of_slots = torch.stack(slots[1:], 2) if keep_states else None
+        return self._unrolled(s, step.z, State(core, slots[-1]), step, State(of_core, of_slots))
 
     def states(
         self,
@@ -230,7 +234,7 @@ class ValueNetwork(nn.Module):
         *,
         mode: Mode = Mode.ACT,
         counts: Bool[Tensor, "G B"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> tuple[Float[Tensor, "G B n_actions"], RetrievalStep | None]:
         """States by themselves, each as at an episode's start: `unroll` with T = 1, arguments as there.
 
@@ -244,7 +248,7 @@ class ValueNetwork(nn.Module):
             retrieved,
             mode=mode,
             counts=None if counts is None else counts[..., None],
-            exclude=exclude,
+            readable=readable,
             keep_attention=True,
         )
         return out.q.squeeze(2), None if out.step is None else out.step.map(lambda part: part.squeeze(2))
@@ -257,7 +261,7 @@ class ValueNetwork(nn.Module):
         *,
         mode: Mode,
         counts: Bool[Tensor, "G B T"] | None = None,
-        exclude: Bool[Tensor, "G B n_traj"] | None = None,
+        readable: Readable | None = None,
     ) -> RetrievalStep:
         """The retriever for states that have nothing to do with each other, slots afresh at each; T behind B."""
         groups, batch, length, _ = s.shape
@@ -270,7 +274,7 @@ class ValueNetwork(nn.Module):
             carry=False,
             context=None if context is None else context.expand(s.shape[:3]).flatten(1, 2),
             counts=None if counts is None else counts.flatten(1, 2),
-            exclude=None if exclude is None else exclude.repeat_interleave(length, dim=1),
+            readable=readable if readable is None or length == 1 else readable.at_each_of(length),
         )
         return step.map(lambda part: _apart(part, batch, length))
 
@@ -311,20 +315,3 @@ def _apart(part: Tensor, batch: int, length: int) -> Tensor:
     """(G, B * T, ...) -> (G, B, T, ...); what is the same for all states stays so."""
     same = part.shape[1] != batch * length
     return part[:, :, None] if same else part.reshape(-1, batch, length, *part.shape[2:])
-
-
-def _stacked(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    return torch.stack([part.expand(*shape, *part.shape[2:]) for part in parts], 2)
-
-
-def _over_time(steps: Sequence[RetrievalStep], keep_attention: bool) -> RetrievalStep:
-    """T steps (G, B, ...) as one, (G, B, T, ...)."""
-    shape = steps[0].z.shape[:2]
-    attends = keep_attention and steps[0].alpha is not None
-    parts = {name: [getattr(step, name) for step in steps] for name in ("p", "r", "alpha", "q")}
-    p, r = (
-        None if parts[name][0] is None else Gaussian(*(_stacked(of, shape) for of in zip(*parts[name], strict=True)))
-        for name in ("p", "r")
-    )
-    alpha, q = (_stacked(parts[name], shape) if attends else None for name in ("alpha", "q"))
-    return RetrievalStep(_stacked([step.z for step in steps], shape), None, p, r, alpha, q)

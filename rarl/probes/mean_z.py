@@ -63,5 +63,13 @@ class Constant(RetrievalProcess):
 
     def forward(self, s_t: Tensor, *arguments: Any, **options: Any) -> RetrievalStep:
         """As before, z apart."""
-        step = self.process(s_t, *arguments, **options)
-        return step._replace(z=self.given.to(step.z.device)[:, None].expand_as(step.z))
+        return self._given_in(self.process(s_t, *arguments, **options))
+
+    def unroll(self, s: Tensor, *arguments: Any, **options: Any) -> tuple[RetrievalStep, list[Tensor]]:
+        """As before, z apart."""
+        step, slots = self.process.unroll(s, *arguments, **options)
+        return self._given_in(step), slots
+
+    def _given_in(self, step: RetrievalStep) -> RetrievalStep:
+        z = self.given.to(step.z.device)
+        return step._replace(z=z.view(len(z), *[1] * (step.z.dim() - z.dim()), *z.shape[1:]).expand_as(step.z))

@@ -199,6 +199,13 @@ def powers_to_go(length: int, discount: float) -> np.ndarray:
     return np.where(age >= 0, float(discount) ** np.maximum(age, 0), 0.0).astype(np.float32)
 
 
+@cache
+def _looks(length: int, stride: int, discount: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of trajectories of one length the steps that are looked at, and `powers_to_go` to these."""
+    steps = np.minimum(np.arange(stride, length + stride, stride), length) - 1
+    return steps, powers_to_go(length, discount)[:, steps]
+
+
 def n_looked_at(lengths: IntOrArray, stride: int) -> IntOrArray:
     """How many steps of spans of these lengths are looked at."""
     return -(-lengths // stride)
@@ -277,6 +284,8 @@ class RetrievalSampler:
 
     def span(self, episodes: np.ndarray, steps: int | None, rng: np.random.Generator) -> Span | None:
         """For `look`: so many steps in a row of each of the given episodes, (n,) int64; see `random_span`."""
+        if steps is None:
+            return None
         return random_span(self.dataset.offsets[episodes + 1] - self.dataset.offsets[episodes], steps, rng)
 
     def first_steps(self, episodes: np.ndarray, steps: int) -> Span:
@@ -298,18 +307,18 @@ class RetrievalSampler:
         self._limit.count(3 * len(episodes))
         if self._whole is not None and span is None:
             # Only the steps looked at are read, but for the rewards.
-            steps = np.minimum(np.arange(stride, self._length + stride, stride), self._length) - 1
+            steps, to_go = _looks(self._length, stride, discount)
             observations, actions, rewards = self._whole
             row, all_rewards = episodes[:, None], rewards[episodes].astype(np.float32)
-            shape = (len(episodes), len(steps))
+            of_all = steps[None].repeat(len(episodes), 0)
             return SampledSteps(
                 observations[row, steps],
                 actions[row, steps],
                 all_rewards[:, steps],
-                all_rewards @ powers_to_go(self._length, discount)[:, steps],
-                np.ones(shape, dtype=bool),
-                np.broadcast_to(steps, shape),
-                np.broadcast_to(steps == self._length - 1, shape),
+                all_rewards @ to_go,
+                np.ones(of_all.shape, dtype=bool),
+                of_all,
+                of_all == self._length - 1,
             )
         positions, inside = self._positions(episodes)
         lengths, longest = inside.sum(axis=1), inside.shape[1]

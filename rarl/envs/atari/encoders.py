@@ -189,7 +189,9 @@ class AtariEncoder(nn.Module):
     def _encode(self, frames: Tensor, precision: torch.dtype) -> Tensor:
         dtype = self.out.weight.dtype
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
-            return self.trunk(frames.to(dtype) / 255).to(dtype).flatten(1)
+            # Channels last: convolutions take three quarters of the time.
+            pixels = frames.to(dtype, memory_format=torch.channels_last).div_(255)
+            return self.trunk(pixels).to(dtype).flatten(1)
 
 
 resnet47 = partial(AtariEncoder, trunk=ResNet47)
