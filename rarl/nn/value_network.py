@@ -194,7 +194,7 @@ class ValueNetwork(nn.Module):
           keep_attention: return alpha and queries also where slots are carried.
           keep_states: return the trail.
         """
-        groups, batch, length = x.shape[:3]
+        groups, batch = x.shape[:2]
         state = self.initial_state(groups, batch, mode) if state is None else state
         s, core = self.states(x, context, state.core)
         of_core = s if self.core is not None else None

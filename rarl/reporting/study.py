@@ -352,7 +352,7 @@ class Study:
         return f"datasets ({source})" if source else "datasets", steps
 
     def _steps_in(self, manifests: Sequence[Mapping[str, Any]], episodes: Any) -> float:
-        """Steps in the datasets' first so many episodes; not a number where one does not say."""
+        """Steps in so many of the datasets' episodes, by their mean length; not a number where one does not say."""
         total = 0.0
         for manifest in manifests:
             steps, of = manifest.get("steps"), manifest.get("episodes")
