@@ -40,9 +40,8 @@ def slow_scores(queries, keys):
 
 
 def index_of(kind, keys=None, shares=(), trajectories=60, **more):
-    pools = Pools(
-        PoolSettings(trajectories=trajectories, relevant=[1.0, 0.1]), [np.arange(trajectories)] * 4, 0, range(4)
-    )
+    settings = PoolSettings(trajectories=trajectories, relevant=[1.0, 0.1])
+    pools = Pools(settings, [np.arange(trajectories)] * 4, 0, range(4))
     index = KeyIndex(pools, IndexSettings(kind=kind, **more), shares)
     if keys is not None:
         index.refresh(keys[: len(pools)], 7)

@@ -217,7 +217,7 @@ def test_moving_a_batch_keeps_what_it_is(tmp_path):
 
 
 def test_a_dataset_too_small_is_named(datasets):
-    with pytest.raises(RarlError, match=r"touch-red: holds 16 episodes, but a retrieval batch takes n_traj = 17"):
+    with pytest.raises(RarlError, match=r"touch-red: 16 episodes are used, but a retrieval batch takes n_traj = 17"):
         Memory(datasets, settings_of(n_traj=17))
 
 

@@ -99,7 +99,7 @@ def test_no_relevant_trajectory_at_all_can_be_asked_for():
 
 
 def test_too_few_trajectories_are_one_error():
-    with pytest.raises(RarlError, match=r"dataset 1: holds 9 episodes, but agent.retrieval.pool of 20 .* takes 10"):
+    with pytest.raises(RarlError, match=r"dataset 1: 9 episodes are used, but agent.retrieval.pool of 20 .* takes 10"):
         pools_of(20, [0.5], 3, episodes=[10, 9, 10])
     with pytest.raises(RarlError, match=r"a share of 0\.5 relevant trajectories needs other tasks"):
         pools_of(20, [0.5], 1)

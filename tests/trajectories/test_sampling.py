@@ -342,8 +342,9 @@ def test_rewarded_steps_are_learned_from_as_often_as_the_data_have_them(tiny_bab
     """On BabyAI, whose only reward is at an episode's last step."""
     datasets = tiny_babyai.datasets_of(tiny_babyai_root)
     sampler, rng = SequenceSampler(datasets, 12, 0.9, burn_in), np.random.default_rng(0)
-    for i, dataset in enumerate(datasets):
-        rewarded = np.count_nonzero(dataset.rewards) / dataset.steps
+    rewards = [np.concatenate([dataset.episode(i).rewards for i in dataset.used]) for dataset in datasets]
+    shares = [np.count_nonzero(of_dataset) / len(of_dataset) for of_dataset in rewards]
+    for i, rewarded in enumerate(shares):
         assert rewarded > 0
         learned = total = 0
         for _ in range(400):
@@ -351,7 +352,6 @@ def test_rewarded_steps_are_learned_from_as_often_as_the_data_have_them(tiny_bab
             learned += np.count_nonzero(batch.r_t[batch.learn])
             total += batch.learn.sum()
         assert learned / total == pytest.approx(rewarded, rel=0.05)
-    shares = [np.count_nonzero(dataset.rewards) / dataset.steps for dataset in datasets]
     assert sampler.rewarded() == pytest.approx(np.mean(shares))
 
 
