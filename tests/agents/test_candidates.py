@@ -51,13 +51,12 @@ def test_of_the_best_the_lengths_are_theirs():
 def test_they_are_those_of_the_batches_that_are_drawn(tiny_babyai_root):
     for variant in ("own", "all"):
         learner = tiny_babyai.learner_of(tiny_babyai_root, variant)
-        datasets = tiny_babyai.datasets_of(tiny_babyai_root)
+        datasets = [sampler.dataset for sampler in learner.memory.samplers]
         rng, tasks = np.random.default_rng(0), np.arange(3)
         batches = [learner.memory.sample(tasks, rng) for _ in range(100)]
         states = np.mean([batch.mask.flatten(1).sum(1).float().mean() for batch in batches])
-        found = candidates_of(
-            learner.settings.agent.retrieval, [d.lengths[:12] for d in datasets], [d.returns[:12] for d in datasets]
-        )
+        lengths, returns = ([getattr(d, name)[d.used] for d in datasets] for name in ("lengths", "returns"))
+        found = candidates_of(learner.settings.agent.retrieval, lengths, returns)
         assert found.states == pytest.approx(states, rel=0.05)
 
 

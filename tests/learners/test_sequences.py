@@ -93,7 +93,9 @@ def test_pooled_and_own_batches_have_their_groups(tiny_babyai_root):
         learner = tiny_babyai.learner_of(tiny_babyai_root, variant)
         batch = learner.memory.sample(np.arange(3), learner.rng)
         assert batch.a.shape[:2] == (groups, candidates)
-        assert batch.episodes.max() < 12  # of 16 that are there
+        used = [set(sampler.dataset.used.tolist()) for sampler in learner.memory.samplers]
+        assert [len(one) for one in used] == [12] * 3  # of 16 that are there
+        assert all(e in used[d] for d, e in zip(batch.given.ravel(), batch.episodes.ravel(), strict=True))
         assert set(np.unique(batch.given)) == {0, 1, 2}
 
 
@@ -209,7 +211,9 @@ def test_a_run_and_what_is_seen_in_it(tiny_babyai_root, tmp_path, variant):
     assert lines[0] == "intervention,task,given_task,episodes,return_mean,success_rate"
     kinds = {line.split(",")[0] for line in lines[1:]}
     last = "others" if variant == "all" else "swapped"
-    assert kinds == ({"own"} if variant == "rdqn" else {"own", "removed", "shuffled", last})
+    understood = {"z-mean", "reordered", "exchanged-by-reward", "retrieve-and-play"}
+    understood |= {"retrieve-and-play-best"} if variant == "own" else set()
+    assert kinds == ({"own"} if variant == "rdqn" else {"own", "removed", "shuffled", last} | understood)
     values = {
         (task, quantity): float(value)
         for task, quantity, value in (
