@@ -182,6 +182,9 @@ def try_settings(
                 1e3 * training_seconds / update,
                 shown,
             )
+    diagnosed = {name: round(value, 4) for name, value in getattr(learner, "diagnose", dict)().items()}
+    if diagnosed:
+        log.info("%s", "  ".join(f"{name} {value:.3g}" for name, value in diagnosed.items()))
     row = {
         "scale": scale.name,
         "task_set": task_set,
@@ -193,7 +196,7 @@ def try_settings(
         "measure": measure,
         "return_by_update": curve,
         "core_seconds": round(training_seconds, 1),
-    }
+    } | ({"retrieval": diagnosed} if diagnosed else {})
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(row, sort_keys=True) + "\n")
