@@ -1,7 +1,7 @@
 """Whether a GPU computes what a CPU computes, and what learner steps cost on it.
 
 `python -m rarl.benchmarks.gpu_check FOLDER` takes four minutes on a machine with a GPU; elsewhere the CPU is compared
-with itself. Datasets that are missing are made. FOLDER gets, besides costs.csv and environment-speed.csv of `rarl costs`,
+with itself. Missing datasets are made. FOLDER gets, besides costs.csv and environment-speed.csv of `rarl costs`,
 machine.json and equality.csv: for each variant
 
     experiment, variant, device
