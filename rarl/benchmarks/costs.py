@@ -13,12 +13,14 @@ results/{scale}/costs.csv has a row for each variant of each experiment's larges
     memory_mb        most memory of a process that builds the learner and takes a few learner steps, in 10^6 bytes:
                      resident memory (the libraries' included) on a CPU, what tensors took on a GPU
     tensors_mb       of parameters, those of target networks too, and the optimiser's state
+    gpu_busy         share of a learner step in which the GPU computes; empty on a CPU
+    kernels          of a learner step; empty on a CPU
     rounds, threads, device
 
 An empty cell is what this agent does not have. Replays and episodic memories are nearly empty: what grows with them
 (memory, and the time in which episodic control finds neighbours) is that of a run's beginning. The learners are those
 of `rarl train`; those of one experiment take turns (`rarl.benchmarks.timing`). With one thread on a CPU a time is that
-of the processor.
+of the processor. Beside the table lies environment-speed.csv (`rarl.benchmarks.environments`).
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ from torch import Tensor, nn
 
 from rarl import provenance
 from rarl.benchmarks.acting import acting, reading
+from rarl.benchmarks.environments import COLUMNS as SPEED_COLUMNS
+from rarl.benchmarks.environments import environment_speeds
 from rarl.benchmarks.timing import Work
 from rarl.config.scale import Run, Scale
 from rarl.config.settings import RunSettings
@@ -54,12 +58,14 @@ from rarl.trajectories.store import TrajectoryDataset
 log = logging.getLogger(__name__)
 
 COLUMNS = ("experiment", "task_set", "variant", "base", "parameters", "step", "learner_step_ms", "acting_ms", "read_ms",
-           "memory_mb", "tensors_mb", "rounds", "threads", "device")  # fmt: skip
+           "memory_mb", "tensors_mb", "gpu_busy", "kernels", "rounds", "threads", "device")  # fmt: skip
+SPEEDS = "environment-speed.csv"
 ACTING = 32  # environments that are acted in at a time
 ROUNDS = (3, 7)  # least and most
 # What is done only now and then (new networks for actors, a new index) is done in one step of so many, and counted as
 # often as it is really done.
 CYCLE = 3
+ON_GPU = 90.0  # seconds of all variants together, since GPUs are lent by the minute
 NO_END = 10**9  # updates of a run: as many as it takes
 SHORT_EPISODE = 400  # frames
 MOST_WARM_UP = 2000  # updates before the first learner step
@@ -82,9 +88,11 @@ def measure_costs(
       RarlError: the table cannot be written, a dataset is missing, or a variant cannot be built or trained (named).
     """
     code = code or LoadedCode(costs_job(scale))
-    planned, chosen = scale.cost_runs(), choose_device(device)
+    planned, chosen, seconds = scale.cost_runs(), choose_device(device), scale.settings.costs.seconds_per_variant
     path = output or scale.root / "results" / scale.name / "costs.csv"
     check_writable(path)
+    if chosen != "cpu":
+        seconds = min(seconds, ON_GPU / max(1, sum(map(len, planned.values()))))
     opened: dict[tuple[Any, ...], list[TrajectoryDataset]] = {}
     rows: list[dict[str, Any]] = []
     # Of each variant: its memory, its learner, its times.
@@ -100,7 +108,7 @@ def measure_costs(
                 _Variant(run, ready, opened[_data_of(scale, run)], chosen)
                 for run, ready in zip(runs.values(), short, strict=True)
             ]
-            found = _measured(subjects, scale.settings.costs.seconds_per_variant, progress, 3 * len(rows))
+            found = _measured(subjects, seconds, progress, 3 * len(rows))
             # A base of another experiment stands beside the variants of this one, on their tasks.
             place = {
                 "experiment": experiment,
@@ -108,8 +116,10 @@ def measure_costs(
                 "base": scale.base_variant(experiment)[1],
             }
             rows += [place | {"variant": variant} | row for variant, row in zip(runs, found, strict=True)]
+    speeds = [row for run in _of_each_environment(planned) for row in environment_speeds(run, min(1.0, seconds))]
     code.check()
-    write_text(path, csv_text([COLUMNS, *([row[column] for column in COLUMNS] for row in rows)]))
+    for file, columns, of_file in ((path.with_name(SPEEDS), SPEED_COLUMNS, speeds), (path, COLUMNS, rows)):
+        write_text(file, csv_text([columns, *([row[column] for column in columns] for row in of_file)]))
     log.info("%s: %d variants", path, len(rows))
     return path
 
@@ -117,6 +127,15 @@ def measure_costs(
 def _data_of(scale: Scale, run: Run) -> tuple[Any, ...]:
     """The same for runs that learn from the same data."""
     return (run.settings.episodes, *scale.datasets_of(run))
+
+
+def _of_each_environment(planned: Mapping[str, Mapping[str, Run]]) -> list[Run]:
+    """The first run of each environment."""
+    first: dict[str, Run] = {}
+    for runs in planned.values():
+        for run in runs.values():
+            first.setdefault(run.settings.environment, run)
+    return list(first.values())
 
 
 def _measured(subjects: Sequence[_Variant], seconds: float, progress: Progress, done: int) -> list[dict[str, Any]]:
@@ -245,7 +264,14 @@ class _Variant:
         return learner
 
     def memory_mb(self) -> float:
-        """The most memory of a process of its own that builds the learner and lets it learn a little."""
+        """The most memory of a process that builds the learner and lets it learn a little: of its own on a CPU; what is
+        on a GPU is known for this one too, and a process of its own would take seconds."""
+        if self.device != "cpu":
+            with self.named(), torch_settings(LoopSettings(device=self.device), 0):
+                before = torch.cuda.memory_allocated(self.device)
+                torch.cuda.reset_peak_memory_stats(self.device)
+                self.learner()
+                return (torch.cuda.max_memory_allocated(self.device) - before) / 1e6
         processes = multiprocessing.get_context("forkserver")  # each is new, but finds what all import
         processes.set_forkserver_preload([__name__, "torch._inductor"])  # imported to choose algorithms
         receiver, sender = processes.Pipe(duplex=False)
@@ -275,10 +301,7 @@ def _report_peak_memory(sender: Connection, subject: _Variant, folders: Sequence
             opened = [TrajectoryDataset.open(folder, verify=False) for folder in folders]
             subject.datasets = [used_by(subject.run, dataset) for dataset in opened]
             subject.learner()
-            if subject.device == "cpu":
-                found: float | str = provenance.peak_memory_mb()
-            else:
-                found = torch.cuda.max_memory_allocated(subject.device) / 1e6
+            found: float | str = provenance.peak_memory_mb()
     except RarlError as error:
         found = str(error)
     sender.send(found)
@@ -305,6 +328,29 @@ def tensor_bytes(learner: Any) -> int:
 
 
 # ------------------------------------------------------------------------------------------------------ how it is timed
+
+
+def _on_gpu(step: Callable[[], Any], device: str) -> dict[str, str]:
+    """What a GPU does in learner steps, as text, and copies are no kernels; nothing on a CPU."""
+    if device == "cpu":
+        return {"gpu_busy": "", "kernels": ""}
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    for _ in range(CYCLE):
+        step()
+    torch.cuda.synchronize(device)
+    taken = time.perf_counter() - started  # without the profiler, which slows down what starts kernels
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for _ in range(CYCLE):
+            step()
+        torch.cuda.synchronize(device)
+    events = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
+    busy = sum(event.time_range.elapsed_us() for event in events) / 1e6
+    kernels = [event for event in events if not event.name.startswith(("Memcpy", "Memset"))]
+    return {"gpu_busy": f"{busy / taken:.3g}", "kernels": f"{len(kernels) / CYCLE:.4g}"}
 
 
 def _clock(subject: _Variant) -> Callable[[], float]:
@@ -357,6 +403,7 @@ class _Benchmark:
                 for name in ("learner_step", "acting", "read")
             },
             "tensors_mb": f"{tensor_bytes(self.learner) / 1e6:.4g}",
+            **_on_gpu(self.learner.update, self.subject.device),
             "threads": settings.threads,
             "device": self.subject.device.partition(":")[0],
         }

@@ -277,6 +277,8 @@ def measured(tmp_path_factory, tiny_root, tiny_babyai_root) -> list[dict[str, st
     path = measure_costs(scale, device="cpu")
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (threads, seed)
     assert path == root / "results" / "tiny" / "costs.csv"
+    with path.with_name(costs.SPEEDS).open() as file:
+        assert {row["environment"] for row in csv.DictReader(file)} == {"gridroboman", "babyai", "atari"}
     with path.open() as file:
         return list(csv.DictReader(file))
 
@@ -297,7 +299,7 @@ def test_all_variants_are_measured_beside_their_base(measured):
         for column in ("parameters", "learner_step_ms", "acting_ms", "memory_mb", "tensors_mb"):
             assert 0 < float(row[column]) < 1e5, (row["variant"], column)
         assert int(row["rounds"]) >= costs.ROUNDS[0]
-        assert (row["threads"], row["device"]) == ("1", "cpu")
+        assert (row["threads"], row["device"], row["gpu_busy"], row["kernels"]) == ("1", "cpu", "", "")
         assert row["step"]
 
 

@@ -1,4 +1,5 @@
-# What each variant costs beside its base, measured in one run: results/{scale}/costs.csv (small, in git).
+# What each variant costs beside its base, and how fast environments are, measured in one run: results/{scale}/costs.csv and
+# environment-speed.csv (small, in git).
 
 
 rule measure_costs:
@@ -6,7 +7,8 @@ rule measure_costs:
         plan=plan_for(f"results/{S}/costs.csv", digest=cost_digest(SCALE), code=CODE["costs"]),
         manifests=lambda _: manifests_of(f"results/{S}/costs.csv", COST_RUNS),
     output:
-        f"results/{S}/costs.csv",
+        costs=f"results/{S}/costs.csv",
+        speeds=f"results/{S}/environment-speed.csv",
     log:
         f"logs/{S}/costs.log",
     benchmark:
@@ -29,4 +31,4 @@ rule measure_costs:
     shell:
         "[ {resources.gpu} -gt 0 ] || export CUDA_VISIBLE_DEVICES=; "
         "python -m rarl costs --scale {params.scale} --digest {params.digest} --code {params.code}"
-        " --output {output} > {log} 2>&1"
+        " --output {output.costs} > {log} 2>&1"

@@ -1,0 +1,103 @@
+"""Whether a GPU computes what a CPU computes, and what learner steps cost on it.
+
+`python -m rarl.benchmarks.gpu_check FOLDER` takes four minutes on a machine with a GPU; elsewhere the CPU is compared
+with itself. Missing datasets are made. FOLDER gets, besides costs.csv and environment-speed.csv of `rarl costs`,
+machine.json and equality.csv: for each variant
+
+    experiment, variant, device
+    losses              compared, from the first learner step on: `STEPS`, or what a CPU does in `SECONDS`
+    first_difference    of the first losses, relative
+    largest_difference  of all
+
+Convolutions compute without TF32 in the comparison. The exit code is 1 if a difference exceeds `TOLERANCE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from rarl import provenance
+from rarl.benchmarks.costs import measure_costs
+from rarl.collect.make import make_dataset
+from rarl.config.scale import Run, Scale
+from rarl.errors import RarlError
+from rarl.files import csv_text, write_json, write_text
+from rarl.runs.device import choose_device
+from rarl.runs.loop import LoopSettings, torch_settings
+from rarl.runs.train import learner_of, open_datasets
+from rarl.trajectories.plan import folder_of
+from rarl.trajectories.store import MANIFEST, TrajectoryDataset
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("experiment", "variant", "device", "losses", "first_difference", "largest_difference")
+STEPS, SECONDS, TOLERANCE = 50, 8.0, 0.01
+
+
+def losses(
+    run: Run, datasets: Sequence[TrajectoryDataset], device: str, steps: int, seconds: float = float("inf")
+) -> list[float]:
+    """Those of the first learner steps: at most so many, and for so many seconds."""
+    found: list[float] = []
+    with torch_settings(LoopSettings(device=device, threads=run.settings.threads), run.settings.seed):
+        learner, ends = learner_of(run, list(datasets), device), time.monotonic() + seconds
+        while len(found) < steps and (not found or time.monotonic() < ends):
+            scalars = learner.update()
+            found += [float(scalars["loss"])] if "loss" in scalars else []
+    return found
+
+
+def compare(scale: Scale, device: str) -> list[tuple]:
+    """The rows of equality.csv."""
+    rows = []
+    for experiment, runs in scale.cost_runs().items():
+        for variant, run in runs.items():
+            datasets = open_datasets(scale, run)
+            expected = losses(run, datasets, "cpu", STEPS, SECONDS)
+            found = losses(run, datasets, device, len(expected))
+            differences = [abs(a - b) / max(abs(a), abs(b), 1e-6) for a, b in zip(expected, found, strict=True)]
+            numbers = [f"{number:.3g}" for number in (differences[0], max(differences))]
+            rows.append((experiment, variant, device, len(expected), *numbers))
+            log.info("%s %s: %d losses, differences %s and at most %s", experiment, variant, len(expected), *numbers)
+    return rows
+
+
+def check(scale: Scale, folder: Path, device: str) -> bool:
+    """Write everything; whether the losses agree."""
+    for dataset in scale.datasets.values():
+        if not (folder_of(scale, dataset.id) / MANIFEST).is_file():
+            make_dataset(scale, dataset)
+    write_json(folder / "machine.json", provenance.hardware(device=device) | {"versions": provenance.versions()})
+    tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    rows = compare(scale, device)
+    torch.backends.cudnn.allow_tf32 = tf32
+    write_text(folder / "equality.csv", csv_text([COLUMNS, *rows]))
+    measure_costs(scale, folder / "costs.csv", device)
+    return all(float(row[-1]) <= TOLERANCE for row in rows)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m rarl.benchmarks.gpu_check")
+    parser.add_argument("folder", type=Path, help="where the results go")
+    parser.add_argument("--scale", default="reference", help="a file config/SCALE.yaml")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        agree = check(Scale(arguments.scale), arguments.folder, choose_device(arguments.device))
+    except RarlError as error:
+        sys.exit(f"gpu_check: error: {error}")
+    sys.exit(0 if agree else f"gpu_check: losses differ by more than {TOLERANCE:.0%}: {arguments.folder}/equality.csv")
+
+
+if __name__ == "__main__":
+    main()

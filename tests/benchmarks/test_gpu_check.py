@@ -1,0 +1,69 @@
+"""The check of a GPU, on a CPU: it compares, measures, and writes everything down."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from rarl.benchmarks import gpu_check
+from rarl.config.scale import Scale
+from tests import tiny_project
+
+SMALL = {
+    "costs": {"seconds_per_variant": 0.02},
+    "experiments": {"gridroboman": {"task_sets": {10: {"variants": ["dqn", "ra-dqn"], "probes": []}}}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    tiny_project.write_config(tmp_path, SMALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpu_check, "STEPS", 3)
+    return tmp_path / "found" / "here"
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_cpu_agrees_with_itself_and_is_measured(folder):
+    with pytest.raises(SystemExit) as end:
+        gpu_check.main([str(folder), "--scale", "tiny", "--device", "cpu"])
+    assert end.value.code == 0
+    assert [tuple(row.values()) for row in rows(folder / "equality.csv")] == [
+        ("gridroboman", variant, "cpu", "3", "0", "0") for variant in ("dqn", "ra-dqn")
+    ]
+    assert [row["variant"] for row in rows(folder / "costs.csv")] == ["dqn", "ra-dqn"]
+    assert rows(folder / "environment-speed.csv")
+    assert "torch" in json.loads((folder / "machine.json").read_text())["versions"]
+
+
+def test_losses_that_differ_are_told_by_the_exit_code(folder, monkeypatch):
+    real, calls = gpu_check.losses, []
+
+    def losses(*arguments):
+        calls.append(arguments)
+        found = real(*arguments)
+        return found if len(calls) % 2 else [*found[:-1], 1.02 * found[-1]]
+
+    monkeypatch.setattr(gpu_check, "losses", losses)
+    monkeypatch.setattr(gpu_check, "measure_costs", lambda *_: None)
+    with pytest.raises(SystemExit) as end:
+        gpu_check.main([str(folder), "--scale", "tiny", "--device", "cpu"])
+    assert end.value.code != 0
+    first, *_ = rows(folder / "equality.csv")
+    assert (float(first["first_difference"]), float(first["largest_difference"])) == (
+        0,
+        pytest.approx(0.0196, rel=0.01),
+    )
+
+
+def test_the_reference_has_base_and_retrieval_agent_of_each_environment():
+    planned = Scale("reference").cost_runs()
+    assert {name: [run.retrieves for run in runs.values()] for name, runs in planned.items()} == {
+        name: [False, True] for name in ("gridroboman", "babyai", "atari")
+    }
