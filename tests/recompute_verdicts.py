@@ -226,7 +226,8 @@ class Quantity:
     """A mean or a difference, with its interval and p."""
 
     def __init__(self, design: str, a: dict, b: dict, bounds: tuple[float, float]):
-        self.design, self.bounds, seeds = design, bounds, sorted(set(a) & set(b))
+        seeds = sorted(set(a) & set(b))
+        self.design, self.bounds = design, bounds if design == "single" or bounds[1] < INF else ANY
         self.groups = [np.array(list(a.values()))] + ([np.array(list(b.values()))] if design == "independent" else [])
         if design == "paired":
             self.groups = [np.array([side[s] for s in seeds]) for side in (a, b)]

@@ -88,7 +88,7 @@ def effort(
         return ""
     a, b = (len(of_side) for of_side in found)
     seeds = [len({entry.seed for entry in of_side}) for of_side in found]
-    text = f"{a} trials against {b}" if a != b else f"{a} trials each"
+    text = tables.plural(a, "trial") + (f" against {b}" if a != b else " each")
     if seeds[0] != seeds[1] and a and b:
         text += f", on {seeds[0]} and {seeds[1]} tuning seeds"
     shared = [set().union(*(entry.keys for entry in of_side)) for of_side in found]

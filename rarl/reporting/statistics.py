@@ -4,9 +4,9 @@ The seed is the unit of replication: one network plays all tasks, so its scores 
 Every function therefore wants one aggregate per seed, or a table with one row per seed, and resamples whole seeds.
 
 Quantities that cannot leave their bounds (success rates, shares, scores of at least 0) have intervals that do not
-either: of a mean, Student-t on the logit or log scale by the delta method; of a difference, from those of its two means
-by the method of variance estimates recovery (Newcombe 1998; Zou and Donner 2008), with Welch's degrees of freedom.
-Without bounds, and far from them, both are the usual Student-t and Welch-t.
+either: of a mean, Student-t on the logit or log scale by the delta method; of a difference of shares, from those of its
+two means by the method of variance estimates recovery (Newcombe 1998; Zou and Donner 2008), with Welch's degrees of
+freedom. Without bounds, and far from them, both are the usual Student-t and Welch-t.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def mean_of(values: np.ndarray | pd.Series | list[float], bounds: Bounds = UNBOU
 
 def difference_of(a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED) -> Estimate:
     """mean(a) - mean(b) of independent seeds, a (n_a,) and b (n_b,), of unequal variance."""
-    of_a, of_b = mean_of(a, bounds), mean_of(b, bounds)
+    of_a, of_b = (mean_of(x, _of_difference(bounds)) for x in (a, b))
     n, parts = of_a.n + of_b.n, [*of_a.parts, *of_b.parts]
     va, vb = of_a.error**2, of_b.error**2
     df = n[0] + n[1] - 2.0
@@ -163,6 +163,11 @@ def difference_of(a: np.ndarray | list[float], b: np.ndarray | list[float], boun
     return Estimate(of_a.estimate - of_b.estimate, math.sqrt(va + vb), df, n, parts)
 
 
+def _of_difference(bounds: Bounds) -> Bounds:
+    """A difference is bounded only where both ends of its parts are."""
+    return bounds if all(map(math.isfinite, bounds)) else UNBOUNDED
+
+
 def paired_difference_of(
     a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED
 ) -> Estimate:
@@ -171,7 +176,8 @@ def paired_difference_of(
     if a.shape != b.shape:
         raise RarlError(f"paired values need equal shapes, not {a.shape} and {b.shape}")
     both = np.isfinite(a) & np.isfinite(b)
-    of_a, of_b, change = (mean_of(x, bounds) for x in (a[both], b[both], a[both] - b[both]))
+    of_a, of_b = (mean_of(x[both], _of_difference(bounds)) for x in (a, b))
+    change = mean_of(a[both] - b[both])
     product = of_a.error * of_b.error
     # By the variance of the difference, so that without bounds the interval is Student-t on it.
     correlation = (of_a.error**2 + of_b.error**2 - change.error**2) / (2 * product) if product > 0 else 0.0

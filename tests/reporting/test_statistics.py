@@ -141,7 +141,7 @@ def test_p_is_scipys_and_that_of_the_interval():
     a, b = rng.normal(0.4, 0.1, 5), rng.normal(0.3, 0.2, 7)
     assert difference_of(a, b).p(0) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert paired_difference_of(a, b[:5]).p(0.05) == pytest.approx(stats.ttest_1samp(a - b[:5], 0.05).pvalue)
-    for estimate in (difference_of(a, b, (0, 1)), paired_difference_of(a, b[:5], (0, math.inf)), mean_of(a, (0, 1))):
+    for estimate in (difference_of(a, b, (0, 2)), paired_difference_of(a, b[:5], (0, 2)), mean_of(a, (0, math.inf))):
         for null in (0.02, 0.2, 0.45):
             interval = estimate.interval(1 - estimate.p(null))  # its end is the null
             assert min(abs(interval.low - null), abs(interval.high - null)) < 1e-6
