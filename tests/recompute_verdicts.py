@@ -230,18 +230,15 @@ class Quantity:
         self.design, self.bounds = design, bounds if design == "single" or bounds[1] < INF else ANY
         self.groups = [np.array(list(a.values()))] + ([np.array(list(b.values()))] if design == "independent" else [])
         if design == "paired":
-            self.groups = [np.array([side[s] for s in seeds]) for side in (a, b)]
-        self.n = [len(group) for group in self.groups[: 1 if design == "paired" else 2]]
-        self.n += [len(b)] if design == "single" and b else []
+            width = self.bounds[1] - self.bounds[0]
+            self.groups, self.bounds = [np.array([a[s] - b[s] for s in seeds])], (-width, width)
+        self.n = [len(group) for group in self.groups] + ([len(b)] if design == "single" and b else [])
         self.d = self.groups[0].mean() - (self.groups[1].mean() if len(self.groups) > 1 else 0.0)
         variances = [group.var(ddof=1) / len(group) if len(group) > 1 else math.nan for group in self.groups]
-        self.df, self.error, self.r = self.n[0] - 1, math.sqrt(variances[0]), 0.0
-        if design == "paired":
-            self.error = stats.sem(self.groups[0] - self.groups[1])
-            product = 2 * math.sqrt(variances[0] * variances[1])
-            self.r = (sum(variances) - self.error**2) / product if product else 0.0
+        self.df, self.error = self.n[0] - 1, math.sqrt(sum(variances))
+        if self.error < 1e-14 * sum(abs(group).sum() for group in self.groups):
+            self.error = 0.0
         if design == "independent":
-            self.error = math.sqrt(sum(variances))
             parts = sum(v**2 / (n - 1) for v, n in zip(variances, self.n, strict=True))
             self.df = sum(variances) ** 2 / parts if parts else sum(self.n) - 2
 
@@ -251,9 +248,7 @@ class Quantity:
         if len(found) == 1:
             return found[0]
         (a, b), ((la, ua), (lb, ub)) = (group.mean() for group in self.groups), found
-        down, up = ((a - la, ub - b), (ua - a, b - lb))
-        return tuple(self.d + sign * math.sqrt(max(x * x + y * y - 2 * self.r * x * y, 0.0))
-                     for sign, (x, y) in ((-1, down), (1, up)))  # fmt: skip
+        return self.d - math.hypot(a - la, ub - b), self.d + math.hypot(ua - a, b - lb)
 
     def p(self, null: float) -> float:
         """By bisection on the level of the interval of which the null is an end."""

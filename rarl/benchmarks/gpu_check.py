@@ -44,13 +44,15 @@ STEPS, SECONDS, TOLERANCE = 50, 8.0, 0.01
 def losses(
     run: Run, datasets: Sequence[TrajectoryDataset], device: str, steps: int, seconds: float = float("inf")
 ) -> list[float]:
-    """Those of the first learner steps: at most so many, and for so many seconds."""
+    """Those of the first learner steps: at most so many, and for so many seconds from the first on."""
     found: list[float] = []
     with torch_settings(LoopSettings(device=device, threads=run.settings.threads), run.settings.seed):
-        learner, ends = learner_of(run, list(datasets), device), time.monotonic() + seconds
-        while len(found) < steps and (not found or time.monotonic() < ends):
+        learner, ends = learner_of(run, list(datasets), device), float("inf")
+        while len(found) < steps and time.monotonic() < ends:
             scalars = learner.update()
-            found += [float(scalars["loss"])] if "loss" in scalars else []
+            if "loss" in scalars:
+                found.append(float(scalars["loss"]))
+                ends = min(ends, time.monotonic() + seconds)
     return found
 
 

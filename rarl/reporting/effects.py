@@ -160,9 +160,9 @@ def _amounts(study: Study, variant: Variant, task_set: str, of: str, made) -> di
     """Of every smaller amount of data."""
     table = amounts(study, variant, task_set, of)
     scores = {n: {int(seed): float(v) for seed, v in table.loc[n].dropna().items()} for n in table.index}
-    words = {"trajectories": "Only {} trajectories to retrieve from, in the place of {}",
-             "steps": "Only the first {} steps of each trajectory, in the place of {}"}  # fmt: skip
-    return {(variant.name, of, str(n)): made(
-                Change("data", words[of].format(n, table.index[-1]), f"only {n} {of}"),
-                paired(scores[n], scores[table.index[-1]], bounds=study.bounds), variant)
+    words = {"trajectories": "Only {} of {} trajectories to retrieve from",
+             "steps": "Only the first {} of {} steps of each trajectory"}  # fmt: skip
+    whole = table.index[-1] if len(table) else 0
+    return {(variant.name, of, str(n)): made(Change("data", words[of].format(n, whole)),
+                                             paired(scores[n], scores[whole], bounds=study.bounds), variant)
             for n in table.index[:-1]}  # fmt: skip

@@ -162,7 +162,8 @@ def _verdict(case: Case, tests: Mapping[str, tuple[float, float]], family: int, 
     if kind == "equivalence":
         if certain("margin"):
             return said(SUPPORTED, f"inside ±{m}", "same") if inside else said(CONTRADICTED, f"outside ±{m}", sign)
-        return said(INCONCLUSIVE)
+        beyond = f"{'above' if d > 0 else 'below'} 0, but perhaps inside ±{m}" if certain("sign") else ""
+        return said(INCONCLUSIVE, beyond)
     if certain("gain"):
         if d > case.margin:
             return said(CONTRADICTED, f"above +{m}", sign)

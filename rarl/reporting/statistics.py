@@ -4,9 +4,9 @@ The seed is the unit of replication: one network plays all tasks, so its scores 
 Every function therefore wants one aggregate per seed, or a table with one row per seed, and resamples whole seeds.
 
 Quantities that cannot leave their bounds (success rates, shares, scores of at least 0) have intervals that do not
-either: of a mean, Student-t on the logit or log scale by the delta method; of a difference of shares, from those of its
-two means by the method of variance estimates recovery (Newcombe 1998; Zou and Donner 2008), with Welch's degrees of
-freedom. Without bounds, and far from them, both are the usual Student-t and Welch-t.
+either: of a mean, also of paired differences, Student-t on the logit or log scale by the delta method; of a difference
+of independent shares, from those of its two means by the method of variance estimates recovery (Newcombe 1998; Zou and
+Donner 2008), with Welch's degrees of freedom. Without bounds, and far from them, they are Student-t and Welch-t.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _t(df: float, level: float) -> float:
 class Estimate:
     """A mean, or a difference of two, with its standard error.
 
-    parts: (mean, its standard error, bounds) of each group. correlation: between seeds of the two.
+    parts: (mean, its standard error, bounds) of each group.
     """
 
     estimate: float
@@ -85,7 +85,6 @@ class Estimate:
     df: float
     n: tuple[int, ...]
     parts: Sequence[tuple[float, float, Bounds]]
-    correlation: float = 0.0
 
     def interval(self, level: float = LEVEL) -> Interval:
         """The two-sided interval at a level."""
@@ -119,14 +118,14 @@ class Estimate:
             return ends[0]
         (a, *_), (b, *_) = self.parts
         (a_low, a_high), (b_low, b_high) = ends
-        return (self.estimate - _joined(a - a_low, b_high - b, self.correlation),
-                self.estimate + _joined(a_high - a, b - b_low, self.correlation))  # fmt: skip
+        return (self.estimate - math.hypot(a - a_low, b_high - b),
+                self.estimate + math.hypot(a_high - a, b - b_low))  # fmt: skip
 
 
 def _within(mean: float, half: float, bounds: Bounds) -> tuple[float, float]:
     """mean ± half, moved to where the quantity can be. At a bound seeds do not differ."""
     low, high = bounds
-    if bounds == UNBOUNDED or not low < mean < high:
+    if half == 0 or bounds == UNBOUNDED or not low < mean < high:
         return mean - half, mean + half
     if math.isinf(high):
         ratio = math.exp(min(half / (mean - low), 700.0))
@@ -136,10 +135,6 @@ def _within(mean: float, half: float, bounds: Bounds) -> tuple[float, float]:
     return tuple(low + (high - low) * float(expit(logit(share) + sign * shift)) for sign in (-1, 1))  # type: ignore
 
 
-def _joined(x: float, y: float, correlation: float) -> float:
-    return math.sqrt(max(x * x + y * y - 2 * correlation * x * y, 0.0))
-
-
 def mean_of(values: np.ndarray | pd.Series | list[float], bounds: Bounds = UNBOUNDED) -> Estimate:
     """The mean of per-seed values (n,). A value outside shows that `bounds` are none."""
     x = finite(values)
@@ -147,6 +142,8 @@ def mean_of(values: np.ndarray | pd.Series | list[float], bounds: Bounds = UNBOU
         bounds = UNBOUNDED
     mean = float(x.mean()) if x.size else math.nan
     error = float(x.std(ddof=1)) / math.sqrt(x.size) if x.size > 1 else math.nan
+    if error < 1e-14 * np.abs(x).sum():  # differences that are the same but for rounding
+        error = 0.0
     return Estimate(mean, error, x.size - 1, (x.size,), [(mean, error, bounds)])
 
 
@@ -175,13 +172,8 @@ def paired_difference_of(
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise RarlError(f"paired values need equal shapes, not {a.shape} and {b.shape}")
-    both = np.isfinite(a) & np.isfinite(b)
-    of_a, of_b = (mean_of(x[both], _of_difference(bounds)) for x in (a, b))
-    change = mean_of(a[both] - b[both])
-    product = of_a.error * of_b.error
-    # By the variance of the difference, so that without bounds the interval is Student-t on it.
-    correlation = (of_a.error**2 + of_b.error**2 - change.error**2) / (2 * product) if product > 0 else 0.0
-    return replace(change, parts=[*of_a.parts, *of_b.parts], correlation=correlation)
+    low, high = _of_difference(bounds)
+    return mean_of(a - b, (low - high, high - low))
 
 
 def t_interval(

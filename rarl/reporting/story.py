@@ -97,7 +97,8 @@ def _text(effect: Effect) -> str:
     text = f"{effect.where} {tables.interval(effect.interval, signed=True)}{suffix}"
     if effect.share is not None and effect.reading == "costs":
         text += f", {tables.number(100 * effect.share, 0)}{tables.HARD_SPACE}% of the gain"
-    return text + (f" ({effect.verdict.outcome}: {effect.verdict.reason})" if effect.reading == "void" else "")
+    said = effect.verdict
+    return text + (f" ({said.outcome}: {said.reason})" if effect.reading in ("open", "void") and said.reason else "")
 
 
 def frame(effects: Sequence[Effect]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import sys
 import pytest
 import yaml
 
+from rarl.envs.spec import ENVIRONMENTS, spec_of
 from rarl.errors import RarlError
 from rarl.reporting import choices
 from rarl.reporting.claims import Rules, load_claims
@@ -32,7 +33,9 @@ def test_the_projects_claims_are_sound():
     assert {"C1", "C2-A1", "C2-A6", "C5", "C6-time", "C6-parameters"} <= paper
     assert {f"C4{x}-{size}" for x in "abcd" for size in ("50k", "200k")} <= paper
     assert {f"C3{x}-{side}" for x in "abc" for side in ("hidden", "observed")} <= paper
+    margins = {spec.score.unit: spec.score.margin for spec in map(spec_of, ENVIRONMENTS)}
     for claim in claims:
+        assert claim.kind not in ("superiority", "equivalence") or claim.margin == margins.get(claim.unit, claim.margin)
         assert claim.own or claim.place
         assert claim.family
         assert "smoke" not in claim.scales

@@ -53,11 +53,11 @@ def test_effects_of_studies(studies):
         "Nothing to retrieve from when a trained agent acts": -0.40,
         "States exchanged between trajectories when a trained agent acts": -0.01,
         "Only other tasks' trajectories when a trained agent acts": -0.38,
-        "Only 32 trajectories to retrieve from, in the place of 64": -0.05,
-        "Only 8 trajectories to retrieve from, in the place of 64": -0.10,
-        "Only 1 trajectories to retrieve from, in the place of 64": -0.35,
-        "Only the first 25 steps of each trajectory, in the place of 50": -0.06,
-        "Only the first 10 steps of each trajectory, in the place of 50": -0.15,
+        "Only 32 of 64 trajectories to retrieve from": -0.05,
+        "Only 8 of 64 trajectories to retrieve from": -0.10,
+        "Only 1 of 64 trajectories to retrieve from": -0.35,
+        "Only the first 25 of 50 steps of each trajectory": -0.06,
+        "Only the first 10 of 50 steps of each trajectory": -0.15,
     })  # fmt: skip
     assert found["Retrieval at all", "Gridroboman, RA-DQN, task observed"].interval.estimate == pytest.approx(0.22)
     assert found["Nothing retrieved, slots kept (A-2)", hidden].share == pytest.approx(0.39 / 0.40)

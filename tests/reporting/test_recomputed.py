@@ -44,3 +44,20 @@ def test_the_committed_report_says_how_each_verdict_came_about():
     assert tested["p_sign"].notna().all()
     assert (tested["p_sign_holm"] >= tested["p_sign"]).all()
     assert tested["family_size"].gt(0).all()
+
+
+def test_one_quantity_has_one_verdict_in_the_committed_report():
+    """What a table says of a difference that is a claim too is what the claim says."""
+    claims = pd.read_csv(CLAIMS)
+    said = {"equivalent within the margin": "same", "inconclusive": "open", "the paper's size excluded": "open",
+            "not interpretable": "void"}  # fmt: skip
+    tables, found = [pd.read_csv(CLAIMS.parent / "what-matters.csv")], 0
+    for path in CLAIMS.parent.glob("*-differences.csv"):
+        tables.append(pd.read_csv(path).rename(columns={"delta": "estimate", "delta_low": "estimate_low"}))
+    for _, row in pd.concat(tables).dropna(subset=["estimate", "reading"]).iterrows():
+        same = claims[(claims["estimate"].abs() - abs(row["estimate"])).abs() < 1e-9]
+        for _, claim in same[same["kind"] == "superiority"].iterrows():
+            by_sign = "helps" if row["estimate"] > 0 else "costs"
+            assert row["reading"] == said.get(claim["outcome"], by_sign), claim["id"]
+            found += 1
+    assert found > 20

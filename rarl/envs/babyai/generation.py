@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,6 +69,24 @@ class _Quick(RoomGridLevel):
     def _gen_grid(self, width: int, height: int) -> None:
         with contextlib.redirect_stdout(None):  # it prints every rejected sample
             super()._gen_grid(width, height)
+
+    def place_obj(self, obj: Any, top: Any = None, size: Any = None, reject_fn: Any = None, max_tries: Any = math.inf):
+        grid, agent, draw = self.grid, (int(self.agent_pos[0]), int(self.agent_pos[1])), self.np_random.integers
+        x, y = (0, 0) if top is None else (max(top[0], 0), max(top[1], 0))
+        width, height = (grid.width, grid.height) if size is None else size
+        x_end, y_end, tries = min(x + width, grid.width), min(y + height, grid.height), 0
+        while tries <= max_tries:
+            tries += 1
+            drawn = draw(x, x_end), draw(y, y_end)
+            place = int(drawn[0]), int(drawn[1])  # NumPy's own integers are slow in all that follows
+            free = grid.grid[place[1] * grid.width + place[0]] is None and place != agent
+            if free and not (reject_fn and reject_fn(self, place)):
+                grid.set(*place, obj)
+                if obj is None:
+                    return drawn  # the agent's own place, which minigrid prints
+                obj.init_pos = obj.cur_pos = place
+                return place
+        raise RecursionError("rejection sampling failed in place_obj")
 
     @property
     def dir_vec(self) -> np.ndarray:
