@@ -104,16 +104,15 @@ class RetrievalBatch:
 
         Args:
           network: whose encoder and summariser.
-          gradients: so many trajectories of each group, the first, train the encoder; None: all.
+          gradients: so many trajectories of each group, the first, train the encoder, 0: none; None: all.
         """
-        encoder = network.encoder_of_retrieved
-        if gradients is None or gradients >= self.x.shape[1]:
-            s = encoder(self.x, self.context)
-        else:
-            learned = encoder(self.x[:, :gradients], self.context[:, :gradients])
+        encoder, n_traj = network.encoder_of_retrieved, self.x.shape[1]
+        learned = n_traj if gradients is None else min(gradients, n_traj)
+        parts = [encoder(self.x[:, :learned], self.context[:, :learned])] if learned else []
+        if learned < n_traj:
             with torch.no_grad():
-                others = encoder(self.x[:, gradients:], self.context[:, gradients:])
-            s = torch.cat([learned, others], dim=1)
+                parts.append(encoder(self.x[:, learned:], self.context[:, learned:]))
+        s = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return network.reading.summarise(s, self.a, self.r, self.mask)
 
 

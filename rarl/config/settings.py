@@ -92,7 +92,9 @@ class RetrievalSettings(Settings):
     standardise: bool = Field(True, description="bring what is read to mean 0 and variance 1 over the batch")
     trajectory_inputs: Literal["state", "state+action+reward"] = "state"
     gradient_trajectories: int | None = Field(
-        None, ge=1, description="so many of the n_traj train the encoder; null: all, at three times the encoder's cost"
+        None,
+        ge=0,
+        description="so many of the n_traj train the encoder, 0: none; null: all, at three times the encoder's cost",
     )
     target_reads: Literal["target", "online"] = Field(
         "target", description="whose summaries the target network reads; online saves work, but values may run away"

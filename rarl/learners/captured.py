@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,31 +22,31 @@ _WARM_UP = 3  # steps before a capture, as torch.cuda.graph asks for
 _ALIGNED = 16  # bytes
 
 
-def replaced(tree: Any, leaf: Callable[[Tensor], Any], arrays: bool = True) -> Any:
-    """A tree of tuples, dictionaries and data classes with another form of its tensors.
-
-    arrays: keep NumPy's; else None stands in their place.
-    """
+def replaced(tree: Any, leaf: Callable[[Tensor], Tensor]) -> Any:
+    """A tree of tuples, dictionaries and data classes with other tensors in the place of its own."""
     if isinstance(tree, Tensor):
         return leaf(tree)
-    if isinstance(tree, np.ndarray):
-        return tree if arrays else None
     if dataclasses.is_dataclass(tree):
-        fields = dataclasses.fields(tree)
-        return type(tree)(**{field.name: replaced(getattr(tree, field.name), leaf, arrays) for field in fields})
+        names = [field.name for field in dataclasses.fields(tree)]
+        return type(tree)(**{name: replaced(getattr(tree, name), leaf) for name in names})
     if isinstance(tree, dict):
-        return {name: replaced(part, leaf, arrays) for name, part in tree.items()}
+        return {name: replaced(part, leaf) for name, part in tree.items()}
     if isinstance(tree, tuple):
-        parts = [replaced(part, leaf, arrays) for part in tree]
+        parts = [replaced(part, leaf) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
     return tree
 
 
-def tensors_of(tree: Any) -> list[Tensor]:
-    """The tensors of such a tree, in order."""
-    found: list[Tensor] = []
-    replaced(tree, found.append)
-    return found
+def leaves(tree: Any) -> Iterator[Tensor | None]:
+    """The tensors of such a tree, in order, and None where there is none."""
+    if tree is None or isinstance(tree, Tensor):
+        yield tree
+    elif dataclasses.is_dataclass(tree):
+        for field in dataclasses.fields(tree):
+            yield from leaves(getattr(tree, field.name))
+    elif isinstance(tree, dict | tuple):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from leaves(part)
 
 
 class Buffers:
@@ -106,19 +105,17 @@ class _Graph:
         self._step, self._device = step, device
         self._shapes: list[Sequence[int]] = []
         self._warm_up(drawn, changed)
-        like = tensors_of(drawn)
+        like = [part for part in leaves(drawn) if part is not None]
         self._buffers = Buffers([*like, *(torch.empty(shape) for shape in self._shapes)], device)
-        self._drawn = self._on(drawn)
+        parts = iter(self._buffers.tensors)
+        # Its arrays are those of the capture for ever: nobody looks at them.
+        self._drawn = replaced(drawn, lambda _: next(parts))
         self._graph: torch.cuda.CUDAGraph | None = None
         if device.type == "cuda":
             self._graph = torch.cuda.CUDAGraph()
             # Actors may play in a thread of their own meanwhile.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._found = self._computed()
-
-    def _on(self, drawn: Any) -> Any:
-        parts = iter(self._buffers.tensors)
-        return replaced(drawn, lambda _: next(parts), arrays=False)  # they would be those of the capture for ever
 
     def _computed(self) -> dict[str, Tensor]:
         noise: Iterator[Tensor] = iter(self._buffers.tensors[len(self._buffers.tensors) - len(self._shapes) :])
@@ -156,7 +153,7 @@ class _Graph:
 
     def __call__(self, drawn: Any) -> dict[str, Tensor]:
         noise = [torch.randn(shape, device="cpu") for shape in self._shapes]
-        self._buffers.fill([*tensors_of(drawn), *noise])
+        self._buffers.fill([*(part for part in leaves(drawn) if part is not None), *noise])
         if self._graph is None:
             return self._computed()
         self._graph.replay()
@@ -180,12 +177,10 @@ class CapturedStep:
 
     def forget(self) -> None:
         """The tensors that a step changes are others now."""
-        self._graphs: dict[Any, _Graph] = {}
+        self._graphs: dict[tuple[Any, ...], _Graph] = {}
 
     def __call__(self, drawn: Any) -> dict[str, Tensor]:
-        shapes: list[Any] = []
-        form = replaced(drawn, lambda part: shapes.append((part.shape, part.dtype)) or ..., arrays=False)
-        key = (tuple(shapes), repr(form))
+        key = tuple(None if part is None else (part.shape, part.dtype) for part in leaves(drawn))
         if key not in self._graphs:
             if len(self._graphs) == MOST_GRAPHS:
                 return self._plain(drawn)

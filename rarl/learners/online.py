@@ -121,7 +121,7 @@ class SequencesToLearn(NamedTuple):
     begins: Bool[Tensor, "1 B"]
 
     @property
-    def seen(self) -> Bool[Tensor, "1 B T+1"]:
+    def seen(self) -> Bool[Tensor, "1 B _"]:
         """Observations that are real: one more than steps."""
         return torch.cat([self.learn[..., :1], self.learn], dim=-1)
 

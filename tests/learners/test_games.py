@@ -156,6 +156,14 @@ def episodes_of(learner):
     return found
 
 
+def losses_of(learner):
+    """The losses of a learner step, after which the replay has its priorities."""
+    drawn = learner._draw()
+    losses = learner._losses_of(drawn)
+    learner._learned(drawn, dict(losses.scalars))
+    return losses
+
+
 class Spy:
     """What goes through a learner step. `draw`: what was drawn; `batch`: the retrieval batch; `retrieved`: summaries;
     `q`, `a`, `targets`, `learn`, `r`, `discount`, `q_target`: of the TD loss; `priorities`: (ids, priorities)."""
@@ -211,7 +219,7 @@ def test_values_on_a_replayed_window_are_those_at_acting_time(tiny_atari_root, m
     others = replay.at(replay.ids[:4])
     replay.sample = lambda *_: Draw(replay.at(ids), np.ones(len(ids), dtype=np.float32), others)
     learner._summarise = lambda batch: Retrieved(batch, retrieved, retrieved)
-    learner._losses()
+    losses_of(learner)
     compared, leads = 0, set()
     for k, window in enumerate(chosen):
         actor, times = episodes[everything.episodes[window]]
@@ -309,7 +317,7 @@ def test_the_loss_and_its_gradients_are_those_of_each_row_alone(tiny_atari_root,
     for _ in range(2):  # away from the target and from what the actors have
         ValueLearner.update(learner)
     spy = Spy(learner, monkeypatch)
-    td = learner._losses().td
+    td = losses_of(learner).td
     literal, rows = literal_loss(learner, spy)
     if "dqn" not in variant:
         assert {lead for lead, *_ in rows} == {0, 3, 4}
@@ -342,7 +350,7 @@ def test_all_targets(tiny_atari_root, monkeypatch, learning):
     learner = watched(tiny_atari.learner_of(tiny_atari_root, "r2d2", {"learning": learning}), 40)
     ValueLearner.update(learner)
     spy = Spy(learner, monkeypatch)
-    learner._losses()
+    losses_of(learner)
     epsilon, double, n = learner.settings.learning.rescale_epsilon, learning["double"], learning.get("n_step")
     forward, back = (h, h_inverse) if epsilon else (float, float)
     chooser = spy.q_online
@@ -407,7 +415,7 @@ def test_first_priorities_are_those_of_a_learner_step_with_the_actors_values(
     first = replay._priorities[: len(replay)].copy()
     set_anew, update = [], replay.update_priorities
     replay.update_priorities = lambda ids, priorities: set_anew.extend(ids) or update(ids, priorities)
-    learner._losses()
+    losses_of(learner)
     np.testing.assert_allclose(replay._priorities[: len(replay)], first, rtol=2e-4, atol=1e-6)
     assert len(set(set_anew)) > 20
 
@@ -449,7 +457,7 @@ def test_retrieval_batches_hold_what_was_played(tiny_atari_root, monkeypatch, va
     calls, log, episodes = learner.actors.policy.calls, learner.actors.envs.games.log, episodes_of(learner)
     spy, shorter, begun = Spy(learner, monkeypatch), 0, set()
     for _ in range(6):
-        learner._losses()
+        losses_of(learner)
         batch, windows = spy.batch, spy.draw.retrieve
         if in_a_row is None:
             assert batch.a.shape == (1, 4, 3)
@@ -489,7 +497,7 @@ def test_both_networks_read_one_retrieval_batch(tiny_atari_root, monkeypatch):
         for _ in range(2):
             ValueLearner.update(learner)
         spy = Spy(learner, monkeypatch)
-        learner._losses()
+        losses_of(learner)
         with torch.no_grad():
             expected = spy.batch.summarise(learner.network if reads == "online" else learner.target)
         assert not spy.retrieved.target.keys.requires_grad
@@ -590,7 +598,7 @@ def test_half_precision_of_the_encoder_gives_nearly_the_same_gradients(tiny_atar
             "online": {"precision": precision},
         }
         learner = watched(tiny_atari.learner_of(tiny_atari_root, variant, changes), 60)
-        losses = learner._losses()
+        losses = losses_of(learner)
         loss = losses.td if losses.auxiliary is None else losses.td + losses.auxiliary
         loss.backward()
         found.append(torch.cat([p.grad.flatten() for p in learner.network.parameters() if p.grad is not None]))

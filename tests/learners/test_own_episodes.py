@@ -45,11 +45,16 @@ def attention_on_own_episode(learner, updates=6):
     learner._summarise = keep_batch
     passes = []
 
-    def notice(module, inputs, keywords, step):
-        passes.append((keywords["mode"], step.alpha.detach()))
+    def noticing(read):
+        def read_and_notice(q, retrieved, mode, *others):
+            alpha, g = read(q, retrieved, mode, *others)
+            passes.append((mode, alpha.detach()))
+            return alpha, g
+
+        return read_and_notice
 
     for network in (learner.network, learner.target):
-        network.process.register_forward_hook(notice, with_kwargs=True)
+        network.process.read = noticing(network.process.read)
     for _ in range(updates):
         passes.clear()
         ValueLearner.update(learner)

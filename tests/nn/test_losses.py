@@ -87,10 +87,16 @@ def test_td_loss_is_hubers_on_the_chosen_action(delta):
     torch.testing.assert_close(q.grad, torch.tensor([[[0.0, -small], [delta, 0.0]]]))
 
 
+def as_weights(low, upper, points):
+    """The two neighbours' weights on the whole grid."""
+    weights = torch.zeros(*low.shape, points, dtype=upper.dtype)
+    return weights.scatter(-1, low[..., None], 1 - upper[..., None]).scatter(-1, low[..., None] + 1, upper[..., None])
+
+
 def test_two_hot_recovers_values_and_clips():
     support = torch.linspace(-1, 3, 9, dtype=torch.float64)
     value = torch.tensor([[-1.0, -0.5, 0.3, 2.99], [3.0, 7.0, -5.0, 1.1]], dtype=torch.float64)
-    weights = two_hot(value, support)
+    weights = as_weights(*two_hot(value, support), 9)
     assert weights.shape == (2, 4, 9)
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, dtype=torch.float64))
@@ -99,9 +105,9 @@ def test_two_hot_recovers_values_and_clips():
     for row in weights.view(-1, 9):
         used = torch.nonzero(row > 1e-9).flatten()
         assert used.max() - used.min() <= 1
-    # On the grid, and between: by hand.
-    torch.testing.assert_close(two_hot(torch.tensor(0.5), torch.tensor([0.0, 1.0])), torch.tensor([0.5, 0.5]))
-    torch.testing.assert_close(two_hot(torch.tensor(1.0), torch.tensor([0.0, 1.0])), torch.tensor([0.0, 1.0]))
+    # Between, and on the grid: by hand.
+    weights = as_weights(*two_hot(torch.tensor([0.5, 1.0]), torch.tensor([0.0, 1.0])), 2)
+    torch.testing.assert_close(weights, torch.tensor([[0.5, 0.5], [0.0, 1.0]]))
 
 
 def test_auxiliary_losses_against_a_loop():

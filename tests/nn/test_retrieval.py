@@ -250,7 +250,7 @@ def test_a_slot_that_read_nothing_new_is_a_gru_cell():
     )
     s_t, m_tm1 = asking_of(0, process)
     for m in (m_tm1, m_tm1[:1, :1], m_tm1[:, :1]):
-        m_hat = mine(s_t, m)
+        m_hat = mine(m, mine.from_state(s_t))
         for g in range(GROUPS):
             for q in range(ASKING):
                 for k in range(process.n_f):
@@ -272,13 +272,20 @@ def selection_of(logits, n_traj, k_traj, k_states):
     return out
 
 
+def selected(logits, *amounts):
+    """What `select` selects, as a mask; padding does not count."""
+    chosen = select(logits, *amounts)
+    every = torch.ones_like(logits, dtype=torch.bool)
+    return (every if chosen is None else torch.zeros_like(every).scatter(-1, chosen, True)) & (logits > float("-inf"))
+
+
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("k_traj", "k_states"), [(3, 4), (1, 10), (None, 4), (6, 100), (9, 5), (2, 1)])
+@pytest.mark.parametrize(("k_traj", "k_states"), [(3, 4), (1, 10), (None, 4), (None, 1), (6, 100), (9, 5), (2, 1)])
 def test_ranking_by_logsumexp_is_ranking_by_the_sum_of_the_softmax(seed, k_traj, k_states):
     generator = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(7, 2, 6 * 5, generator=generator, dtype=torch.float64)
     logits[torch.rand(logits.shape, generator=generator) < 0.2] = float("-inf")
-    chosen = select(logits, 6, k_traj, k_states)
+    chosen = selected(logits, 6, k_traj, k_states)
     assert (chosen.numpy() == selection_of(logits, 6, k_traj, k_states)).all()
 
 
@@ -286,16 +293,16 @@ def test_trajectories_are_ranked_by_all_their_states_not_by_their_best_one():
     best_state = torch.tensor([3.0, 0.0, 0.0])
     best_sum = torch.tensor([2.5, 2.5, 2.5])
     logits = torch.cat([best_state, best_sum, torch.zeros(3)])
-    chosen = select(logits, 3, 1, 9)
+    chosen = selected(logits, 3, 1, 9)
     assert chosen.tolist() == [False] * 3 + [True] * 3 + [False] * 3
 
 
 def test_k_states_may_exceed_what_there_is():
     logits = torch.tensor([[1.0, 2.0, float("-inf"), 0.0, -1.0, -2.0]])
-    assert select(logits, 2, None, 100).tolist() == [[True, True, False, True, True, True]]
-    assert select(logits, 2, 1, 100).tolist() == [[True, True, False, False, False, False]]
-    assert select(logits, 2, 1, 3).tolist() == [[True, True, False, False, False, False]]
-    assert select(logits, 2, 2, 6).tolist() == [[True, True, False, True, True, True]]
+    assert selected(logits, 2, None, 100).tolist() == [[True, True, False, True, True, True]]
+    assert selected(logits, 2, 1, 100).tolist() == [[True, True, False, False, False, False]]
+    assert selected(logits, 2, 1, 3).tolist() == [[True, True, False, False, False, False]]
+    assert selected(logits, 2, 2, 6).tolist() == [[True, True, False, True, True, True]]
 
 
 @pytest.mark.parametrize("summariser", ["gru", "decay"])
@@ -524,10 +531,8 @@ def test_kl_is_zero_where_posterior_and_prior_agree():
     bottleneck = randomise(InformationBottleneck(4, 4, draw=True, priced=True, sigma=0.1))
     bottleneck.prior.load_state_dict(bottleneck.posterior.state_dict())
     g = torch.randn(3, 2, 4, dtype=torch.float64)
-    _, p, r = bottleneck(g, g, False)
-    assert (gaussian_kl(p, r) == 0).all()
-    _, p, r = bottleneck(g, g + 1, False)
-    assert (gaussian_kl(p, r) > 0).all()
+    assert (gaussian_kl(*bottleneck.gaussians(bottleneck.posterior(g), g)) == 0).all()
+    assert (gaussian_kl(*bottleneck.gaussians(bottleneck.posterior(g), g + 1)) > 0).all()
 
 
 def test_the_spread_of_z_stays_within_its_range():
@@ -537,7 +542,8 @@ def test_the_spread_of_z_stays_within_its_range():
         bottleneck.posterior.bias.copy_(torch.tensor([0.0, 0, 0, 1e6, -1e6, 0]))
     g, m = torch.zeros(20_000, 1, 2), torch.zeros(20_000, 1, 3)
     torch.manual_seed(0)
-    z, p, r = bottleneck(g, m, True)
+    posterior = bottleneck.posterior(g)
+    z, (p, r) = bottleneck(posterior, torch.randn(20_000, 1, 3)), bottleneck.gaussians(posterior, m)
     assert torch.isfinite(gaussian_kl(p, r)).all()
     wide, narrow, one = z.detach()[:, 0].std(0).tolist()
     assert wide == pytest.approx(np.exp(2), rel=0.05)
@@ -550,7 +556,8 @@ def test_posterior_and_prior_start_at_the_chosen_deviation(sigma):
     torch.manual_seed(0)
     bottleneck = InformationBottleneck(6, 4, draw=True, priced=True, sigma=sigma)
     g, m = 3 * torch.randn(500, 2, 6), torch.randn(500, 2, 4)
-    z, p, r = bottleneck(g, m, True)
+    posterior = bottleneck.posterior(g)
+    z, (p, r) = bottleneck(posterior, torch.randn(500, 2, 4)), bottleneck.gaussians(posterior, m)
     for gaussian in (p, r):
         torch.testing.assert_close(gaussian.log_std.exp(), torch.full_like(z, sigma))
     assert (z - p.mean).std().item() == pytest.approx(sigma, rel=0.05)
@@ -569,9 +576,10 @@ def test_drawing_and_paying_are_two_switches():
     for draw in (False, True):
         for priced in (False, True):
             bottleneck = InformationBottleneck(6, 4, draw, priced, 0.1)
-            mean, *_ = bottleneck(g, m, False)
-            z, p, r = bottleneck(g, m, True)
-            assert torch.equal(z, mean) == (not draw)
+            posterior = bottleneck.posterior(g)
+            p, r = bottleneck.gaussians(posterior, m)
+            drawn = bottleneck(posterior, torch.randn(5, 2, 4)) if draw else bottleneck(posterior, None)
+            assert torch.equal(drawn, bottleneck(posterior, None)) == (not draw)
             assert (r is not None) == priced
             assert (p is not None) == (draw or priced)
             assert (bottleneck.prior is not None) == priced
@@ -729,7 +737,8 @@ def test_what_a_state_must_not_read_is_as_if_it_were_not_there(masked, k_traj):
     s_t, m_tm1 = asking_of(0, process)
     exclude = torch.zeros(GROUPS, ASKING, N_TRAJ, dtype=torch.bool)
     exclude[0, 0, 1] = exclude[0, 1, [0, 3]] = exclude[1, 2, [1, 2, 4]] = True
-    step = process(s_t, m_tm1, process.summarise(s, a, r, mask), mode=Mode.ACT, exclude=exclude)
+    retrieved = process.summarise(s, a, r, mask)
+    step = process(s_t, m_tm1, retrieved, mode=Mode.ACT, readable=retrieved.readable(exclude))
     alpha = step.alpha.unflatten(-1, (N_TRAJ, LENGTH))
     for g in range(GROUPS):
         for b in range(ASKING):
@@ -749,12 +758,13 @@ def test_a_state_that_must_read_nothing_reads_zeros_and_harms_no_other():
     s_t.requires_grad_()
     exclude = torch.zeros(GROUPS, ASKING, N_TRAJ, dtype=torch.bool)
     exclude[0, 1] = True
-    step = process(s_t, m_tm1, process.summarise(s, a, r), mode=Mode.TARGET, exclude=exclude)
+    retrieved = process.summarise(s, a, r)
+    step = process(s_t, m_tm1, retrieved, mode=Mode.TARGET, readable=retrieved.readable(exclude))
     torch.testing.assert_close(step.z[0, 1], process(s_t, m_tm1, None, mode=Mode.TARGET).z[0, 1])
     step.z.square().sum().backward()
     assert torch.isfinite(s_t.grad).all()
     # It counts in no statistic.
-    process(s_t, m_tm1, process.summarise(s, a, r), mode=Mode.LEARN, exclude=exclude)
+    process(s_t, m_tm1, retrieved, mode=Mode.LEARN, readable=retrieved.readable(exclude))
     other(s_t, m_tm1, other.summarise(s, a, r), mode=Mode.LEARN, counts=~exclude[..., 0])
     for name, value in process.state_dict().items():
         torch.testing.assert_close(value, other.state_dict()[name])

@@ -83,11 +83,12 @@ MODES = [Mode.ACT, Mode.TARGET]
 def test_steps_of_an_agent_without_memory_are_states_by_themselves(kind, mode):
     network, (x, context, exclude) = network_of(kind), inputs_of()
     retrieved = summaries_of(network)
-    whole = network.unroll(x, context, None, retrieved, mode=mode, exclude=exclude)
+    readable = None if retrieved is None else retrieved.readable(exclude)
+    whole = network.unroll(x, context, None, retrieved, mode=mode, readable=readable)
     assert whole.q.shape == (G, B, T, ACTIONS)
     assert whole.state == (None, None)
     for t in range(T):
-        q, step = network(x[:, :, t], context[:, :, 0], retrieved, mode=mode, exclude=exclude)
+        q, step = network(x[:, :, t], context[:, :, 0], retrieved, mode=mode, readable=readable)
         torch.testing.assert_close(q, whole.q[:, :, t])
         if kind == "dqn":
             assert whole.step is step is None
@@ -98,7 +99,7 @@ def test_steps_of_an_agent_without_memory_are_states_by_themselves(kind, mode):
             at = part[:, :, t] if part.shape[2] == T else part[:, :, 0]  # or the same for all
             torch.testing.assert_close(at, alone[name])
     for t in range(T):  # nor does it matter what came before
-        before = network.unroll(x[:, :, : t + 1], context, None, retrieved, mode=mode, exclude=exclude)
+        before = network.unroll(x[:, :, : t + 1], context, None, retrieved, mode=mode, readable=readable)
         torch.testing.assert_close(before.q[:, :, t], whole.q[:, :, t])
 
 
@@ -119,19 +120,21 @@ def test_what_normalises_is_of_all_real_steps_together(kind):
                 retrieved,
                 mode=Mode.LEARN,
                 counts=real.flatten(1, 2),
-                exclude=exclude[:, :, None].expand(G, B, T, N_TRAJ).flatten(1, 2),
+                readable=retrieved.readable(exclude[:, :, None].expand(G, B, T, N_TRAJ).flatten(1, 2)),
             )
             q, z = q.unflatten(1, (B, T)), step.z.unflatten(1, (B, T))
         else:
             torch.manual_seed(5)
-            out = network.unroll(x, context, None, retrieved, mode=Mode.LEARN, counts=real, exclude=exclude)
+            readable = retrieved.readable(exclude)
+            out = network.unroll(x, context, None, retrieved, mode=Mode.LEARN, counts=real, readable=readable)
             q, z = out.q, out.step.z
         found.append((q, z, network.process.standardise.mean, network.process.standardise.variance))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
     other = network_of(kind, standardise=True)
     torch.manual_seed(5)
-    other.unroll(x, context, None, summaries_of(other), mode=Mode.LEARN, exclude=exclude)
+    retrieved = summaries_of(other)
+    other.unroll(x, context, None, retrieved, mode=Mode.LEARN, readable=retrieved.readable(exclude))
     assert not torch.allclose(other.process.standardise.mean, found[0][2])
 
 
@@ -145,13 +148,14 @@ def test_a_recurrent_agent_step_by_step(kind, carry):
     """At once, and each step from the state after the one before, of which the trail tells."""
     network, (x, context, exclude) = network_of(kind, recurrent=True, carry=carry), inputs_of()
     retrieved = summaries_of(network)
-    whole = network.unroll(x, context, None, retrieved, exclude=exclude, keep_attention=True, keep_states=True)
+    readable = None if retrieved is None else retrieved.readable(exclude)
+    whole = network.unroll(x, context, None, retrieved, readable=readable, keep_attention=True, keep_states=True)
     carries = carry and kind in ("ra-dqn", "nothing")
     assert network.carries_slots == carries
     assert (whole.state.slots is not None) == carries
     state = network.initial_state(G, B)
     for t in range(T):
-        one = network.unroll(x[:, :, [t]], context, state, retrieved, exclude=exclude, keep_attention=True)
+        one = network.unroll(x[:, :, [t]], context, state, retrieved, readable=readable, keep_attention=True)
         torch.testing.assert_close(one.q[:, :, 0], whole.q[:, :, t])
         torch.testing.assert_close(one.state.core, whole.trail.core[:, :, t])
         if carries:
@@ -164,11 +168,11 @@ def test_a_recurrent_agent_step_by_step(kind, carry):
     torch.testing.assert_close(state.core, whole.state.core)
     if carries:
         assert whole.step.m_t is None
-        quiet = network.unroll(x, context, None, retrieved, exclude=exclude)
+        quiet = network.unroll(x, context, None, retrieved, readable=readable)
         assert (quiet.step.alpha, quiet.step.q) == (None, None)
         torch.testing.assert_close(quiet.q, whole.q)
     # The past matters.
-    later = network.unroll(x[:, :, 1:], context, None, retrieved, exclude=exclude)
+    later = network.unroll(x[:, :, 1:], context, None, retrieved, readable=readable)
     assert not torch.allclose(later.q[:, :, 0], whole.q[:, :, 1])
 
 
