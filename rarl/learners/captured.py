@@ -19,7 +19,7 @@ from rarl.nn.noise import noise_from
 
 MOST_GRAPHS = 32  # each has memory of its own; shapes beyond these are computed without
 _WARM_UP = 3  # steps before a capture, as torch.cuda.graph asks for
-_ALIGNED = 16  # bytes
+_ALIGNED = 64  # bytes, as memory of their own would be
 
 
 def replaced(tree: Any, leaf: Callable[[Tensor], Tensor]) -> Any:

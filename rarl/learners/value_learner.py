@@ -249,12 +249,12 @@ class ValueLearner(ABC):
         return scalars
 
     def _place_rates(self) -> None:
-        """On a GPU a graph that was captured reads the learning rates where they are."""
+        """A graph that was captured reads the learning rates where they are; none outlives a change of the optimiser."""
         if isinstance(self._step, CapturedStep):
-            for group in self.optimiser.param_groups:
+            self._step.forget()
+            for group in self.optimiser.param_groups if self.device.type == "cuda" else ():
                 group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
                 group["capturable"] = True
-            self._step.forget()
 
     def _changed_by_a_step(self) -> list[Tensor]:
         """All tensors that a learner step changes, but for gradients."""
