@@ -249,7 +249,7 @@ class ValueLearner(ABC):
         return scalars
 
     def _place_rates(self) -> None:
-        """A graph that was captured reads the learning rates where they are; none outlives a change of the optimiser."""
+        """A captured graph reads the learning rates where they are; none outlives a change of the optimiser."""
         if isinstance(self._step, CapturedStep):
             self._step.forget()
             for group in self.optimiser.param_groups if self.device.type == "cuda" else ():
