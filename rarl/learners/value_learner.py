@@ -81,7 +81,7 @@ class Retrieved(NamedTuple):
         return self if self.online is None else self._replace(readable=self.online.readable(exclude))
 
 
-class Drawn(NamedTuple):
+class StepInputs(NamedTuple):
     """What is drawn for a learner step, on the CPU.
 
     learn: what is learned from. retrieval: of each group; None: nothing is retrieved. exclude: trajectories that states
@@ -154,7 +154,7 @@ class ValueLearner(ABC):
             eps=learning.adam_epsilon,
             fused=True,
         )
-        self._step: Callable[[Drawn], dict[str, Tensor]] = self._plain_step
+        self._step: Callable[[StepInputs], dict[str, Tensor]] = self._plain_step
         if s.cuda_graph == "auto" and self.device.type == "cuda" and not retrieval.first_updates and not self.masking:
             self._step = CapturedStep(self._plain_step, self._changed_by_a_step, self.device)
         self._place_rates()
@@ -171,11 +171,11 @@ class ValueLearner(ABC):
     # --- one learner step ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _draw(self) -> Drawn:
+    def _draw(self) -> StepInputs:
         """Draw what this learner step learns from."""
 
     @abstractmethod
-    def _losses_of(self, drawn: Drawn) -> Losses:
+    def _losses_of(self, drawn: StepInputs) -> Losses:
         """The losses of a learner step: a function of what was drawn and of the networks, which computes on the device
         without looking at what it has computed."""
 
@@ -204,11 +204,11 @@ class ValueLearner(ABC):
             self.target.load_state_dict(self.network.state_dict())
         return drawn.scalars | self._learned(drawn, found)
 
-    def _learned(self, drawn: Drawn, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _learned(self, drawn: StepInputs, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """What comes after a learner step: what of all that it has found is to be logged."""
         return found
 
-    def _plain_step(self, drawn: Drawn) -> dict[str, Tensor]:
+    def _plain_step(self, drawn: StepInputs) -> dict[str, Tensor]:
         """From what was drawn to the optimiser's step; what is to be logged."""
         learning, retrieval = self.settings.learning, self.settings.agent.retrieval
         losses = self._losses_of(self._on_device(drawn))
