@@ -124,8 +124,8 @@ class OfflineLearner(ValueLearner):
             mask, learn = tensor(batch.mask), tensor(batch.learn)
             of_batch = of_each if self._context is None else batch.extras[self._context].astype(np.int64)
             context, source = tensor(of_batch)[:, :, None], (batch.task_indices, batch.episodes)
-        parts = (array.reshape(groups) for array in source)
-        return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, *parts)
+        of_task, episodes = (array.reshape(groups) for array in source)
+        return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, of_task, episodes)
 
     def _tensor(self, groups: tuple[int, int], array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).view(*groups, *array.shape[1:])

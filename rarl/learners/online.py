@@ -386,18 +386,17 @@ class OnlineLearner(ValueLearner):
 
         readable: what the states may read.
         """
-        options = {"mode": mode, "readable": readable}
+        unroll = partial(network.unroll, mode=mode, readable=readable)
         if network.core is None:
-            return network.unroll(batch.x, batch.context, None, retrieved, counts=batch.seen, **options)
+            return unroll(batch.x, batch.context, None, retrieved, counts=batch.seen)
         state = self._stored_state(network, batch, mode)
         if batch.before is not None:
             real = torch.arange(batch.before.shape[2], device=self.device) < batch.lead[:, None]
             with torch.no_grad():
-                trail = network.unroll(
-                    batch.before, batch.context, state, retrieved, counts=real[None], keep_states=True, **options
-                ).trail
+                before = unroll(batch.before, batch.context, state, retrieved, counts=real[None], keep_states=True)
+                trail = before.trail
             state = _state_after(state, trail, batch.lead)
-        return network.unroll(batch.x, batch.context, state, retrieved, counts=batch.seen, **options)
+        return unroll(batch.x, batch.context, state, retrieved, counts=batch.seen)
 
     def _stored_state(self, network: ValueNetwork, batch: SequencesToLearn, mode: Mode) -> State:
         """The recurrent state that the actor had; at an episode's start the network's own, as it is now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -186,7 +186,7 @@ class ValueLearner(ABC):
         """What was drawn, or a part of it, where the networks are."""
         if self.device.type == "cpu":
             return drawn
-        return replaced(drawn, lambda part: part.to(self.device, non_blocking=True))
+        return cast(T, replaced(drawn, lambda part: part.to(self.device, non_blocking=True)))
 
     def update(self) -> Mapping[str, float | Tensor]:
         """One learner step."""
@@ -202,7 +202,7 @@ class ValueLearner(ABC):
         period = self.settings.learning.target_period_updates
         if period and self.updates_done % period == 0:
             self.target.load_state_dict(self.network.state_dict())
-        return drawn.scalars | self._learned(drawn, found)
+        return {**drawn.scalars, **self._learned(drawn, found)}
 
     def _learned(self, drawn: StepInputs, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """What comes after a learner step: what of all that it has found is to be logged."""
