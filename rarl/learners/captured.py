@@ -19,16 +19,16 @@ from rarl.nn.noise import noise_from
 
 MOST_GRAPHS = 32  # each has memory of its own; shapes beyond these are computed without
 _WARM_UP = 3  # steps before a capture, as torch.cuda.graph asks for
-_ALIGNED = 16  # bytes
+_ALIGNED = 64  # bytes, as memory of their own would be
 
 
 def replaced(tree: Any, leaf: Callable[[Tensor], Tensor]) -> Any:
     """A tree of tuples, dictionaries and data classes with other tensors in the place of its own."""
     if isinstance(tree, Tensor):
         return leaf(tree)
-    if dataclasses.is_dataclass(tree):
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         names = [field.name for field in dataclasses.fields(tree)]
-        return type(tree)(**{name: replaced(getattr(tree, name), leaf) for name in names})
+        return dataclasses.replace(tree, **{name: replaced(getattr(tree, name), leaf) for name in names})
     if isinstance(tree, dict):
         return {name: replaced(part, leaf) for name, part in tree.items()}
     if isinstance(tree, tuple):

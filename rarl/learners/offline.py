@@ -28,7 +28,7 @@ from rarl.agents.pools import PoolMemory, relevant
 from rarl.config.scale import Run
 from rarl.envs.space import number_of_actions
 from rarl.envs.spec import plays, spec_of
-from rarl.learners.value_learner import ASKING, Drawn, Losses, Retrieved, ValueLearner
+from rarl.learners.value_learner import ASKING, Losses, Retrieved, StepInputs, ValueLearner
 from rarl.nn.retrieval import Mode, Readable, Summaries
 from rarl.nn.reward_from_reading import RewardFromReading
 from rarl.nn.value_network import Unrolled, ValueNetwork
@@ -125,13 +125,13 @@ class OfflineLearner(ValueLearner):
             mask, learn = tensor(batch.mask), tensor(batch.learn)
             of_batch = of_each if self._context is None else batch.extras[self._context].astype(np.int64)
             context, source = tensor(of_batch)[:, :, None], (batch.task_indices, batch.episodes)
-        parts = (array.reshape(groups) for array in source)
-        return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, *parts)
+        of_task, episodes = (array.reshape(groups) for array in source)
+        return LearnerBatch(x, context, a_t, r_t, discount_t, mask, learn, of_task, episodes)
 
     def _tensor(self, groups: tuple[int, int], array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).view(*groups, *array.shape[1:])
 
-    def _draw(self) -> Drawn:
+    def _draw(self) -> StepInputs:
         """G tasks with B states or sequences each."""
         learning = self.settings.learning
         size = learning.batch_sequences if self.recurrent else learning.batch_states
@@ -144,14 +144,14 @@ class OfflineLearner(ValueLearner):
             scalars["rewarded_steps_of_data"] = self._rewarded
         exclude = self._own_episodes(retrieval, batch)
         masking = None if self.masking is None else self.masking.draw(tasks, self.rng)
-        return Drawn(batch, retrieval, exclude, masking, scalars)
+        return StepInputs(batch, retrieval, exclude, masking, scalars)
 
     def _own_episodes(self, retrieval: RetrievalBatch | None, batch: LearnerBatch) -> Tensor | None:
         if retrieval is None or self.settings.agent.retrieval.keep_apart == "none":
             return None
         return retrieval.of_own_episode(batch.tasks, batch.episodes)
 
-    def _losses_of(self, drawn: Drawn) -> Losses:
+    def _losses_of(self, drawn: StepInputs) -> Losses:
         learning, batch = self.settings.learning, drawn.learn
         retrieved = Retrieved() if drawn.retrieval is None else self._summarise(drawn.retrieval)
         retrieved = retrieved.apart_from(drawn.exclude)

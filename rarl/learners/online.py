@@ -32,7 +32,7 @@ from rarl.envs.spec import make_vector
 from rarl.errors import RunFailedError, required
 from rarl.learners.actors import Actors, Experience
 from rarl.learners.playing import Playing
-from rarl.learners.value_learner import ASKING, Drawn, Losses, Retrieved, ValueLearner
+from rarl.learners.value_learner import ASKING, Losses, Retrieved, StepInputs, ValueLearner
 from rarl.nn.retrieval import Mode, Readable, Summaries
 from rarl.nn.value_network import State, Unrolled, ValueNetwork
 from rarl.replay.codec import Codec, codec_of
@@ -228,7 +228,7 @@ class OnlineLearner(ValueLearner):
 
     # --- one learner step ---------------------------------------------------------------------------------------------
 
-    def _draw(self) -> Drawn:
+    def _draw(self) -> StepInputs:
         """B sequences, with one retrieval batch for all."""
         s, learning, retrieves = self.settings, self.settings.learning, self.settings.agent.retrieves
         draw = self.replay.sample(learning.batch_sequences, s.agent.retrieval.n_traj if retrieves else 0, self.rng)
@@ -261,9 +261,9 @@ class OnlineLearner(ValueLearner):
             retrieval = self._batch(draw.retrieve, self.rng)
             if s.agent.retrieval.keep_apart != "none":
                 exclude = retrieval.of_own_episode(np.zeros((1, len(windows)), dtype=np.int64), windows.episodes[None])
-        return Drawn(batch, retrieval, exclude, None if self.masking is None else self._to_mask(windows))
+        return StepInputs(batch, retrieval, exclude, None if self.masking is None else self._to_mask(windows))
 
-    def _losses_of(self, drawn: Drawn) -> Losses:
+    def _losses_of(self, drawn: StepInputs) -> Losses:
         learning, batch = self.settings.learning, drawn.learn
         with self._precision():
             retrieved = Retrieved() if drawn.retrieval is None else self._summarise(drawn.retrieval)
@@ -290,7 +290,7 @@ class OnlineLearner(ValueLearner):
         }
         return Losses(td, None, kl, self._auxiliary(retrieved), scalars, masking=masking)
 
-    def _learned(self, drawn: Drawn, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _learned(self, drawn: StepInputs, found: dict[str, Tensor]) -> dict[str, Tensor]:
         priorities = found.pop(PRIORITIES).cpu()
         if not priorities.isfinite().all():
             raise RunFailedError(f"update {self.rounds + 1}: the TD errors are not finite")
@@ -386,18 +386,17 @@ class OnlineLearner(ValueLearner):
 
         readable: what the states may read.
         """
-        options = {"mode": mode, "readable": readable}
+        unroll = partial(network.unroll, mode=mode, readable=readable)
         if network.core is None:
-            return network.unroll(batch.x, batch.context, None, retrieved, counts=batch.seen, **options)
+            return unroll(batch.x, batch.context, None, retrieved, counts=batch.seen)
         state = self._stored_state(network, batch, mode)
         if batch.before is not None:
             real = torch.arange(batch.before.shape[2], device=self.device) < batch.lead[:, None]
             with torch.no_grad():
-                trail = network.unroll(
-                    batch.before, batch.context, state, retrieved, counts=real[None], keep_states=True, **options
-                ).trail
+                before = unroll(batch.before, batch.context, state, retrieved, counts=real[None], keep_states=True)
+                trail = before.trail
             state = _state_after(state, trail, batch.lead)
-        return network.unroll(batch.x, batch.context, state, retrieved, counts=batch.seen, **options)
+        return unroll(batch.x, batch.context, state, retrieved, counts=batch.seen)
 
     def _stored_state(self, network: ValueNetwork, batch: SequencesToLearn, mode: Mode) -> State:
         """The recurrent state that the actor had; at an episode's start the network's own, as it is now."""

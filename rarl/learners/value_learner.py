@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ class Retrieved(NamedTuple):
         return self if self.online is None else self._replace(readable=self.online.readable(exclude))
 
 
-class Drawn(NamedTuple):
+class StepInputs(NamedTuple):
     """What is drawn for a learner step, on the CPU.
 
     learn: what is learned from. retrieval: of each group; None: nothing is retrieved. exclude: trajectories that states
@@ -155,7 +155,7 @@ class ValueLearner(ABC):
             eps=learning.adam_epsilon,
             fused=True,
         )
-        self._step: Callable[[Drawn], dict[str, Tensor]] = self._plain_step
+        self._step: Callable[[StepInputs], dict[str, Tensor]] = self._plain_step
         if s.cuda_graph == "auto" and self.device.type == "cuda" and not retrieval.first_updates and not self.masking:
             self._step = CapturedStep(self._plain_step, self._changed_by_a_step, self.device)
         self._place_rates()
@@ -172,11 +172,11 @@ class ValueLearner(ABC):
     # --- one learner step ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _draw(self) -> Drawn:
+    def _draw(self) -> StepInputs:
         """Draw what this learner step learns from."""
 
     @abstractmethod
-    def _losses_of(self, drawn: Drawn) -> Losses:
+    def _losses_of(self, drawn: StepInputs) -> Losses:
         """The losses of a learner step: a function of what was drawn and of the networks, which computes on the device
         without looking at what it has computed."""
 
@@ -187,7 +187,7 @@ class ValueLearner(ABC):
         """What was drawn, or a part of it, where the networks are."""
         if self.device.type == "cpu":
             return drawn
-        return replaced(drawn, lambda part: part.to(self.device, non_blocking=True))
+        return cast(T, replaced(drawn, lambda part: part.to(self.device, non_blocking=True)))
 
     def update(self) -> Mapping[str, float | Tensor]:
         """One learner step."""
@@ -203,13 +203,13 @@ class ValueLearner(ABC):
         period = self.settings.learning.target_period_updates
         if period and self.updates_done % period == 0:
             self.target.load_state_dict(self.network.state_dict())
-        return drawn.scalars | self._learned(drawn, found)
+        return {**drawn.scalars, **self._learned(drawn, found)}
 
-    def _learned(self, drawn: Drawn, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _learned(self, drawn: StepInputs, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """What comes after a learner step: what of all that it has found is to be logged."""
         return found
 
-    def _plain_step(self, drawn: Drawn) -> dict[str, Tensor]:
+    def _plain_step(self, drawn: StepInputs) -> dict[str, Tensor]:
         """From what was drawn to the optimiser's step; what is to be logged."""
         learning, retrieval = self.settings.learning, self.settings.agent.retrieval
         losses = self._losses_of(self._on_device(drawn))
@@ -253,12 +253,12 @@ class ValueLearner(ABC):
         return scalars
 
     def _place_rates(self) -> None:
-        """On a GPU a graph that was captured reads the learning rates where they are."""
+        """A captured graph reads the learning rates where they are; none outlives a change of the optimiser."""
         if isinstance(self._step, CapturedStep):
-            for group in self.optimiser.param_groups:
+            self._step.forget()
+            for group in self.optimiser.param_groups if self.device.type == "cuda" else ():
                 group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
                 group["capturable"] = True
-            self._step.forget()
 
     def _changed_by_a_step(self) -> list[Tensor]:
         """All tensors that a learner step changes, but for gradients."""

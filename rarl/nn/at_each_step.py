@@ -35,7 +35,7 @@ def at_each_step(weight: Tensor, bias: Tensor, steps: int, rows: int) -> Map:
     if steps == 1 or not torch.is_grad_enabled():
         return lambda x: F.linear(x, weight, bias)
     inputs: list[Tensor] = []
-    offsets, fixed = _Offsets.apply(weight, bias, inputs, steps, rows).unbind(0), weight.detach().T
+    offsets, fixed = _Offsets.apply(weight, bias, inputs, steps, rows).unbind(0), weight.detach().T  # type: ignore[no-untyped-call]
 
     def linear(x: Tensor) -> Tensor:
         flat = x.reshape(rows, -1)

@@ -69,11 +69,11 @@ class AuxiliaryLosses(nn.Module):
         """Mean cross-entropy in nats over real steps (None: all are), summed over the three predictions."""
         logits = self.out(torch.relu(self.past(h) + self.future(b)))
         action, reward, returns = logits.split(self.sizes, dim=-1)
-        loss = -action.log_softmax(-1).gather(-1, a[..., None]).squeeze(-1)
+        loss: Tensor = -action.log_softmax(-1).gather(-1, a[..., None]).squeeze(-1)
         for values, said, support in ((r, reward, self.reward_support), (value, returns, self.value_support)):
             low, upper = two_hot(values, support)
-            lower_and_upper = said.log_softmax(-1).gather(-1, torch.stack([low, low + 1], -1))
-            loss = loss - torch.lerp(*lower_and_upper.unbind(-1), upper)
+            of_lower, of_upper = said.log_softmax(-1).gather(-1, torch.stack([low, low + 1], -1)).unbind(-1)
+            loss = loss - torch.lerp(of_lower, of_upper, upper)
         if mask is None:
             return loss.mean()
         weight = mask.flatten().to(loss.dtype)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -582,8 +582,9 @@ class SlotRetrieval(Reading):
         """Steps 1 to 5; see `RetrievalProcess.forward`."""
         told = None if self.task_in_query is None else self.task_in_query[context][:, :, None, None]
         counts = None if counts is None else counts[:, :, None]
-        options = {"mode": mode, "carry": carry, "told": told, "counts": counts, "readable": readable}
-        step, slots = self.unroll(s_t[:, :, None], m_tm1, retrieved, **options)
+        step, slots = self.unroll(
+            s_t[:, :, None], m_tm1, retrieved, mode=mode, carry=carry, told=told, counts=counts, readable=readable
+        )
         return step.map(lambda part: part.squeeze(2))._replace(m_t=slots[-1] if carry else None)
 
     def unroll(
@@ -616,26 +617,28 @@ class SlotRetrieval(Reading):
             m_0 = m_0.expand(groups, batch, *m_0.shape[2:])
         rows = m_0.shape[:3].numel()
         from_slot, *of_query, posterior = (
-            at_each_step(layer.weight, layer.bias, steps, rows)
+            at_each_step(cast(Tensor, layer.weight), cast(Tensor, layer.bias), steps, rows)
             for layer in (self.slot_gru.from_slot, self.query[0], self.query[2], self.bottleneck.posterior)
         )
         maps = self.slot_attention.maps(steps, rows) if carry or not self.retrieves else None
         nothing = s.new_zeros(groups, batch, self.n_f, self.d_v)
-        noise = [None] * steps
+        noise: Sequence[Tensor | None] = [None] * steps
         if self.retrieves and self.bottleneck.draw and mode is Mode.LEARN:
             noise = standard_normal(steps, groups, batch, self.n_f, self.d_m, device=s.device).unbind(0)
         readable = retrieved.readable() if readable is None and retrieved is not None else readable
-        slots, reads, found = [m_0], [], []
+        slots, reads = [m_0], list[Tensor]()
+        found: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
         for t in range(steps):
             # Step 1. Query.
             m_hat = self.slot_gru(slots[-1], said[t], from_slot)
             if not self.retrieves:
                 slots.append(self.slot_attention(m_hat, maps))
-                found.append((slots[-1],))
+                found.append((slots[-1], None, None))
                 continue
             q = of_query[1](torch.relu(of_query[0](m_hat if told is None else m_hat + told.squeeze(2))))
             # Steps 2 and 3. Which trajectories, which states; read.
-            alpha, g = None, nothing
+            alpha: Tensor | None = None
+            g = nothing
             if retrieved is not None:
                 alpha, g = self.read(q, retrieved, mode, None if counts is None else counts[:, :, t], readable)
             # Step 4. Information bottleneck.
@@ -645,18 +648,22 @@ class SlotRetrieval(Reading):
             if carry:
                 slots.append(self.slot_attention(m_hat + z, maps))
             found.append((z, q, alpha))
-        z, *asked = zip(*found, strict=True)
-        p = r = q = alpha = None
+        p = r = all_q = all_alpha = None
         if reads and (keep or mode is Mode.LEARN):
             p, r = self.bottleneck.gaussians(_over_time(reads), _over_time(slots[:steps]))
         if reads and keep:
-            q, alpha = (None if parts[0] is None else _over_time(parts) for parts in asked)
-        return RetrievalStep(_over_time(z), None, p, r, alpha, q), slots
+            all_q, all_alpha = (_over_time_if_any([step[i] for step in found]) for i in (1, 2))
+        return RetrievalStep(_over_time([z for z, _, _ in found]), None, p, r, all_alpha, all_q), slots
 
 
 def _over_time(parts: Sequence[Tensor]) -> Tensor:
     """T tensors (G, B, ...) as one, (G, B, T, ...)."""
     return parts[0][:, :, None] if len(parts) == 1 else torch.stack(list(parts), 2)
+
+
+def _over_time_if_any(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return _over_time(there) if there else None
 
 
 class DirectRetrieval(Reading):

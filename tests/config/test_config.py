@@ -674,7 +674,7 @@ PLACES = {  # of settings that only some agents have: project, variant, and what
 }
 NOT_CHANGES = {"environment", "experiment", "task_set", "tasks", "variant", "seed", "agent.core"}  # set by the place
 OPTIONS = {"environment_options", "agent.encoder_options"}  # see below
-EXECUTION_ONLY = {"checkpoint_seconds", "tensorboard", "online.overlap"}
+EXECUTION_ONLY = {"checkpoint_seconds", "tensorboard", "cuda_graph", "online.overlap"}
 
 
 def leaves(model, prefix=""):

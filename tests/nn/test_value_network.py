@@ -163,7 +163,7 @@ def test_a_recurrent_agent_step_by_step(kind, carry):
         if kind != "dqn":
             for name, part in parts_of(whole.step).items():
                 at = part[:, :, t] if part.shape[2] == T else part[:, :, 0]
-                torch.testing.assert_close(at, parts_of(one.step)[name].squeeze(2))
+                torch.testing.assert_close(at, parts_of(one.step)[name].squeeze(2).expand_as(at))
         state = one.state
     torch.testing.assert_close(state.core, whole.state.core)
     if carries:
