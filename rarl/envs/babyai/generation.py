@@ -19,6 +19,8 @@ from minigrid.core.constants import DIR_TO_VEC
 from minigrid.envs.babyai.core.roomgrid_level import RejectSampling, RoomGridLevel
 from minigrid.envs.babyai.core.verifier import Instr, ObjDesc, PutNextInstr
 
+from rarl.envs.babyai.levels import level_named
+
 _AHEAD_OF = [(int(dx), int(dy)) for dx, dy in DIR_TO_VEC]
 _RIGHT_OF = [np.array((-dy, dx)) for dx, dy in DIR_TO_VEC]
 
@@ -131,3 +133,9 @@ def make(gym_id: str | None) -> RoomGridLevel:
     spec = gym.spec(gym_id)
     level: Any = load_env_creator(str(spec.entry_point))
     return _quick(level)(**spec.kwargs)
+
+
+def library_vector(level: str, n: int) -> gym.vector.VectorEnv:
+    """n of a level as minigrid plays it, one behind the other."""
+    gym_id = level_named(level).gym_id
+    return gym.vector.SyncVectorEnv([PutNextMaze if gym_id is None else lambda: gym.make(gym_id)] * n)
