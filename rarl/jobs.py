@@ -133,7 +133,7 @@ def costs_job(scale: Scale) -> Job:
     uses = []
     for runs in scale.cost_runs().values():
         for run in runs.values():
-            uses += _learning(run.settings)
+            uses += [*_learning(run.settings), *_fields(run.settings, ["library"])]
     return _job("costs", uses)
 
 

@@ -35,7 +35,7 @@ def environment_speeds(run: Run, seconds: float) -> list[dict[str, Any]]:
     rows = []
     for library, make in _ways(run):
         for n in NUMBERS:
-            with contextlib.redirect_stdout(io.StringIO()):  # minigrid tells of every level that it rejects
+            with contextlib.redirect_stdout(io.StringIO()):  # what libraries tell of their work
                 rate = _steps_per_second(make(n), n, seconds)
             place = {"environment": run.settings.environment, "task": run.tasks[0], "library": library}
             rows.append(place | {"environments": n, "steps_per_core_second": f"{rate:.4g}"})
@@ -51,32 +51,10 @@ def _ways(run: Run) -> Iterator[tuple[str, Callable[[int], Callable[[], None]]]]
     if spec.make is None and spec.make_vector is None:
         return
     yield "rarl", lambda n: _own_step(make_vector(settings, [task] * n))
-    if "ale-py" in spec.requires:
-        yield "ale-py", lambda n: _step_of(_emulators(task, n, settings.environment_options))
-    public = None if spec.content is None else load(spec.content).public
-    if public is not None and (made := public.environment(task)) is not None:
-        import gymnasium as gym
-
-        name = str(made.entry_point).partition(".")[0]
-        yield ("gymnasium" if name == "rarl" else name), lambda n: _step_of(gym.make_vec(made, n, "sync"))
-
-
-def _emulators(game: str, n: int, options: dict[str, Any]) -> Any:
-    """ale-py's own environments with the frames, actions and threads of ours."""
-    from ale_py.vector_env import AtariVectorEnv
-
-    return AtariVectorEnv(
-        game,
-        n,
-        num_threads=options["emulator_threads"],
-        max_num_frames_per_episode=options["max_frames"],
-        repeat_action_probability=options["sticky"],
-        full_action_space=options["full_actions"],
-        frameskip=options["frame_skip"],
-        stack_num=options["stack"],
-        noop_max=options["noop_max"],
-        reward_clipping=False,
-    )
+    if spec.library is not None:
+        library = load(spec.library)
+        name = spec.requires[0] if spec.requires else "gymnasium"
+        yield name, lambda n: _step_of(library(task, n, **settings.environment_options))
 
 
 def _own_step(envs: VectorEnv) -> Callable[[], None]:

@@ -148,6 +148,8 @@ class EnvSpec:
       picture: `rarl.envs.pictures.Pictures` of recorded episodes; None: colours or bars, whatever is observed.
       gymnasium: arguments of `gymnasium.register`, one mapping for each id.
       requires: distributions of which it is made, whose versions are recorded.
+      library: function (task, n, **environment options) -> gymnasium's vector of n as the first of those makes it, to
+        measure our speed by; None: there is none.
     """
 
     name: str
@@ -186,6 +188,7 @@ class EnvSpec:
     picture: Named | None = None
     gymnasium: Sequence[Mapping[str, Any]] = ()
     requires: Sequence[str] = ()
+    library: Named | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.name)

@@ -53,6 +53,24 @@ def make_vector(tasks: Sequence[str], seed: int, *, stack: int, emulator_threads
     return PackedAtari(VectorAtari(tasks, seed=seed, threads=emulator_threads, **options), stack)
 
 
+def library_vector(game: str, n: int, *, stack: int, emulator_threads: int, **options: Any) -> Any:
+    """ale-py's own vector with the frames, actions and threads of ours."""
+    from ale_py.vector_env import AtariVectorEnv
+
+    return AtariVectorEnv(
+        game,
+        n,
+        num_threads=emulator_threads,
+        max_num_frames_per_episode=options["max_frames"],
+        repeat_action_probability=options["sticky"],
+        full_action_space=options["full_actions"],
+        frameskip=options["frame_skip"],
+        stack_num=stack,
+        noop_max=options["noop_max"],
+        reward_clipping=False,
+    )
+
+
 class FrameCodec:
     """How x is kept in a replay: its newest frame alone, since all else is known from the steps before.
 

@@ -46,4 +46,5 @@ SPEC = EnvSpec(
     picture="rarl.envs.atari.pictures:PICTURES",
     memory="rarl.envs.atari.options:MEMORY",
     requires=("ale-py",),
+    library="rarl.envs.atari.packed:library_vector",
 )

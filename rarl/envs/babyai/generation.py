@@ -20,6 +20,8 @@ from minigrid.envs.babyai.core.roomgrid_level import RejectSampling, RoomGridLev
 from minigrid.envs.babyai.core.verifier import GoToInstr, Instr, ObjDesc, PutNextInstr
 from minigrid.envs.babyai.goto import GoToLocal
 
+from rarl.envs.babyai.levels import level_named
+
 _AHEAD_OF = [(int(dx), int(dy)) for dx, dy in DIR_TO_VEC]
 _RIGHT_OF = [np.array((-dy, dx)) for dx, dy in DIR_TO_VEC]
 
@@ -159,3 +161,9 @@ def make_go_to(colour: str, kind: str) -> RoomGridLevel:
     """GoToLocal, always with the mission to go to this thing."""
     level: RoomGridLevel = _quick(GoToGiven)((colour, kind))
     return level
+
+
+def library_vector(level: str, n: int) -> gym.vector.VectorEnv:
+    """n of a level as minigrid plays it, one behind the other."""
+    gym_id = level_named(level).gym_id
+    return gym.vector.SyncVectorEnv([PutNextMaze if gym_id is None else lambda: gym.make(gym_id)] * n)

@@ -24,4 +24,5 @@ SPEC = replace(
     task_groups={},
     probing="rarl.envs.babyai.probe:OF_MISSIONS",
     picture=None,
+    library=None,
 )

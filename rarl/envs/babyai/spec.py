@@ -79,4 +79,5 @@ SPEC = EnvSpec(
     long_episode=64,  # their lengths differ
     memory="rarl.envs.babyai.options:MEMORY",
     requires=("minigrid",),
+    library="rarl.envs.babyai.generation:library_vector",
 )

@@ -208,6 +208,11 @@ class GymVectorGridroboman(gym.vector.VectorEnv):
         return *self._envs.step(np.asarray(actions)), {}
 
 
+def singles(task: str, n: int) -> gym.vector.VectorEnv:
+    """n single environments behind each other."""
+    return gym.vector.SyncVectorEnv([lambda: Gridroboman(task)] * n)
+
+
 def _cell(number: int) -> Cell:
     return number % BOARD, number // BOARD
 

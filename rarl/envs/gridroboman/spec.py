@@ -64,6 +64,7 @@ SPEC = EnvSpec(
     task_groups={family: tuple(task.name for task in TASKS if task.family == family) for family in FAMILIES},
     picture="rarl.envs.gridroboman.pictures:PICTURES",
     long_episode=EPISODE_STEPS,
+    library="rarl.envs.gridroboman.env:singles",
     gymnasium=(
         {
             "id": "rarl/Gridroboman-v0",
