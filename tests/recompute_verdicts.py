@@ -253,7 +253,7 @@ class Quantity:
     def p(self, null: float) -> float:
         """By bisection on the level of the interval of which the null is an end."""
         if self.error == 0:
-            return float(self.d == null)
+            return float(math.isclose(self.d, null, rel_tol=1e-9, abs_tol=1e-12))
         if abs(self.d - null) < 1e-9 * self.error:
             return 1.0
         side = 0 if self.d > null else 1

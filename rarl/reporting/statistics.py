@@ -97,8 +97,9 @@ class Estimate:
         """Two-sided: 1 less the highest level at which the interval does not hold `null`; NaN without an interval."""
         if min(self.n) < 2:
             return math.nan
-        if self.error == 0 or self.estimate == null:
-            return float(self.estimate == null)
+        there = math.isclose(self.estimate, null, rel_tol=1e-9, abs_tol=1e-12)
+        if self.error == 0 or there:
+            return float(there)
         side = 0 if self.estimate > null else 1
 
         def beyond(t: float) -> float:

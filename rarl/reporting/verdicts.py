@@ -83,7 +83,8 @@ def evaluate_claims(
             due=True,
             preliminary=len(planned) > 0 and not bool(planned["usable"].all()),
             checks={name: load(CHECKS[name])(study, test, rules) for name in claim.validity} if samples else {},
-            specified=all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
+            specified=bool(records)
+            and all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
             search=effort(tries, test.sides(), results.experiments),
         )
 

@@ -147,6 +147,9 @@ def test_p_is_scipys_and_that_of_the_interval():
             assert min(abs(interval.low - null), abs(interval.high - null)) < 1e-6
     assert difference_of([1, 1], [0, 0]).p(0) == 0
     assert difference_of([1, 1], [0, 0]).p(1) == 1
+    same = [0.3 - 0.25, 0.45 - 0.4, 0.55 - 0.5]  # 0.05 but for rounding
+    assert mean_of(same).interval().note == "seeds do not differ"
+    assert mean_of(same).p(0.05) == 1
     assert math.isnan(difference_of([1.0], [0.0, 0.1]).p(0))
 
 
