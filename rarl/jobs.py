@@ -206,7 +206,8 @@ def _said(environment: str, names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _own_file(environment: str) -> list[tuple[str, str]]:
-    return [("environment", environment)] if ":" in environment else []
+    own = ":" in environment and not environment.startswith("rarl.")
+    return [("environment", environment)] if own else []
 
 
 def _job(kind: str, uses: Iterable[tuple[str, str]]) -> Job:

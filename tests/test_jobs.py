@@ -40,16 +40,16 @@ def smoke() -> Scale:
 @pytest.fixture(scope="module")
 def all_jobs(smoke: Scale) -> dict[Job, str]:
     """Every job of the scale that has code of its own -> the environment that it is of, or ""."""
-    found = {jobs.dataset_job(dataset): dataset.environment for dataset in smoke.datasets.values()}
+    found = {jobs.dataset_job(dataset): package_of(dataset.environment) for dataset in smoke.datasets.values()}
     for environment in ENVIRONMENTS:
         spec = spec_of(environment)
         for name in set(sources_of(spec)) & set(COMMON):
             dataset = Dataset(environment, spec.tasks[0], DatasetSettings(source=name))
             found[jobs.dataset_job(dataset)] = environment
     for run in smoke.runs.values():
-        found[jobs.train_job(run)] = run.settings.environment
+        found[jobs.train_job(run)] = package_of(run.settings.environment)
         if run.settings.agent.base not in EPISODIC:
-            found[jobs.probe_job(run)] = run.settings.environment
+            found[jobs.probe_job(run)] = package_of(run.settings.environment)
     costs = [jobs.costs_job(scale) for scale in (smoke, Scale("laptop", ROOT))]  # smoke does not measure all
     of_all = [*costs, jobs.index_cost_job(index_cost_plan(smoke)[1]), jobs.report_job(smoke)]
     return found | dict.fromkeys(of_all, "")
@@ -60,6 +60,11 @@ def name_of(job: Job) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- whose code it is
+
+
+def package_of(environment: str) -> str:
+    """babyai, of babyai and of rarl.envs.babyai.go_to:SPEC."""
+    return environment.removeprefix("rarl.envs.").partition(".")[0]
 
 
 def test_every_kind_of_job_is_looked_at(all_jobs: dict[Job, str]) -> None:

@@ -361,6 +361,22 @@ class RetrievalProcess(nn.Module):
         """
         raise NotImplementedError
 
+    def unroll(
+        self,
+        s: Float[Tensor, "G B T d_s"],
+        m_0: Float[Tensor, "#G #B n_f d_m"],
+        retrieved: Summaries | None,
+        *,
+        mode: Mode,
+        carry: bool = True,
+        told: Float[Tensor, "G B 1 1 d_m"] | None = None,
+        counts: Bool[Tensor, "G B T"] | None = None,
+        readable: Readable | None = None,
+        keep: bool = True,
+    ) -> tuple[RetrievalStep, list[Float[Tensor, "#G #B n_f d_m"]]]:
+        """The process for each of T steps, of one that has slots; see `SlotRetrieval.unroll`."""
+        raise NotImplementedError
+
 
 class Reading(RetrievalProcess):
     """Steps 2 and 3, for whatever asks: a retrieval batch made ready, and what queries read from it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -17,7 +17,6 @@ from rarl.nn.retrieval import (
     RetrievalStep,
     Retriever,
     SlotReadout,
-    SlotRetrieval,
     Summaries,
 )
 
@@ -156,11 +155,6 @@ class ValueNetwork(nn.Module):
         return self._retriever.reading
 
     @property
-    def slots(self) -> SlotRetrieval:
-        """The same, of an agent that has slots."""
-        return cast(SlotRetrieval, self._retriever.process)
-
-    @property
     def _retriever(self) -> Retriever:
         if self.retriever is None:
             raise TypeError("this agent has no retriever")
@@ -211,7 +205,7 @@ class ValueNetwork(nn.Module):
             step = self.ask(asking, context, retrieved, mode=mode, counts=counts, readable=readable)
             return self._unrolled(s, step.z, State(core, None), step, State(of_core, None))
         assert state.slots is not None
-        step, slots = self.slots.unroll(
+        step, slots = self.process.unroll(
             s, state.slots, retrieved, mode=mode, counts=counts, readable=readable, keep=keep_attention
         )
         of_slots = torch.stack(slots[1:], 2) if keep_states else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rarl.agents.policy import Policy
 from rarl.errors import required
-from rarl.nn.retrieval import Mode, RetrievalProcess, RetrievalStep, SlotRetrieval
+from rarl.nn.retrieval import Mode, RetrievalProcess, RetrievalStep
 
 
 class MeanOfZ:
@@ -67,7 +67,7 @@ class Constant(RetrievalProcess):
 
     def unroll(self, s: Tensor, *arguments: Any, **options: Any) -> tuple[RetrievalStep, list[Tensor]]:
         """As before, z apart."""
-        step, slots = cast(SlotRetrieval, self.process).unroll(s, *arguments, **options)
+        step, slots = self.process.unroll(s, *arguments, **options)
         return self._given_in(step), slots
 
     def _given_in(self, step: RetrievalStep) -> RetrievalStep:

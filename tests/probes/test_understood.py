@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -64,8 +65,10 @@ def test_the_nearest_state_says_what_to_do(numbered):
 
 
 @pytest.fixture(scope="module")
-def probe(tiny_root):
-    scale = Scale("tiny", tiny_root)
+def probe(tiny_root, tmp_path_factory):
+    root = tmp_path_factory.mktemp("understood")
+    shutil.copytree(tiny_root, root, dirs_exist_ok=True)
+    scale = Scale("tiny", root)
     run = next(run for run in scale.runs.values() if run.settings.variant == "ra-dqn")
     train_run(scale, run, device="cpu", force=True)
     return PlainProbe(scale, run)

@@ -605,8 +605,8 @@ def test_a_try_is_recorded(own_root, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["gridroboman", "ra-dqn", "--seed", "99"], "from 100 on"),
-        (["gridroboman", "ra-dqn", "--seed", "0"], "from 100 on"),
+        (["gridroboman", "ra-dqn", "--seed", "99"], "seeds 100 to 999"),
+        (["gridroboman", "ra-dqn", "--seed", "0"], "seeds 100 to 999"),
         (["gridrobo", "ra-dqn"], "gridroboman"),
         (["gridroboman", "ra-dqm"], "'ra-dqn'"),
         (["gridroboman", "ra-dqn", "--task-set", "15"], "10, 20, 30"),
