@@ -283,6 +283,7 @@ def measured(tmp_path_factory, tiny_root, tiny_babyai_root) -> list[dict[str, st
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_all_variants_are_measured_beside_their_base(measured):
     assert list(measured[0]) == list(COLUMNS)
     assert [(row["experiment"], row["task_set"], row["variant"], row["base"]) for row in measured] == [
@@ -303,6 +304,7 @@ def test_all_variants_are_measured_beside_their_base(measured):
         assert row["step"]
 
 
+@pytest.mark.slow
 def test_what_retrieves_has_more_parameters_and_a_time_to_read(measured):
     of = {(row["experiment"], row["variant"]): row for row in measured}
     retrieves = {key for key, row in of.items() if row["read_ms"]}

@@ -30,6 +30,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_cpu_agrees_with_itself_and_is_measured(folder):
     with pytest.raises(SystemExit) as end:
         gpu_check.main([str(folder), "--scale", "tiny", "--device", "cpu"])

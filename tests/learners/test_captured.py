@@ -43,7 +43,12 @@ def root(tiny_root, tiny_babyai_root, tiny_atari_root):
     return {"offline": tiny_root, "babyai": tiny_babyai_root, "atari": tiny_atari_root}
 
 
-@pytest.mark.parametrize("kind", ["dqn", "ra-dqn", "rdqn", "own", "all", "r2d2", "ra-r2d2"])
+SLOW = ("own", "all", "r2d2", "ra-r2d2")
+
+
+@pytest.mark.parametrize(
+    "kind", ["dqn", "ra-dqn", "rdqn", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)]
+)
 def test_fifty_losses_are_equal(root, monkeypatch, kind):
     plain = learner_of(kind, root, monkeypatch)
     one = updates(plain, 50)

@@ -646,7 +646,9 @@ def played_for_what_pays(root, monkeypatch, variant, updates, seed=0):
     return found
 
 
-@pytest.mark.parametrize("variant", ["r2d2", "ra-r2d2", "dqn"])
+@pytest.mark.parametrize(
+    "variant", ["dqn", *(pytest.param(variant, marks=pytest.mark.slow) for variant in ("r2d2", "ra-r2d2"))]
+)
 def test_the_action_that_pays_is_learned(tiny_atari_root, monkeypatch, variant):
     ((chosen, largest, mean),) = played_for_what_pays(tiny_atari_root, monkeypatch, variant, 100)
     assert chosen > 0.95

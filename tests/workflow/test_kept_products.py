@@ -89,6 +89,7 @@ def test_what_is_damaged_never_becomes_the_record(project: Project) -> None:
     project.run("python", "-m", "rarl", "verify", "--full")
 
 
+@pytest.mark.slow
 def test_a_file_whose_times_were_put_back_is_looked_at_again(project: Project) -> None:
     path = project.folder / DATA / "lift-red/rewards.npy"
     project.run("python", "-m", "rarl", "verify")
@@ -98,6 +99,7 @@ def test_a_file_whose_times_were_put_back_is_looked_at_again(project: Project) -
     assert "rewards.npy" in project.run("python", "-m", "rarl", "verify", expect=2)
 
 
+@pytest.mark.slow
 def test_what_dvc_has_lost_costs_no_intact_file(project: Project) -> None:
     """The advice, followed where no copy is left: DVC's own command deletes the whole folder then."""
     before = kept(project)
@@ -150,6 +152,7 @@ def test_restoring_names_what_it_does_not_know(project: Project) -> None:
     assert kept(project) == before
 
 
+@pytest.mark.slow
 def test_a_dataset_of_other_settings_is_made_again_and_never_recorded(project: Project) -> None:
     """A dataset that fits itself but not the settings is due after a change of these, and told if put there by hand."""
 
@@ -271,5 +274,6 @@ def follow_the_readme(recorded: Project, folder: Path, url: str, *more: str, **e
     assert kept(clone) == kept(project)
 
 
+@pytest.mark.slow
 def test_a_local_folder_keeps_the_data(recorded: Project, tmp_path: Path) -> None:
     follow_the_readme(recorded, tmp_path, str(tmp_path / "remote"))

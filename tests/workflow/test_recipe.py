@@ -67,6 +67,7 @@ def test_nothing_is_left_to_do(project: Project) -> None:
     assert "Running" not in project.run("dvc", "repro")
 
 
+@pytest.mark.slow
 def test_a_clone_with_pulled_data_has_nothing_to_do(recorded: Project, tmp_path: Path) -> None:
     clone = recorded.clone(tmp_path / "clone")
     # A taste of another scale before the pull must not be in its way.
@@ -84,6 +85,7 @@ def test_a_clone_with_pulled_data_has_nothing_to_do(recorded: Project, tmp_path:
     assert clone.planned("--config", "scale=smoke", "--", "data/smoke/gridroboman/planner/lift-red/manifest.json") == {}
 
 
+@pytest.mark.slow
 def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: Path) -> None:
     clone = recorded.clone(tmp_path / "clone")
     made = {"make_gridroboman_planner_dataset": 10, "train_run": 2, "measure_index_cost": 1}
@@ -100,6 +102,7 @@ def test_a_clone_without_the_data_makes_them_again(recorded: Project, tmp_path: 
     assert clone.planned("index_cost") == {"measure_index_cost": 1}
 
 
+@pytest.mark.slow
 def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) -> None:
     before = project.product("runs", DQN, "run.json").read_bytes()
     hidden = "    settings: {agent: {task: hidden, retrieval: {process: slots}}}\n"
@@ -224,6 +227,7 @@ def test_what_is_made_again_is_told_with_the_reason_before_anything_runs(project
     assert start < lines.index("Building DAG of jobs...")
 
 
+@pytest.mark.slow
 def test_lost_files_are_made_again(project: Project) -> None:
     shutil.rmtree(project.folder / "reports/tiny/figures")
     project.product("probes", RA_DQN, "attention.csv").unlink()
@@ -264,6 +268,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen, output: Path
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_workflows_go_on(project: Project, tmp_path: Path) -> None:
     def longer(settings: dict) -> None:
         at_scale = settings["experiments"]["gridroboman"]
@@ -336,6 +341,7 @@ def test_killed_and_stopped_workflows_go_on(project: Project, tmp_path: Path) ->
     assert project.stages() == []
 
 
+@pytest.mark.slow
 def test_code_that_changes_while_the_workflow_runs_makes_no_result(project: Project, tmp_path: Path) -> None:
     """Edited while the first run goes on, and taken back after the workflow ended: neither run passes as current."""
 
