@@ -39,7 +39,9 @@ class BabyAIEncoder(nn.Module):
         """mission (..., words) int64, 0 where it has ended -> (..., d_mission): the GRU's state after its last word."""
         flat = mission.reshape(-1, mission.shape[-1])
         length = (flat > 0).sum(-1).clamp(min=1)
-        states, _ = self.mission(self.words(flat[:, : int(length.max())]))
+        # Elsewhere, to look how long the longest is makes the device wait.
+        most = int(length.max()) if flat.device.type == "cpu" else flat.shape[1]
+        states, _ = self.mission(self.words(flat[:, :most]))
         last = states.gather(1, (length - 1)[:, None, None].expand(-1, 1, states.shape[-1]))
         return last.view(*mission.shape[:-1], -1)
 
