@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from rarl.envs.babyai.missions import COLOURS
 from rarl.envs.names import slug
 from rarl.errors import RarlError, did_you_mean
 
@@ -117,13 +118,10 @@ def _read() -> tuple[Level, ...]:
 
 
 LEVELS = _read()
-_COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
 # GoToLocal's missions, each as a level of its own, for the control in which the mission is hidden.
 MISSIONS = tuple(
     Level(len(LEVELS) + i, f"GoToLocal{colour.title()}{kind.title()}", "mission", "", (colour, kind))
-    for i, (colour, kind) in enumerate(
-        product(("red", "green", "blue", "purple", "yellow", "grey"), ("ball", "box", "key"))
-    )
+    for i, (colour, kind) in enumerate(product(COLOURS, ("ball", "box", "key")))
 )
 _BY_NAME = {level.name: level for level in (*LEVELS, *MISSIONS)}
 

@@ -16,7 +16,7 @@ import numpy as np
 from rarl.errors import RarlError, did_you_mean
 
 _ARTICLES = ("a", "the")
-_COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
+COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
 _KINDS = ("box", "ball", "key", "door", "object")
 _PLACES = ("in front of you", "behind you", "on your left", "on your right")
 _VERBS = ("go to", "open", "pick up", "put", "next to")
@@ -24,7 +24,7 @@ _JOINTS = ("and", ", then", "after you")
 
 PADDING = 0
 # A word's token is its place here. Words that occur in several phrases come once.
-_PHRASES = (*_ARTICLES, *_COLOURS, *_KINDS, *_PLACES, *_VERBS, *_JOINTS)
+_PHRASES = (*_ARTICLES, *COLOURS, *_KINDS, *_PLACES, *_VERBS, *_JOINTS)
 VOCABULARY = tuple(dict.fromkeys(("", *" ".join(_PHRASES).split())))
 _TOKENS = {word: token for token, word in enumerate(VOCABULARY) if token != PADDING}
 
@@ -66,7 +66,7 @@ def things(mission: str) -> set[tuple[str, str]]:
     found, before = set(), ""
     for word in mission.replace(",", " ").split():
         if word in _KINDS:
-            found.add((before if before in _COLOURS else "", word))
+            found.add((before if before in COLOURS else "", word))
         before = word
     return found
 

@@ -42,9 +42,8 @@ class VectorBabyAI(VectorEnv):
       success: (n,) bool, which missions are accomplished.
       missions: (n, MISSION_LENGTH) uint8, the missions' tokens.
       max_steps: (n,) int64, when time runs out.
-      ahead: (n,) int64, codes of the cells in front of the agents.
-      measured: of levels that are a mission, "first_faced", whether the first thing that the agent stood before was the
-        one to go to.
+      ahead: (n,) int64, of levels that are a mission, codes of the cells in front of the agents.
+      measured: of such levels "first_faced", whether the first thing that the agent stood before was the one to go to.
     """
 
     actions = ACTIONS
@@ -146,10 +145,13 @@ class VectorBabyAI(VectorEnv):
         self._position[i] = self._flat(*env.agent_pos)
         self._direction[i] = env.agent_dir
         self._carried[i] = cell_code(env.carrying)
+        target = self._targets[i]
+        if target is None:
+            return
         ahead = self.ahead[i] = self._codes[i, self._flat(*env.front_pos)]
-        if self._targets[i] is not None and not self._faced[i]:
+        if not self._faced[i]:
             self._faced[i] = ahead // 18 in _THINGS
-            self.measured["first_faced"][i] = ahead == self._targets[i]
+            self.measured["first_faced"][i] = ahead == target
 
     def _look(self, rows: np.ndarray) -> None:
         direction = self._direction[rows]

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rarl.envs.babyai.missions import COLOURS
+
 if TYPE_CHECKING:
     from minigrid.minigrid_env import MiniGridEnv
 
@@ -28,8 +30,7 @@ MARGIN = VIEW - 1  # how far the view can reach beyond the grid
 CODES = 11 * 18
 
 _TYPES = ("unseen", "empty", "wall", "floor", "door", "key", "ball", "box", "goal", "lava", "agent")
-_COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
-_BASE = {(t, c): 18 * i + 3 * j for i, t in enumerate(_TYPES) for j, c in enumerate(_COLOURS)}
+_BASE = {(t, c): 18 * i + 3 * j for i, t in enumerate(_TYPES) for j, c in enumerate(COLOURS)}
 _DOOR = 18 * _TYPES.index("door")
 
 EMPTY = 18 * _TYPES.index("empty")
