@@ -14,6 +14,15 @@ def observed(x: np.ndarray) -> dict[str, Any]:
     return {"observation": x.tolist()}
 
 
+# (observations (n, ...), what their episodes are about (n, ...) or None) -> (n, d) float32.
+Features = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+
+
+def flat(x: np.ndarray, context: np.ndarray | None) -> np.ndarray:
+    """The observation's numbers as they are."""
+    return x.reshape(len(x), -1).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Probing:
     """By default nothing is particular.
@@ -30,8 +39,7 @@ class Probing:
         something that the episode is about; None: nothing is known about them.
       rewards_in: (environments, names of tasks, one for each) -> function () that tells the rewards (n,) that their
         last step would have given if these were their tasks; None: nobody knows.
-      features: (observations (n, ...), what their episodes are about (n, ...) or None) -> (n, d) float32, by whose
-        distance the control "retrieve and play" tells how alike states are; None: the observation's numbers.
+      features: of observations, by whose distance the control "retrieve and play" tells how alike states are.
       quartiles: those of the returns whose episodes a gallery shows.
       steps: shown of an episode, the first;
       up_to_reward: or as many in a row, at most so many of them up to the first positive reward; None: the first.
@@ -47,7 +55,7 @@ class Probing:
     about: Callable[[np.ndarray], dict[str, Any]] | None = None
     related: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     rewards_in: Callable[[Any, Sequence[str]], Callable[[], np.ndarray]] | None = None
-    features: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None
+    features: Features = flat
     quartiles: Sequence[int] = (1, 2, 3)
     steps: int = 80
     up_to_reward: int | None = None

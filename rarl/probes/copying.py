@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rarl.agents.memory import RetrievalBatch
+from rarl.envs.probing import Features
 from rarl.trajectories.store import TrajectoryDataset
-
-# (observations (n, ...), what their episodes are about (n, ...) or None) -> (n, d).
-Features = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-
-
-def flat(x: Shaped[np.ndarray, "n ..."], context: Shaped[np.ndarray, "n ..."] | None) -> Float[np.ndarray, "n d"]:
-    """The observation's numbers as they are."""
-    return x.reshape(len(x), -1).astype(np.float32)
 
 
 class RetrieveAndPlay:
@@ -39,6 +30,7 @@ class RetrieveAndPlay:
         features: Features,
     ):
         self._keys, self._actions, self._places, self._features = keys, actions, places, features
+        self._sizes = [of_group.square().sum(1) for of_group in keys]
         self._context: np.ndarray | None = None
 
     @classmethod
@@ -85,13 +77,14 @@ class RetrieveAndPlay:
     def __call__(self, x: np.ndarray, playing: np.ndarray) -> np.ndarray:
         """Actions (n,)."""
         actions = np.zeros(len(x), dtype=np.int64)
-        for keys, known, members in zip(self._keys, self._actions, self._places, strict=True):
+        groups = zip(self._keys, self._sizes, self._actions, self._places, strict=True)
+        for keys, sizes, known, members in groups:
             rows = members[playing[members]]
             if len(rows):
                 asked = torch.from_numpy(
                     self._features(x[rows], None if self._context is None else self._context[rows])
                 )
                 # |q - k|^2 without |q|^2, which is the same for all k.
-                apart = torch.addmm(keys.square().sum(1), asked, keys.T, alpha=-2)
+                apart = torch.addmm(sizes, asked, keys.T, alpha=-2)
                 actions[rows] = known[apart.argmin(1).numpy()]
         return actions

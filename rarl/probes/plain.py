@@ -36,7 +36,7 @@ from rarl.envs.spec import load, spec_of
 from rarl.envs.vector import Step, VectorEnv
 from rarl.errors import required
 from rarl.nn.retrieval import Retriever, Summaries
-from rarl.probes.copying import RetrieveAndPlay, flat
+from rarl.probes.copying import RetrieveAndPlay
 from rarl.probes.mean_z import Constant, MeanOfZ
 from rarl.probes.recorder import AttentionRecorder, Moment, Recorded
 from rarl.probes.trained import exchanged_by_reward, final_state, network_of, reordered, shuffled
@@ -218,7 +218,7 @@ class PlainProbe:
     def _copied(self, batch: RetrievalBatch) -> list[dict[str, Any]]:
         """The control that learns nothing, from what the agent retrieves and from the best of all data."""
         evaluation, memory = self.evaluation, required(self.memory, "datasets")
-        features, told = self.probing.features or flat, self.spec.context
+        features, told = self.probing.features, self.spec.context
         of_batch = RetrieveAndPlay.of_batch(batch, evaluation.places, features, told is not None)
         rows = self.rows("retrieve-and-play", evaluation, evaluation.play(of_batch))
         if evaluation.pooled:

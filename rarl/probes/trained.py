@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from rarl.agents.build import build_network
 from rarl.agents.memory import RetrievalBatch
@@ -38,34 +37,28 @@ def shuffled(batch: RetrievalBatch, rng: np.random.Generator) -> RetrievalBatch:
 
     Trajectories that have ended before a step take no part in it.
     """
-    x, a, r = batch.x.clone(), batch.a.clone(), batch.r.clone()
-    groups, _, length = batch.a.shape
-    real = torch.ones(batch.a.shape, dtype=torch.bool) if batch.mask is None else batch.mask
-    for g in range(groups):
-        for j in range(length):
-            to = torch.nonzero(real[g, :, j]).squeeze(1)
-            order = to[torch.from_numpy(rng.permutation(len(to)))]
-            x[g, to, j], a[g, to, j], r[g, to, j] = batch.x[g, order, j], batch.a[g, order, j], batch.r[g, order, j]
-    return replace(batch, x=x, a=a, r=r)
+    return _permuted(batch, np.broadcast_to(np.arange(batch.a.shape[2]), batch.a.shape), rng)
 
 
 def reordered(batch: RetrievalBatch, rng: np.random.Generator) -> RetrievalBatch:
     """The real steps of each trajectory in a random order."""
-    x, a, r = batch.x.clone(), batch.a.clone(), batch.r.clone()
-    for g, i in np.ndindex(*batch.a.shape[:2]):
-        real = np.arange(batch.a.shape[2]) if batch.mask is None else np.flatnonzero(batch.mask[g, i].numpy())
-        order = rng.permutation(real)
-        x[g, i, real], a[g, i, real], r[g, i, real] = batch.x[g, i, order], batch.a[g, i, order], batch.r[g, i, order]
-    return replace(batch, x=x, a=a, r=r)
+    return _permuted(batch, np.broadcast_to(np.arange(batch.a.shape[1])[:, None], batch.a.shape), rng)
 
 
 def exchanged_by_reward(batch: RetrievalBatch, rng: np.random.Generator) -> RetrievalBatch:
     """All states of a group's batch permuted among those in which the same reward was given."""
-    x, a = batch.x.flatten(1, 2).clone(), batch.a.flatten(1).clone()
-    for g, rewards in enumerate(batch.r.flatten(1).numpy()):
-        real = np.ones(len(rewards), bool) if batch.mask is None else batch.mask[g].flatten().numpy()
-        for reward in np.unique(rewards[real]):
-            to = np.flatnonzero(real & (rewards == reward))
+    return _permuted(batch, batch.r.numpy(), rng)
+
+
+def _permuted(batch: RetrievalBatch, among: np.ndarray, rng: np.random.Generator) -> RetrievalBatch:
+    """The real steps of each group permuted among those that have the same number in `among` (G, n_traj, l)."""
+    parts = [part.flatten(1, 2).clone() for part in (batch.x, batch.a, batch.r)]
+    for g, numbers in enumerate(among.reshape(len(among), -1)):
+        real = np.ones(len(numbers), bool) if batch.mask is None else batch.mask[g].flatten().numpy()
+        for number in np.unique(numbers[real]):
+            to = np.flatnonzero(real & (numbers == number))
             order = rng.permutation(to)
-            x[g, to], a[g, to] = batch.x[g].flatten(0, 1)[order], batch.a[g].flatten()[order]
-    return replace(batch, x=x.view_as(batch.x), a=a.view_as(batch.a))
+            for part in parts:
+                part[g, to] = part[g, order]
+    x, a, r = (part.view_as(of) for part, of in zip(parts, (batch.x, batch.a, batch.r), strict=True))
+    return replace(batch, x=x, a=a, r=r)

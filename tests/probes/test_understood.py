@@ -11,7 +11,8 @@ import torch
 
 from rarl.agents.memory import RetrievalBatch
 from rarl.config.scale import Scale
-from rarl.probes.copying import RetrieveAndPlay, flat
+from rarl.envs.probing import flat
+from rarl.probes.copying import RetrieveAndPlay
 from rarl.probes.mean_z import Constant, MeanOfZ
 from rarl.probes.plain import BEST, PlainProbe
 from rarl.probes.trained import exchanged_by_reward, reordered
