@@ -142,14 +142,9 @@ class OfflineLearner(ValueLearner):
             batch = batch._replace(relevant=torch.from_numpy(relevant(tasks, retrieval)))
         if batch.learn is not None:
             scalars["rewarded_steps_of_data"] = self._rewarded
-        exclude = self._own_episodes(retrieval, batch)
+        exclude = self._own_episodes(retrieval, batch.tasks, batch.episodes)
         masking = None if self.masking is None else self.masking.draw(tasks, self.rng)
         return StepInputs(batch, retrieval, exclude, masking, scalars)
-
-    def _own_episodes(self, retrieval: RetrievalBatch | None, batch: LearnerBatch) -> Tensor | None:
-        if retrieval is None or self.settings.agent.retrieval.keep_apart == "none":
-            return None
-        return retrieval.of_own_episode(batch.tasks, batch.episodes)
 
     def _losses_of(self, drawn: StepInputs) -> Losses:
         learning, batch = self.settings.learning, drawn.learn
@@ -295,7 +290,8 @@ class OfflineLearner(ValueLearner):
         evaluation = Evaluation.of(self.settings)
         steps = self._on_device(self.draw(np.arange(self.n_tasks), MEASURED, evaluation.of_exploration))
         summaries = None if batch is None else batch.to(self.device).summarise(self.network)
-        retrieved = Retrieved(batch, summaries).apart_from(self._on_device(self._own_episodes(batch, steps)))
+        own = self._own_episodes(batch, steps.tasks, steps.episodes)
+        retrieved = Retrieved(batch, summaries).apart_from(self._on_device(own))
         out = self.network.unroll(
             steps.x,
             steps.context,

@@ -256,11 +256,9 @@ class OnlineLearner(ValueLearner):
             {name: self._tensor(part) for name, part in windows.state.items() if name != "context"},
             self._tensor(windows.starts == 0),
         )
-        retrieval = exclude = None
-        if retrieves:
-            retrieval = self._batch(draw.retrieve, self.rng)
-            if s.agent.retrieval.keep_apart != "none":
-                exclude = retrieval.of_own_episode(np.zeros((1, len(windows)), dtype=np.int64), windows.episodes[None])
+        retrieval = self._batch(draw.retrieve, self.rng) if retrieves else None
+        of_task = np.zeros((1, len(windows)), dtype=np.int64)
+        exclude = self._own_episodes(retrieval, of_task, windows.episodes[None])
         return StepInputs(batch, retrieval, exclude, None if self.masking is None else self._to_mask(windows))
 
     def _losses_of(self, drawn: StepInputs) -> Losses:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rarl.agents.build import build_network, copy_network, count_reached, parameter_counts
@@ -180,8 +180,13 @@ class ValueLearner(ABC):
         """The losses of a learner step: a function of what was drawn and of the networks, which computes on the device
         without looking at what it has computed."""
 
-    def _losses(self) -> Losses:
-        return self._losses_of(self._on_device(self._draw()))
+    def _own_episodes(
+        self, retrieval: RetrievalBatch | None, given: Int[np.ndarray, "G B"], episodes: Int[np.ndarray, "G B"]
+    ) -> Bool[Tensor, "G B n_traj"] | None:
+        """Which trajectories states of these datasets and episodes must not read, by the setting `keep_apart`."""
+        if retrieval is None or self.settings.agent.retrieval.keep_apart == "none":
+            return None
+        return retrieval.of_own_episode(given, episodes)
 
     def _on_device(self, drawn: T) -> T:
         """What was drawn, or a part of it, where the networks are."""

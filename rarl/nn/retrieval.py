@@ -323,12 +323,14 @@ class RetrievalProcess(nn.Module):
       several: z may be several vectors, over which step 6 and the head attend.
       has_slots: it has a state of its own, which can be carried from step to step.
       told: it sees the context.
+      unroll: of one that has slots, the process for each of T steps; see `SlotRetrieval.unroll`.
     """
 
     d_z: int
     several, has_slots, told = True, False, False
 
     __call__: Callable[..., RetrievalStep]
+    unroll: Callable[..., tuple[RetrievalStep, list[Tensor]]]
 
     def initial_slots(self, mode: Mode, groups: int, batch: int) -> Float[Tensor, "G B n_f d_m"]:
         """m_0 at the start of G x B episodes; n_f = 0 without slots."""
@@ -359,22 +361,6 @@ class RetrievalProcess(nn.Module):
           counts: which states the statistics are of (padded ones are not); None: all.
           readable: as in `Reading.read`.
         """
-        raise NotImplementedError
-
-    def unroll(
-        self,
-        s: Float[Tensor, "G B T d_s"],
-        m_0: Float[Tensor, "#G #B n_f d_m"],
-        retrieved: Summaries | None,
-        *,
-        mode: Mode,
-        carry: bool = True,
-        told: Float[Tensor, "G B 1 1 d_m"] | None = None,
-        counts: Bool[Tensor, "G B T"] | None = None,
-        readable: Readable | None = None,
-        keep: bool = True,
-    ) -> tuple[RetrievalStep, list[Float[Tensor, "#G #B n_f d_m"]]]:
-        """The process for each of T steps, of one that has slots; see `SlotRetrieval.unroll`."""
         raise NotImplementedError
 
 

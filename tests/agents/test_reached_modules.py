@@ -127,7 +127,7 @@ def reached_by(learner: ValueLearner) -> tuple[dict[str, set[str]], set[int]]:
         named |= {f"auxiliary.{name}": p for name, p in learner.auxiliary.named_parameters()}
     if learner.masking is not None:
         named |= {f"masking.{name}": p for name, p in learner.masking.predictor.named_parameters()}
-    losses = learner._losses()
+    losses = learner._losses_of(learner._draw())
     found, reached = {}, set()
     values = {name: getattr(losses, name) for name in ("td", "conservative", "kl", "auxiliary", "relevance")}
     values["masking"] = losses.masking and losses.masking.loss

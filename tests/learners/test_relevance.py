@@ -186,7 +186,7 @@ def test_the_query_learns_the_task(tiny_root):
 
 def test_relevance_trains_encoder_summariser_and_query_and_nothing_else(tiny_root):
     learner = learner_of(tiny_root, more={"agent": {"retrieval": {"relevance": 1.0}}})
-    losses = learner._losses()
+    losses = learner._losses_of(learner._draw())
     assert losses.relevance.item() > 0
     losses.relevance.backward()
     reached = {n for n, p in learner.network.named_parameters() if p.grad is not None and (p.grad != 0).any()}
