@@ -18,7 +18,7 @@ from rarl.config.validate import validate
 from rarl.envs.content import content_of
 from rarl.envs.spec import EnvSpec, check_spec, load, make_vector, plays, sources_of, spec_of
 from rarl.envs.vector import VectorEnv
-from rarl.errors import RarlError
+from rarl.errors import RarlError, in_one_line
 from rarl.mappings import merge
 
 _NAMES = ("make", "make_vector", "prepare", "tell", "options", "content", "success", "codec", "tokens", "memory",
@@ -75,7 +75,7 @@ def _one_line(where: str) -> Iterator[None]:
     except RarlError:
         raise
     except Exception as error:
-        raise RarlError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise RarlError(f"{where}: {in_one_line(error)}") from error
 
 
 def _settings(environment: str, spec: EnvSpec) -> RunSettings:

@@ -29,6 +29,12 @@ def required(value: T | None, name: str) -> T:
     return value
 
 
+def in_one_line(error: Exception) -> str:
+    """What it says, with its kind where that is none of ours."""
+    kind = "" if isinstance(error, RarlError) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())}"
+
+
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 4) -> str:
     """The known names closest to `name`, as the end of an error message."""
     known = list(known)

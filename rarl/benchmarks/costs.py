@@ -45,7 +45,7 @@ from rarl.benchmarks.environments import environment_speeds
 from rarl.benchmarks.timing import Work
 from rarl.config.scale import Run, Scale
 from rarl.config.settings import RunSettings
-from rarl.errors import RarlError
+from rarl.errors import RarlError, in_one_line
 from rarl.files import check_writable, csv_text, write_text
 from rarl.jobs import LoadedCode, costs_job
 from rarl.mappings import merge
@@ -245,9 +245,7 @@ class _Variant:
         try:
             yield
         except Exception as error:
-            kind = "" if isinstance(error, RarlError) else f"{type(error).__name__}: "
-            what = f"{kind}{' '.join(str(error).split())}"
-            raise RarlError(f"costs of {self.run.id.rpartition('/')[0]}: {what}") from error
+            raise RarlError(f"costs of {self.run.id.rpartition('/')[0]}: {in_one_line(error)}") from error
 
     def learner(self) -> Any:
         """Its learner, after as many updates as it takes until all memory that it will use is there."""

@@ -31,7 +31,7 @@ COLUMNS = {  # of a run's files, at least
     "interventions": ["intervention", "task", "given_task", "episodes", "return_mean"],
     "attention": ["task", "quantity", "value"],
 }
-_MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must be numbers; by playing
+MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must be numbers; by playing
 _ON_DATA = {name: name.replace("_", " ") for name in MEASURED_ON_DATA}  # where nobody can play
 _TABLES = ("last", "first", "runs", "evaluations", "training", "retrieval", "interventions", "attention")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind",
@@ -260,7 +260,7 @@ class _Loader:
         played = spec is None or plays(spec)
         evaluations = self._evaluations(here / "evaluations.csv", record, played)
         at_end = evaluations[evaluations["update"] == evaluations["update"].max()]
-        for column, what in (_MEASURED if played else _ON_DATA).items():
+        for column, what in (MEASURED if played else _ON_DATA).items():
             tasks = at_end["task"][~np.isfinite(at_end[column])]
             if len(tasks):
                 reason = f"{what} is not a number on {len(tasks)} tasks, first {tasks.iloc[0]}"
@@ -421,7 +421,7 @@ def _columns(kind: str, played: bool) -> list[str]:
     """The columns of a run's file at least, whether or not its agent could play."""
     if played or kind not in ("evaluations", "interventions"):
         return COLUMNS[kind]
-    return [name for name in COLUMNS[kind] if name not in (*_MEASURED, "return_std")] + list(_ON_DATA)
+    return [name for name in COLUMNS[kind] if name not in (*MEASURED, "return_std")] + list(_ON_DATA)
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:

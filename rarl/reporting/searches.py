@@ -14,9 +14,9 @@ import pandas as pd
 
 from rarl.config.files import ExperimentSettings
 from rarl.reporting import tables
-from rarl.reporting.results import Results, normalised, spec_if_there
+from rarl.reporting.results import MEASURED, Results, normalised, spec_if_there
 
-_WORDS = {"return_mean": "return", "success_rate": "success rate", "td_error": "TD error"}
+_WORDS = {**MEASURED, "td_error": "TD error"}
 _COLUMNS = [
     tables.words("variant", "Variant"),
     tables.words("changed", "Changed", lambda changed: ", ".join(map(str, changed)) or "none"),

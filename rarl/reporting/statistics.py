@@ -1,7 +1,7 @@
 """Intervals, tests and power on per-seed numbers: arrays in, small immutable records out.
 
 The seed is the unit of replication: one network plays all tasks, so its scores on them are not independent.
-Every function therefore wants one aggregate per seed, or a table with one row per seed, and resamples whole seeds.
+Every function therefore wants one aggregate per seed, or a table with one row per seed.
 
 Quantities that cannot leave their bounds (success rates, shares, scores of at least 0) have intervals that do not
 either: of a mean, also of paired differences, Student-t on the logit or log scale by the delta method; of a difference
