@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from rarl.nn.retrieval import Mode, Summaries
@@ -25,7 +25,11 @@ def info_nce(one: Float[Tensor, "G d"], other: Float[Tensor, "G d"], temperature
 
 
 def contrastive_loss(
-    network: ValueNetwork, s: Float[Tensor, "G B d_s"], retrieved: Summaries, temperature: float
+    network: ValueNetwork,
+    s: Float[Tensor, "G B d_s"],
+    retrieved: Summaries,
+    temperature: float,
+    context: Shaped[Tensor, "G B 1 ..."] | None = None,
 ) -> Float[Tensor, ""]:
     """`info_nce` of z, read from each half of the trajectories of a group's retrieval batch by the same states.
 
@@ -34,12 +38,13 @@ def contrastive_loss(
       s: states that ask, of each group; z is its mean over them.
       retrieved: retrieval batches, one for each of at least two groups.
       temperature: of the cosines.
+      context: what the states are told, for queries that are told it too.
     """
     odd = torch.arange(retrieved.n_traj, device=s.device) % 2 == 1
     of_halves = []
     for excluded in (odd, ~odd):
         readable = retrieved.readable(excluded.expand(*s.shape[:2], -1))
-        step = network.ask(s[:, :, None], None, retrieved, mode=Mode.TARGET, readable=readable)
+        step = network.ask(s[:, :, None], context, retrieved, mode=Mode.TARGET, readable=readable)
         of_halves.append(step.z.mean((1, 2)).flatten(1))
     one, other = of_halves
     return info_nce(one, other, temperature)

@@ -369,6 +369,13 @@ class RunSettings(Settings):
             raise ValueError(f"agent.retrieval.pool and index are for {by_task}")
         if (retrieval.index or retrieval.relevance) and not retrieval.pool:
             raise ValueError("agent.retrieval.index and relevance need a pool, of which they are")
+        if retrieval.contrastive and (self.online is not None or not agent.retrieves or retrieval.source != "own"):
+            raise ValueError(
+                "agent.retrieval.contrastive tells apart what is retrieved of several tasks: for agents that learn "
+                "from datasets and retrieve, with source = 'own'"
+            )
+        if retrieval.contrastive and (len(self.tasks) < 2 or retrieval.first_updates):
+            raise ValueError("agent.retrieval.contrastive needs two tasks at least, and no first_updates")
         if retrieval.pool and (retrieval.source != "own" or not retrieval.fresh or self.held_out):
             raise ValueError("agent.retrieval.pool goes with source = 'own', fresh = true and no held_out tasks")
         if retrieval.pool and retrieval.n_traj > retrieval.pool.trajectories:

@@ -238,7 +238,8 @@ class OfflineLearner(ValueLearner):
         x, context = batch.x[:, :CONTRASTED, :1], batch.context[:, :CONTRASTED]
         with torch.no_grad():  # it is about what is read, and not about what asks
             s, _ = self.network.states(x, context, self.network.initial_state(*x.shape[:2]).core)
-        return contrastive_loss(self.network, s.squeeze(2), retrieved.online, settings.contrastive_temperature)
+        temperature = settings.contrastive_temperature
+        return contrastive_loss(self.network, s.squeeze(2), retrieved.online, temperature, context)
 
     def _relevance(
         self, relevant: Bool[Tensor, "G n_traj"], q: Float[Tensor, "G B T n_f d_e"], retrieved: Retrieved

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from rarl.agents.contrastive import contrastive_loss, info_nce
+from rarl.errors import RarlError
 from rarl.nn.retrieval import Retriever
 from rarl.nn.value_network import ValueNetwork
-from tests import tiny_babyai, tiny_project
+from tests import tiny_atari, tiny_babyai, tiny_project, tiny_relevance
 
 
 def test_info_nce_by_hand():
@@ -71,3 +72,28 @@ def test_a_learner_step_has_it_where_it_is_on(project, request):
     assert 0 < on["contrastive_loss"] < 10
     assert on["td_loss"] == pytest.approx(float(off["td_loss"]))
     assert float(on["loss"]) == pytest.approx(float(off["loss"]) + 0.3 * float(on["contrastive_loss"]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("retrieval", "expected"),
+    [
+        ({"source": "random"}, "source = 'own'"),
+        ({"source": "none"}, "source = 'own'"),
+        ({"process": "none"}, "datasets and retrieve"),
+        ({"first_updates": 1}, "no first_updates"),
+    ],
+)
+def test_where_it_would_change_nothing_it_is_refused(tiny_root, retrieval, expected):
+    changes = {"agent": {"retrieval": {"contrastive": 0.3} | retrieval}}
+    with pytest.raises(RarlError, match=f"agent.retrieval.contrastive .*{expected}"):
+        tiny_project.run_of(tiny_root, "ra-dqn", changes=changes)
+
+
+def test_online_agents_have_one_task(tiny_atari_root):
+    with pytest.raises(RarlError, match=r"agent\.retrieval\.contrastive"):
+        tiny_atari.run_of(tiny_atari_root, "ra-r2d2", changes={"agent": {"retrieval": {"contrastive": 0.3}}})
+
+
+def test_queries_that_are_told_the_task_are_told_it_here_too(tiny_root):
+    changes = tiny_relevance.changes(more={"agent": {"retrieval": {"contrastive": 0.3}}})
+    assert tiny_project.learner_of(tiny_root, "ra-dqn", changes).update()["contrastive_loss"] > 0
