@@ -10,6 +10,7 @@ from minigrid.core.world_object import Ball, Box, Door, Floor, Goal, Key, Lava, 
 
 from rarl.envs.babyai import view
 from rarl.envs.babyai.levels import LEVELS, make_level
+from rarl.envs.babyai.missions import COLOURS
 from rarl.envs.babyai.view import AGENT_CELL, CODES, EMPTY, TRANSPARENT, WALL, cell_code, decode, mark_seen, see
 from tests.envs.plain_babyai import busy_action
 
@@ -22,7 +23,7 @@ def things():
 
 def test_codes_are_minigrids_triples():
     assert dict(enumerate(view._TYPES)) == IDX_TO_OBJECT
-    assert dict(enumerate(view._COLOURS)) == IDX_TO_COLOR
+    assert dict(enumerate(COLOURS)) == IDX_TO_COLOR
     for thing in things():
         kind, color, state = thing.encode()
         code = cell_code(thing)
