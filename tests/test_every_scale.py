@@ -74,7 +74,7 @@ def kinds_of_agents(name: str) -> list[Run]:
 def experiments() -> list[Any]:
     """(scale, experiment), read from the files alone: settings are not validated while tests are collected."""
     files = {name: yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()) for name in SCALES}
-    slow = {name: [pytest.mark.slow] for name in ("workstation", "paper")}
+    slow = {name: [pytest.mark.slow] for name in ("smoke", "workstation", "paper")}
     return [
         pytest.param(name, experiment, marks=slow.get(name, ()))
         for name, file in files.items()

@@ -97,6 +97,7 @@ def test_games_go_on_bitwise_from_a_saved_state(roots, tmp_path, variant):
     assert any(episode.actions for episode in learner._episodes)
 
 
+@pytest.mark.slow
 def test_the_same_with_real_games(roots, tmp_path):
     changes = {
         "online": {"steps_per_update": 20},

@@ -84,6 +84,7 @@ def test_a_learner_goes_on_bitwise_from_its_saved_state(tiny_atari_root, tmp_pat
     goes_on_bitwise(tiny_atari_root, tmp_path, variant)
 
 
+@pytest.mark.slow
 def test_the_same_with_real_games(tiny_atari_root, tmp_path):
     options = {"sticky": 0.25, "max_frames": 60, "emulator_threads": 2}
     changes = {"online": {"overlap": True}, "environment_options": options}

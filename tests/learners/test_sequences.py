@@ -196,7 +196,7 @@ def test_rdqn_learns_a_level(tiny_babyai_root, tmp_path):
     assert after > 0.6
 
 
-@pytest.mark.parametrize("variant", ["rdqn", "own", "all"])
+@pytest.mark.parametrize("variant", ["rdqn", pytest.param("own", marks=pytest.mark.slow), "all"])
 def test_a_run_and_what_is_seen_in_it(tiny_babyai_root, tmp_path, variant):
     shutil.copytree(tiny_babyai_root, tmp_path, dirs_exist_ok=True)
     scale = Scale("tiny", tmp_path)

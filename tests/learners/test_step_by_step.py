@@ -31,7 +31,7 @@ def one_by_one(self, s, m_0, retrieved, *, counts=None, **options):
 
 # On games rounding reaches the priorities, which decide what is drawn next.
 @pytest.mark.parametrize(
-    ("kind", "losses"), [("own", 50), pytest.param("all", 50, marks=pytest.mark.slow), ("ra-r2d2", 8)]
+    ("kind", "losses"), [("own", 12), pytest.param("all", 50, marks=pytest.mark.slow), ("ra-r2d2", 8)]
 )
 def test_losses_are_equal(root, monkeypatch, kind, losses):  # noqa: F811
     one = updates(learner_of(kind, root, monkeypatch), losses)

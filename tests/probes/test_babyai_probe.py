@@ -34,7 +34,7 @@ def few_episodes(monkeypatch):
     monkeypatch.setattr("rarl.envs.babyai.probe.PROBING", replace(PROBING, episodes=EPISODES))
 
 
-@pytest.fixture(scope="module", params=["rdqn", "own", "all"])
+@pytest.fixture(scope="module", params=["rdqn", pytest.param("own", marks=pytest.mark.slow), "all"])
 def trained(request, tiny_babyai_root, tmp_path_factory):
     """The scale and a finished run of it."""
     torch.set_num_threads(1)

@@ -27,7 +27,7 @@ def batch_of(summaries, at):
     return Summaries(*(None if part is None else part[at : at + 1] for part in summaries))
 
 
-@pytest.mark.parametrize("variant", ["rdqn", "own", "all"])
+@pytest.mark.parametrize("variant", ["rdqn", pytest.param("own", marks=pytest.mark.slow), "all"])
 def test_each_episode_on_a_level_is_played_with_its_blocks_batch(tiny_babyai_root, variant):
     n, blocks = 4, 2
     changes = {"evaluation": {"episodes_per_task": n, "retrieval_batches": blocks}}
@@ -107,7 +107,7 @@ def read_in_evaluation(learner, monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("batches", [1, 2, 4])
+@pytest.mark.parametrize("batches", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_every_learner_honours_the_setting(tiny_root, tiny_babyai_root, tiny_atari_root, monkeypatch, batches):
     FakeGames.play_instead(monkeypatch)
     changes = {"evaluation": {"retrieval_batches": batches, "episodes_per_task": 4}}

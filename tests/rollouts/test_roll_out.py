@@ -294,7 +294,7 @@ def test_it_is_told_where_episodes_begin_and_who_plays():
 EACH = 3
 
 
-@pytest.fixture(scope="module", params=["rdqn", "own", "all"])
+@pytest.fixture(scope="module", params=["rdqn", pytest.param("own", marks=pytest.mark.slow), "all"])
 def played(request, tiny_babyai_root):
     """A learner, a function that plays some of its levels' episodes, and the widths of what its network computed."""
     learner = tiny_babyai.learner_of(tiny_babyai_root, request.param)

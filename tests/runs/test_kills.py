@@ -223,6 +223,7 @@ def command(undisturbed, tmp_path_factory):
     return start
 
 
+@pytest.mark.slow
 def test_an_ordinary_process_under_foreign_conditions(command, undisturbed, tmp_path):
     """A signal to the whole group, another hash seed, time zone and locale, no git, a path with spaces and umlauts."""
     root = tmp_path / "Läufe 日本" / "mit  Leerzeichen"

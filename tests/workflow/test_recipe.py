@@ -240,6 +240,7 @@ def test_lost_files_are_made_again(project: Project) -> None:
     assert project.planned() == {"train_run": 1, "measure_costs": 1, **AFTER_A_RUN}
 
 
+@pytest.mark.slow
 def test_lost_data_are_made_again_and_nothing_that_learned_from_them(project: Project) -> None:
     folder = project.folder / "data/tiny/gridroboman/planner/lift-red"
     before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
