@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from rarl.nn.retrieval import Mode, Summaries
@@ -30,6 +30,7 @@ def contrastive_loss(
     retrieved: Summaries,
     temperature: float,
     context: Shaped[Tensor, "G B 1 ..."] | None = None,
+    exclude: Bool[Tensor, "G B n_traj"] | None = None,
 ) -> Float[Tensor, ""]:
     """`info_nce` of z, read from each half of the trajectories of a group's retrieval batch by the same states.
 
@@ -39,11 +40,13 @@ def contrastive_loss(
       retrieved: retrieval batches, one for each of at least two groups.
       temperature: of the cosines.
       context: what the states are told, for queries that are told it too.
+      exclude: trajectories that a state must not read, those of its own episode; None: none.
     """
     odd = torch.arange(retrieved.n_traj, device=s.device) % 2 == 1
     of_halves = []
-    for excluded in (odd, ~odd):
-        readable = retrieved.readable(excluded.expand(*s.shape[:2], -1))
+    for half in (odd, ~odd):
+        excluded = half.expand(*s.shape[:2], -1)
+        readable = retrieved.readable(excluded if exclude is None else excluded | exclude)
         step = network.ask(s[:, :, None], context, retrieved, mode=Mode.TARGET, readable=readable)
         of_halves.append(step.z.mean((1, 2)).flatten(1))
     one, other = of_halves

@@ -176,7 +176,7 @@ class OfflineLearner(ValueLearner):
             q = None if online.step is None else online.step.q
             ranking = None if q is None or batch.relevant is None else self._relevance(batch.relevant, q, retrieved)
             kl, auxiliary = self._kl(online.step, batch.seen), self._auxiliary(retrieved)
-            contrastive = self._contrastive(batch, retrieved)
+            contrastive = self._contrastive(batch, retrieved, drawn.exclude)
         masking = self._masking(drawn.masking)
         return Losses(td, conservative, kl, auxiliary, scalars, ranking, contrastive, masking)
 
@@ -230,7 +230,9 @@ class OfflineLearner(ValueLearner):
         scalars = {"td_loss": torch.zeros(()), "retriever_loss": error.detach()}
         return Losses(error, None, self._kl(step), self._auxiliary(retrieved), scalars)
 
-    def _contrastive(self, batch: LearnerBatch, retrieved: Retrieved) -> Float[Tensor, ""] | None:
+    def _contrastive(
+        self, batch: LearnerBatch, retrieved: Retrieved, exclude: Bool[Tensor, "G B n_traj"] | None
+    ) -> Float[Tensor, ""] | None:
         """By the first states of a few of each group's sequences; None if it is off."""
         settings = self.settings.agent.retrieval
         if not settings.contrastive or retrieved.online is None:
@@ -239,7 +241,8 @@ class OfflineLearner(ValueLearner):
         with torch.no_grad():  # it is about what is read, and not about what asks
             s, _ = self.network.states(x, context, self.network.initial_state(*x.shape[:2]).core)
         temperature = settings.contrastive_temperature
-        return contrastive_loss(self.network, s.squeeze(2), retrieved.online, temperature, context)
+        own = None if exclude is None else exclude[:, :CONTRASTED]
+        return contrastive_loss(self.network, s.squeeze(2), retrieved.online, temperature, context, own)
 
     def _relevance(
         self, relevant: Bool[Tensor, "G n_traj"], q: Float[Tensor, "G B T n_f d_e"], retrieved: Retrieved

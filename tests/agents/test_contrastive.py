@@ -60,6 +60,20 @@ def test_statistics_for_acting_stay_and_nothing_is_drawn():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def test_no_state_reads_its_own_episode():
+    network, centres = made()
+    trajectories = (centres + torch.randn(5, 6, 4, 8)).requires_grad_()
+    exclude = torch.zeros(5, 4, 6, dtype=torch.bool)
+    exclude[2, :, 3] = True
+    for own, read in ((None, True), (exclude, False)):
+        loss = contrastive_loss(
+            network, torch.randn(5, 4, 8), network.process.summarise(trajectories), 0.1, exclude=own
+        )
+        (gradient,) = torch.autograd.grad(loss, trajectories)
+        assert bool(gradient[2, 3].any()) is read
+        assert gradient[2, 4].any()
+
+
 @pytest.mark.parametrize("project", [tiny_project, tiny_babyai])
 def test_a_learner_step_has_it_where_it_is_on(project, request):
     root = request.getfixturevalue("tiny_root" if project is tiny_project else "tiny_babyai_root")
