@@ -34,6 +34,7 @@ class _Choice(checks.Settings):
     paper_values: list[Any] | None = None
     why: str
     effect: str
+    key: bool = False
 
 
 class _Texts(checks.Settings):

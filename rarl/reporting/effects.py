@@ -23,17 +23,19 @@ class Change(NamedTuple):
       from; "repair": something that could help where it is broken.
     what: in words, as the beginning of a sentence; the same change in another environment has the same words.
     short: for a figure; "" where it is not shown in one.
+    at_test: whether a trained agent is evaluated with it, and not trained with it.
     """
 
     kind: str
     what: str
     short: str = ""
+    at_test: bool = False
 
 
 _ACTING = {  # interventions on trained agents
-    "removed": Change("data", "Nothing to retrieve from when a trained agent acts", "nothing to retrieve from"),
-    "shuffled": Change("data", "States exchanged between trajectories when a trained agent acts", "states exchanged"),
-    "others": Change("data", "Only other tasks' trajectories when a trained agent acts", "other tasks' only"),
+    "removed": Change("data", "Test time: nothing retrieved", "nothing retrieved", True),
+    "shuffled": Change("data", "Test time: states shuffled across trajectories", "states shuffled", True),
+    "others": Change("data", "Test time: other tasks' trajectories only", "other tasks' only", True),
 }
 _ACTING["swapped"] = _ACTING["others"]
 
@@ -43,8 +45,7 @@ class Effect:
     """A change and what it did.
 
     where: the environment, and what of it. task_set: what was learned. samples: of the score with the change and
-    without. verdict: on their difference. share: of what retrieval adds, that the change takes away; None where that
-    says nothing.
+    without. verdict: on their difference. gain: what retrieval adds; None where that is not visibly above 0.
     """
 
     change: Change
@@ -53,13 +54,18 @@ class Effect:
     task_set: str
     samples: Samples
     interval: Interval
-    share: float | None = None
+    gain: float | None = None
     verdict: Verdict = field(default_factory=lambda: Verdict(INCONCLUSIVE))
 
     @property
     def reading(self) -> str:
         """Key of `rarl.reporting.rules.READINGS`."""
         return self.verdict.reading
+
+    @property
+    def share(self) -> float | None:
+        """Of what retrieval adds, that the change takes away."""
+        return -self.interval.estimate / self.gain if self.gain else None
 
     @property
     def score(self) -> Score:
@@ -87,8 +93,8 @@ def effect(
     if samples is None or interval is None or tables.interval(interval) == tables.NONE:
         return None
     whole = gain.interval(rules.level) if gain is not None and change.kind != "gain" else None
-    share = -interval.estimate / whole.estimate if whole is not None and whole.known and whole.low > 0 else None
-    return Effect(change, where or study.spec.title, study.spec, task_set, samples, interval, share)
+    added = whole.estimate if whole is not None and whole.known and whole.low > 0 else None
+    return Effect(change, where or study.spec.title, study.spec, task_set, samples, interval, added)
 
 
 def judge(study: Study, judged: Judged) -> list[Effect]:
@@ -140,7 +146,8 @@ def _on_set(study: Study, rules: Rules, task_set: str) -> dict[tuple[str, ...], 
         if len(sweep.keys) == 1 and own is not None and own_cell is not None:
             for cell, variant in cells.items():
                 if variant != own:
-                    change = Change("part", f"{sweep.title}: {cell[0]:g} in the place of {own_cell[0]:g}")
+                    change = Change("part", f"{sweep.title}: {cell[0]:g} instead of {own_cell[0]:g}",
+                                    f"{sweep.title}: {cell[0]:g}")
                     found[name, str(cell)] = made(change, study.compare(variant, own, task_set), own)
         fixed = paper_cell(study, name, task_set)
         if fixed is not None and sweep.change:
@@ -160,9 +167,9 @@ def _amounts(study: Study, variant: Variant, task_set: str, of: str, made) -> di
     """Of every smaller amount of data."""
     table = amounts(study, variant, task_set, of)
     scores = {n: {int(seed): float(v) for seed, v in table.loc[n].dropna().items()} for n in table.index}
-    words = {"trajectories": "Only {} of {} trajectories to retrieve from",
-             "steps": "Only the first {} of {} steps of each trajectory"}  # fmt: skip
+    words = {"trajectories": "Test time: {} of {} trajectories",
+             "steps": "Test time: first {} of {} steps of each trajectory"}  # fmt: skip
     whole = table.index[-1] if len(table) else 0
-    return {(variant.name, of, str(n)): made(Change("data", words[of].format(n, whole)),
+    return {(variant.name, of, str(n)): made(Change("data", words[of].format(n, whole), at_test=True),
                                              paired(scores[n], scores[whole], bounds=study.bounds), variant)
             for n in table.index[:-1]}  # fmt: skip

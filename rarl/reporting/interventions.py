@@ -14,15 +14,15 @@ OWN = "own"
 NAMES = {
     OWN: "as trained",
     "removed": "nothing retrieved",
-    "shuffled": "states exchanged at each step",
-    "reordered": "steps in random order",
-    "exchanged-by-reward": "states exchanged among those of the same reward",
-    "z-mean": "what is read, held at its mean",
+    "shuffled": "states shuffled across trajectories",
+    "reordered": "steps shuffled within trajectories",
+    "exchanged-by-reward": "states shuffled within equal reward",
+    "z-mean": "read-out z fixed at its mean",
     "others": "other tasks' trajectories only",
-    "swapped": "another task's dataset, on the task in play",
-    "swapped-given": "another task's dataset, on the dataset's task",
-    "retrieve-and-play": "no learning: the action of the nearest retrieved state",
-    "retrieve-and-play-best": "no learning: the action of the nearest state of the best quarter of all data",
+    "swapped": "another task's dataset, scored on the task in play",
+    "swapped-given": "another task's dataset, scored on that task",
+    "retrieve-and-play": "no learning: action of the nearest retrieved state",
+    "retrieve-and-play-best": "no learning: action of the nearest state in the best quarter",
 }
 # Those that leave a part of the data: first part of their names -> what the number after it counts.
 AMOUNTS = {"truncated": "trajectories", "cut": "steps"}

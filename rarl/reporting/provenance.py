@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from markupsafe import Markup
 
 from rarl.files import digest, sha256_file
 from rarl.reporting import tables
+from rarl.reporting.choices import experiments_of
 from rarl.reporting.results import STATUS, Results
+from rarl.reporting.study import Study
 
+MOST_NAMES = 12  # of a configured list
 LOCK_FILES = ("requirements.lock", "requirements.txt", "environment.yml")
 _WHO = ["experiment", "task_set", "variant"]
 
@@ -33,7 +37,7 @@ def making(results: Results) -> list[list[Any]]:
     records = list(results.records.values())
     versions = [_part(record, "versions") for record in records]
     rows = [
-        ["Commit", _seen([_commit(_part(record, "git")) for record in records])],
+        ["Commit", _seen(list(map(commit_of, records)))],
         ["Code digest", _seen([record.get("code_digest") for record in records])],
         ["Versions", _seen([", ".join(f"{k} {v}" for k, v in sorted(part.items()) if v) for part in versions])],
         ["Machine", _seen([_machine(_part(record, "hardware")) for record in records])],
@@ -54,7 +58,9 @@ def _part(record: dict[str, Any], key: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _commit(git: dict[str, Any]) -> str:
+def commit_of(record: dict[str, Any]) -> str:
+    """The commit that made a run."""
+    git = _part(record, "git")
     commit = str(git.get("commit") or "unknown")
     if commit == "unknown":
         return "unknown: made outside a git repository"
@@ -73,17 +79,6 @@ def _machine(part: dict[str, Any]) -> str:
 def _between(records: list[dict[str, Any]]) -> str:
     times = sorted(str(t)[:10] for record in records for t in (record.get("started"), record.get("finished")) if t)
     return f"{times[0]} and {times[-1]}" if times else "unknown"
-
-
-def variants(results: Results) -> Markup:
-    """A table of variants: configuration digests and the command of the first seed."""
-    rows = []
-    for keys, group in results.runs.groupby(_WHO, sort=False):
-        records = [results.records[run] for run in group["run"] if run in results.records]
-        if records:
-            digests = sorted({str(record.get("config_digest") or "unknown") for record in records})
-            rows.append(["/".join(keys), ", ".join(digests), tables.code(records[0].get("command") or "not recorded")])
-    return tables.table(["Runs of", "Configuration", "Command of the first seed"], rows)
 
 
 def run_counts(results: Results) -> Markup:
@@ -142,3 +137,46 @@ def configured(results: Results, key: str, experiment: str) -> list[Any]:
         if value is not None and value not in values:
             values.append(value)
     return values
+
+
+def rows_of(
+    choices: Sequence[Mapping[str, Any]], kind: str, results: Results, studies: Sequence[Study], *, key: bool = False
+) -> list[list[str]]:
+    """Rows (what, paper, here, why, effect) of one kind; those of an experiment that is not among the studies are left out.
+
+    Args:
+      key: those alone that stand beside the verdicts.
+    """
+    # What is said of all goes for an experiment and those that begin with its settings, whose variants are elsewhere.
+    general = [study for study in studies if not study.settings.extends] or studies
+    rows = []
+    for entry in choices:
+        named = experiments_of(entry)
+        concerned = [study for study in studies if study.name in named] if named else general
+        if entry["kind"] != kind or not concerned or (key and not entry["key"]):
+            continue
+        what, here = entry["what"], entry["here"]
+        if len(named) == 1 and len(studies) > 1:
+            what = f"{concerned[0].title}: {what}"
+        if "config" in entry:
+            values = {study.title: configured(results, entry["config"], study.name) for study in concerned}
+            found = [value for of_one in values.values() for value in of_one]
+            if found and all(value in entry.get("paper_values", ()) for value in found):
+                continue
+            here += _in_brackets(values)
+        rows.append([what, entry["paper"], here, entry["why"], entry["effect"]])
+    return rows
+
+
+def _in_brackets(values: Mapping[str, list[Any]]) -> str:
+    """Configured values by experiment's title; without the titles where all experiments have the same."""
+    texts = {title: ", ".join(map(_value_text, found)) for title, found in values.items() if found}
+    if len(set(texts.values())) > 1:
+        return f" ({'; '.join(f'{title}: {text}' for title, text in texts.items())})"
+    return f" ({next(iter(texts.values()))})" if texts else ""
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) if len(value) <= MOST_NAMES else f"{len(value)} of them"
+    return str(value)

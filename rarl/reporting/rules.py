@@ -47,7 +47,7 @@ BY_KIND = {
 }  # fmt: skip
 # What a verdict says of a difference "with a change minus without", key -> word.
 READINGS: Mapping[str, str] = {
-    "costs": "costs", "helps": "helps", "same": EQUIVALENT, "open": INCONCLUSIVE, "void": VOID,
+    "costs": "hurts", "helps": "helps", "same": EQUIVALENT, "open": INCONCLUSIVE, "void": VOID,
 }  # fmt: skip
 _SWAPPED = {"costs": "helps", "helps": "costs"}
 

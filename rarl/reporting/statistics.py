@@ -90,7 +90,7 @@ class Estimate:
         """The two-sided interval at a level."""
         if min(self.n) < 2:
             return _no_interval(self.estimate, self.n)
-        note = "" if self.error > 0 else "seeds do not differ"
+        note = "" if self.error > 0 else "identical across seeds"
         return Interval(self.estimate, *self._ends(_t(self.df, level)), self.n, note)
 
     def p(self, null: float) -> float:
@@ -282,6 +282,17 @@ def score_table(frame: pd.DataFrame, value: str) -> pd.DataFrame:
         seed, task = frame.loc[frame.duplicated(["seed", "task"]), ["seed", "task"]].iloc[0]
         raise RarlError(f"score table has more than one row for seed {seed}, task {task!r}")
     return frame.pivot(index="seed", columns="task", values=value)
+
+
+def probability_of_improvement(a: pd.DataFrame, b: pd.DataFrame) -> float:
+    """P(a > b) over pairs of seeds, ties as one half, mean over tasks (Agarwal et al. 2021); NaN without any.
+
+    Args:
+      a, b: (seeds, tasks), the same tasks.
+    """
+    wins = [np.mean((np.sign(np.subtract.outer(finite(a[task]), finite(b[task]))) + 1) / 2)
+            for task in a if a[task].notna().any() and b[task].notna().any()]  # fmt: skip
+    return float(np.mean(wins)) if wins else math.nan
 
 
 def left_out_best(scores: pd.DataFrame) -> dict[int, tuple[Any, float]]:

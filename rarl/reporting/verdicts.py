@@ -15,7 +15,7 @@ from rarl.reporting.claims import EVERY, Claim, ClaimTest, Rules
 from rarl.reporting.registry import CHECKS, MEASURES
 from rarl.reporting.results import Results
 from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Verdict, judge
-from rarl.reporting.searches import Try, effort
+from rarl.reporting.searches import Trial, effort
 from rarl.reporting.statistics import Interval, Samples
 from rarl.reporting.study import Study
 
@@ -48,7 +48,7 @@ def evaluate_claims(
     results: Results,
     studies: Mapping[str, Study],
     judged: Judged | None = None,
-    tries: Sequence[Try] = (),
+    trials: Sequence[Trial] = (),
 ) -> list[Outcome]:
     """Answer every claim from the runs.
 
@@ -57,7 +57,7 @@ def evaluate_claims(
 
     Args:
       judged: learns their verdicts.
-      tries: of settings, at this scale.
+      trials: of settings, at this scale.
     """
     now = claim_digests(results.root, results.scale)
 
@@ -85,7 +85,7 @@ def evaluate_claims(
             checks={name: load(CHECKS[name])(study, test, rules) for name in claim.validity} if samples else {},
             specified=bool(records)
             and all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
-            search=effort(tries, test.sides(), results.experiments),
+            search=effort(trials, test.sides(), results.experiments),
         )
 
     found = [measured(claim) for claim in claims]

@@ -22,16 +22,16 @@ class Quantity(NamedTuple):
 
 
 QUANTITIES = {
-    "effective_states": Quantity("effective number of attended states (exp of the entropy)"),
-    "kl": Quantity("KL of z's posterior from its prior, nats per step"),
+    "effective_states": Quantity("effective number of attended states (exp. entropy)"),
+    "kl": Quantity("KL of z's posterior from its prior, nats/step"),
     "task_named": Quantity("task decodable from z (accuracy of a linear probe)"),
     "rewarded_share": Quantity("attention on rewarded states", "rewarded_candidates"),
     # As products from before probes were the same everywhere call it.
     "goal_state_mass": Quantity("attention on rewarded states", "goal_state_share"),
     "other_share": Quantity("attention on other tasks' trajectories", "other_candidates"),
-    "related_there": Quantity("batches with a trajectory about the same thing"),
-    "related_share": Quantity("attention on such trajectories", "related_candidates"),
-    "place_distance": Quantity("steps between the attended states' place in their episodes and the current one",
+    "related_there": Quantity("batches that contain a trajectory with the same target object"),
+    "related_share": Quantity("attention on trajectories with the same target object", "related_candidates"),
+    "place_distance": Quantity("distance in steps between attended and current position in the episode",
                                "place_candidates"),
 }  # fmt: skip
 _SHARES = {"task_named", "related_there", *(name for name in QUANTITIES if name.endswith(("_share", "_mass")))}
@@ -45,29 +45,33 @@ def write(study: Study, sheet: Sheet) -> None:
         return
     sheet.heading("Attention")
     task_set = frame["task_set"].iloc[-1]
+    noun = study.spec.task_noun
     for quantity in _DRAWN:
         shown = [v for v in study.variants.values() if _chance(study, v, task_set, quantity).to_numpy().any()]
         if shown:
-            noun = study.spec.task_noun
             panels = {v.label: {v.look: stacked(study.attention(v, task_set, quantity))} for v in shown}
             chance = {v.label: stacked(_chance(study, v, task_set, quantity)) for v in shown}
+            long = {v.name: study.attention(v, task_set, quantity).assign(chance=_chance(study, v, task_set, quantity).mean(axis=1))
+                    for v in shown}  # fmt: skip
             sheet.figure(
                 f"{study.name}-attention-{quantity.partition('_')[0]}",
                 by_task(study, panels, QUANTITIES[quantity].text, (0.0, 1.0), chance=chance),
-                f"Per {noun}: {QUANTITIES[quantity].text}, and what chance would give.",
-                f"{QUANTITIES[quantity].text.capitalize()} ({study.set_title(task_set)}). Dots: seeds. Grey: the "
-                "share of such states among the candidates; a dot on it is no better than chance.",
+                pd.concat(long, names=["variant"]).reset_index(),
+                f"Per {noun}: {QUANTITIES[quantity].text}, and chance.",
+                f"{QUANTITIES[quantity].text.capitalize()} ({study.set_title(task_set)}). Dots: seeds. Grey ticks: uniform "
+                "attention (chance).",
             )
             break
     columns = [
-        *study.columns[:2],
         tables.words("text", "Quantity"),
+        *study.columns[:2],
         tables.words("group", "Mean over"),
         tables.numbers("seeds", "Seeds"),
         tables.intervals("value", "Value"),
         tables.intervals("over_chance", "Minus chance", signed=True),
     ]
-    sheet.table(f"{study.name}-attention", frame, columns, folded="All that was measured of attention")
+    caption = "attention, mean over tasks with 95 % CI"
+    sheet.table(f"{study.name}-attention", frame, columns, caption, folded=len(frame) > 12)
 
 
 def _chance(study: Study, variant: Variant, task_set: str, quantity: str) -> pd.DataFrame:

@@ -25,12 +25,7 @@ def write(study: Study, sheet: Sheet) -> None:
         tables.words("rejected", "Rejected attempts"),
     ]
     sheet.heading("Datasets")
-    sheet.table(
-        f"{study.name}-datasets",
-        frame,
-        columns,
-        folded=f"{tables.plural(len(frame), 'dataset')} that the runs learned from",
-    )
+    sheet.table(f"{study.name}-datasets", frame, columns, f"{tables.plural(len(frame), 'dataset')}", folded=True)
 
 
 def dataset_frame(study: Study) -> pd.DataFrame:

@@ -12,8 +12,8 @@ from rarl.reporting.claims import EVERY, Rules
 from rarl.reporting.figures import PALETTE, Look, StripRow
 from rarl.reporting.rules import READINGS, Judged
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import mean_of
-from rarl.reporting.study import Study, Variant, grouped
+from rarl.reporting.statistics import mean_of, probability_of_improvement
+from rarl.reporting.study import Study, Variant, common, grouped
 
 _OF_GROUPS = ((PALETTE[3], "D"), (PALETTE[6], "^"), (PALETTE[2], "P"), (PALETTE[7], "s"))
 
@@ -24,33 +24,38 @@ def write(study: Study, sheet: Sheet) -> None:
     if frame.empty:
         return
     sheet.heading("Differences")
-    task_set = study.compared_sets[-1]
+    base, task_set = study.base.label, study.compared_sets[-1]
     figure = relative(study, task_set, sheet.rules)
-    base = study.base.label
-    noun = study.spec.task_noun
     if figure is not None:
-        band = f" Band: {study.full.label}, with its interval." if study.full is not None else ""
+        band = f" Band: {study.full.label} with 95 % CI." if study.full is not None else ""
+        seeds = [{"variant": v.name, "seed": seed, "score": score} for v in study.variants_on(task_set, sweeps=False)
+                 for seed, score in study.seed_scores(v, task_set).items()]  # fmt: skip
         sheet.figure(
-            f"{study.name}-differences",
+            f"{study.name}-relative",
             figure,
-            f"Every variant as its difference from {base}: each seed, the mean and its interval.",
-            f"{study.where(task_set)}: difference from {base} (line at 0), mean over {noun}s.{band} Dots: seeds. "
-            f"Ticks: their mean. Bars: Welch interval of the difference ({base}'s own: t interval of its mean).",
+            pd.DataFrame(seeds),
+            f"Every variant as its difference from {base}: each seed, the mean and its confidence interval.",
+            f"{study.where(task_set)}: Δ vs {base} (line at 0), mean over {study.spec.task_noun}s. Dots: seeds. Tick and "
+            f"bar: mean with 95 % CI (Welch).{band}",
         )
     references = frame["reference"].dropna().unique()
-    to = f"Δ vs {study.label(references[0])}" if len(references) == 1 else "Δ vs that"
     columns = [
         *study.columns,
         tables.intervals("delta_base", f"Δ vs {base}", signed=True),
+        tables.numbers("improves", f"P(better than {base})", 2),
         tables.words("reference", "Compared with", study.label),
-        tables.intervals("delta", to, signed=True),
-        tables.words("reading", "That is", READINGS.get),
+        tables.intervals("delta", "Δ vs that", signed=True),
+        tables.words("reading", "That change", READINGS.get),
     ]
     if len(references) == 1:
-        columns.pop(-3)
-    sheet.table(f"{study.name}-differences", frame, columns)
-    if frame["reading"].notna().any():
-        sheet.text("Δ: difference with its interval, not corrected; the verdict is. Where there is none, none was due.")
+        columns[-3:-1] = [tables.intervals("delta", f"Δ vs {study.label(references[0])}", signed=True)]
+    sheet.table(
+        f"{study.name}-differences",
+        frame,
+        columns,
+        "differences with 95 % CI; the verdict is corrected for their number (Holm). P: probability of improvement "
+        "(rliable), over pairs of seeds, mean over tasks.",
+    )
 
 
 def difference_frame(study: Study, rules: Rules, judged: Judged | None = None) -> pd.DataFrame:
@@ -69,7 +74,7 @@ def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: 
     scores = study.seed_scores(variant, task_set)
     row: dict[str, Any] = {
         "task_set": task_set, "variant": variant.name, "seeds": len(scores),
-        "score": study.interval(scores, rules.level),
+        "score": study.interval(scores, rules.level), "improves": None,
         "delta_base": None, "delta": None, "reference": None, "reading": None,
         "set": study.set_title(task_set), "agent": variant.label,
     }  # fmt: skip
@@ -77,21 +82,20 @@ def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: 
     if variant != study.base:
         samples = study.compare(variant, study.base, task_set)
         row["delta_base"] = samples and samples.interval(rules.level)
-        _note_mismatches(study, variant, study.base, task_set)
+        if samples is not None:
+            row["improves"] = probability_of_improvement(
+                *common([study.table(v, task_set) for v in (variant, study.base)])
+            )
+        for line in study.mismatches(variant, study.base, task_set):
+            problem = ("/".join(variant.runs), f"not compared with {'/'.join(study.base.runs)}: {line}")
+            if problem not in study.results.problems:
+                study.results.problems.append(problem)
     samples = study.compare(variant, reference, task_set) if reference not in (None, study.base) else None
     if samples is not None and reference is not None:
         row |= {"delta": samples.interval(rules.level), "reference": reference.name}
         verdict = judged.of(samples) if judged is not None else None
         row["reading"] = verdict.reading if verdict is not None else None
     return row
-
-
-def _note_mismatches(study: Study, variant: Variant, other: Variant, task_set: str) -> None:
-    """Why there is no difference, among the problems of the report."""
-    for line in study.mismatches(variant, other, task_set):
-        problem = ("/".join(variant.runs), f"not compared with {'/'.join(other.runs)}: {line}")
-        if problem not in study.results.problems:
-            study.results.problems.append(problem)
 
 
 def relative(study: Study, task_set: str, rules: Rules) -> Figure | None:
@@ -103,7 +107,7 @@ def relative(study: Study, task_set: str, rules: Rules) -> Figure | None:
         groups[header] = [row for row in made if row is not None]
     if not any(groups.values()) or study.base not in shown or len(shown) < 3:
         return None
-    figure, axes = figures.strip(groups, f"difference from {study.base.label},\n{study.score.label}")
+    figure, axes = figures.strip(groups, f"Δ vs {study.base.label},\n{study.score.label}")
     axes.axvline(0, color=study.base.look.colour, lw=1.6, ls=study.base.look.line)
     gain = study.compare(study.full, study.base, task_set) if study.full is not None else None
     if gain is not None and study.full is not None:

@@ -19,14 +19,14 @@ from rarl.reporting.study import Study
 OWN, REMOVED, SWAPPED = "held-out", "held-out-removed", "held-out-swapped"
 GIVEN: Mapping[str, Look] = {  # intervention -> what is given to retrieve from
     OWN: Look("the task's own dataset", PALETTE[1], "s"),
-    SWAPPED: Look("a learned task's dataset", PALETTE[3], "D"),
+    SWAPPED: Look("a training task's dataset", PALETTE[3], "D"),
     REMOVED: Look("nothing", PALETTE[5], "v"),
 }
 _CHANGES = {
-    REMOVED: Change("data", "Tasks never learned: nothing retrieved, in the place of their own datasets",
-                    "held-out tasks: nothing"),
-    SWAPPED: Change("data", "Tasks never learned: a learned task's dataset, in the place of their own",
-                    "held-out tasks: another's"),
+    REMOVED: Change("data", "Held-out tasks: nothing retrieved instead of their own datasets",
+                    "held-out tasks: nothing", True),
+    SWAPPED: Change("data", "Held-out tasks: a training task's dataset instead of their own",
+                    "held-out tasks: another's", True),
 }  # fmt: skip
 
 
@@ -39,31 +39,34 @@ def write(study: Study, sheet: Sheet) -> None:
     frame = study.interventions(full, task_set)
     tasks = list(map(spelled, study.value(full, task_set, "held_out") or ()))
     noun = study.spec.task_noun
-    sheet.heading(f"Does the dataset decide the {noun}?")
-    sheet.text(f"{tables.plural(len(tasks), noun)} held out of training: {', '.join(map(tables.spaced, tasks))}.")
+    sheet.heading("Does retrieval generalise zero-shot?")
+    sheet.text(f"{tables.plural(len(tasks), f'held-out {noun}')}: {', '.join(map(tables.spaced, tasks))}.")
     learned = [StripRow(v.look, list(study.seed_scores(v, task_set).values())) for v in study.variants_on(task_set)]
     given = [StripRow(look, list(study.under(full, task_set, name).values())) for name, look in GIVEN.items()]
     strip, _ = figures.strip(
-        {f"learned {noun}s": learned, f"held-out {noun}s, {full.label} is given": given},
+        {f"training {noun}s": learned, f"held-out {noun}s, {full.label} retrieves from": given},
         study.score.label,
         bounds=study.bounds,
     )
+    data = frame[["intervention", "task", "given_task", "seed", "episodes", "score"]]
     sheet.figure(
         study.name,
         strip,
-        f"Score of every seed on learned {noun}s, and on held-out {noun}s with each dataset to retrieve from.",
-        f"Mean over {noun}s. Learned: last evaluation. Held out: {full.label} with what it is given to retrieve from.",
+        data,
+        f"Score of every seed on training {noun}s, and on held-out {noun}s with each dataset to retrieve from.",
+        f"Mean over {noun}s. Training {noun}s: last evaluation. Dots: seeds. Tick and bar: mean with 95 % CI.",
     )
     scores = {look: frame[frame["intervention"] == name].groupby(["task", "seed"])["score"].mean().droplevel("seed")
               for name, look in GIVEN.items() if (frame["intervention"] == name).any()}  # fmt: skip
     sheet.figure(
         f"{study.name}-tasks",
         by_task(study, {"held out": scores}, study.score.label, study.score.ends),
-        f"Score on each held-out {noun} with its own dataset, with a learned one's, and with nothing to retrieve.",
-        "The same, task by task. Dots: seeds. Ticks: their mean.",
+        data,
+        f"Score on each held-out {noun} with its own dataset, with a training {noun}'s, and with nothing to retrieve.",
+        "The same by task. Dots: seeds. Ticks: means.",
     )
     rows: list[dict[str, Any]]
-    rows = [{"variant": v.name, "intervention": "last evaluation", "on": f"learned {noun}s", "agent": v.label,
+    rows = [{"variant": v.name, "intervention": "last evaluation", "on": f"training {noun}s", "agent": v.label,
              "score": study.interval(study.seed_scores(v, task_set), level), "delta": None, "won": None}
             for v in study.variants_on(task_set)]  # fmt: skip
     for name, look in GIVEN.items():
@@ -74,17 +77,16 @@ def write(study: Study, sheet: Sheet) -> None:
             "delta": change and change.interval(level), "won": won(study, task_set, name) if name != OWN else None,
         })  # fmt: skip
     columns = [
-        tables.words("agent", "Agent"),
         tables.words("on", "On"),
+        tables.words("agent", "Agent"),
         tables.numbers("seeds", "Seeds"),
         tables.intervals("score", study.score.label.capitalize()),
         tables.intervals("delta", "Own dataset − this", signed=True),
-        tables.words("won", f"{noun.capitalize()}s on which the own dataset gives more"),
+        tables.words("won", f"{noun.capitalize()}s on which the own dataset scores higher"),
     ]
     summary = pd.DataFrame(rows)
-    sheet.table(study.name, summary.assign(seeds=[mean.n[0] for mean in summary["score"]]), columns)
-    data = frame[["intervention", "task", "given_task", "seed", "episodes", "score"]]
-    sheet.numbers(f"{study.name}-tasks", data, "Every seed, every task")
+    summary = summary.assign(seeds=[mean.n[0] for mean in summary["score"]])
+    sheet.table(f"{study.name}-means", summary, columns, f"training and held-out {noun}s, with 95 % CI.")
 
 
 def probed_set(study: Study) -> str | None:

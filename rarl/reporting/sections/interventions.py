@@ -1,4 +1,4 @@
-"""What trained agents do when what they retrieve from is changed: removed, shuffled, swapped, made less."""
+"""Test-time interventions: what trained agents score when what they retrieve from is changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(study: Study, sheet: Sheet) -> None:
     frame = intervention_frame(study, sheet)
     if frame.empty:
         return
-    sheet.heading("Interventions on retrieval")
+    sheet.heading("Test-time interventions on retrieval")
     shown = probed if study.spec.one_task else probed[-1:]
     several = len(shown) > 1
     groups: dict[str, list[StripRow]] = {}
@@ -46,21 +46,21 @@ def write(study: Study, sheet: Sheet) -> None:
         axes.axvline(float(np.mean(bases)), color=study.base.look.colour, ls=study.base.look.line, lw=1.4)
     figures.marks(axes, study.score.marks, across=False)
     sheet.figure(
-        f"{study.name}-interventions",
+        f"{study.name}-intervention-seeds",
         figure,
-        "Scores of the probed agents when what they retrieve from is left, removed, shuffled or exchanged.",
-        f"The same trained networks, with what they retrieve from changed at evaluation "
-        f"({', '.join(map(study.set_title, shown))}). Shuffled: states exchanged between trajectories. Vertical: "
-        f"{study.base.label}.",
+        _seeds(study),
+        "Scores of the probed agents with their retrieval dataset as trained, removed, shuffled or swapped.",
+        f"The same trained networks with another retrieval dataset at test time ({', '.join(map(study.set_title, shown))}). "
+        f"Dots: seeds. Tick and bar: mean with 95 % CI. Vertical: {study.base.label}.",
     )
     columns = [
-        *study.columns[:2],
         tables.words("what", "Retrieval dataset"),
+        *study.columns[:2],
         *study.columns[2:],
         tables.intervals("delta", "Δ vs as trained", signed=True),
     ]
-    sheet.table(f"{study.name}-interventions", frame, columns, folded="All interventions in numbers")
-    _seeds(study, sheet)
+    caption = "all test-time interventions, with 95 % CI"
+    sheet.table(f"{study.name}-interventions", frame, columns, caption, folded=True)
     for variant in _probed(study, shown[-1]):
         _swaps(study, sheet, variant, shown[-1])
         _amounts(study, sheet, variant, shown[-1])
@@ -101,14 +101,12 @@ def _what(name: str) -> str:
     return f"{amount[1]} trajectories" if amount[0] == "trajectories" else f"first {amount[1]} steps of each"
 
 
-def _seeds(study: Study, sheet: Sheet) -> None:
+def _seeds(study: Study) -> pd.DataFrame:
     """Every seed under every intervention, as numbers."""
     keys = ["task_set", "variant", "intervention", "seed"]
-    frame = study.interventions()
-    raw = study.score.column
-    per_task = frame.groupby([*keys, "task"])[[raw, "score"]].mean()
-    means = per_task.groupby(keys)[[raw, "score"]].mean().rename(columns={raw: "raw"}).reset_index()
-    sheet.numbers(f"{study.name}-intervention-seeds", means, "Every seed")
+    frame, raw = study.interventions(), study.score.column
+    means = frame.groupby([*keys, "task"])[[raw, "score"]].mean().groupby(keys).mean()
+    return means.rename(columns={raw: "raw"}).reset_index()
 
 
 def _swaps(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> None:
@@ -120,13 +118,11 @@ def _swaps(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> None:
     sheet.figure(
         f"{study.name}-swaps",
         _swap_heatmap(study, matrix),
-        f"Heat map: rows are the {noun} whose dataset is given, columns the {noun} whose reward is measured.",
-        f"{variant.label}: does the dataset decide the {noun}? Bright on the diagonal and dark elsewhere means yes. "
-        f"Lines part groups of {noun}s. White cells were not measured.",
+        matrix.reset_index(names="given_task"),
+        f"Heat map: rows are the {noun} whose dataset is retrieved from, columns the {noun} whose reward is measured.",
+        f"{variant.label}: does the retrieval dataset decide which {noun} is done? A bright diagonal means yes. "
+        + decided_text(matrix, noun),
     )
-    if text := decided_text(matrix, noun):
-        sheet.text(text)
-    sheet.numbers(f"{study.name}-swaps", matrix.reset_index(names="given_task"))
 
 
 def decided_text(matrix: pd.DataFrame, noun: str = "task") -> str:
@@ -140,32 +136,35 @@ def decided_text(matrix: pd.DataFrame, noun: str = "task") -> str:
     best = np.where(np.isfinite(others), others, -np.inf).max(axis=0)
     n, mean = int(measured.sum()), tables.number
     return (
-        f"On {int((best <= own)[measured].sum())} of {tables.plural(n, noun)} no other dataset gives a higher score "
-        f"than the {noun}'s own. Mean: {mean(own[measured].mean())} with the own dataset, "
-        f"{mean(np.nanmean(others[:, measured]))} with that of another."
+        f"On {int((best <= own)[measured].sum())} of {tables.plural(n, noun)} no other dataset scores higher than the "
+        f"{noun}'s own; mean {mean(own[measured].mean())} (own) against {mean(np.nanmean(others[:, measured]))} (others)."
     )
 
 
 def _swap_heatmap(study: Study, matrix: pd.DataFrame) -> Figure:
-    """Groups of tasks apart; the values written in where there is room."""
-    n = len(matrix)
-    figure = figures.new_figure(max(3.4, min(5.2, 1.6 + 0.17 * n)))
+    """Groups of tasks apart; their names alone, where single ones have no room."""
+    few = len(matrix) <= 12
+    figure = figures.new_figure(3.6)
     axes = figure.subplots()
-    names = list(map(tables.spaced, matrix.index))
     ends = study.score.ends or (None, None)
+    names = list(map(tables.spaced, matrix.index))
     seaborn.heatmap(
-        matrix, cmap="cividis", vmin=ends[0], vmax=ends[1], square=True, ax=axes, annot=n <= 12, fmt=".1f",
-        xticklabels=names, yticklabels=names, cbar_kws={"label": study.score.label, "shrink": 0.7},
+        matrix, cmap="cividis", vmin=ends[0], vmax=ends[1], ax=axes, annot=few, fmt=".1f",
+        annot_kws={"fontsize": 9}, xticklabels=names if few else False, yticklabels=names if few else False,
+        cbar_kws={"label": study.score.label},
     )  # fmt: skip
-    axes.tick_params(labelsize=8.5 if n <= 12 else 6.5, length=0)
+    axes.tick_params(length=0)
     axes.grid(visible=False)
-    axes.set(
-        xlabel=f"{study.spec.task_noun} that is measured on", ylabel=f"{study.spec.task_noun} whose dataset is given"
-    )
-    sizes = [len(members) for members in study.task_order(matrix.index).values()]
-    for edge in np.cumsum(sizes)[:-1]:
+    axes.set(xlabel=f"{study.spec.task_noun} that is measured on", ylabel=f"{study.spec.task_noun} whose dataset is given")
+    groups = study.task_order(matrix.index)
+    edges = np.cumsum([0, *map(len, groups.values())])
+    for edge in edges[1:-1]:
         axes.axhline(edge, color="white", lw=0.8)
         axes.axvline(edge, color="white", lw=0.8)
+    if not few:
+        middles = (edges[:-1] + edges[1:]) / 2
+        axes.set_yticks(middles, list(groups), rotation=0)
+        axes.set_xticks(middles, list(groups), rotation=60, ha="right", rotation_mode="anchor")
     return figure
 
 
@@ -186,10 +185,10 @@ def _amounts(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> Non
         removed = list(study.under(variant, task_set, "removed").values())
         if removed:
             axes.axhline(float(np.mean(removed)), color=FAINT, lw=1.4, ls=(0, (1, 1)))
-            axes.text(0.98, float(np.mean(removed)), "nothing retrieved", color=FAINT, fontsize=8, ha="right",
+            axes.text(0.98, float(np.mean(removed)), "nothing", color=FAINT, fontsize=9, ha="right",
                       va="bottom", transform=axes.get_yaxis_transform())  # fmt: skip
         figures.logarithmic(axes, table.index)
-        axes.set_xlabel("trajectories in a batch" if of == "trajectories" else "first steps of each trajectory")
+        axes.set_xlabel("trajectories" if of == "trajectories" else "first steps kept")
         whole = table.iloc[-1].dropna()
         for n, values in table.iterrows():
             change = (
@@ -205,9 +204,9 @@ def _amounts(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> Non
     sheet.figure(
         f"{study.name}-amounts",
         figure,
-        f"Score of {variant.label} against the number of trajectories it may retrieve from, and against how many first "
-        "steps of each are left.",
-        f"How much of the data is needed: the same networks ({variant.label}) with fewer trajectories in their "
-        "retrieval batch, and with trajectories cut to their first steps. The last point is as trained.",
+        pd.DataFrame(rows),
+        f"Score of {variant.label} against the number of retrieved trajectories, and against how many first steps of each "
+        "are kept.",
+        f"How much data is needed at test time: {variant.label} with fewer trajectories in its retrieval batch, and with "
+        "trajectories truncated to their first steps. Last point: as trained.",
     )
-    sheet.numbers(f"{study.name}-amounts", pd.DataFrame(rows))

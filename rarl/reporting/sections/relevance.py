@@ -51,34 +51,30 @@ def write(study: Study, sheet: Sheet) -> None:
     task_set = probed_set(study)
     if task_set is None:
         return
-    sheet.heading("Returns")
+    sheet.heading("When little of the retrieval dataset is task-relevant")
     sheet.text(
-        "The retrieval dataset of each task is mixed from its own trajectories, which are relevant, and those of other "
-        "tasks. The query observes the task, the rest of the agent does not: what to do must come from what is "
-        "retrieved. One network was trained on a mixture of all shares and is evaluated at each. "
-        + batch_text(study, task_set)
+        "Each task's retrieval dataset mixes its own trajectories (relevant) with those of other tasks. Only the query "
+        "observes the task ID. One network is trained on all shares and evaluated at each. " + batch_text(study, task_set)
     )
     seeds = seed_frame(study, task_set)
     sheet.figure(
-        f"{study.name}-returns",
+        f"{study.name}-share",
         returns(study, seeds, sheet.rules.level),
-        "Score against the share of relevant trajectories for each way to find a retrieval batch, with intervals.",
-        f"{study.set_title(task_set)}: {study.score.label} against the share of the data that is relevant. "
-        "Hollow: means of the same networks when their batch is found in the other way. Dotted, of the same colour: "
-        "where nothing is relevant.",
+        seeds,
+        "Score against the share of relevant trajectories for each way to retrieve, with confidence intervals.",
+        f"{study.set_title(task_set)}: mean with 95 % CI against the share of relevant trajectories. Dotted: nothing is relevant.",
     )
-    unit = study.score.label.capitalize()
     columns = [
         tables.words("who", "Network"),
         tables.Column("share", "Share", "{:g}".format),
         tables.numbers("seeds", "Seeds"),
-        tables.intervals("score", unit),
+        tables.intervals("score", study.score.label.capitalize()),
         tables.intervals("delta_all", "Δ vs all relevant", signed=True),
         tables.words("reference", "Compared with", study.label),
-        tables.intervals("delta", "Δ vs that, at the same share", signed=True),
+        tables.intervals("delta", "Δ vs that, same share", signed=True),
     ]
     frame = share_frame(study, seeds, sheet.rules.level)
-    sheet.table(f"{study.name}-returns", frame, columns, folded="All returns")
+    sheet.table(f"{study.name}-returns", frame, columns, "scores by share and retrieval, with 95 % CI", folded=True)
     _found(study, sheet, task_set)
 
 
@@ -122,28 +118,24 @@ def batch_text(study: Study, task_set: str) -> str:
     shares = study.value(study.base, task_set, "agent.retrieval.pool.relevant")
     if not isinstance(n_traj, int) or not isinstance(shares, list):
         return ""
-    held = [f"{share:g}: {share * n_traj:.1f}, and none in {100 * (1 - share) ** n_traj:.0f} % of batches"
-            for share in sorted(shares, reverse=True) if share < 1]  # fmt: skip
-    return f"Relevant trajectories in a uniform batch of {n_traj}, on average, by share: {'; '.join(held)}."
+    none = [f"{100 * share:g} % relevant: none in {100 * (1 - share) ** n_traj:.0f} % of batches"
+            for share in sorted(shares, reverse=True) if 0 < share < 1]  # fmt: skip
+    return f"Uniform batches of {n_traj} trajectories: {'; '.join(none)}."
 
 
 def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
     figures.logarithmic(axes, shares)
-    axes.tick_params(axis="x", labelsize=7.5)
-    axes.set_xlabel("share of trajectories that are relevant")
+    axes.tick_params(axis="x", rotation=45)
+    axes.set_xlabel("share of relevant trajectories")
 
 
 def returns(study: Study, seeds: pd.DataFrame, level: float) -> Figure:
     """Score against the share."""
     looks = {name: study.variants[name].look for name in seeds["variant"].unique()}
-    figure = figures.new_figure(3.9)
+    figure = figures.new_figure(3.4)
     axes = figure.subplots()
     frame = seeds[seeds["share"] > 0].rename(columns={"variant": "agent"})
     figures.curves(axes, frame[frame["way"] == ""], "share", "score", looks, study.bounds)
-    for (name, _), rows in frame[frame["way"] != ""].groupby(["agent", "way"]):
-        means = rows.groupby("share")["score"].mean()
-        axes.plot(means.index, means, color=looks[name].colour, lw=0.9, ls=(0, (1, 1)), marker=looks[name].marker, ms=6,
-                  mfc="white", mew=1.4, zorder=5)  # fmt: skip
     for name, rows in seeds[(seeds["share"] == 0) & (seeds["way"] == "")].groupby("variant"):
         axes.axhline(rows["score"].mean(), color=looks[name].colour, lw=1, ls=(0, (1, 1.5)))
     _share_axis(axes, sorted(frame["share"].unique()))
@@ -173,25 +165,19 @@ def _found(study: Study, sheet: Sheet, task_set: str) -> None:
     seeds = quantities(study, task_set)
     if seeds.empty:
         return
-    sheet.heading("What is found")
+    keys = ["variant", "way", "share", "quantity"]
+    rows = [dict(zip(keys, key, strict=True))
+            | {"seeds": len(values), "value": t_interval(values, sheet.rules.level, _bounds(key[3]))}
+            for key, values in seeds.groupby(keys, sort=False)["value"]]  # fmt: skip
+    sheet.heading("What is retrieved, by share")
     sheet.figure(
         f"{study.name}-found",
         found(study, seeds, study.value(study.base, task_set, "agent.retrieval.pool.trajectories") or 0),
-        "Recall among the ten best and mean reciprocal rank against the share of relevant trajectories, with chance.",
-        "Recall@10: of what ten places can hold of the relevant trajectories, the share that is among the ten best. "
-        "MRR: the mean of one over the place of the first, 0 if there is none. An index ranks its whole dataset, "
-        "uniform sampling what was drawn. Dotted: a random order of the whole dataset.",
+        pd.DataFrame(rows),
+        "Recall at ten and mean reciprocal rank against the share of relevant trajectories, with chance.",
+        "Recall@10 and mean reciprocal rank (MRR) of relevant trajectories, with 95 % CI. An index ranks its whole dataset, "
+        "uniform sampling what was drawn. Dotted: chance.",
     )
-    sheet.text(
-        "Among the trajectories that training retrieved from; “new”: among as many others of the same tasks, which it "
-        "never retrieved, though their steps were among those that it learned from."
-    )
-    keys = ["variant", "way", "share", "quantity"]
-    level = sheet.rules.level
-    rows = [dict(zip(keys, key, strict=True))
-            | {"seeds": len(values), "value": t_interval(values, level, _bounds(key[3]))}
-            for key, values in seeds.groupby(keys, sort=False)["value"]]  # fmt: skip
-    sheet.numbers(f"{study.name}-found", pd.DataFrame(rows), "These and other quantities")
 
 
 def _bounds(quantity: str) -> Bounds:
@@ -260,13 +246,12 @@ def effects(study: Study, rules: Rules) -> list[Effect]:
     for variant in study.variants_on(task_set):
         drawn = variant in (study.base, study.full)  # in the figure of all effects
         for share in (SHARE, 0.0):
-            what = f"a share of {share:g}" if share else "nothing"
-            change = Change("data", f"Rare relevance, {variant.label}: {what} is relevant",
-                            f"{share:g} relevant, {variant.label}" if drawn else "")  # fmt: skip
+            change = Change("data", f"{variant.label}: {100 * share:g} % of the dataset relevant instead of all",
+                            f"{100 * share:g} % relevant, {variant.label}" if drawn else "", True)  # fmt: skip
             chosen.append(made(change, paired(under(variant, share), under(variant, 1), bounds=study.bounds)))
         for name in variant.relative_to:
             other = study.variants[name]
-            what = f"Where a share of {SHARE:g} is relevant: {variant.label}, in the place of {other.label}"
-            change = Change("repair", what, f"{variant.label}, {SHARE:g} relevant" if drawn else "")
+            what = f"{100 * SHARE:g} % of the dataset relevant: {variant.label} instead of {other.label}"
+            change = Change("repair", what, f"{variant.label}, {100 * SHARE:g} % relevant" if drawn else "")
             chosen.append(made(change, independent(under(variant, SHARE), under(other, SHARE), bounds=study.bounds)))
     return [one for one in chosen if one is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,23 +20,29 @@ from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import t_interval
 from rarl.reporting.study import Study, Variant
 
-_ACROSS = 3  # panels side by side
+_ACROSS = 2  # panels side by side
 
 
 def write(study: Study, sheet: Sheet) -> None:
-    """Curves, a strip of all seeds, the table."""
-    sheet.heading("Scores")
+    """Curves, a strip of all seeds, the table, the performance profile."""
+    sheet.heading("Learning curves")
     curves = study.curves(study.used_sets)
     drawn, axis = learning_curves(study, curves)
     sheet.figure(
         f"{study.name}-curves",
         drawn,
+        curves,
         f"Learning curves of all agents: {study.score.label} against {axis}.",
-        "Thin: every seed. Bold: mean over seeds, with its t interval. Level lines: the last evaluation of agents that "
-        "play nothing themselves.",
+        "Thin: seeds. Bold: mean over seeds with 95 % CI. Level lines: agents without online interaction.",
     )
+    sheet.heading("Final scores")
     frame = score_frame(study, sheet.rules)
-    groups = {
+    rows = [(task_set, v, seed, score) for task_set in study.used_sets
+            for v in study.variants_on(task_set, sweeps=False)
+            for seed, score in study.seed_scores(v, task_set).items()]  # fmt: skip
+    seeds = pd.DataFrame([(s, v.name, seed, score) for s, v, seed, score in rows],
+                         columns=["task_set", "variant", "seed", "score"])  # fmt: skip
+    groups: dict[str, list[StripRow]] = {
         study.set_title(task_set): [
             StripRow(v.look, list(study.seed_scores(v, task_set).values()),
                      printed=None if study.score.normaliser else reported(study, v, task_set))
@@ -45,18 +52,19 @@ def write(study: Study, sheet: Sheet) -> None:
     }  # fmt: skip
     strip, axes = figures.strip(groups, f"{study.score.label}, last evaluation", study.score.ends, study.bounds)
     figures.marks(axes, study.score.marks, across=False)
-    diamonds = any(row.printed for rows in groups.values() for row in rows)
+    diamonds = any(row.printed for of_set in groups.values() for row in of_set)
     sheet.figure(
-        f"{study.name}-scores",
+        f"{study.name}-seeds",
         strip,
-        f"Last scores ({study.score.label}) of every seed, with means and intervals, by task set and agent.",
-        "Last evaluation. Each marker is a seed, the tick their mean, the bar the t interval."
-        + (" Open diamond: the paper's number with its spread, at a scale of its own." if diamonds else ""),
+        seeds,
+        f"Final scores ({study.score.label}) of every seed, with means and confidence intervals, by task set and agent.",
+        "Last evaluation. Markers: seeds. Tick and bar: mean with 95 % CI."
+        + (" Open diamond: the paper's number with its spread, at its own scale." if diamonds else ""),
     )
     noun = study.spec.task_noun
     columns = [
         *study.columns,
-        tables.intervals("iqm", f"Of the middle half of {noun}s"),
+        tables.intervals("iqm", f"IQM over {noun}s"),
         tables.numbers("solved", f"{noun.capitalize()}s solved", 1),
         tables.numbers("steps", study.step_unit.capitalize()),
         tables.words("learns_from", "Learns from"),
@@ -68,9 +76,58 @@ def write(study: Study, sheet: Sheet) -> None:
     if (frame["reported"].notna()).any():
         frame = frame.assign(paper=[_plus_minus(*row) for row in zip(frame["reported"], frame["spread"], strict=True)])
         columns.append(tables.words("paper", "Paper"))
-    sheet.table(f"{study.name}-scores", frame, columns)
-    sheet.numbers(f"{study.name}-curves", curves, "Curves")
+    sheet.table(f"{study.name}-scores", frame, columns, "final scores, mean over seeds with 95 % CI.")
+    _profile(study, sheet)
     recomputed(study, sheet)
+
+
+def headline(study: Study, sheet: Sheet) -> None:
+    """Learning curves of the agents with and without retrieval alone, on the largest task set (the mean over all where
+    every run learns one task)."""
+    shown = {v.name: v.look for v in study.variants.values() if v.settings.kind in ("base", "gain")
+             and v.runs[0] == study.name}  # fmt: skip
+    curves = study.curves(study.used_sets if study.spec.one_task else study.used_sets[-1:])
+    frame = curves[curves["variant"].isin(list(shown))]
+    keys = ["variant", "seed", "update"]
+    frame = frame.groupby(keys, sort=False)[["steps", "score"]].mean().reset_index().rename(columns={"variant": "agent"})
+    figure = figures.new_figure(2.6)
+    axes = figure.subplots()
+    x, axis = ("steps", study.step_unit) if frame["steps"].notna().all() else ("update", "updates")
+    figures.curves(axes, frame, x, "score", shown, study.bounds)
+    figures.thousands(axes)
+    if study.score.ends is not None:
+        axes.set_ylim(*study.score.ends)
+    figures.marks(axes, study.score.marks, across=True)
+    axes.set(xlabel=axis, ylabel=study.score.label)
+    axes.set_title(f"{study.title}, {study.set_title(study.compared_sets[-1])}", weight="bold")
+    figures.legend(figure, [shown[name] for name in shown if (frame["agent"] == name).any()])
+    sheet.figure(f"{study.name}-headline", figure, frame,
+                 f"{study.title}: learning curves with and without retrieval, {study.score.label} against {axis}.",
+                 "Thin: seeds. Bold: mean with 95 % CI.")  # fmt: skip
+
+
+def _profile(study: Study, sheet: Sheet) -> None:
+    """Which share of (seed, task) pairs scores above a threshold, on the largest task set; where there are several."""
+    task_set = study.compared_sets[-1]
+    found = {v: study.table(v, task_set).to_numpy().ravel() for v in study.variants_on(task_set, sweeps=False)
+             if v.settings.kind in ("base", "gain") or not v.settings.group}  # fmt: skip
+    found = {v: values[np.isfinite(values)] for v, values in found.items()}
+    if study.table(study.base, task_set).shape[1] < 2 or not found:
+        return
+    pooled = np.concatenate(list(found.values()))
+    thresholds = np.linspace(min(0.0, pooled.min()), pooled.max(), 61)
+    frame = pd.DataFrame([{"variant": v.name, "threshold": t, "share": float((values > t).mean())}
+                          for v, values in found.items() for t in thresholds])  # fmt: skip
+    figure = figures.new_figure(2.6)
+    axes = figure.subplots()
+    for v in found:
+        here = frame[frame["variant"] == v.name]
+        axes.plot(here["threshold"], here["share"], color=v.look.colour, ls=v.look.line)
+    axes.set(xlabel=f"threshold τ, {study.score.label}", ylabel="share of runs\nwith score > τ", ylim=(0, 1.02))
+    figures.legend(figure, [replace(v.look, marker="") for v in found])
+    sheet.figure(f"{study.name}-profile", figure, frame,
+                 f"Performance profile: the share of runs and {study.spec.task_noun}s above each score, by agent.",
+                 f"Performance profile (rliable), {study.where(task_set)}: pairs of seed and {study.spec.task_noun}.")
 
 
 def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
@@ -78,7 +135,7 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
     frame = curves.rename(columns={"variant": "agent"})
     own = [v.name for v in study.variants.values() if v.runs[0] == study.name]
     plays = frame[frame["agent"].isin(own)]["steps"].notna().all()
-    x, axis = ("steps", study.step_unit) if plays else ("update", "learner updates")
+    x, axis = ("steps", study.step_unit) if plays else ("update", "updates")
     shown = {task_set: study.groups_on(task_set) for task_set in study.used_sets}
     headers = list(dict.fromkeys(header for groups in shown.values() for header in groups))
     if len(headers) > 1:
@@ -113,7 +170,7 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
         if i + 1 == len(lines) or j >= len(lines[i + 1]):
             axes.set_xlabel(axis)
         if j == 0:
-            axes.set_ylabel(f"{header}\n{study.score.label}" if header else study.score.label)
+            axes.set_ylabel(f"{header}\n{study.score.label}" if header else study.score.label, fontsize=9)
     figures.legend(figure, drawn.values())
     return figure, axis
 
@@ -178,9 +235,9 @@ def recomputed(study: Study, sheet: Sheet) -> None:
     gains = {name: (reduce(full) / reduce(base) - 1) for name, reduce in (("mean", np.mean), ("median", np.median))}
     noun = study.spec.task_noun
     sheet.text(
-        f"By the paper's own table of {len(tasks)} {noun}s the {study.score.label} of {study.full.label} is larger "
-        f"than that of {study.base.label} by "
-        + " and ".join(f"{100 * gain:.1f} % in the {name}" for name, gain in gains.items())
+        f"From the paper's own table of {len(tasks)} {noun}s: {study.full.label} − {study.base.label} in "
+        f"{study.score.label} is "
+        + " and ".join(f"{100 * gain:+.1f} % ({name})" for name, gain in gains.items())
     )
     data = [{"aggregate": name, f"{noun}s": len(tasks), "gain": gain} for name, gain in gains.items()]
-    sheet.numbers(f"{study.name}-reported", pd.DataFrame(data))
+    sheet.numbers(f"{study.name}-reported", pd.DataFrame(data), "The same as numbers")

@@ -25,33 +25,34 @@ def write(study: Study, sheet: Sheet) -> None:
     """A figure of all sweeps over one value, a heat map of each grid, and the table of both, on every task set."""
     frames = []
     for task_set in study.compared_sets:
-        lines = [name for name, s in study.settings.sweeps.items() if len(s.keys) == 1]
-        frame = _frame(study, lines, task_set, sheet)
-        if len(frame):
-            sheet.heading("Sweeps")
-            sheet.figure(
-                f"{study.name}-sweeps-{task_set}",
-                _lines(study, frame, task_set),
-                f"Score against {' and '.join(frame['title'].unique())}: every seed, means and intervals.",
-                f"{study.where(task_set)}. Dots: seeds. Ticks, joined by a line: their mean. Bars: t interval. "
-                f"{study.full.label if study.full else ''} stands for its own values. Vertical: {study.base.label}.",
-            )
-            frames.append(frame)
         for name, settings in study.settings.sweeps.items():
+            frame = _frame(study, [name], task_set, sheet)
+            if frame.empty:
+                continue
+            sheet.heading(f"Sweep: {settings.title[0].lower()}{settings.title[1:]}")
+            frames.append(frame)
             if len(settings.keys) == 2:
-                frames.append(_grid(study, sheet, name, task_set))
-    frame = pd.concat([frame for frame in frames if len(frame)]) if any(map(len, frames)) else pd.DataFrame()
-    if frame.empty:
-        return
+                _grid(study, sheet, name, task_set, frame)
+            else:
+                full = study.full.label if study.full is not None else ""
+                sheet.figure(
+                    f"{study.name}-{name}-{task_set}",
+                    _lines(study, frame, task_set),
+                    frame,
+                    f"Score against {settings.title}: every seed, means and confidence intervals.",
+                    f"{study.where(task_set)}, {settings.title}. Dots: seeds. Ticks, joined: means with 95 % CI. Vertical: "
+                    f"{study.base.label}. {full} stands at its own value.",
+                )
+    frame = pd.concat(frames) if frames else pd.DataFrame()
     full = study.full.label if study.full is not None else ""
     columns = [
-        tables.words("title", "Value of"),
-        tables.words("values", "Values"),
+        tables.words("title", "Setting"),
+        tables.words("values", "Value"),
         *study.columns[2:],
         tables.intervals("delta", f"Δ vs {full}", signed=True),
-        tables.words("reading", f"Against {full}", READINGS.get),
+        tables.words("reading", "Verdict", READINGS.get),
     ]
-    sheet.table(f"{study.name}-sweeps", frame, columns)
+    sheet.table(f"{study.name}-sweeps", frame, columns, "sweeps, with 95 % CI.", folded=True)
 
 
 def _frame(study: Study, sweeps: list[str], task_set: str, sheet: Sheet) -> pd.DataFrame:
@@ -88,33 +89,26 @@ def _lines(study: Study, frame: pd.DataFrame, task_set: str) -> Figure:
     return figure
 
 
-def _grid(study: Study, sheet: Sheet, name: str, task_set: str) -> pd.DataFrame:
-    """The heat map of a grid, and what choosing its best cell gives; its rows for the table."""
-    frame = _frame(study, [name], task_set, sheet)
-    if frame.empty:
-        return frame
+def _grid(study: Study, sheet: Sheet, name: str, task_set: str, frame: pd.DataFrame) -> None:
+    """The heat map of a grid, and what choosing its best cell gives."""
     settings, unit = study.settings.sweeps[name], study.score.unit
-    sheet.heading(settings.title)
     cells: dict[Cell, tuple[Interval, Interval | None]] = {
         (row["value"], row["second_value"]): (row["score"], row["delta"]) for _, row in frame.iterrows()
     }
     sheet.figure(
         f"{study.name}-{name}-{task_set}",
         heatmap(study, name, cells),
+        frame,
         f"Heat map of scores over {' and '.join(settings.keys)}.",
-        f"{study.where(task_set)}: {study.score.label}; below it the difference from "
-        f"{study.full.label if study.full else ''}.",
+        f"{study.where(task_set)}: {study.score.label}; below it Δ vs {study.full.label if study.full else ''}.",
     )
     fixed = paper_cell(study, name, task_set)
     best = tuned(study, name, fixed, task_set) if fixed is not None else None
     if best is not None:
         gain = tables.interval(best.interval(sheet.rules.level), signed=True)
         paper = ", ".join(f"{value:g}" for value in settings.paper or ())
-        sheet.text(
-            f"Tuned, against {paper}: {gain} {unit}. The best of several settings, chosen and scored on the same "
-            f"seeds, looks better than it is; so each seed is scored with what the others choose. {best.detail}"
-        )
-    return frame
+        sheet.text(f"Tuned − {paper}: {gain} {unit} (cross-fitted: each seed scores the cell that the other seeds choose). "
+                   f"{best.detail}")
 
 
 def heatmap(study: Study, sweep: str, cells: Mapping[Cell, tuple[Interval, Interval | None]]) -> Figure:

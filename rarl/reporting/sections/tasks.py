@@ -23,23 +23,22 @@ def write(study: Study, sheet: Sheet) -> None:
         return
     noun = study.spec.task_noun
     panels = _panels(study)
-    if not study.spec.one_task and last["task"].nunique() > 1 and panels:
-        sheet.heading(f"{noun.capitalize()} by {noun}")
-        sheet.figure(
-            f"{study.name}-tasks",
-            by_task(study, panels, study.score.label, study.score.ends, study.score.marks),
-            f"Last scores ({study.score.label}) on each {noun}, every seed a dot.",
-            "Last evaluation. Dots: seeds. Ticks: their mean.",
-        )
     group_of = {spelled(task): group for group, tasks_ in study.spec.task_groups.items() for task in tasks_}
     steps = last["run"].map({run: study.steps_per_update(run) for run in last["run"].unique()})
-    frame = last.assign(group=last["task"].map(group_of), steps=last["update"] * steps.astype(float))
+    last = last.assign(group=last["task"].map(group_of), steps=last["update"] * steps.astype(float))
     columns = ["task_set", "variant", "seed", "task", "group", "episodes", "update", "steps", "return_mean",
                "return_std", "success_rate", *MEASURED_ON_DATA, "expert", "score"]  # fmt: skip
-    sheet.numbers(
+    frame = last[[name for name in columns if name in last]].dropna(axis=1, how="all")
+    if study.spec.one_task or last["task"].nunique() < 2 or not panels:
+        sheet.numbers(f"{study.name}-tasks", frame, f"Every run, every {noun}")
+        return
+    sheet.heading(f"Scores by {noun}")
+    sheet.figure(
         f"{study.name}-tasks",
-        frame[[name for name in columns if name in frame]].dropna(axis=1, how="all"),
-        f"Every run, every {noun}",
+        by_task(study, panels, study.score.label, study.score.ends, study.score.marks),
+        frame,
+        f"Final scores ({study.score.label}) on each {noun}, every seed a dot.",
+        "Last evaluation. Dots: seeds. Ticks: means.",
     )
 
 
@@ -80,7 +79,7 @@ def by_task(
     """
     order = study.task_order(task for drawn in panels.values() for values in drawn.values() for task in values.index)
     agents, count = max(map(len, panels.values())), sum(map(len, order.values()))
-    figure = figures.new_figure(max(0.2, 0.09 * agents) * count + 0.3 * len(order) + 1.2)
+    figure = figures.new_figure(max(0.21, 0.075 * agents) * count + 0.3 * len(order) + 1.2)
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     placed = figures.Rows(grid[0], header=0.75)
     positions: dict[str, float] = {}
@@ -105,7 +104,7 @@ def by_task(
             axes.set_xlim(ends[0] - 0.03 * (ends[1] - ends[0]), ends[1] + 0.03 * (ends[1] - ends[0]))
         axes.set_title(title, weight="bold", fontsize=9)
         lines = np.array(list(positions.values())) + 0.5
-        axes.hlines(lines, 0, 1, color="#e6e6e6", lw=0.7, zorder=0, transform=axes.get_yaxis_transform())
+        axes.hlines(lines, 0, 1, color=figures.GRID, lw=0.7, zorder=0, transform=axes.get_yaxis_transform())
     placed.finish()
     for axes in grid:
         axes.grid(axis="y", visible=False)

@@ -1,0 +1,233 @@
+"""Claims and their answers as tables: every number and verdict in them comes from the runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from rarl.reporting import tables
+from rarl.reporting.claims import WITH_MARGIN, Rules
+from rarl.reporting.results import Results
+from rarl.reporting.rules import (
+    BY_KIND,
+    CONTRADICTED,
+    EQUIVALENT,
+    EXCLUDED,
+    FIRST,
+    INCONCLUSIVE,
+    MEASURED,
+    NOT_TESTED,
+    SUPPORTED,
+    VOID,
+    p_columns,
+)
+from rarl.reporting.searches import Trial, spread
+from rarl.reporting.sheet import Sheet
+from rarl.reporting.statistics import power
+from rarl.reporting.study import Study
+from rarl.reporting.verdicts import Outcome
+
+_MARKS = {SUPPORTED: "✓", CONTRADICTED: "✗", EXCLUDED: "✗", EQUIVALENT: "≈", INCONCLUSIVE: "?", VOID: "∅"}
+_ANSWERS = {SUPPORTED: "yes", CONTRADICTED: "no, the opposite"}
+# kind, or verdict -> the test that decides; else the sign
+_DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EXCLUDED: "size"}
+
+
+def verdict(outcome: Outcome) -> str:
+    """Mark and verdict, as short as a cell: "✓ supported"; a question of our own is answered with yes or no."""
+    claim, said = outcome.claim, outcome.verdict
+    word = said.words
+    if claim.own:
+        word = word.replace(said.outcome, _ANSWERS.get(said.outcome, said.outcome))
+        word = word.removesuffix(", the opposite") if claim.kind in WITH_MARGIN else word
+    text = f"{_MARKS.get(said.outcome, '')} {word}".strip()
+    return text + (", preliminary" if outcome.preliminary and outcome.interval is not None else "")
+
+
+def because(outcome: Outcome) -> str:
+    """What the verdict rests on: the test that decided, with p before and after Holm's correction."""
+    claim, said = outcome.claim, outcome.verdict
+    test = _DECIDES.get(claim.kind, _DECIDES.get(said.outcome, "sign"))
+    p, adjusted = said.tests.get(test, (math.nan, math.nan))
+    found = [said.reason]
+    if math.isfinite(p):
+        found.append(f"{test}: p {p_text(p)}, Holm {p_text(adjusted)}")
+    if said.outcome == INCONCLUSIVE and math.isfinite(said.smallest):
+        found.append(f"80 % power at {said.smallest:.2g}")
+    if said.size and said.outcome not in (SUPPORTED, EXCLUDED):
+        found.append(f"the paper's {claim.paper.size:g} is excluded: {said.size}")
+    return "; ".join(filter(None, found))
+
+
+def p_text(p: float) -> str:
+    """Two digits that count, down to 0.0001."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.{tables.decimals(p, 2)}f}"
+
+
+def ours(outcome: Outcome) -> str:
+    """Our number with its interval and unit."""
+    difference = outcome.samples is None or outcome.samples.design != "single"
+    text = tables.interval(outcome.interval, signed=difference)
+    return f"{text} {outcome.claim.unit}" if text != tables.NONE and outcome.claim.unit else text
+
+
+def budget(outcome: Outcome) -> str:
+    """Ours as a share of the paper's size: "4 % of its episodes per task (4,000 of 100,000)"."""
+    parts = []
+    for quantity, paper in outcome.claim.paper.scale.items():
+        mine = outcome.ours_scale.get(quantity)
+        if mine is not None and paper:
+            share = tables.unbroken(f"{100 * mine / paper:.2g} %")
+            parts.append(f"{share} of its {quantity} ({tables.count(mine)} of {tables.count(paper)})")
+    return "; ".join(parts)
+
+
+def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """One row per claim and question: as numbers for tables/claims.csv, then, after `number`, in words."""
+    rows: list[dict[str, Any]] = []
+    for o in outcomes:
+        claim, paper = o.claim, o.claim.paper
+        checks = {name: "not recorded" if check is None else f"{'holds' if check.passed else 'fails'}: {check.found}"
+                  for name, check in o.checks.items()}  # fmt: skip
+        grounds = ["pre-specified" if o.specified else "exploratory", o.search]
+        detail = o.samples.detail if o.samples is not None else ""
+        rows.append({
+            "id": claim.id, "own": claim.own, "primary": claim.primary, "kind": claim.kind, "family": claim.family,
+            "family_size": o.family, "outcome": o.verdict.outcome, "reason": o.verdict.reason, "estimate": o.interval,
+            "seeds": o.interval.seeds if o.interval else None, "unit": claim.unit, "margin": claim.margin or None,
+            **p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
+            "size_excluded": o.verdict.size or None, "pre_specified": o.specified, "search": o.search or None,
+            "checks": "; ".join(f"{name}: {check.found if check else 'not recorded'}"
+                                for name, check in o.checks.items()) or None,
+            "preliminary": o.preliminary, "text": claim.text, "place": claim.place, "number": str(paper.number),
+            "anchor": Markup('<a id="{0}" href="#{0}">{1}</a>').format(claim.id, tables.unbroken(claim.id)),
+            "reported": f"{paper.number}" + (f" (n={paper.n})" if paper.n else ""), "ours": ours(o),
+            "verdict": verdict(o), "budget": budget(o), "because": because(o), "detail": detail,
+            "grounds": "; ".join(filter(None, grounds)) if o.interval else "",
+            "validity": "; ".join(f"{name} {said}" for name, said in checks.items()),
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else None)
+
+
+def claim_numbers(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """The numbers alone."""
+    frame = claim_frame(outcomes)
+    return frame.loc[:, :"number"] if len(frame) else pd.DataFrame(columns=["id", "outcome", "estimate"])
+
+
+_WORDS = {name: tables.words(name, head) for name, head in {
+    "text": "Claim", "place": "Where in paper", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict",
+    "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail",
+    "grounds": "Specified and searched", "validity": "Validity checks", "anchor": "Id",
+}.items()}  # fmt: skip
+_WORDS["seeds"] = tables.words("seeds", "Seeds", tables.unbroken)
+_KINDS = {  # title -> (which, columns)
+    "Claims of the paper": (lambda c: not c.own and not c.elsewhere,
+                            ["text", "verdict", "reported", "ours", "seeds", "budget", "place", "anchor"]),
+    "Claims that the paper tested on a different environment": (
+        lambda c: c.elsewhere, ["text", "verdict", "reported", "ours", "seeds", "place", "anchor"]),
+    "Questions of our own": (lambda c: c.own, ["text", "verdict", "ours", "seeds", "anchor"]),
+}  # fmt: skip
+
+
+def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
+    """The tables of a page's claims and questions, what each verdict rests on, and which were not tested."""
+    tested = [o for o in outcomes if o.verdict.outcome != NOT_TESTED]
+    for title, (which, names) in _KINDS.items():
+        members = [o for o in tested if which(o.claim)]
+        if members:
+            sheet.heading(title)
+            caption = "a difference is agent minus baseline; in brackets its 95 % CI. The verdict holds at this scale only."
+            sheet.text(Markup("Table: {}").format(caption))
+            columns = [_WORDS[name]._replace(head="Question") if name == "text" and members[0].claim.own else _WORDS[name]
+                       for name in names]  # fmt: skip
+            sheet.parts.append(tables.to_markdown(claim_frame(members), columns))
+    if tested:
+        columns = [_WORDS[name] for name in ("because", "detail", "grounds", "validity")]
+        frame = claim_frame(tested)
+        columns = [tables.words("id", "Id", tables.unbroken), *columns]
+        sheet.folded("What each verdict rests on", tables.to_markdown(frame, columns))
+    left = [o for o in outcomes if o.verdict.outcome == NOT_TESTED]
+    if left:
+        columns = [_WORDS["text"], tables.words("reason", "Why not"), _WORDS["reported"], _WORDS["budget"], _WORDS["anchor"]]
+        sheet.heading("Not tested at this scale")
+        sheet.parts.append(tables.to_markdown(claim_frame(left), columns))
+
+
+def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages: Mapping[str, str]) -> Markup:
+    """The primary claims: environment, what the paper reports, what we find, verdict, share of its budget.
+
+    Args:
+      pages: experiment -> its page.
+    """
+    rows = []
+    for o in outcomes:
+        study = studies.get(o.claim.test.experiment) if o.claim.test else None
+        if not o.claim.primary or study is None or o.claim.test is None or study.name not in pages:
+            continue
+        sides = " vs ".join(study.variant(side).label for side in o.claim.test.sides())
+        where = f"{study.title}, {study.set_title(o.claim.test.task_set)}" if o.claim.test.task_set else study.title
+        link = Markup("[{}]({}#{})").format(tables.md(where), pages[study.name], o.claim.id)
+        last = study.results.select(study.results.last, o.claim.test.sides()[0][0], None, o.claim.test.sides()[0][1])
+        updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
+        rows.append({"where": link, "agents": sides, "reported": o.claim.paper.number or None, "ours": ours(o),
+                     "verdict": verdict(o), "budget": "; ".join(filter(None, [budget(o), updates]))})  # fmt: skip
+    heads = {"where": "Environment", "verdict": "Verdict", "agents": "Agents", "reported": "The paper reports", "ours": "We find",
+             "budget": "Budget"}  # fmt: skip
+    return tables.to_markdown(pd.DataFrame(rows), [tables.words(n, h, tables.md) for n, h in heads.items()]) if rows else Markup("")
+
+
+def tally(found: Mapping[str, int]) -> str:
+    """ "4 supported, 1 contradicted". """
+    return ", ".join(f"{n} {verdict}" for verdict, n in found.items() if verdict != NOT_TESTED)
+
+
+def rules_table() -> Markup:
+    """The rules of verdicts, in their order."""
+    rows = [["any", verdict, rule] for verdict, rule in FIRST]
+    rows += [[f"“{says}”", verdict, rule] for says, kind in BY_KIND.values() for verdict, rule in kind]
+    return tables.table(["Claim", "Outcome", "Rule"], [*rows, ["any", INCONCLUSIVE, "no rule above decides"]])
+
+
+def power_table(outcomes: Sequence[Outcome], trials: Sequence[Trial], results: Results, rules: Rules) -> Markup:
+    """The chance to see the paper's effect (the margin, where it printed none), and half of it."""
+    rows = []
+    for o in outcomes:
+        test, size = o.claim.test, o.claim.paper.size
+        if not (o.due and test and o.claim.kind == "superiority" and (o.claim.primary or size)):
+            continue
+        sd, source = spread(trials, test.sides(), results), "tuning seeds"
+        design = "independent" if o.samples is None else o.samples.design
+        if math.isnan(sd) and o.samples is not None:
+            error, n = o.samples.estimate.error, min(o.samples.estimate.n)
+            sd, source = error * math.sqrt(n / (2 if design == "independent" else 1)), "these runs"
+        if sd > 0:
+            effect = abs(size or o.claim.margin)
+            chances = [100 * power("paired" if design == "single" else design, sd, n, share * effect, max(o.family, 1), rules.level)
+                       for n in (5, 10) for share in (1, 0.5)]  # fmt: skip
+            what = f"{effect:g}" + ("" if size else " (the margin)")
+            rows.append([what, f"{sd:.2g} ({source})", o.family, *(tables.number(c, 0) for c in chances), o.claim.id])
+    heads = ["Effect", "SD between seeds", "Family", "n = 5, %", "half, %", "n = 10, %", "half, %", "Claim"]
+    return tables.table(heads, rows, "llrrrrrl") if rows else Markup("")
+
+
+def protocol(results: Results) -> Markup:
+    """A table of experiments: episodes per evaluation and task, evaluations of a run, learner updates."""
+    last = results.last.groupby("experiment", sort=False)
+    points = results.evaluations.groupby(["experiment", "run"], sort=False)["update"].nunique()
+    shown = pd.DataFrame({
+        "updates": last["update"].agg(_range), "points": points.groupby("experiment", sort=False).agg(_range),
+        "episodes": last["episodes"].agg(_range),
+    })  # fmt: skip
+    shown["title"] = list(map(results.title, shown.index))
+    heads = {"title": "Experiment", "updates": "Updates", "points": "Evaluations", "episodes": "Episodes per task and evaluation"}
+    return tables.to_markdown(shown, [tables.words(name, head) for name, head in heads.items()])
+
+
+def _range(values: pd.Series) -> str:
+    """ "24", or "20 to 24"."""
+    return " to ".join(dict.fromkeys(tables.count(value) for value in (values.min(), values.max())))

@@ -1,0 +1,102 @@
+"""A page for each variant: command, difference to its base, settings, seeds, commit, checkpoint, costs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from rarl.mappings import leaves
+from rarl.reporting import tables
+from rarl.reporting.configurations import first_run, settings_of
+from rarl.reporting.measured_costs import NUMBERS
+from rarl.reporting.provenance import commit_of
+from rarl.reporting.sheet import Sheet
+from rarl.reporting.study import Study, Variant
+
+_NOT_SETTINGS = ("experiment", "task_set", "variant", "seed")
+
+
+def page_name(study: Study, variant: Variant) -> str:
+    """ "variants/gridroboman-dqn" """
+    return f"variants/{safe(study.name)}-{safe(variant.name)}"
+
+
+def safe(name: str) -> str:
+    """A name as a part of a file's and of a link."""
+    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-") or "unnamed"
+
+
+def own_variants(study: Study) -> list[Variant]:
+    """Those with usable runs of the study's own, each of which has a page."""
+    runs = study.results.select(study.results.runs, study.name)
+    used = set(runs["variant"][runs["usable"]])
+    return [v for v in study.variants.values() if v.runs == (study.name, v.name) and v.name in used]
+
+
+def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame) -> None:
+    """All of it.
+
+    Args:
+      costs: of all variants, see `measured_costs.read_costs`.
+    """
+    results, name = study.results, variant.name
+    runs = results.select(results.runs, study.name, variant=name)
+    first = str(runs[runs["usable"]].sort_values(["task_set", "seed"])["run"].iloc[-1])
+    record, other = results.records[first], _compared_with(study, variant)
+    if variant.settings.change:
+        sheet.text(f"Changes: {variant.settings.change}.")
+    other_runs = [first_run(results, *other.runs[:1], row, other.runs[1]) for row in [first.split("/")[1]]] if other else []
+    rows = [
+        ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), sheet.title.partition("|")[2])],
+        ["Command", tables.code(record.get("command") or "not recorded")],
+        ["Commit", commit_of(record)],
+        ["Code digest", record.get("code_digest")],
+        ["Checkpoint (by DVC)", tables.code(f"results/{results.scale}/checkpoints/{first}/")],
+        ["In Python", tables.code(f'rarl.load("{first}")')],
+        *([["Parameters", tables.count((record.get("parameters") or {}).get("total"))]] if record.get("parameters") else []),
+        *_costs(study, variant, costs),
+    ]
+    sheet.title = sheet.title.partition("|")[0]
+    sheet.parts.append(tables.table(["What", "Value"], rows))
+    sheet.heading("Seeds")
+    last = results.select(results.last, study.name, variant=name)
+    scores = last.groupby("run")["score"].agg(lambda values: values.mean(skipna=False))
+    shown = runs.assign(score=runs["run"].map(scores), minutes=runs["seconds_total"] / 60)
+    columns = [tables.words("task_set", "Task set", tables.spaced), tables.numbers("seed", "Seed"),
+               tables.numbers("score", study.score.label.capitalize(), min(study.score.digits, 2)),
+               tables.numbers("updates", "Updates"), tables.numbers("minutes", "Minutes", 1),
+               tables.words("status", "Status"), tables.words("config_digest", "Configuration")]  # fmt: skip
+    digests = [results.records.get(run, {}).get("config_digest") for run in shown["run"]]
+    caption = f"runs of {variant.label}."
+    sheet.table(f"variants/{safe(study.name)}-{safe(name)}", shown.assign(config_digest=digests), columns, caption)
+    settings = dict(leaves(settings_of(results, first)))
+    if other is not None and other_runs and other_runs[0] is not None:
+        base = dict(leaves(settings_of(results, other_runs[0])))
+        differing = [[tables.code(key), _text(base.get(key)), _text(settings.get(key))]
+                     for key in dict.fromkeys([*base, *settings])
+                     if base.get(key) != settings.get(key) and key not in _NOT_SETTINGS]  # fmt: skip
+        sheet.heading(f"Difference to {other.label}")
+        sheet.parts.append(tables.table(["Setting", other.label, variant.label], differing))
+    sheet.heading("Hyper-parameters")
+    rows = [[tables.code(key), _text(value)] for key, value in settings.items() if key not in _NOT_SETTINGS]
+    sheet.folded(f"All {len(rows)} settings of {first}", tables.table(["Setting", "Value"], rows))
+
+
+def _compared_with(study: Study, variant: Variant) -> Variant | None:
+    names = [*variant.relative_to, study.base.name]
+    return next((study.variants[name] for name in names if name != variant.name), None)
+
+
+def _costs(study: Study, variant: Variant, costs: pd.DataFrame) -> list[list[Any]]:
+    row = costs[(costs["experiment"] == study.name) & (costs["variant"] == variant.name)]
+    names = {"learner_step_ms": "ms per update", "acting_ms": "ms per action", "memory_mb": "MB of memory"}
+    assert set(names) <= set(NUMBERS)
+    return [["Costs", ", ".join(f"{row[key].iloc[0]:.3g} {what}" for key, what in names.items())]] if len(row) else []
+
+
+def _text(value: Any) -> str:
+    text = tables.NONE if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 200 else f"{text[:197]}…"
