@@ -75,15 +75,20 @@ def ours(outcome: Outcome) -> str:
     return f"{text} {outcome.claim.unit}" if text != tables.NONE and outcome.claim.unit else text
 
 
-def budget(outcome: Outcome) -> str:
-    """Ours as a share of the paper's size: "4 % of its episodes per task (4,000 of 100,000)"."""
-    parts = []
+def budgets(outcome: Outcome) -> list[tuple[str, str]]:
+    """Ours as shares of the paper's sizes: [("4 % of its episodes per task", "4,000 of 100,000")]."""
+    found = []
     for quantity, paper in outcome.claim.paper.scale.items():
         mine = outcome.ours_scale.get(quantity)
         if mine is not None and paper:
             share = tables.unbroken(f"{100 * mine / paper:.2g} %")
-            parts.append(f"{share} of its {quantity} ({tables.count(mine)} of {tables.count(paper)})")
-    return "; ".join(parts)
+            found.append((f"{share} of its {quantity}", f"{tables.count(mine)} of {tables.count(paper)}"))
+    return found
+
+
+def budget(outcome: Outcome) -> str:
+    """The same in a line."""
+    return "; ".join(f"{share} ({sizes})" for share, sizes in budgets(outcome))
 
 
 def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -124,6 +129,7 @@ _WORDS = {name: tables.words(name, head) for name, head in {
     "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail",
     "grounds": "Specified and searched", "validity": "Validity checks", "anchor": "Id",
 }.items()}  # fmt: skip
+_WORDS["anchor"] = tables.words("anchor", "Id", tables.md)
 _WORDS["seeds"] = tables.words("seeds", "Seeds", tables.unbroken)
 _KINDS = {  # title -> (which, columns)
     "Claims of the paper": (lambda c: not c.own and not c.elsewhere,
@@ -141,7 +147,7 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
         members = [o for o in tested if which(o.claim)]
         if members:
             sheet.heading(title)
-            caption = "a difference is agent minus baseline; in brackets its 95 % CI. The verdict holds at this scale only."
+            caption = "Differences are agent − baseline with 95 % CI; verdicts hold at this scale only."
             sheet.text(Markup("Table: {}").format(caption))
             columns = [_WORDS[name]._replace(head="Question") if name == "text" and members[0].claim.own else _WORDS[name]
                        for name in names]  # fmt: skip
@@ -159,26 +165,27 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
 
 
 def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages: Mapping[str, str]) -> Markup:
-    """The primary claims: environment, what the paper reports, what we find, verdict, share of its budget.
+    """The primary claims: environment, verdict, what the paper reports, what we find, share of its budget.
 
     Args:
       pages: experiment -> its page.
     """
-    rows = []
+    found: dict[str, list[list[Any]]] = {name: [] for name in pages}
     for o in outcomes:
-        study = studies.get(o.claim.test.experiment) if o.claim.test else None
-        if not o.claim.primary or study is None or o.claim.test is None or study.name not in pages:
+        test = o.claim.test
+        if not o.claim.primary or test is None or test.experiment not in pages:
             continue
-        sides = " vs ".join(study.variant(side).label for side in o.claim.test.sides())
-        where = f"{study.title}, {study.set_title(o.claim.test.task_set)}" if o.claim.test.task_set else study.title
-        link = Markup("[{}]({}#{})").format(tables.md(where), pages[study.name], o.claim.id)
-        last = study.results.select(study.results.last, o.claim.test.sides()[0][0], None, o.claim.test.sides()[0][1])
+        study = studies[test.experiment]
+        sides = [study.variant(side).label for side in test.sides()]
+        where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
+        who = Markup("[{}]({}#{}): {}").format(tables.md(where), pages[study.name], o.claim.id, tables.md(" vs ".join(sides)))
+        last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
         updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
-        rows.append({"where": link, "agents": sides, "reported": o.claim.paper.number or None, "ours": ours(o),
-                     "verdict": verdict(o), "budget": "; ".join(filter(None, [budget(o), updates]))})  # fmt: skip
-    heads = {"where": "Environment", "verdict": "Verdict", "agents": "Agents", "reported": "The paper reports", "ours": "We find",
-             "budget": "Budget"}  # fmt: skip
-    return tables.to_markdown(pd.DataFrame(rows), [tables.words(n, h, tables.md) for n, h in heads.items()]) if rows else Markup("")
+        share = "; ".join(filter(None, [*(s for s, _ in budgets(o)), updates]))
+        found[study.name].append([who, verdict(o), o.claim.paper.number, ours(o), share])
+    rows = [row for of_study in found.values() for row in of_study]
+    heads = ["Environment", "Verdict", "The paper reports", "We find", "Of the paper's budget"]
+    return tables.table(heads, rows) if rows else Markup("")
 
 
 def tally(found: Mapping[str, int]) -> str:

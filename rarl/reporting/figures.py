@@ -191,11 +191,12 @@ def level(axes: Axes, mean: Interval, look: Look) -> None:
     axes.axhline(mean.estimate, color=look.colour, ls=look.line, lw=1.6)
 
 
-def marks(axes: Axes, named: Mapping[str, float], *, across: bool) -> None:
+def marks(axes: Axes, named: Mapping[str, float], *, across: bool, labels: bool = True) -> None:
     """Dotted lines at named scores, where the axis reaches them.
 
     Args:
       across: lines across the y axis; else up from the x axis.
+      labels: whether their names are written.
     """
     low, high = axes.get_ylim() if across else axes.get_xlim()
     for name, value in named.items():
@@ -203,8 +204,11 @@ def marks(axes: Axes, named: Mapping[str, float], *, across: bool) -> None:
             continue
         draw, place = (axes.axhline, (0.99, value)) if across else (axes.axvline, (value, 1.0))
         draw(value, color=FAINT, lw=1, ls=(0, (1, 1.5)), zorder=1)
+        if not labels:
+            continue
+        above = "top" if across and value > (low + high) / 2 else "bottom"
         transform = axes.get_yaxis_transform() if across else axes.get_xaxis_transform()
-        axes.text(*place, name, color=FAINT, fontsize=9, va="bottom", ha="right" if across else "center",
+        axes.text(*place, name, color=FAINT, fontsize=9, va=above, ha="right" if across else "center",
                   transform=transform)  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -23,30 +23,32 @@ _LOOKS: Mapping[str, Look] = {
 _HOLLOW = ("open", "void")
 
 
-def ablations(effects: Sequence[Effect]) -> list[Effect]:
-    """Changes of agents or their training data."""
-    return [e for e in effects if e.change.kind != "gain" and not e.change.at_test]
+def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collection[str]) -> None:
+    """Counts, a forest plot for each environment and task set, all effects as numbers. Call inside `figures.style()`.
 
-
-def write(sheet: Sheet, effects: Sequence[Effect]) -> None:
-    """Counts, a forest plot for each environment and task set, all effects as numbers. Call inside `figures.style()`."""
-    changes = ablations(effects)
+    Args:
+      effects: by study.
+      counted: studies whose changes of agents or their training are ablations.
+    """
+    changes = [e for name in effects if name in counted for e in effects[name]
+               if e.change.kind != "gain" and not e.change.at_test]  # fmt: skip
     sheet.text(summary(changes))
     groups: dict[tuple[str, str, str], list[Effect]] = {}
     for e in changes:
         if e.change.short and e.interval.known:
             groups.setdefault((e.spec.name, e.where, e.task_set), []).append(e)
-    for (environment, where, task_set), members in groups.items():
+    for (environment, where, _), members in groups.items():
         unit = members[0].score.unit
         sheet.figure(
-            f"forest-{environment}-{len(sheet.files)}",
+            f"forest-{environment}-{len(sheet.files) // 2 + 1}",
             forest(members),
             frame(members),
             f"Forest plot: ablations of {where}, as differences in score with confidence intervals.",
-            f"{where}, {tables.spaced(task_set)}: Δ vs the agent without the change, {unit}, 95 % CI. Shaded: margin ±"
-            f"{members[0].score.margin:g}. Above: in % of what retrieval gains.",
+            f"{where}: Δ vs the agent without the change, {unit}, 95 % CI. Shaded: margin ±{members[0].score.margin:g}."
+            + (" Upper axis: in % of the gain from retrieval." if members[0].gain else ""),
         )
-    sheet.numbers("effects", frame(effects), "All effects, retrieval and test-time interventions included")
+    sheet.numbers("effects", frame([e for of_study in effects.values() for e in of_study]),
+                  "All effects, those of retrieval and of test-time interventions included")
 
 
 def summary(effects: Sequence[Effect]) -> str:

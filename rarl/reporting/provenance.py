@@ -163,17 +163,18 @@ def rows_of(
             found = [value for of_one in values.values() for value in of_one]
             if found and all(value in entry.get("paper_values", ()) for value in found):
                 continue
-            here += _in_brackets(values)
+            texts = _values_text(values)
+            here = (texts or here) if key else f"{here} ({texts})" if texts else here
         rows.append([what, entry["paper"], here, entry["why"], entry["effect"]])
     return rows
 
 
-def _in_brackets(values: Mapping[str, list[Any]]) -> str:
+def _values_text(values: Mapping[str, list[Any]]) -> str:
     """Configured values by experiment's title; without the titles where all experiments have the same."""
     texts = {title: ", ".join(map(_value_text, found)) for title, found in values.items() if found}
     if len(set(texts.values())) > 1:
-        return f" ({'; '.join(f'{title}: {text}' for title, text in texts.items())})"
-    return f" ({next(iter(texts.values()))})" if texts else ""
+        return "; ".join(f"{title}: {text}" for title, text in texts.items())
+    return next(iter(texts.values()), "")
 
 
 def _value_text(value: Any) -> str:

@@ -33,6 +33,7 @@ from rarl.reporting import (
     rules as judging,
 )
 from rarl.reporting.choices import read_texts
+from rarl.reporting.effects import Effect
 from rarl.reporting.claims import Rules, load_claims
 from rarl.reporting.known_faults import read_known_faults
 from rarl.reporting.registry import ABLATIONS, BEYOND, PARTS, page_of
@@ -132,8 +133,9 @@ def build_report(
     report = Report(output, results, rules, judged, shown, pages, outcomes, trials, read_texts(), costs, mark, preview)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
-        found = [e for study in shown.values() for e in effects.judge(study, judged)]
-        for page in dict.fromkeys(pages.values()):
+        found = {name: effects.judge(study, judged) for name, study in shown.items()}
+        last = [ABLATIONS, BEYOND]
+        for page in sorted(dict.fromkeys(pages.values()), key=lambda page: last.index(page) if page in last else -1):
             _experiments(report, page, found)
         _overview(report, front, found, root)
         _variants(report)
@@ -147,13 +149,13 @@ def build_report(
     return output / "README.md"
 
 
-def _experiments(report: Report, page: str, found: Sequence[effects.Effect]) -> None:
+def _experiments(report: Report, page: str, found: Mapping[str, Sequence[Effect]]) -> None:
     """A page of one or several studies: their claims, then their parts."""
     members = report.on(page)
     title = members[0].title if len(members) == 1 else members[0].spec.title
     sheet = report.sheet(page, _TITLES.get(page, title))
     if page == ABLATIONS and report.rules.scale(report.results.scale).results:
-        forest.write(sheet, found)
+        forest.write(sheet, found, {name for name in found if report.pages[name] != BEYOND})
     answers.write(sheet, report.asked_on(page))
     for study in members:
         if len(members) > 1:
@@ -178,7 +180,7 @@ def _variants(report: Report) -> None:
             variants.write(study, variant, sheet, report.costs)
 
 
-def _overview(report: Report, sheet: Sheet, found: Sequence[effects.Effect], root: Path) -> None:
+def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[Effect]], root: Path) -> None:
     results, rules = report.results, report.rules
     mains = [s for s in report.studies.values() if not s.settings.extends and s.used_sets]
     curves = Sheet(sheet.output, results, rules, report.judged, sheet.stamp)
@@ -190,7 +192,7 @@ def _overview(report: Report, sheet: Sheet, found: Sequence[effects.Effect], roo
     faults = read_known_faults(root / "results" / results.scale)
     folder, numbers = sheet.csv("claims", answers.claim_numbers(report.outcomes)), counts(report.outcomes)
     rows = [[e.where, tables.interval(e.interval, signed=True) + f" {e.score.unit}", judging.READINGS[e.reading]]
-            for e in found if e.change.kind == "gain"]  # fmt: skip
+            for study in mains for e in found[study.name] if e.change.kind == "gain"]  # fmt: skip
     table = answers.first_table(report.outcomes, report.studies, {e: f"{page}.md" for e, page in report.pages.items()})
     context = {
         "faults": faults,
@@ -208,7 +210,9 @@ def _overview(report: Report, sheet: Sheet, found: Sequence[effects.Effect], roo
         "few_seeds": results.runs[results.runs["usable"]].groupby(["experiment", "task_set", "variant"]).size(),
         "unequal": sum(o.search.startswith("unequal") for o in report.outcomes),
         "runs_line": runs_line(results),
-        "budgets": list(dict.fromkeys(answers.budget(o) for o in report.outcomes if o.claim.primary and answers.budget(o))),
+        "budgets": list(dict.fromkeys(
+            f"{s.title}: {share}" for s in mains for o in report.outcomes if o.claim.primary and o.claim.test
+            and o.claim.test.experiment == s.name for share, _ in answers.budgets(o))),
     }
     sheet.parts.append(render("overview", report, context))
 

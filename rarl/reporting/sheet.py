@@ -74,6 +74,7 @@ class Sheet:
         """
         if frame.empty:
             return
+        caption = caption[:1].upper() + caption[1:]
         body, link = tables.to_markdown(frame if shown is None else shown, columns), self.csv(name, frame)
         if folded:
             self.folded(caption, Markup("{}\n\n{}").format(body, link))

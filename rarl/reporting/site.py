@@ -19,6 +19,7 @@ from markdown.treeprocessors import Treeprocessor
 from rarl.errors import RarlError
 from rarl.files import read_yaml
 from rarl.reporting.sheet import TABLE
+from rarl.reporting.tables import NONE
 
 FOLDER, NAVIGATION = "site", "navigation.yaml"
 _ASSETS = Path(__file__).parent / "assets"
@@ -123,6 +124,8 @@ class _Tables(Treeprocessor):
         for row in table.iterfind("tbody/tr"):
             for head, cell in zip(heads, row, strict=False):
                 cell.set("data-head", head)
+                if cell.text == NONE:
+                    cell.set("data-none", "")
             if len(row):
                 row[0].tag = "th"
                 row[0].set("scope", "row")

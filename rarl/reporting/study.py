@@ -87,6 +87,7 @@ class Study:
 
     def __init__(self, name: str, experiments: Mapping[str, ExperimentSettings], results: Results):
         self.name, self.results = name, results
+        self._tables: dict[tuple, pd.DataFrame] = {}  # asked for thousands of times
         self.settings = experiments[name]
         self.title = self.settings.title
         self.spec: EnvSpec = spec_of(self.settings.environment)
@@ -165,7 +166,7 @@ class Study:
     def set_title(self, task_set: str) -> str:
         """A task set for people: "30 tasks"; "1,000 episodes per level" where sets differ in that alone."""
         if task_set == EVERY:
-            return f"all {self.spec.task_noun}s"
+            return tables.plural(len(self.used_sets), self.spec.task_noun)
         known = {chosen.name: chosen for chosen in self.task_sets}
         chosen = known.get(task_set)
         if chosen and chosen.episodes and len(known) > 1 and len({c.tasks for c in known.values()}) == 1:
@@ -208,10 +209,10 @@ class Study:
 
     @property
     def columns(self) -> list[tables.Column]:
-        """Of tables with a row for each task set and variant: set, agent, seeds, score."""
+        """Of tables with a row for each task set and variant: agent, set, seeds, score."""
         return [
-            tables.words("set", f"{self.spec.task_noun.capitalize()}s"),
             tables.words("agent", "Agent"),
+            tables.words("set", f"{self.spec.task_noun.capitalize()}s"),
             tables.numbers("seeds", "Seeds"),
             tables.intervals("score", self.score.label.capitalize()),
         ]
@@ -234,10 +235,13 @@ class Study:
 
         Where every run learns one task alone, the columns are task sets, those of `EVERY` all.
         """
-        chosen = None if task_set == EVERY else task_set
-        frame = self.results.select(getattr(self.results, at), variant.runs[0], chosen, variant.runs[1])
-        frame = frame.assign(task=frame["task_set"]) if self.spec.one_task else frame
-        return score_table(frame, value).astype(float)
+        key = (variant.runs, task_set, value, at)
+        if key not in self._tables:
+            chosen = None if task_set == EVERY else task_set
+            frame = self.results.select(getattr(self.results, at), variant.runs[0], chosen, variant.runs[1])
+            frame = frame.assign(task=frame["task_set"]) if self.spec.one_task else frame
+            self._tables[key] = score_table(frame, value).astype(float)
+        return self._tables[key]
 
     def seed_scores(self, variant: Variant, task_set: str, at: str = "last") -> dict[int, float]:
         """seed -> mean over tasks of the last score (the first). A seed that lacks a task's score is left out."""
@@ -300,10 +304,13 @@ class Study:
 
     def attention(self, variant: Variant, task_set: str, quantity: str) -> pd.DataFrame:
         """(seeds, tasks): a quantity of attention.csv. May be empty."""
-        chosen = None if task_set == EVERY else task_set
-        frame = self.results.select(self.results.attention, variant.runs[0], chosen, variant.runs[1])
-        frame = frame[frame["quantity"] == quantity].astype({"value": float})
-        return frame.pivot_table(index="seed", columns="task", values="value", aggfunc="mean")
+        key = (variant.runs, task_set, quantity)
+        if key not in self._tables:
+            chosen = None if task_set == EVERY else task_set
+            frame = self.results.select(self.results.attention, variant.runs[0], chosen, variant.runs[1])
+            frame = frame[frame["quantity"] == quantity].astype({"value": float})
+            self._tables[key] = frame.pivot_table(index="seed", columns="task", values="value", aggfunc="mean")
+        return self._tables[key]
 
     def probed_sets(self) -> list[str]:
         """The used task sets on which interventions were measured, the largest last."""

@@ -76,14 +76,16 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
 
 def interval(value: Interval | None, *, signed: bool = False) -> str:
-    """Estimate and interval on one line, with two digits that count of its half-width: "0.42 [0.30, 0.54]".
+    """Estimate and interval on one line, to the digits that its half-width carries, one, or two that begin with 1: "0.42
+    [0.30, 0.54]".
 
     Without an interval, or where it has no width, three digits that count: "0.42, CI n/a (n=1)".
     """
     if value is None or not math.isfinite(value.estimate):
         return NONE
     half = (value.high - value.low) / 2 if value.known else 0.0
-    digits = decimals(half, 2) if half > 0 else decimals(value.estimate, 3)
+    carried = 2 if f"{half:e}"[0] == "1" else 1
+    digits = decimals(half, carried) if half > 0 else decimals(value.estimate, 3)
     text = number(value.estimate, digits, signed=signed)
     if not value.known:
         text += f", CI {value.note}"

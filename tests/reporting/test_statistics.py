@@ -87,8 +87,8 @@ def test_nothing_is_nan_and_says_so():
 
 
 def test_equal_seeds_are_marked():
-    assert t_interval([0.5, 0.5, 0.5]).note == "seeds do not differ"
-    assert difference_of([1, 1], [0, 0]).interval() == Interval(1.0, 1.0, 1.0, (2, 2), note="seeds do not differ")
+    assert t_interval([0.5, 0.5, 0.5]).note == "identical across seeds"
+    assert difference_of([1, 1], [0, 0]).interval() == Interval(1.0, 1.0, 1.0, (2, 2), note="identical across seeds")
 
 
 def test_a_table_of_seeds_is_refused_where_seeds_are_wanted():
@@ -148,7 +148,7 @@ def test_p_is_scipys_and_that_of_the_interval():
     assert difference_of([1, 1], [0, 0]).p(0) == 0
     assert difference_of([1, 1], [0, 0]).p(1) == 1
     same = [0.3 - 0.25, 0.45 - 0.4, 0.55 - 0.5]  # 0.05 but for rounding
-    assert mean_of(same).interval().note == "seeds do not differ"
+    assert mean_of(same).interval().note == "identical across seeds"
     assert mean_of(same).p(0.05) == 1
     assert math.isnan(difference_of([1.0], [0.0, 0.1]).p(0))
 
@@ -233,6 +233,6 @@ def test_far_from_bounds_they_do_not_matter():
     for function in (difference_of, paired_difference_of):
         bounded, plain = function(a, b, (0, 1)).interval(), function(a, b).interval()
         assert [bounded.low, bounded.high] == pytest.approx([plain.low, plain.high], abs=3e-4)
-    assert difference_of([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], (0, 1)).interval().note == "seeds do not differ"
+    assert difference_of([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], (0, 1)).interval().note == "identical across seeds"
     outside = [0.9, 1.0, 1.1]  # so these are no bounds
     assert mean_of(outside, (0, 1)).interval() == mean_of(outside).interval()

@@ -66,7 +66,7 @@ def test_intervals():
     space = tables.HARD_SPACE
     assert tables.interval(Interval(0.5, 0.25, 0.75, (5,))) == f"0.50{space}[0.25,{space}0.75]"
     assert tables.interval(t_interval([0.5])) == f"0.500,{space}CI{space}n/a{space}(n=1)"
-    assert "seeds do not differ" in tables.interval(t_interval([0.5, 0.5])).replace(space, " ")
+    assert "identical across seeds" in tables.interval(t_interval([0.5, 0.5])).replace(space, " ")
     assert tables.interval(t_interval([])) == tables.NONE
     assert tables.interval(None) == tables.NONE
 

@@ -84,8 +84,8 @@ def write(study: Study, sheet: Sheet) -> None:
 def headline(study: Study, sheet: Sheet) -> None:
     """Learning curves of the agents with and without retrieval alone, on the largest task set (the mean over all where
     every run learns one task)."""
-    shown = {v.name: v.look for v in study.variants.values() if v.settings.kind in ("base", "gain")
-             and v.runs[0] == study.name}  # fmt: skip
+    members = [v for v in study.variants.values() if v.settings.kind in ("base", "gain") and v.runs[0] == study.name]
+    shown = figures.looks({v.name: (v.label, "", v.settings.kind) for v in members})
     curves = study.curves(study.used_sets if study.spec.one_task else study.used_sets[-1:])
     frame = curves[curves["variant"].isin(list(shown))]
     keys = ["variant", "seed", "update"]
@@ -131,30 +131,20 @@ def _profile(study: Study, sheet: Sheet) -> None:
 
 
 def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
-    """(figure, what is on the x axis): a panel per task set; where variants have groups, a row of them per group."""
+    """(figure, what is on the x axis): a panel per task set and group of variants."""
     frame = curves.rename(columns={"variant": "agent"})
     own = [v.name for v in study.variants.values() if v.runs[0] == study.name]
     plays = frame[frame["agent"].isin(own)]["steps"].notna().all()
     x, axis = ("steps", study.step_unit) if plays else ("update", "updates")
-    shown = {task_set: study.groups_on(task_set) for task_set in study.used_sets}
-    headers = list(dict.fromkeys(header for groups in shown.values() for header in groups))
-    if len(headers) > 1:
-        lines = [[(task_set, header) for task_set in shown if header in shown[task_set]] for header in headers]
-    else:
-        panels = [(task_set, headers[0]) for task_set in shown]
-        lines = [panels[i : i + _ACROSS] for i in range(0, len(panels), _ACROSS)]
-    figure = figures.new_figure(2.1 * len(lines) + 0.75)
+    panels = [(task_set, header, variants) for task_set in study.used_sets
+              for header, variants in study.groups_on(task_set).items()]  # fmt: skip
+    lines = math.ceil(len(panels) / _ACROSS)
+    figure = figures.new_figure(2.1 * lines + 0.75)
     ends = study.score.ends
-    grid: Any = figure.subplots(len(lines), max(map(len, lines)), sharey=ends is not None, squeeze=False)
+    grid = figure.subplots(lines, min(len(panels), _ACROSS), sharey=ends is not None, squeeze=False).ravel()
     drawn: dict[tuple, Look] = {}
-    for i, j in np.ndindex(grid.shape):
-        axes = grid[i, j]
-        if j >= len(lines[i]):
-            axes.set_axis_off()
-            continue
-        task_set, header = lines[i][j]
+    for axes, (task_set, header, variants) in zip(grid, panels, strict=False):
         here = frame[frame["task_set"] == task_set]
-        variants = shown[task_set][header]
         figures.curves(axes, here, x, "score", {v.name: v.look for v in variants}, study.bounds)
         for variant in variants:
             if here[here["agent"] == variant.name][x].isna().all():
@@ -165,12 +155,11 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
         if ends is not None:
             axes.set_ylim(*ends)
         figures.marks(axes, study.score.marks, across=True)
-        if i == 0 or len(headers) == 1 or lines[i][j][0] != lines[0][j][0]:
-            axes.set_title(study.set_title(task_set), weight="bold")
-        if i + 1 == len(lines) or j >= len(lines[i + 1]):
-            axes.set_xlabel(axis)
-        if j == 0:
-            axes.set_ylabel(f"{header}\n{study.score.label}" if header else study.score.label, fontsize=9)
+        axes.set_title(f"{study.set_title(task_set)}\n{header}".strip(), weight="bold")
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    figure.supxlabel(axis, fontsize=9)
+    figure.supylabel(study.score.label, fontsize=9)
     figures.legend(figure, drawn.values())
     return figure, axis
 

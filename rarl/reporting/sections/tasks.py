@@ -109,7 +109,7 @@ def by_task(
     for axes in grid:
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        figures.marks(axes, marks or {}, across=False)
+        figures.marks(axes, marks or {}, across=False, labels=False)
     figure.supxlabel(xlabel, fontsize=9)
     figures.legend(figure, looks.values(), line=False)
     return figure
