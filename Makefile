@@ -83,6 +83,10 @@ lock: ## write requirements.lock anew from requirements.txt, pins kept where the
 bench: $(STAMP) ## time and memory of every variant beside its base, measured in one run
 	@python -m rarl costs $(if $(SCALE),--scale $(SCALE)) --output benchmarks/costs.csv
 
+.PHONY: report
+report: $(STAMP) ## pages and site of a report from the runs that there are, in reports/SCALE/
+	@python -m rarl report $(if $(SCALE),--scale $(SCALE))
+
 .PHONY: record
 record: $(STAMP) ## bring the default scale up to date and let DVC note what belongs to this commit
 	@if [ -n "$(SCALE)" ]; then echo "DVC keeps the scale of config/config.yaml; change it there instead of SCALE="; exit 1; fi

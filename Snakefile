@@ -30,8 +30,9 @@ rule all:
         rules.measure_index_cost.output,
         rules.measure_costs.output,
         rules.make_report.output,
+        rules.make_site.output,
     message:
-        f"everything of scale {S}; the report is reports/{S}/report.html"
+        f"everything of scale {S}; the report is reports/{S}/site/index.html"
 
 
 rule datasets:
@@ -73,3 +74,4 @@ rule preview:
 rule report:
     input:
         rules.make_report.output,
+        rules.make_site.output,

@@ -40,7 +40,7 @@ _DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EX
 def verdict(outcome: Outcome) -> str:
     """Mark and verdict, as short as a cell: "✓ supported"; a question of our own is answered with yes or no."""
     claim, said = outcome.claim, outcome.verdict
-    word = said.words
+    word = f"{said.size} than reported" if said.outcome == EXCLUDED else said.words
     if claim.own:
         word = word.replace(said.outcome, _ANSWERS.get(said.outcome, said.outcome))
         word = word.removesuffix(", the opposite") if claim.kind in WITH_MARGIN else word
@@ -190,7 +190,8 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
 
 def tally(found: Mapping[str, int]) -> str:
     """ "4 supported, 1 contradicted". """
-    return ", ".join(f"{n} {verdict}" for verdict, n in found.items() if verdict != NOT_TESTED)
+    words = {EXCLUDED: "not of the reported size", MEASURED: "measured without a verdict"}
+    return ", ".join(f"{n} {words.get(verdict, verdict)}" for verdict, n in found.items() if verdict != NOT_TESTED)
 
 
 def rules_table() -> Markup:

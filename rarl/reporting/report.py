@@ -25,7 +25,6 @@ from rarl.reporting import (
     provenance,
     retrieval_use,
     searches,
-    site,
     tables,
     variants,
 )
@@ -36,7 +35,7 @@ from rarl.reporting.choices import read_texts
 from rarl.reporting.effects import Effect
 from rarl.reporting.claims import Rules, load_claims
 from rarl.reporting.known_faults import read_known_faults
-from rarl.reporting.registry import ABLATIONS, BEYOND, PARTS, page_of
+from rarl.reporting.registry import ABLATIONS, BEYOND, NAVIGATION, PARTS, page_of
 from rarl.reporting.results import Results, load_results
 from rarl.reporting.rules import NOT_TESTED, Judged
 from rarl.reporting.sections import gallery, scores
@@ -46,7 +45,7 @@ from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, counts, evaluate_claims
 
 MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
-_MADE = {"": "*.md", "variants": "*.md", "figures": "*.*", "tables": "**/*.csv"}  # folder -> files that builds make
+_MADE = {"": "*.md", "variants": "*.md", "figures": "*.*", "tables": "*.csv"}  # folder -> files that builds make
 _TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
 
 
@@ -87,6 +86,16 @@ class Report:
         return [o for o, home in zip(self.outcomes, homes, strict=True) if home == page]
 
 
+def folder_of(scale: str, root: str | Path = ".", *, preview: bool = False) -> Path:
+    """Where a report is written."""
+    return Path(root) / "scratch" / scale / "preview" if preview else Path(root) / "reports" / scale
+
+
+def title_of(scale: str, *, preview: bool = False) -> str:
+    """Of its site."""
+    return f"Retrieval-augmented RL, replicated: {scale}{' (preliminary)' if preview else ''}"
+
+
 def build_report(
     scale: str,
     root: str | Path = ".",
@@ -115,8 +124,7 @@ def build_report(
       RarlError: the claims file is missing or wrong. Runs that are missing, failed or damaged raise nothing.
     """
     root = Path(root)
-    usual = root / "scratch" / scale / "preview" if preview else root / "reports" / scale
-    output = Path(output) if output else usual
+    output = Path(output) if output else folder_of(scale, root, preview=preview)
     check_folder_writable(output)
     rules, claims = load_claims(root / "config" / "claims.yaml")
     results = load_results(scale, root, planned_runs, planned_datasets)
@@ -144,7 +152,7 @@ def build_report(
     before_publishing()
     for sheet in report.sheets:
         write_text(output / f"{sheet.name}.md", sheet.markdown())
-    write_text(output / site.NAVIGATION, yaml.safe_dump(_navigation(report), sort_keys=False, allow_unicode=True))
+    write_text(output / NAVIGATION, yaml.safe_dump(_navigation(report), sort_keys=False, allow_unicode=True))
     _remove_stale(output, [path for sheet in report.sheets for path in (*sheet.files, output / f"{sheet.name}.md")])
     return output / "README.md"
 
@@ -176,8 +184,8 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[Effect]
 def _variants(report: Report) -> None:
     for study in report.studies.values():
         for variant in variants.own_variants(study):
-            sheet = report.sheet(variants.page_name(study, variant), f"{variant.label}|{report.pages[study.name]}")
-            variants.write(study, variant, sheet, report.costs)
+            sheet = report.sheet(variants.page_name(study, variant), variant.label)
+            variants.write(study, variant, sheet, report.pages[study.name], report.costs)
 
 
 def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[Effect]], root: Path) -> None:
@@ -304,6 +312,7 @@ def _remove_stale(output: Path, files: Iterable[Path]) -> None:
     """A figure of an earlier build that this one did not make would show runs that are gone."""
     kept = {path.resolve() for path in files}
     for folder, pattern in _MADE.items():
+        (output / folder).mkdir(parents=True, exist_ok=True)
         for path in (output / folder).glob(pattern):
             if path.is_file() and path.resolve() not in kept:
                 path.unlink()

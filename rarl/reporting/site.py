@@ -18,10 +18,11 @@ from markdown.treeprocessors import Treeprocessor
 
 from rarl.errors import RarlError
 from rarl.files import read_yaml
+from rarl.reporting.registry import NAVIGATION
 from rarl.reporting.sheet import TABLE
 from rarl.reporting.tables import NONE
 
-FOLDER, NAVIGATION = "site", "navigation.yaml"
+FOLDER = "site"
 _ASSETS = Path(__file__).parent / "assets"
 _SCHEMES = {"default": ("light", "dark", "weather-night"), "slate": ("dark", "light", "weather-sunny")}
 

@@ -346,29 +346,6 @@ class Study:
         content = content_of(self.settings.environment)
         return content.steps if content else None
 
-    def experience(self, variant: Variant, task_set: str) -> tuple[str, float]:
-        """(where a variant's experience comes from, how many steps): it plays itself, or learns from datasets."""
-        run = first_run(self.results, variant.runs[0], task_set, variant.runs[1])
-        if run is None:
-            return "unknown", math.nan
-        record, source = self.results.records[run], value_of(self.results, run, "source")
-        if value_of(self.results, run, "online") is not None or value_of(self.results, run, "episodic") is not None:
-            return "its own play", (record.get("updates") or math.nan) * self.steps_per_update(run)
-        manifests = [self.results.manifests.get(path, {}) for path in (record.get("data") or {})]
-        steps = self._steps_in(manifests, value_of(self.results, run, "episodes"))
-        return f"datasets ({source})" if source else "datasets", steps
-
-    def _steps_in(self, manifests: Sequence[Mapping[str, Any]], episodes: Any) -> float:
-        """Steps in so many of the datasets' episodes, by their mean length; not a number where one does not say."""
-        total = 0.0
-        for manifest in manifests:
-            steps, of = manifest.get("steps"), manifest.get("episodes")
-            if not isinstance(of, int) or of <= 0:
-                return math.nan
-            steps = steps if isinstance(steps, int) else of * (self._episode_steps or math.nan)
-            total += steps * min(1.0, episodes / of) if isinstance(episodes, int) else steps
-        return total if manifests else math.nan
-
     def curves(self, task_sets: Iterable[str]) -> pd.DataFrame:
         """Rows task_set, variant, seed, update, steps, raw, score: means over tasks at each evaluation point.
 

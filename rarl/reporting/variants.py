@@ -11,7 +11,6 @@ from markupsafe import Markup
 from rarl.mappings import leaves
 from rarl.reporting import tables
 from rarl.reporting.configurations import first_run, settings_of
-from rarl.reporting.measured_costs import NUMBERS
 from rarl.reporting.provenance import commit_of
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
@@ -36,10 +35,11 @@ def own_variants(study: Study) -> list[Variant]:
     return [v for v in study.variants.values() if v.runs == (study.name, v.name) and v.name in used]
 
 
-def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame) -> None:
+def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.DataFrame) -> None:
     """All of it.
 
     Args:
+      page: that shows the experiment.
       costs: of all variants, see `measured_costs.read_costs`.
     """
     results, name = study.results, variant.name
@@ -48,33 +48,31 @@ def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame) -> 
     record, other = results.records[first], _compared_with(study, variant)
     if variant.settings.change:
         sheet.text(f"Changes: {variant.settings.change}.")
-    other_runs = [first_run(results, *other.runs[:1], row, other.runs[1]) for row in [first.split("/")[1]]] if other else []
+    base_run = first_run(results, other.runs[0], first.split("/")[1], other.runs[1]) if other is not None else None
     rows = [
-        ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), sheet.title.partition("|")[2])],
+        ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), page)],
         ["Command", tables.code(record.get("command") or "not recorded")],
         ["Commit", commit_of(record)],
         ["Code digest", record.get("code_digest")],
         ["Checkpoint (by DVC)", tables.code(f"results/{results.scale}/checkpoints/{first}/")],
         ["In Python", tables.code(f'rarl.load("{first}")')],
-        *([["Parameters", tables.count((record.get("parameters") or {}).get("total"))]] if record.get("parameters") else []),
+        ["Parameters", tables.count((record.get("parameters") or {}).get("total"))],
         *_costs(study, variant, costs),
     ]
-    sheet.title = sheet.title.partition("|")[0]
     sheet.parts.append(tables.table(["What", "Value"], rows))
     sheet.heading("Seeds")
     last = results.select(results.last, study.name, variant=name)
     scores = last.groupby("run")["score"].agg(lambda values: values.mean(skipna=False))
     shown = runs.assign(score=runs["run"].map(scores), minutes=runs["seconds_total"] / 60)
+    shown = shown.assign(config_digest=[results.records.get(run, {}).get("config_digest") for run in shown["run"]])
     columns = [tables.words("task_set", "Task set", tables.spaced), tables.numbers("seed", "Seed"),
                tables.numbers("score", study.score.label.capitalize(), min(study.score.digits, 2)),
                tables.numbers("updates", "Updates"), tables.numbers("minutes", "Minutes", 1),
                tables.words("status", "Status"), tables.words("config_digest", "Configuration")]  # fmt: skip
-    digests = [results.records.get(run, {}).get("config_digest") for run in shown["run"]]
-    caption = f"runs of {variant.label}."
-    sheet.table(f"variants/{safe(study.name)}-{safe(name)}", shown.assign(config_digest=digests), columns, caption)
+    sheet.parts.append(tables.to_markdown(shown, columns))
     settings = dict(leaves(settings_of(results, first)))
-    if other is not None and other_runs and other_runs[0] is not None:
-        base = dict(leaves(settings_of(results, other_runs[0])))
+    if other is not None and base_run is not None:
+        base = dict(leaves(settings_of(results, base_run)))
         differing = [[tables.code(key), _text(base.get(key)), _text(settings.get(key))]
                      for key in dict.fromkeys([*base, *settings])
                      if base.get(key) != settings.get(key) and key not in _NOT_SETTINGS]  # fmt: skip
@@ -93,7 +91,6 @@ def _compared_with(study: Study, variant: Variant) -> Variant | None:
 def _costs(study: Study, variant: Variant, costs: pd.DataFrame) -> list[list[Any]]:
     row = costs[(costs["experiment"] == study.name) & (costs["variant"] == variant.name)]
     names = {"learner_step_ms": "ms per update", "acting_ms": "ms per action", "memory_mb": "MB of memory"}
-    assert set(names) <= set(NUMBERS)
     return [["Costs", ", ".join(f"{row[key].iloc[0]:.3g} {what}" for key, what in names.items())]] if len(row) else []
 
 

@@ -40,6 +40,7 @@ from rarl.workflow.rules import (
     plan_digest,
     prepare_environment,
     preview_runs,
+    report_files,
     scale_of,
 )
 from rarl.workflow.records import has_params, inputs_of, plan_of

@@ -1,43 +1,25 @@
-"""Every variant against the base agent and against what it changes: the form of the paper's figure 3."""
+"""Every variant against the base agent and against what it changes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from rarl.reporting import figures, tables
+from rarl.reporting import tables
 from rarl.reporting.claims import EVERY, Rules
-from rarl.reporting.figures import PALETTE, Look, StripRow
 from rarl.reporting.rules import READINGS, Judged
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import mean_of, probability_of_improvement
-from rarl.reporting.study import Study, Variant, common, grouped
-
-_OF_GROUPS = ((PALETTE[3], "D"), (PALETTE[6], "^"), (PALETTE[2], "P"), (PALETTE[7], "s"))
-
+from rarl.reporting.statistics import probability_of_improvement
+from rarl.reporting.study import Study, Variant, common
 
 def write(study: Study, sheet: Sheet) -> None:
-    """A figure of the largest task set, and the table of all."""
+    """The table of all task sets."""
     frame = difference_frame(study, sheet.rules, sheet.judged)
     if frame.empty:
         return
     sheet.heading("Differences")
-    base, task_set = study.base.label, study.compared_sets[-1]
-    figure = relative(study, task_set, sheet.rules)
-    if figure is not None:
-        band = f" Band: {study.full.label} with 95 % CI." if study.full is not None else ""
-        seeds = [{"variant": v.name, "seed": seed, "score": score} for v in study.variants_on(task_set, sweeps=False)
-                 for seed, score in study.seed_scores(v, task_set).items()]  # fmt: skip
-        sheet.figure(
-            f"{study.name}-relative",
-            figure,
-            pd.DataFrame(seeds),
-            f"Every variant as its difference from {base}: each seed, the mean and its confidence interval.",
-            f"{study.where(task_set)}: Δ vs {base} (line at 0), mean over {study.spec.task_noun}s. Dots: seeds. Tick and "
-            f"bar: mean with 95 % CI (Welch).{band}",
-        )
+    base = study.base.label
     references = frame["reference"].dropna().unique()
     columns = [
         *study.columns,
@@ -96,37 +78,3 @@ def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: 
         verdict = judged.of(samples) if judged is not None else None
         row["reading"] = verdict.reading if verdict is not None else None
     return row
-
-
-def relative(study: Study, task_set: str, rules: Rules) -> Figure | None:
-    """Every variant as a difference from the base agent, the full agent as a band; None without base or others."""
-    shown = study.variants_on(task_set, sweeps=False)
-    groups: dict[str, list[StripRow]] = {}
-    for i, (header, variants) in enumerate(grouped(shown).items()):
-        made = [_relative_row(study, v, task_set, rules, _OF_GROUPS[i % len(_OF_GROUPS)]) for v in variants]
-        groups[header] = [row for row in made if row is not None]
-    if not any(groups.values()) or study.base not in shown or len(shown) < 3:
-        return None
-    figure, axes = figures.strip(groups, f"Δ vs {study.base.label},\n{study.score.label}")
-    axes.axvline(0, color=study.base.look.colour, lw=1.6, ls=study.base.look.line)
-    gain = study.compare(study.full, study.base, task_set) if study.full is not None else None
-    if gain is not None and study.full is not None:
-        interval = gain.interval(rules.level)
-        if interval.known:
-            axes.axvspan(interval.low, interval.high, color=study.full.look.colour, alpha=0.1, lw=0, zorder=0)
-        axes.axvline(interval.estimate, color=study.full.look.colour, lw=1, alpha=0.6, zorder=1)
-    return figure
-
-
-def _relative_row(
-    study: Study, variant: Variant, task_set: str, rules: Rules, of_group: tuple[str, str]
-) -> StripRow | None:
-    own, base = study.common_scores([variant, study.base], task_set)
-    if not own or not base:
-        return None
-    zero = sum(base.values()) / len(base)
-    shifted = [score - zero for score in own.values()]
-    samples = None if variant == study.base else study.compare(variant, study.base, task_set)
-    interval = (samples or mean_of(shifted)).interval(rules.level)
-    look = variant.look if variant in (study.base, study.full) else Look(variant.label, *of_group)
-    return StripRow(look, shifted, interval)

@@ -12,7 +12,6 @@ from rarl.reporting.claims import Rules
 from rarl.reporting.effects import Change, Effect, effect
 from rarl.reporting.figures import PALETTE, Look, StripRow
 from rarl.reporting.results import spelled
-from rarl.reporting.sections.tasks import by_task
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study
 
@@ -55,15 +54,6 @@ def write(study: Study, sheet: Sheet) -> None:
         data,
         f"Score of every seed on training {noun}s, and on held-out {noun}s with each dataset to retrieve from.",
         f"Mean over {noun}s. Training {noun}s: last evaluation. Dots: seeds. Tick and bar: mean with 95 % CI.",
-    )
-    scores = {look: frame[frame["intervention"] == name].groupby(["task", "seed"])["score"].mean().droplevel("seed")
-              for name, look in GIVEN.items() if (frame["intervention"] == name).any()}  # fmt: skip
-    sheet.figure(
-        f"{study.name}-tasks",
-        by_task(study, {"held out": scores}, study.score.label, study.score.ends),
-        data,
-        f"Score on each held-out {noun} with its own dataset, with a training {noun}'s, and with nothing to retrieve.",
-        "The same by task. Dots: seeds. Ticks: means.",
     )
     rows: list[dict[str, Any]]
     rows = [{"variant": v.name, "intervention": "last evaluation", "on": f"training {noun}s", "agent": v.label,

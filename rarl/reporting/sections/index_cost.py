@@ -1,4 +1,4 @@
-"""What searching keys costs, exactly and by approximate indices, measured apart from any run; how stale keys get."""
+"""What searching keys costs, exactly and by approximate indices, measured apart from any run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
-from rarl.reporting import figures, tables
+from rarl.reporting import figures
 from rarl.reporting.figures import PAPER, in_order
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study
@@ -18,7 +18,7 @@ _NAMES = {"exact": "exact", "ivf": "IVF", "hnsw": "HNSW"}
 
 
 def write(study: Study, sheet: Sheet) -> None:
-    """Against the number of states; and how stale keys are before they are computed anew."""
+    """Against the number of states."""
     table = sheet.results.table("index-cost", COLUMNS).dropna(subset=["states"])
     if table.empty:
         return
@@ -30,15 +30,6 @@ def write(study: Study, sheet: Sheet) -> None:
         "Cost of exact and approximate indices against the number of states: build, query, memory, recall.",
         "Query, filled: batched; hollow: one at a time. Memory: by formula. Keys are drawn in clusters, not learned.",
     )
-    columns = [
-        tables.words("agent", "Network"),
-        tables.numbers("refresh_updates", "Refreshed every … updates"),
-        tables.numbers("refresh_seconds", "Seconds per refresh", 2),
-        tables.numbers("first_recall", "Recall of stale keys, first refresh, %"),
-        tables.numbers("last_recall", "last refresh, %"),
-        tables.numbers("seeds", "Seeds"),
-    ]
-    sheet.table(f"{study.name}-stale-keys", staleness(study), columns, "how stale keys are when they are refreshed.")
 
 
 def index_cost(table: pd.DataFrame) -> Figure:
@@ -62,20 +53,3 @@ def index_cost(table: pd.DataFrame) -> Figure:
     figure.supxlabel("states", fontsize=9)
     figures.legend(figure, looks.values())
     return figure
-
-
-def staleness(study: Study) -> pd.DataFrame:
-    """A row for each variant with an index: what old keys had proposed of what new ones propose, means over seeds."""
-    rows = []
-    for variant in study.variants_on(study.used_sets[-1]) if study.used_sets else ():
-        frame = study.results.select(study.results.training, variant.runs[0], study.used_sets[-1], variant.runs[1])
-        every = study.value(variant, study.used_sets[-1], "agent.retrieval.index.refresh_updates")
-        if "index_stale_recall" not in frame or every is None:
-            continue
-        by_seed = frame.dropna(subset=["index_stale_recall"]).sort_values("update").groupby("seed")
-        if len(by_seed):
-            first, last = (100 * by_seed["index_stale_recall"].nth(i).mean() for i in (0, -1))
-            rows.append({"variant": variant.name, "agent": variant.label, "refresh_updates": every,
-                         "refresh_seconds": frame["index_refresh_seconds"].median(), "first_recall": first,
-                         "last_recall": last, "seeds": len(by_seed)})  # fmt: skip
-    return pd.DataFrame(rows)

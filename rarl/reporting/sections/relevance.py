@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rarl.reporting import figures, tables
 from rarl.reporting.claims import Rules
 from rarl.reporting.effects import Change, Effect, effect
-from rarl.reporting.figures import FAINT, Look
+from rarl.reporting.figures import FAINT
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import POSITIVE, SHARES, Bounds, Samples, independent, paired, t_interval
 from rarl.reporting.study import Study, Variant
@@ -47,22 +46,26 @@ def probed_set(study: Study) -> str | None:
 
 
 def write(study: Study, sheet: Sheet) -> None:
-    """Returns by share, and what is found."""
+    """Scores by share, and what is found."""
     task_set = probed_set(study)
     if task_set is None:
         return
+    level, n_traj = sheet.rules.level, study.value(study.base, task_set, "agent.retrieval.n_traj")
     sheet.heading("When little of the retrieval dataset is task-relevant")
     sheet.text(
         "Each task's retrieval dataset mixes its own trajectories (relevant) with those of other tasks. Only the query "
-        "observes the task ID. One network is trained on all shares and evaluated at each. " + batch_text(study, task_set)
+        "observes the task ID. One network is trained on all shares and evaluated at each."
+        + (f" At 1 % relevant, {100 * 0.99**n_traj:.0f} % of uniform batches of {n_traj} hold no relevant trajectory."
+           if isinstance(n_traj, int) else "")  # fmt: skip
     )
     seeds = seed_frame(study, task_set)
+    own = seeds[(seeds["way"] == "") & (seeds["share"] > 0)].rename(columns={"score": "value"})
     sheet.figure(
         f"{study.name}-share",
-        returns(study, seeds, sheet.rules.level),
+        by_share(study, {"": own}, study.bounds, study.score.label),
         seeds,
         "Score against the share of relevant trajectories for each way to retrieve, with confidence intervals.",
-        f"{study.set_title(task_set)}: mean with 95 % CI against the share of relevant trajectories. Dotted: nothing is relevant.",
+        f"{study.set_title(task_set)}: mean with 95 % CI against the share of relevant trajectories.",
     )
     columns = [
         tables.words("who", "Network"),
@@ -73,9 +76,48 @@ def write(study: Study, sheet: Sheet) -> None:
         tables.words("reference", "Compared with", study.label),
         tables.intervals("delta", "Δ vs that, same share", signed=True),
     ]
-    frame = share_frame(study, seeds, sheet.rules.level)
+    frame = share_frame(study, seeds, level)
     sheet.table(f"{study.name}-returns", frame, columns, "scores by share and retrieval, with 95 % CI", folded=True)
-    _found(study, sheet, task_set)
+    found = quantities(study, task_set)
+    drawn = {title: found[(found["way"] == "") & (found["share"] > 0) & (found["quantity"] == name)]
+             for name, title in _PANELS.items()}  # fmt: skip
+    if not all(map(len, drawn.values())):
+        return
+    keys = ["variant", "way", "share", "quantity"]
+    rows = [dict(zip(keys, key, strict=True))
+            | {"seeds": len(values), "value": t_interval(values, level, _bounds(key[3]))}
+            for key, values in found.groupby(keys, sort=False)["value"]]  # fmt: skip
+    pool = study.value(study.base, task_set, "agent.retrieval.pool.trajectories") or 0
+    sheet.figure(
+        f"{study.name}-found",
+        by_share(study, drawn, SHARES, "", pool),
+        pd.DataFrame(rows),
+        "Recall at ten and mean reciprocal rank against the share of relevant trajectories, with chance.",
+        "Recall@10 and mean reciprocal rank (MRR) of relevant trajectories, with 95 % CI. An index ranks its whole dataset, "
+        "uniform sampling what was drawn. Grey: chance.",
+    )
+
+
+def by_share(
+    study: Study, panels: Mapping[str, pd.DataFrame], bounds: Bounds, ylabel: str, trajectories: int = 0
+) -> Figure:
+    """Values against the share, a panel for each title; with chance where the number of trajectories is given."""
+    looks = {name: study.variants[name].look for frame in panels.values() for name in frame["variant"].unique()}
+    figure = figures.new_figure(3.2)
+    for axes, (title, frame) in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels.items(), strict=True):
+        figures.curves(axes, frame.rename(columns={"variant": "agent"}), "share", "value", looks, bounds)
+        shares = sorted(frame["share"].unique())
+        if trajectories:
+            fine = np.geomspace(shares[0], shares[-1], 60)
+            by_chance = [chance(str(frame["quantity"].iloc[0]), share, trajectories) for share in fine]
+            axes.plot(fine, by_chance, color=FAINT, lw=1.2, ls=(0, (1, 1.5)))
+        figures.logarithmic(axes, shares)
+        axes.tick_params(axis="x", rotation=45)
+        axes.set_ylim(bottom=0)
+        axes.set_title(title, weight="bold")
+        axes.set(xlabel="share of relevant trajectories" if len(panels) == 1 else "share relevant", ylabel=ylabel)
+    figures.legend(figure, looks.values())
+    return figure
 
 
 def seed_frame(study: Study, task_set: str) -> pd.DataFrame:
@@ -112,42 +154,6 @@ def share_frame(study: Study, seeds: pd.DataFrame, level: float) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def batch_text(study: Study, task_set: str) -> str:
-    """What a uniform batch holds, by arithmetic."""
-    n_traj = study.value(study.base, task_set, "agent.retrieval.n_traj")
-    shares = study.value(study.base, task_set, "agent.retrieval.pool.relevant")
-    if not isinstance(n_traj, int) or not isinstance(shares, list):
-        return ""
-    none = [f"{100 * share:g} % relevant: none in {100 * (1 - share) ** n_traj:.0f} % of batches"
-            for share in sorted(shares, reverse=True) if 0 < share < 1]  # fmt: skip
-    return f"Uniform batches of {n_traj} trajectories: {'; '.join(none)}."
-
-
-def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
-    figures.logarithmic(axes, shares)
-    axes.tick_params(axis="x", rotation=45)
-    axes.set_xlabel("share of relevant trajectories")
-
-
-def returns(study: Study, seeds: pd.DataFrame, level: float) -> Figure:
-    """Score against the share."""
-    looks = {name: study.variants[name].look for name in seeds["variant"].unique()}
-    figure = figures.new_figure(3.4)
-    axes = figure.subplots()
-    frame = seeds[seeds["share"] > 0].rename(columns={"variant": "agent"})
-    figures.curves(axes, frame[frame["way"] == ""], "share", "score", looks, study.bounds)
-    for name, rows in seeds[(seeds["share"] == 0) & (seeds["way"] == "")].groupby("variant"):
-        axes.axhline(rows["score"].mean(), color=looks[name].colour, lw=1, ls=(0, (1, 1.5)))
-    _share_axis(axes, sorted(frame["share"].unique()))
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel(study.score.label)
-    figures.legend(figure, looks.values())
-    return figure
-
-
-# ------------------------------------------------------------------------------------------------------- what is found
-
-
 def quantities(study: Study, task_set: str) -> pd.DataFrame:
     """Rows variant, way, share, quantity, seed, value: means over tasks of what was measured at each share."""
     rows = []
@@ -161,49 +167,9 @@ def quantities(study: Study, task_set: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["variant", "way", "share", "quantity", "seed", "value"])
 
 
-def _found(study: Study, sheet: Sheet, task_set: str) -> None:
-    seeds = quantities(study, task_set)
-    if seeds.empty:
-        return
-    keys = ["variant", "way", "share", "quantity"]
-    rows = [dict(zip(keys, key, strict=True))
-            | {"seeds": len(values), "value": t_interval(values, sheet.rules.level, _bounds(key[3]))}
-            for key, values in seeds.groupby(keys, sort=False)["value"]]  # fmt: skip
-    sheet.heading("What is retrieved, by share")
-    sheet.figure(
-        f"{study.name}-found",
-        found(study, seeds, study.value(study.base, task_set, "agent.retrieval.pool.trajectories") or 0),
-        pd.DataFrame(rows),
-        "Recall at ten and mean reciprocal rank against the share of relevant trajectories, with chance.",
-        "Recall@10 and mean reciprocal rank (MRR) of relevant trajectories, with 95 % CI. An index ranks its whole dataset, "
-        "uniform sampling what was drawn. Dotted: chance.",
-    )
-
-
 def _bounds(quantity: str) -> Bounds:
     """Numbers of things have no upper one."""
     return SHARES if any(what in quantity for what in ("recall", "mrr", "attention")) else POSITIVE
-
-
-def found(study: Study, seeds: pd.DataFrame, trajectories: int) -> Figure:
-    """Recall and MRR against the share, with chance."""
-    frame = seeds[(seeds["way"] == "") & seeds["quantity"].isin(list(_PANELS)) & (seeds["share"] > 0)]
-    looks = {name: study.variants[name].look for name in frame["variant"].unique()}
-    figure = figures.new_figure(2.9)
-    grid = figure.subplots(1, len(_PANELS), sharey=True)
-    shares = sorted(frame["share"].unique())
-    for axes, (quantity, title) in zip(grid, _PANELS.items(), strict=True):
-        here = frame[frame["quantity"] == quantity].rename(columns={"variant": "agent"})
-        figures.curves(axes, here, "share", "value", looks, SHARES)
-        fine = np.geomspace(min(shares), max(shares), 60)
-        if trajectories:
-            by_chance = [chance(quantity, share, trajectories) for share in fine]
-            axes.plot(fine, by_chance, color=FAINT, lw=1.2, ls=(0, (1, 1.5)))
-        _share_axis(axes, shares)
-        axes.set_ylim(0, 1.03)
-        axes.set_title(title, weight="bold")
-    figures.legend(figure, [*looks.values(), Look("chance", FAINT, "", (1, 1.5))])
-    return figure
 
 
 def chance(what: str, share: float, trajectories: int) -> float:
@@ -222,9 +188,6 @@ def chance(what: str, share: float, trajectories: int) -> float:
     if what == "mrr":
         return 1.0 if share >= 1 else -share * math.log(share) / (1 - share)
     return math.nan
-
-
-# ------------------------------------------------------------------------------------------------------------- effects
 
 
 def effects(study: Study, rules: Rules) -> list[Effect]:
