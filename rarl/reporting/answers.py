@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from rarl.reporting import tables
-from rarl.reporting.claims import WITH_MARGIN, Rules
+from rarl.reporting.claims import WITH_MARGIN
 from rarl.reporting.results import Results
 from rarl.reporting.rules import (
     BY_KIND,
@@ -25,9 +25,7 @@ from rarl.reporting.rules import (
     VOID,
     p_columns,
 )
-from rarl.reporting.searches import Trial, spread
-from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import power
+from rarl.reporting.sheet import TABLE, Sheet
 from rarl.reporting.study import Study
 from rarl.reporting.verdicts import Outcome
 
@@ -124,44 +122,38 @@ def claim_numbers(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     return frame.loc[:, :"number"] if len(frame) else pd.DataFrame(columns=["id", "outcome", "estimate"])
 
 
-_WORDS = {name: tables.words(name, head) for name, head in {
+_HEADS = {
     "text": "Claim", "place": "Where in paper", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict",
-    "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail",
-    "grounds": "Specified and searched", "validity": "Validity checks", "anchor": "Id",
-}.items()}  # fmt: skip
-_WORDS["anchor"] = tables.words("anchor", "Id", tables.md)
-_WORDS["seeds"] = tables.words("seeds", "Seeds", tables.unbroken)
-_KINDS = {  # title -> (which, columns)
-    "Claims of the paper": (lambda c: not c.own and not c.elsewhere,
-                            ["text", "verdict", "reported", "ours", "seeds", "budget", "place", "anchor"]),
-    "Claims that the paper tested on a different environment": (
-        lambda c: c.elsewhere, ["text", "verdict", "reported", "ours", "seeds", "place", "anchor"]),
-    "Questions of our own": (lambda c: c.own, ["text", "verdict", "ours", "seeds", "anchor"]),
+    "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail", "id": "Id",
+    "grounds": "Specified and searched", "validity": "Validity checks", "anchor": "Id", "seeds": "Seeds",
+    "reason": "Why not",
 }  # fmt: skip
+_PAPER = ("text", "verdict", "reported", "ours", "seeds", "budget", "place", "anchor")
+_KINDS = {  # title -> (which, columns)
+    "Claims of the paper": (lambda c: not c.own and not c.elsewhere, _PAPER),
+    "Claims that the paper tested on a different environment": (lambda c: c.elsewhere, _PAPER),
+    "Questions of our own": (lambda c: c.own, ("text", "verdict", "ours", "seeds", "anchor")),
+}
 
 
 def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     """The tables of a page's claims and questions, what each verdict rests on, and which were not tested."""
     tested = [o for o in outcomes if o.verdict.outcome != NOT_TESTED]
     for title, (which, names) in _KINDS.items():
-        members = [o for o in tested if which(o.claim)]
-        if members:
+        if members := [o for o in tested if which(o.claim)]:
             sheet.heading(title)
             caption = "Differences are agent − baseline with 95 % CI; verdicts hold at this scale only."
-            sheet.text(Markup("Table: {}").format(caption))
-            columns = [_WORDS[name]._replace(head="Question") if name == "text" and members[0].claim.own else _WORDS[name]
-                       for name in names]  # fmt: skip
-            sheet.parts.append(tables.to_markdown(claim_frame(members), columns))
+            sheet.parts += [Markup(f"{TABLE}{caption}"), _table(members, names)]
     if tested:
-        columns = [_WORDS[name] for name in ("because", "detail", "grounds", "validity")]
-        frame = claim_frame(tested)
-        columns = [tables.words("id", "Id", tables.unbroken), *columns]
-        sheet.folded("What each verdict rests on", tables.to_markdown(frame, columns))
-    left = [o for o in outcomes if o.verdict.outcome == NOT_TESTED]
-    if left:
-        columns = [_WORDS["text"], tables.words("reason", "Why not"), _WORDS["reported"], _WORDS["budget"], _WORDS["anchor"]]
+        names = ("id", "because", "detail", "grounds", "validity")
+        sheet.folded("What each verdict rests on", _table(tested, names))
+    if left := [o for o in outcomes if o.verdict.outcome == NOT_TESTED]:
         sheet.heading("Not tested at this scale")
-        sheet.parts.append(tables.to_markdown(claim_frame(left), columns))
+        sheet.parts.append(_table(left, ("text", "reason", "reported", "budget", "anchor")))
+
+
+def _table(outcomes: Sequence[Outcome], names: Sequence[str]) -> Markup:
+    return tables.to_markdown(claim_frame(outcomes).replace("", None), {name: _HEADS[name] for name in names})
 
 
 def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages: Mapping[str, str]) -> Markup:
@@ -201,28 +193,6 @@ def rules_table() -> Markup:
     return tables.table(["Claim", "Outcome", "Rule"], [*rows, ["any", INCONCLUSIVE, "no rule above decides"]])
 
 
-def power_table(outcomes: Sequence[Outcome], trials: Sequence[Trial], results: Results, rules: Rules) -> Markup:
-    """The chance to see the paper's effect (the margin, where it printed none), and half of it."""
-    rows = []
-    for o in outcomes:
-        test, size = o.claim.test, o.claim.paper.size
-        if not (o.due and test and o.claim.kind == "superiority" and (o.claim.primary or size)):
-            continue
-        sd, source = spread(trials, test.sides(), results), "tuning seeds"
-        design = "independent" if o.samples is None else o.samples.design
-        if math.isnan(sd) and o.samples is not None:
-            error, n = o.samples.estimate.error, min(o.samples.estimate.n)
-            sd, source = error * math.sqrt(n / (2 if design == "independent" else 1)), "these runs"
-        if sd > 0:
-            effect = abs(size or o.claim.margin)
-            chances = [100 * power("paired" if design == "single" else design, sd, n, share * effect, max(o.family, 1), rules.level)
-                       for n in (5, 10) for share in (1, 0.5)]  # fmt: skip
-            what = f"{effect:g}" + ("" if size else " (the margin)")
-            rows.append([what, f"{sd:.2g} ({source})", o.family, *(tables.number(c, 0) for c in chances), o.claim.id])
-    heads = ["Effect", "SD between seeds", "Family", "n = 5, %", "half, %", "n = 10, %", "half, %", "Claim"]
-    return tables.table(heads, rows, "llrrrrrl") if rows else Markup("")
-
-
 def protocol(results: Results) -> Markup:
     """A table of experiments: episodes per evaluation and task, evaluations of a run, learner updates."""
     last = results.last.groupby("experiment", sort=False)
@@ -232,8 +202,8 @@ def protocol(results: Results) -> Markup:
         "episodes": last["episodes"].agg(_range),
     })  # fmt: skip
     shown["title"] = list(map(results.title, shown.index))
-    heads = {"title": "Experiment", "updates": "Updates", "points": "Evaluations", "episodes": "Episodes per task and evaluation"}
-    return tables.to_markdown(shown, [tables.words(name, head) for name, head in heads.items()])
+    heads = {"title": "Experiment", "updates": "Updates", "points": "Evaluations", "episodes": "Episodes per evaluation"}
+    return tables.to_markdown(shown, heads)
 
 
 def _range(values: pd.Series) -> str:

@@ -227,32 +227,15 @@ def thousands(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def dots_with_interval(
-    axes: Axes, values: Sequence[float], interval: Interval, position: float, look: Look, *, hollow: bool = False
-) -> None:
-    """Horizontal: one dot per seed, a bar at the mean, a line for the interval where there is one."""
-    values = [value for value in values if math.isfinite(value)]
-    if not values:
-        return
-    if interval.known:
-        axes.hlines(position, interval.low, interval.high, color=look.colour, lw=2, alpha=0.45)
-    # A small shift per seed, the same every time, keeps equal values apart.
-    shift = np.linspace(-0.13, 0.13, len(values)) if len(values) > 1 else np.zeros(1)
-    axes.plot(values, position + shift, ls="none", marker=look.marker, ms=4.5, mec=look.colour, mew=0.9, alpha=0.85,
-              mfc=PAPER if hollow else look.colour)  # fmt: skip
-    axes.vlines(interval.estimate, position - 0.28, position + 0.28, color=look.colour, lw=2.4)
-
-
 class StripRow(NamedTuple):
     """A row of a strip.
 
-    look: its label names the row. values: one per seed. interval: None: that of their mean. printed: score and spread
-    that the paper printed, set beside.
+    look: its label names the row. values: one per seed. hollow: of its markers. printed: score and spread that the paper
+    printed, set beside.
     """
 
     look: Look
     values: Sequence[float]
-    interval: Interval | None = None
     hollow: bool = False
     printed: tuple[float, float | None] | None = None
 
@@ -272,60 +255,34 @@ def strip(
     """
     groups = {header: rows for header, rows in groups.items() if rows}
     figure = new_figure(0.31 * sum(map(len, groups.values())) + 0.36 * len(groups) + 0.9)
-    axes = figure.subplots()
-    placed = Rows(axes)
+    axes, position, labels = figure.subplots(), -0.4, {}
     for header, rows in groups.items():
         if header:
-            placed.header(header)
+            position += 1.2
+            axes.text(-0.01, position, header, weight="bold", ha="right", va="center", transform=axes.get_yaxis_transform())
         for row in rows:
-            position, interval = placed.row(row.look.label), row.interval or t_interval(list(row.values), bounds=bounds)
-            dots_with_interval(axes, row.values, interval, position, row.look, hollow=row.hollow)
+            position += 1
+            labels[position] = row.look.label
+            values = [value for value in row.values if math.isfinite(value)]
+            look, interval = row.look, t_interval(values, bounds=bounds)
+            # A small shift per seed, the same every time, keeps equal values apart.
+            shift = np.linspace(-0.13, 0.13, len(values)) if len(values) > 1 else np.zeros(len(values))
+            axes.plot(values, position + shift, ls="none", marker=look.marker, ms=4.5, mec=look.colour, mew=0.9,
+                      alpha=0.85, mfc=PAPER if row.hollow else look.colour)  # fmt: skip
+            axes.hlines(position, interval.low, interval.high, color=look.colour, lw=2, alpha=0.45)
+            axes.vlines(interval.estimate, position - 0.28, position + 0.28, color=look.colour, lw=2.4)
             if row.printed is not None:
                 mean, spread = row.printed
-                axes.errorbar(mean, position + 0.36, xerr=spread, fmt="D", ms=4.5, mfc=PAPER, color=FAINT, lw=1.2,
-                              zorder=1)  # fmt: skip
-    placed.finish()
+                axes.errorbar(mean, position + 0.36, xerr=spread, fmt="D", ms=4.5, mfc=PAPER, color=FAINT, lw=1.2, zorder=1)
+    rows_of(axes, labels)
     if ends is not None:
         axes.set_xlim(*ends)
     axes.set_xlabel(xlabel)
     return figure, axes
 
 
-class Rows:
-    """Labelled rows from top to bottom, in groups with a bold header.
-
-    Args:
-      header: height of a header, in rows.
-    """
-
-    def __init__(self, axes: Axes, header: float = 1.0):
-        self.axes, self._height = axes, header
-        self.labels: list[str] = []
-        self.positions: list[float] = []
-        self.position = -1.0  # of the last row or header
-        self._step = 1.0  # from there to the next row
-        self._header: str | None = None
-
-    def header(self, text: str) -> None:
-        """A bold line above the next row, if it is another one than the last."""
-        if text == self._header:
-            return
-        self.position += 1.0 if self._header is None else 0.25 + self._height
-        self._step = self._height
-        self._header = text
-        transform = self.axes.get_yaxis_transform()
-        self.axes.text(-0.01, self.position, text, weight="bold", ha="right", va="center", transform=transform)
-
-    def row(self, label: str) -> float:
-        """The position of the next row."""
-        self.position += self._step
-        self._step = 1.0
-        self.labels.append(textwrap.fill(label, 26))
-        self.positions.append(self.position)
-        return self.position
-
-    def finish(self) -> None:
-        """Set ticks and limits."""
-        self.axes.set_yticks(self.positions, self.labels)
-        self.axes.set_ylim(self.position + 0.7, -0.6 * self._height)
-        self.axes.grid(axis="y", visible=False)
+def rows_of(axes: Axes, labels: Mapping[float, str]) -> None:
+    """Position -> label of rows, from top to bottom."""
+    axes.set_yticks(list(labels), [textwrap.fill(label, 26) for label in labels.values()])
+    axes.set_ylim(max(labels) + 0.7, -0.6)
+    axes.grid(axis="y", visible=False)

@@ -80,14 +80,13 @@ def forest(effects: Sequence[Effect]) -> Figure:
     margin = members[0].score.margin
     axes.axvspan(-margin, margin, color=FAINT, alpha=0.16, lw=0, zorder=0)
     axes.axvline(0, color=FAINT, lw=1, zorder=1)
-    rows = figures.Rows(axes)
-    for e in members:
-        look, position = _LOOKS[e.reading], rows.row(e.change.short)
+    for position, e in enumerate(members):
+        look = _LOOKS[e.reading]
         axes.plot([e.interval.low, e.interval.high], [position] * 2, color=look.colour, lw=2.4, alpha=0.55,
                   solid_capstyle="butt")  # fmt: skip
         axes.plot(e.interval.estimate, position, marker=look.marker, ms=6, color=look.colour,
                   mfc=PAPER if e.reading in _HOLLOW else look.colour)  # fmt: skip
-    rows.finish()
+    figures.rows_of(axes, {i: e.change.short for i, e in enumerate(members)})
     axes.set_xlabel(f"Δ {members[0].score.label}")
     gains = {e.gain for e in members}
     gain = gains.pop() if len(gains) == 1 else None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
-from rarl.reporting import tables
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import Sheet
 
@@ -60,42 +57,11 @@ def write(sheet: Sheet, frame: pd.DataFrame) -> None:
         "of its experiment, variants in turns, medians over rounds. Acting: one action, without the environment. Retrieval: "
         "drawing and summarising a retrieval batch, once per episode. Memory: peak of the process, libraries included."
     )
-    caption = "costs of each variant; parentheses: ratio to the base (bold), only where update steps are comparable"
-    sheet.table("measured-costs", frame, _COLUMNS, caption, shown=_in_words(frame, sheet.results), folded=True)
-
-
-_COLUMNS = [
-    tables.words("name", "Variant", tables.md),
-    tables.words("title", "Experiment"),
-    tables.words("step", "Update step"),
-    tables.words("parameters", "Parameters"),
-    tables.words("learner_step_ms", "ms per update"),
-    tables.words("acting_ms", "µs to act"),
-    tables.numbers("read_ms", "ms per retrieval", 2),
-    tables.words("memory_mb", "Memory, MB"),
-    tables.numbers("tensors_mb", "Tensors, MB", 1),
-]
-
-
-def _in_words(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """The numbers with their ratios to the base in brackets, titles and labels."""
-    is_base = frame["variant"] == frame["base"]
-    names = [tables.md(results.label(*who)) for who in frame[["experiment", "variant"]].to_numpy()]
-    forms = {"parameters": tables.count, "memory_mb": tables.count, "learner_step_ms": _three_digits,
-             "acting_ms": lambda ms: _three_digits(1000 * ms)}  # fmt: skip
-    shown = frame.assign(
-        title=frame["experiment"].map(results.title),
-        name=[Markup("**{}**").format(n) if base else n for n, base in zip(names, is_base, strict=True)],
-    )
-    for column, form in forms.items():
-        ratios = frame[ratio_of(column)].where(~is_base)
-        shown[column] = [
-            form(value) + (f"{tables.HARD_SPACE}(×{tables.number(ratio)})" if np.isfinite(ratio) else "")
-            for value, ratio in zip(frame[column], ratios, strict=True)
-        ]
-    return shown
-
-
-def _three_digits(value: float) -> str:
-    """Times from microseconds to seconds: three digits that count, or all before the point."""
-    return tables.number(value, 0 if value >= 100 else 1 if value >= 10 else 2)
+    results = sheet.results
+    names = [results.label(*who) for who in frame[["experiment", "variant"]].to_numpy()]
+    frame = frame.assign(name=names, title=frame["experiment"].map(results.title))
+    heads = {"name": "Variant", "title": "Experiment", "parameters": "Parameters", "parameters_ratio": "×",
+             "learner_step_ms": "ms per update", "learner_step_ratio": "×", "acting_ms": "ms to act", "acting_ratio": "×",
+             "read_ms": "ms per retrieval", "memory_mb": "Memory, MB", "memory_ratio": "×"}  # fmt: skip
+    caption = "costs of each variant; ×: ratio to the base, only where update steps are comparable"
+    sheet.table("measured-costs", frame, heads, caption, folded=True)

@@ -13,12 +13,11 @@ from markupsafe import Markup
 from rarl.files import digest, sha256_file
 from rarl.reporting import tables
 from rarl.reporting.choices import experiments_of
-from rarl.reporting.results import STATUS, Results
+from rarl.reporting.results import Results
 from rarl.reporting.study import Study
 
 MOST_NAMES = 12  # of a configured list
 LOCK_FILES = ("requirements.lock", "requirements.txt", "environment.yml")
-_WHO = ["experiment", "task_set", "variant"]
 
 
 def _seen(values: list[Any], limit: int = 4) -> str:
@@ -81,21 +80,6 @@ def _between(records: list[dict[str, Any]]) -> str:
     return f"{times[0]} and {times[-1]}" if times else "unknown"
 
 
-def run_counts(results: Results) -> Markup:
-    """A table of variants: how many runs were planned, are used, and are not, by status."""
-    runs = results.runs
-    if runs.empty:
-        return Markup("")
-    who = ["/".join(keys) for keys in runs[_WHO].itertuples(index=False)]
-    counts = pd.crosstab(pd.Series(who, runs.index), runs["status"]).reindex(columns=list(STATUS), fill_value=0)
-    counts.insert(0, "used", runs["usable"].groupby(who).sum())
-    counts.insert(0, "planned", counts[list(STATUS[:-1])].sum(axis=1))
-    counts = counts.drop(columns="finished").loc[list(dict.fromkeys(who))].reset_index(names="who")
-    columns = [tables.words("who", "Runs of")]
-    columns += [tables.numbers(name, name.capitalize()) for name in counts.columns[1:]]
-    return tables.to_markdown(counts, columns)
-
-
 def compute(results: Results) -> Markup:
     """A table of experiments: runs, updates, hours, memory, resumed and failed runs. Failed runs count as well."""
     made = results.runs[results.runs["status"].isin(["finished", "failed", "excluded"])]
@@ -105,17 +89,9 @@ def compute(results: Results) -> Markup:
         training=("seconds_training", "sum"), memory=("peak_memory_mb", "max"), resumed=("resumed", "sum"),
         failed=("failed", "sum"),
     )  # fmt: skip
-    columns = [
-        tables.words("experiment", "Experiment"),
-        tables.numbers("runs", "Runs"),
-        tables.numbers("updates", "Updates"),
-        tables.Column("total", "Wall time, all", tables.duration),
-        tables.Column("training", "of it training", tables.duration),
-        tables.numbers("memory", "Peak memory, MB"),
-        tables.numbers("resumed", "Resumed"),
-        tables.numbers("failed", "Failed"),
-    ]
-    return tables.to_markdown(frame.reset_index(), columns)
+    heads = {"experiment": "Experiment", "runs": "Runs", "updates": "Updates", "total": "Wall time, all",
+             "training": "of it training", "memory": "Peak memory, MB", "resumed": "Resumed", "failed": "Failed"}  # fmt: skip
+    return tables.to_markdown(frame.reset_index(), heads, total=tables.duration, training=tables.duration)
 
 
 def run_table(results: Results, scores: dict[str, float]) -> pd.DataFrame:

@@ -234,7 +234,6 @@ def _words(report: Report, name: str, title: str, **more: Any) -> None:
         "judging_power": POWER,
         "rules_table": answers.rules_table(),
         "protocol": answers.protocol(results),
-        "power_table": answers.power_table(report.outcomes, report.trials, results, rules),
         "measured": {f"{s.score.label.capitalize()} ({s.spec.title})": s.score.meaning
                      for s in report.studies.values() if s.score.meaning},
     } | more  # fmt: skip
@@ -244,20 +243,18 @@ def _words(report: Report, name: str, title: str, **more: Any) -> None:
         costs = Sheet(sheet.output, results, rules)
         measured_costs.write(costs, report.costs)
         trials = searches.counts(report.trials)
-        heads = {"experiment": "Experiment", "variant": "Variant", "changed": "Settings changed"}
-        columns = [tables.words(column, head) for column, head in heads.items()]
-        columns[2:2] = [tables.numbers("trials", "Trials"), tables.numbers("seeds", "Tuning seeds")]
+        heads = {"experiment": "Experiment", "variant": "Variant", "trials": "Trials", "seeds": "Tuning seeds",
+                 "changed": "Settings changed"}  # fmt: skip
         context |= {
             "left": Markup("\n\n").join(left.parts),
             "costs": Markup("\n\n").join(costs.parts),
-            "trials": tables.to_markdown(trials, columns) if len(trials) else "",
+            "trials": tables.to_markdown(trials, heads) if len(trials) else "",
             "trials_csv": sheet.csv("trials", searches.frame(report.trials)) if len(trials) else "",
             "deviations": _choices(report, "deviation"),
             "open": _choices(report, "open"),
             "making": tables.table(["What", "Value"], provenance.making(results)),
             "compute": provenance.compute(results),
             "runs_csv": sheet.csv("runs", provenance.run_table(results, last)),
-            "run_counts": provenance.run_counts(results),
             "runs_line": runs_line(results),
             "problems": tables.table(["Where", "What"], results.problems[:MOST_PROBLEMS]) if results.problems else "",
             "more_problems": max(0, len(results.problems) - MOST_PROBLEMS),

@@ -5,7 +5,7 @@ The Markdown reads on the web as it is. What only the site makes of it is in `ra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,23 +59,22 @@ class Sheet:
         self,
         name: str,
         frame: pd.DataFrame,
-        columns: Sequence[tables.Column],
+        heads: Mapping[str, str],
         caption: str,
         *,
-        shown: pd.DataFrame | None = None,
         folded: bool = False,
+        **forms: Callable[[Any], Any],
     ) -> None:
         """A frame as a table, and as tables/`name`.csv with all its columns; nothing without rows.
 
         Args:
-          columns: those that are shown.
-          shown: the frame in other words for the page; None: as it is.
+          heads, forms: see `tables.to_markdown`.
           folded: whether it is opened on demand, by its caption.
         """
         if frame.empty:
             return
         caption = caption[:1].upper() + caption[1:]
-        body, link = tables.to_markdown(frame if shown is None else shown, columns), self.csv(name, frame)
+        body, link = tables.to_markdown(frame, heads, **forms), self.csv(name, frame)
         if folded:
             self.folded(caption, Markup("{}\n\n{}").format(body, link))
         else:

@@ -208,14 +208,10 @@ class Study:
         return f"{self.spec.title}, {variant.label}" if variant is not None and several else self.spec.title
 
     @property
-    def columns(self) -> list[tables.Column]:
+    def heads(self) -> dict[str, str]:
         """Of tables with a row for each task set and variant: agent, set, seeds, score."""
-        return [
-            tables.words("agent", "Agent"),
-            tables.words("set", f"{self.spec.task_noun.capitalize()}s"),
-            tables.numbers("seeds", "Seeds"),
-            tables.intervals("score", self.score.label.capitalize()),
-        ]
+        noun = f"{self.spec.task_noun.capitalize()}s"
+        return {"agent": "Agent", "set": noun, "seeds": "Seeds", "score": self.score.label.capitalize()}
 
     @cached_property
     def bounds(self) -> Bounds:

@@ -65,11 +65,9 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
     scores = last.groupby("run")["score"].agg(lambda values: values.mean(skipna=False))
     shown = runs.assign(score=runs["run"].map(scores), minutes=runs["seconds_total"] / 60)
     shown = shown.assign(config_digest=[results.records.get(run, {}).get("config_digest") for run in shown["run"]])
-    columns = [tables.words("task_set", "Task set", tables.spaced), tables.numbers("seed", "Seed"),
-               tables.numbers("score", study.score.label.capitalize(), min(study.score.digits, 2)),
-               tables.numbers("updates", "Updates"), tables.numbers("minutes", "Minutes", 1),
-               tables.words("status", "Status"), tables.words("config_digest", "Configuration")]  # fmt: skip
-    sheet.parts.append(tables.to_markdown(shown, columns))
+    heads = {"task_set": "Task set", "seed": "Seed", "score": study.score.label.capitalize(), "updates": "Updates",
+             "minutes": "Minutes", "status": "Status", "config_digest": "Configuration"}  # fmt: skip
+    sheet.parts.append(tables.to_markdown(shown, heads, task_set=tables.spaced))
     settings = dict(leaves(settings_of(results, first)))
     if other is not None and base_run is not None:
         base = dict(leaves(settings_of(results, base_run)))

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rarl.reporting import tables
 from rarl.reporting.results import spelled
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import POSITIVE, SHARES, paired, seed_means, t_interval
@@ -39,17 +38,12 @@ _BY_GROUP = ("other_share", "rewarded_share", "goal_state_mass")
 def write(study: Study, sheet: Sheet) -> None:
     """The table of all quantities."""
     frame = attention_frame(study, sheet.rules.level)
-    columns = [
-        tables.words("text", "Quantity"),
-        *study.columns[:2],
-        tables.words("group", "Mean over"),
-        tables.numbers("seeds", "Seeds"),
-        tables.intervals("value", "Value"),
-        tables.intervals("over_chance", "Minus chance", signed=True),
-    ]
+    noun = f"{study.spec.task_noun.capitalize()}s"
+    heads = {"text": "Quantity", "agent": "Agent", "set": noun, "group": "Mean over", "seeds": "Seeds", "value": "Value",
+             "delta_chance": "Minus chance"}  # fmt: skip
     if len(frame):
         sheet.heading("Attention")
-        sheet.table(f"{study.name}-attention", frame, columns, "attention, with 95 % CI", folded=len(frame) > 12)
+        sheet.table(f"{study.name}-attention", frame, heads, "attention, with 95 % CI", folded=len(frame) > 12)
 
 
 def attention_frame(study: Study, level: float) -> pd.DataFrame:
@@ -71,7 +65,7 @@ def attention_frame(study: Study, level: float) -> pd.DataFrame:
                     "task_set": task_set, "variant": variant.name, "quantity": name, "group": group,
                     "seeds": len(found), "value": t_interval(list(found.values()), level, bounds),
                     "chance": t_interval(list(by_chance.values()), level, bounds) if by_chance else None,
-                    "over_chance": over and over.interval(level), "set": study.set_title(task_set),
+                    "delta_chance": over and over.interval(level), "set": study.set_title(task_set),
                     "agent": variant.label, "text": quantity.text,
                 })  # fmt: skip
     return pd.DataFrame(rows)

@@ -15,17 +15,10 @@ def write(study: Study, sheet: Sheet) -> None:
     frame = dataset_frame(study)
     if frame.empty:
         return
-    columns = [
-        tables.words("task", study.spec.task_noun.capitalize(), tables.spaced),
-        tables.words("source", "Source"),
-        tables.numbers("episodes", "Episodes"),
-        tables.numbers("length", "Steps each", 1),
-        tables.numbers("return_mean", "Return", 2),
-        tables.numbers("expert_return", "Return of the expert", 2),
-        tables.words("rejected", "Rejected attempts"),
-    ]
+    heads = {"task": study.spec.task_noun.capitalize(), "source": "Source", "episodes": "Episodes", "length": "Steps each",
+             "return_mean": "Return", "expert_return": "Return of the expert", "rejected": "Rejected attempts"}  # fmt: skip
     sheet.heading("Datasets")
-    sheet.table(f"{study.name}-datasets", frame, columns, f"{tables.plural(len(frame), 'dataset')}", folded=True)
+    sheet.table(f"{study.name}-datasets", frame, heads, tables.plural(len(frame), "dataset"), folded=True, task=tables.spaced)
 
 
 def dataset_frame(study: Study) -> pd.DataFrame:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from rarl.reporting import tables
 from rarl.reporting.claims import EVERY, Rules
 from rarl.reporting.rules import READINGS, Judged
 from rarl.reporting.sheet import Sheet
@@ -21,23 +20,14 @@ def write(study: Study, sheet: Sheet) -> None:
     sheet.heading("Differences")
     base = study.base.label
     references = frame["reference"].dropna().unique()
-    columns = [
-        *study.columns,
-        tables.intervals("delta_base", f"Δ vs {base}", signed=True),
-        tables.numbers("improves", f"P(better than {base})", 2),
-        tables.words("reference", "Compared with", study.label),
-        tables.intervals("delta", "Δ vs that", signed=True),
-        tables.words("reading", "That change", READINGS.get),
-    ]
+    heads = {**study.heads, "delta_base": f"Δ vs {base}", "improves": f"P(better than {base})",
+             "reference": "Compared with", "delta": "Δ vs that", "reading": "That change"}  # fmt: skip
     if len(references) == 1:
-        columns[-3:-1] = [tables.intervals("delta", f"Δ vs {study.label(references[0])}", signed=True)]
-    sheet.table(
-        f"{study.name}-differences",
-        frame,
-        columns,
-        "differences with 95 % CI; the verdict is corrected for their number (Holm). P: probability of improvement "
-        "(rliable), over pairs of seeds, mean over tasks.",
-    )
+        del heads["reference"]
+        heads["delta"] = f"Δ vs {study.label(references[0])}"
+    caption = ("differences with 95 % CI; the verdict is corrected for their number (Holm). P: probability of improvement "
+               "(rliable), over pairs of seeds, mean over tasks.")  # fmt: skip
+    sheet.table(f"{study.name}-differences", frame, heads, caption, reference=study.label, reading=READINGS.get)
 
 
 def difference_frame(study: Study, rules: Rules, judged: Judged | None = None) -> pd.DataFrame:

@@ -66,17 +66,11 @@ def write(study: Study, sheet: Sheet) -> None:
             "score": study.interval(study.under(full, task_set, name), level),
             "delta": change and change.interval(level), "won": won(study, task_set, name) if name != OWN else None,
         })  # fmt: skip
-    columns = [
-        tables.words("on", "On"),
-        tables.words("agent", "Agent"),
-        tables.numbers("seeds", "Seeds"),
-        tables.intervals("score", study.score.label.capitalize()),
-        tables.intervals("delta", "Own dataset − this", signed=True),
-        tables.words("won", f"{noun.capitalize()}s on which the own dataset scores higher"),
-    ]
+    heads = {"on": "On", **study.heads, "delta": "Own dataset − this",
+             "won": f"{noun.capitalize()}s on which the own dataset scores higher"}  # fmt: skip
     summary = pd.DataFrame(rows)
     summary = summary.assign(seeds=[mean.n[0] for mean in summary["score"]])
-    sheet.table(f"{study.name}-means", summary, columns, f"training and held-out {noun}s, with 95 % CI.")
+    sheet.table(f"{study.name}-means", summary, heads, f"training and held-out {noun}s, with 95 % CI.")
 
 
 def probed_set(study: Study) -> str | None:

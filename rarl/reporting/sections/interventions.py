@@ -48,13 +48,8 @@ def write(study: Study, sheet: Sheet) -> None:
         f"The same trained networks with another retrieval dataset at test time ({', '.join(map(study.set_title, shown))}). "
         f"Dots: seeds. Tick and bar: mean with 95 % CI. Vertical: {study.base.label}.",
     )
-    columns = [
-        tables.words("what", "Retrieval dataset"),
-        *study.columns,
-        tables.intervals("delta", "Δ vs as trained", signed=True),
-    ]
-    caption = "all test-time interventions, with 95 % CI"
-    sheet.table(f"{study.name}-interventions", frame, columns, caption, folded=True)
+    heads = {"what": "Retrieval dataset", **study.heads, "delta": "Δ vs as trained"}
+    sheet.table(f"{study.name}-interventions", frame, heads, "all test-time interventions, with 95 % CI", folded=True)
     for variant in _probed(study, shown[-1]):
         _swaps(study, sheet, variant, shown[-1])
         _amounts(study, sheet, variant, shown[-1])

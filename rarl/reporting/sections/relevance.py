@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rarl.reporting import figures, tables
+from rarl.reporting import figures
 from rarl.reporting.claims import Rules
 from rarl.reporting.effects import Change, Effect, effect
 from rarl.reporting.figures import FAINT
@@ -67,17 +67,10 @@ def write(study: Study, sheet: Sheet) -> None:
         "Score against the share of relevant trajectories for each way to retrieve, with confidence intervals.",
         f"{study.set_title(task_set)}: mean with 95 % CI against the share of relevant trajectories.",
     )
-    columns = [
-        tables.words("who", "Network"),
-        tables.Column("share", "Share", "{:g}".format),
-        tables.numbers("seeds", "Seeds"),
-        tables.intervals("score", study.score.label.capitalize()),
-        tables.intervals("delta_all", "Δ vs all relevant", signed=True),
-        tables.words("reference", "Compared with", study.label),
-        tables.intervals("delta", "Δ vs that, same share", signed=True),
-    ]
-    frame = share_frame(study, seeds, level)
-    sheet.table(f"{study.name}-returns", frame, columns, "scores by share and retrieval, with 95 % CI", folded=True)
+    heads = {"who": "Network", "share": "Share", "seeds": "Seeds", "score": study.score.label.capitalize(),
+             "delta_all": "Δ vs all relevant", "reference": "Compared with", "delta": "Δ vs that, same share"}  # fmt: skip
+    frame, caption = share_frame(study, seeds, level), "scores by share and retrieval, with 95 % CI"
+    sheet.table(f"{study.name}-returns", frame, heads, caption, folded=True, reference=study.label)
     found = quantities(study, task_set)
     drawn = {title: found[(found["way"] == "") & (found["share"] > 0) & (found["quantity"] == name)]
              for name, title in _PANELS.items()}  # fmt: skip

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.stats import trim_mean
 
 from rarl.envs.spec import load
-from rarl.reporting import figures, tables
+from rarl.reporting import figures
 from rarl.reporting.claims import Rules
 from rarl.reporting.figures import Look, StripRow
 from rarl.reporting.sheet import Sheet
@@ -53,18 +53,10 @@ def write(study: Study, sheet: Sheet) -> None:
         "Last evaluation. Markers: seeds. Tick and bar: mean with 95 % CI."
         + (" Open diamond: the paper's number with its spread, at its own scale." if diamonds else ""),
     )
-    noun, frame = study.spec.task_noun, score_frame(study, sheet.rules)
-    paper = [_plus_minus(*row) for row in zip(frame["reported"], frame["spread"], strict=True)]
-    columns = [
-        *study.columns[:3],
-        *([tables.intervals("raw", "Return")] if study.score.normaliser else []),
-        study.columns[3],
-        tables.intervals("iqm", f"IQM over {noun}s"),
-        tables.numbers("solved", f"{noun.capitalize()}s solved", 1),
-        tables.words("paper", "Paper"),
-    ]
-    caption = "final scores, mean over seeds with 95 % CI."
-    sheet.table(f"{study.name}-scores", frame, columns, caption, shown=frame.assign(paper=paper))
+    noun = study.spec.task_noun
+    heads = {**study.heads, "iqm": f"IQM over {noun}s", "solved": f"{noun.capitalize()}s solved", "reported": "Paper",
+             "spread": "±"} | ({"raw": "Return"} if study.score.normaliser else {})  # fmt: skip
+    sheet.table(f"{study.name}-scores", score_frame(study, sheet.rules), heads, "final scores, mean over seeds with 95 % CI.")
     _profile(study, sheet)
 
 
@@ -183,10 +175,3 @@ def reported(study: Study, variant: Variant, task_set: str) -> tuple[float, floa
         return None
     mean, spread = printed[0 if task_set == sets[0] else -1]
     return mean, spread
-
-
-def _plus_minus(mean: float, spread: float | None) -> str | None:
-    if mean is None or math.isnan(mean):
-        return None
-    text = f"{mean:,.10g}"
-    return tables.unbroken(text if spread is None or math.isnan(spread) else f"{text} ± {spread:,.10g}")
