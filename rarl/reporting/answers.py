@@ -160,7 +160,7 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
     """The primary claims: environment, verdict, what the paper reports, what we find, share of its budget.
 
     Args:
-      pages: experiment -> its page.
+      pages: experiment -> the name of its page.
     """
     found: dict[str, list[list[Any]]] = {name: [] for name in pages}
     for o in outcomes:
@@ -170,7 +170,7 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
         study = studies[test.experiment]
         sides = [study.variant(side).label for side in test.sides()]
         where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
-        who = Markup("[{}]({}#{}): {}").format(tables.md(where), pages[study.name], o.claim.id, tables.md(" vs ".join(sides)))
+        who = Markup("[{}]({}.md#{}): {}").format(tables.md(where), pages[study.name], o.claim.id, tables.md(" vs ".join(sides)))
         last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
         updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
         share = "; ".join(filter(None, [*(s for s, _ in budgets(o)), updates]))

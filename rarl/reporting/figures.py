@@ -86,11 +86,8 @@ _LOOKS = (  # first of an agent without retrieval, then of the full agent, then 
 
 
 def looks(agents: Mapping[str, tuple[str, str, str]]) -> dict[str, Look]:
-    """Different looks for the agents of each group; in all groups a base looks alike, and so does a full agent.
-
-    Args:
-      agents: name -> (label, group, kind of variant).
-    """
+    """Different looks for agents, name -> (label, group, kind), in a group; in all groups a base looks alike, and so does a
+    full agent."""
     found: dict[str, Look] = {}
     used: dict[str, list[int]] = {}
     for name, (label, group, kind) in agents.items():
@@ -153,10 +150,7 @@ def curves(
 ) -> None:
     """Every seed thin, means bold with their t bands; only points that all seeds of an agent have enter its mean.
 
-    Args:
-      frame: rows with the columns agent, seed, `x` and `y`.
-      shown: agent -> look.
-      bounds: of y.
+    frame: rows with the columns agent, seed, `x` and `y`. shown: agent -> look. bounds: of y.
     """
     frame = frame.dropna(subset=[x, y])
     frame = frame[frame["agent"].isin(list(shown))]
@@ -191,21 +185,14 @@ def level(axes: Axes, mean: Interval, look: Look) -> None:
     axes.axhline(mean.estimate, color=look.colour, ls=look.line, lw=1.6)
 
 
-def marks(axes: Axes, named: Mapping[str, float], *, across: bool, labels: bool = True) -> None:
-    """Dotted lines at named scores, where the axis reaches them.
-
-    Args:
-      across: lines across the y axis; else up from the x axis.
-      labels: whether their names are written.
-    """
+def marks(axes: Axes, named: Mapping[str, float], *, across: bool) -> None:
+    """Dotted lines at named scores, where the axis reaches them. across: lines across the y axis; else up from the x axis."""
     low, high = axes.get_ylim() if across else axes.get_xlim()
     for name, value in named.items():
         if not low <= value <= high:
             continue
         draw, place = (axes.axhline, (0.99, value)) if across else (axes.axvline, (value, 1.0))
         draw(value, color=FAINT, lw=1, ls=(0, (1, 1.5)), zorder=1)
-        if not labels:
-            continue
         above = "top" if across and value > (low + high) / 2 else "bottom"
         transform = axes.get_yaxis_transform() if across else axes.get_xaxis_transform()
         axes.text(*place, name, color=FAINT, fontsize=9, va=above, ha="right" if across else "center",
@@ -248,10 +235,7 @@ def strip(
 ) -> tuple[Figure, Axes]:
     """Labelled rows, each with every seed a dot, their mean and its interval, under bold headers.
 
-    Args:
-      groups: header -> rows; the header "" is not written.
-      ends: of the x axis.
-      bounds: of values.
+    groups: header -> rows; the header "" is not written. ends: of the x axis. bounds: of values.
     """
     groups = {header: rows for header, rows in groups.items() if rows}
     figure = new_figure(0.31 * sum(map(len, groups.values())) + 0.36 * len(groups) + 0.9)

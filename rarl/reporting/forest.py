@@ -30,8 +30,7 @@ def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collec
       effects: by study.
       counted: studies whose changes of agents or their training are ablations.
     """
-    changes = [e for name in effects if name in counted for e in effects[name]
-               if e.change.kind != "gain" and not e.change.at_test]  # fmt: skip
+    changes = [e for name in effects if name in counted for e in effects[name] if e.change.kind != "gain"]
     sheet.text(summary(changes))
     groups: dict[tuple[str, str, str], list[Effect]] = {}
     for e in changes:
@@ -48,7 +47,7 @@ def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collec
             + (" Upper axis: in % of the gain from retrieval." if members[0].gain else ""),
         )
     sheet.numbers("effects", frame([e for of_study in effects.values() for e in of_study]),
-                  "All effects, those of retrieval and of test-time interventions included")
+                  "All effects, those of retrieval included")
 
 
 def summary(effects: Sequence[Effect]) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from rarl.files import digest, sha256_file
+from rarl.mappings import leaves
 from rarl.reporting import tables
 from rarl.reporting.choices import experiments_of
 from rarl.reporting.results import Results
@@ -34,22 +35,19 @@ def _seen(values: list[Any], limit: int = 4) -> str:
 def making(results: Results) -> list[list[Any]]:
     """Rows (what, value): code, versions, machine, data, lock files."""
     records = list(results.records.values())
-    versions = [_part(record, "versions") for record in records]
-    rows = [
+    machines = [_part(record, "hardware") for record in records]
+    times = sorted(str(t)[:10] for record in records for t in (record.get("started"), record.get("finished")) if t)
+    hashes = {path: sha for record in records for path, sha in (record.get("data") or {}).items()}
+    locks = [(name, Path(results.root) / name) for name in LOCK_FILES]
+    return [
         ["Commit", _seen(list(map(commit_of, records)))],
         ["Code digest", _seen([record.get("code_digest") for record in records])],
-        ["Versions", _seen([", ".join(f"{k} {v}" for k, v in sorted(part.items()) if v) for part in versions])],
-        ["Machine", _seen([_machine(_part(record, "hardware")) for record in records])],
-        ["Runs made between", _between(records)],
+        ["Versions", _seen([_pairs(_part(record, "versions")) for record in records])],
+        ["Machine", _seen([_pairs(machine) for machine in machines])],
+        ["Runs made between", " and ".join(dict.fromkeys([times[0], times[-1]])) if times else "unknown"],
+        ["Data", f"{tables.plural(len(hashes), 'manifest')}, digest of their SHA-256 {digest(hashes)}"],
+        *([name, f"SHA-256 {sha256_file(path)[:12]}"] for name, path in locks if path.is_file()),
     ]
-    hashes = {path: sha for record in records for path, sha in (record.get("data") or {}).items()}
-    if hashes:
-        rows.append(["Data", f"{tables.plural(len(hashes), 'manifest')}, digest of their SHA-256 {digest(hashes)}"])
-    for name in LOCK_FILES:
-        path = Path(results.root) / name
-        if path.is_file():
-            rows.append([name, f"SHA-256 {sha256_file(path)[:12]}"])
-    return rows
 
 
 def _part(record: dict[str, Any], key: str) -> dict[str, Any]:
@@ -57,27 +55,17 @@ def _part(record: dict[str, Any], key: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
+def _pairs(part: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(part.items()) if value is not None)
+
+
 def commit_of(record: dict[str, Any]) -> str:
     """The commit that made a run."""
     git = _part(record, "git")
-    commit = str(git.get("commit") or "unknown")
-    if commit == "unknown":
+    if not git.get("commit"):
         return "unknown: made outside a git repository"
     states = {"True": " with changes that are not in it", "False": ""}
-    return commit[:12] + states.get(str(git.get("dirty")), " state of the tree unknown")
-
-
-def _machine(part: dict[str, Any]) -> str:
-    words = [str(part.get("cpu") or "CPU unknown")]
-    for key, text in (("cores", "{} cores"), ("threads", "{} threads used"), ("gpu", "{}"), ("device", "on {}")):
-        if part.get(key) is not None:
-            words.append(text.format(part[key]))
-    return ", ".join(words)
-
-
-def _between(records: list[dict[str, Any]]) -> str:
-    times = sorted(str(t)[:10] for record in records for t in (record.get("started"), record.get("finished")) if t)
-    return f"{times[0]} and {times[-1]}" if times else "unknown"
+    return str(git["commit"])[:12] + states.get(str(git.get("dirty")), " state of the tree unknown")
 
 
 def compute(results: Results) -> Markup:
@@ -94,9 +82,10 @@ def compute(results: Results) -> Markup:
     return tables.to_markdown(frame.reset_index(), heads, total=tables.duration, training=tables.duration)
 
 
-def run_table(results: Results, scores: dict[str, float]) -> pd.DataFrame:
+def run_table(results: Results) -> pd.DataFrame:
     """One row per run for tables/runs.csv."""
     frame = results.runs.copy()
+    scores = results.last.groupby("run")["score"].agg(lambda x: float(x.mean(skipna=False)))
     frame.insert(6, "score", [scores.get(run) for run in frame["run"]])
     frame["config_digest"] = [results.records.get(run, {}).get("config_digest") for run in frame["run"]]
     frame["commit"] = [_part(results.records.get(run, {}), "git").get("commit") for run in frame["run"]]
@@ -105,14 +94,10 @@ def run_table(results: Results, scores: dict[str, float]) -> pd.DataFrame:
 
 def configured(results: Results, key: str, experiment: str) -> list[Any]:
     """The different values of a dotted configuration key among an experiment's runs, in order of appearance."""
-    values: list[Any] = []
-    for run, record in results.records.items():
-        value: Any = record.get("config") if run.startswith(f"{experiment}/") else None
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is not None and value not in values:
-            values.append(value)
-    return values
+    configs = [dict(leaves(record.get("config") or {})) for run, record in results.records.items()
+               if run.startswith(f"{experiment}/")]  # fmt: skip
+    found = [config[key] for config in configs if config.get(key) is not None]
+    return [value for i, value in enumerate(found) if value not in found[:i]]
 
 
 def rows_of(
@@ -147,13 +132,9 @@ def rows_of(
 
 def _values_text(values: Mapping[str, list[Any]]) -> str:
     """Configured values by experiment's title; without the titles where all experiments have the same."""
-    texts = {title: ", ".join(map(_value_text, found)) for title, found in values.items() if found}
+    texts = {title: ", ".join(f"{len(v)} of them" if isinstance(v, list) and len(v) > MOST_NAMES else
+                              ", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in found)
+             for title, found in values.items() if found}  # fmt: skip
     if len(set(texts.values())) > 1:
         return "; ".join(f"{title}: {text}" for title, text in texts.items())
     return next(iter(texts.values()), "")
-
-
-def _value_text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) if len(value) <= MOST_NAMES else f"{len(value)} of them"
-    return str(value)

@@ -29,11 +29,6 @@ PARTS = {
     "held-out": "rarl.reporting.sections.held_out:write",
 }
 USUAL_PARTS = ("scores", "tasks", "differences", "sweeps", "interventions", "attention", "gallery", "datasets")
-# part -> function (study, rules) -> effects that only this part's measurements show
-EFFECTS = {
-    "relevance": "rarl.reporting.sections.relevance:effects",
-    "held-out": "rarl.reporting.sections.held_out:effects",
-}
 # measure of a claim -> function (study, claim, rules) -> samples, or None where there are no runs for it
 MEASURES = {
     "difference": "rarl.reporting.measures:difference",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,15 @@ from markupsafe import Markup
 from rarl.config.scale import Dataset
 from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
-from rarl.reporting import (
-    answers,
-    effects,
-    figures,
-    forest,
-    measured_costs,
-    provenance,
-    retrieval_use,
-    searches,
-    tables,
-    variants,
-)
-from rarl.reporting import (
-    rules as judging,
-)
+from rarl.reporting import answers, effects, figures, forest, measured_costs, provenance, retrieval_use, rules, tables
+from rarl.reporting import searches, statistics, variants  # fmt: skip
 from rarl.reporting.choices import read_texts
-from rarl.reporting.effects import Effect
-from rarl.reporting.claims import Rules, load_claims
+from rarl.reporting.claims import load_claims
 from rarl.reporting.known_faults import read_known_faults
 from rarl.reporting.registry import ABLATIONS, BEYOND, NAVIGATION, PARTS, page_of
 from rarl.reporting.results import Results, load_results
-from rarl.reporting.rules import NOT_TESTED, Judged
 from rarl.reporting.sections import gallery, scores
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import POWER
 from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, counts, evaluate_claims
 
@@ -56,29 +40,26 @@ class Report:
     studies: those that are shown. pages: experiment -> name of its page. mark: written over all; "": nothing.
     """
 
-    output: Path
-    results: Results
-    rules: Rules
-    judged: Judged
+    first: Sheet
     studies: Mapping[str, Study]
     pages: Mapping[str, str]
     outcomes: Sequence[Outcome]
     trials: Sequence[searches.Trial]
-    texts: Mapping[str, Any]
     costs: pd.DataFrame
     mark: str
     preview: bool
+    texts: Mapping[str, Any] = field(default_factory=read_texts)
     sheets: list[Sheet] = field(default_factory=list)
+
+    @property
+    def results(self) -> Results:
+        """The runs."""
+        return self.first.results
 
     def sheet(self, name: str, title: str) -> Sheet:
         """A new page."""
-        stamp = {"": "", "preliminary": self.mark}.get(self.mark, f"{self.mark}: not a result")
-        self.sheets.append(Sheet(self.output, self.results, self.rules, self.judged, stamp, name, title))
+        self.sheets.append(replace(self.first, name=name, title=title, parts=[], files=[]))
         return self.sheets[-1]
-
-    def on(self, page: str) -> list[Study]:
-        """The studies of a page."""
-        return [study for study in self.studies.values() if self.pages[study.name] == page]
 
     def asked_on(self, page: str) -> list[Outcome]:
         """The claims and questions of a page; those of none are in the appendix."""
@@ -111,8 +92,7 @@ def build_report(
     Args:
       root: the project's folder, with config/claims.yaml, results/ and data/.
       output: folder to write to; default reports/{scale}, or scratch/{scale}/preview for a preview.
-      planned_runs: names of all runs that this scale asks for; those without result are named as missing.
-      planned_datasets: the scale's datasets by id; manifests of others in their places are told and not used.
+      planned_runs, planned_datasets: of the scale, see `load_results`.
       preview: say "preliminary" wherever it matters; for looking at runs that are still being made.
       before_publishing: called before the pages are written; if it raises, they stay as they were.
       order: of the experiments; None: as their runs come.
@@ -126,29 +106,38 @@ def build_report(
     root = Path(root)
     output = Path(output) if output else folder_of(scale, root, preview=preview)
     check_folder_writable(output)
-    rules, claims = load_claims(root / "config" / "claims.yaml")
+    judging, claims = load_claims(root / "config" / "claims.yaml")
     results = load_results(scale, root, planned_runs, planned_datasets)
     studies = load_studies(results, list(dict.fromkeys(results.runs["experiment"])) if order is None else order)
     own = set(results.runs["experiment"]).isdisjoint(e for claim in claims if claim.test for e, _ in claim.test.sides())
-    judged, trials = Judged(rules), searches.read_trials(results)
+    judged, trials = rules.Judged(judging), searches.read_trials(results)
     # Of others' experiments none is about.
-    outcomes = evaluate_claims([] if own else claims, rules, results, studies, judged, trials)
+    outcomes = evaluate_claims([] if own else claims, judging, results, studies, judged, trials)
     planned = set(results.planned()["experiment"])
     shown = {name: study for name, study in studies.items() if name in planned}
     pages = {name: page_of(study.settings) for name, study in shown.items()}
-    mark = scale if not rules.scale(scale).results else "preliminary" if preview else ""
+    is_result = judging.scale(scale).results
+    mark = "preliminary" if preview and is_result else "" if is_result else scale
+    stamp = mark if is_result else f"{scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
-    report = Report(output, results, rules, judged, shown, pages, outcomes, trials, read_texts(), costs, mark, preview)
+    first = Sheet(output, results, judging, judged, stamp)
+    report = Report(first, shown, pages, outcomes, trials, costs, mark, preview)
+    faults = read_known_faults(root / "results" / scale)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
         found = {name: effects.judge(study, judged) for name, study in shown.items()}
         last = [ABLATIONS, BEYOND]
         for page in sorted(dict.fromkeys(pages.values()), key=lambda page: last.index(page) if page in last else -1):
             _experiments(report, page, found)
-        _overview(report, front, found, root)
-        _variants(report)
-    _words(report, "method", "Method and rules")
-    _words(report, "appendix", "Appendix", known_faults=read_known_faults(root / "results" / scale))
+        front.parts.append(_render("overview", report, _overview(report, front, found) | {"faults": faults}))
+    for study in shown.values():
+        for variant in variants.own_variants(study):
+            sheet = report.sheet(variants.page_name(study, variant), variant.label)
+            variants.write(study, variant, sheet, pages[study.name], costs)
+    methods = report.sheet("method", "Method and rules")
+    methods.parts.append(_render("method", report, {}))
+    appendix = report.sheet("appendix", "Appendix")
+    appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
     before_publishing()
     for sheet in report.sheets:
         write_text(output / f"{sheet.name}.md", sheet.markdown())
@@ -157,16 +146,17 @@ def build_report(
     return output / "README.md"
 
 
-def _experiments(report: Report, page: str, found: Mapping[str, Sequence[Effect]]) -> None:
+def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects.Effect]]) -> None:
     """A page of one or several studies: their claims, then their parts."""
-    members = report.on(page)
+    members = [study for name, study in report.studies.items() if report.pages[name] == page]
     title = members[0].title if len(members) == 1 else members[0].spec.title
     sheet = report.sheet(page, _TITLES.get(page, title))
-    if page == ABLATIONS and report.rules.scale(report.results.scale).results:
+    if page == ABLATIONS and sheet.rules.scale(report.results.scale).results:
         forest.write(sheet, found, {name for name in found if report.pages[name] != BEYOND})
     answers.write(sheet, report.asked_on(page))
     for study in members:
         if len(members) > 1:
+            sheet.level = 2
             sheet.heading(study.title)
             sheet.level = 3
         if not study.used_sets:
@@ -178,92 +168,56 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[Effect]
         links = [Markup("[{}]({}.md)").format(tables.md(v.label), variants.page_name(study, v))
                  for v in variants.own_variants(study)]  # fmt: skip
         sheet.text(Markup("Variants: {}.").format(Markup(", ").join(links)))
-        sheet.level = 2
 
 
-def _variants(report: Report) -> None:
-    for study in report.studies.values():
-        for variant in variants.own_variants(study):
-            sheet = report.sheet(variants.page_name(study, variant), variant.label)
-            variants.write(study, variant, sheet, report.pages[study.name], report.costs)
-
-
-def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[Effect]], root: Path) -> None:
-    results, rules = report.results, report.rules
+def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects.Effect]]) -> dict[str, Any]:
     mains = [s for s in report.studies.values() if not s.settings.extends and s.used_sets]
-    curves = Sheet(sheet.output, results, rules, report.judged, sheet.stamp)
+    curves, step = replace(sheet, parts=[]), replace(sheet, parts=[])  # with the same list of files
     for study in mains:
         scores.headline(study, curves)
-    step = Sheet(sheet.output, results, rules, report.judged, sheet.stamp)
     any(gallery.write(study, step) for study in mains)
-    sheet.files += curves.files + step.files
-    faults = read_known_faults(root / "results" / results.scale)
-    folder, numbers = sheet.csv("claims", answers.claim_numbers(report.outcomes)), counts(report.outcomes)
-    rows = [[e.where, tables.interval(e.interval, signed=True) + f" {e.score.unit}", judging.READINGS[e.reading]]
-            for study in mains for e in found[study.name] if e.change.kind == "gain"]  # fmt: skip
-    table = answers.first_table(report.outcomes, report.studies, {e: f"{page}.md" for e, page in report.pages.items()})
-    context = {
-        "faults": faults,
-        "tested": sum(n for verdict, n in numbers["paper"].items() if verdict != NOT_TESTED),
-        "paper": sum(numbers["paper"].values()),
-        "tally": answers.tally(numbers["paper"]),
-        "first_table": table or tables.table(["Environment", "Retrieval gains", "Effect"], rows),
+    gains = [[e.where, tables.interval(e.interval, signed=True) + f" {e.score.unit}", rules.READINGS[e.reading]]
+             for study in mains for e in found[study.name] if e.change.kind == "gain"]  # fmt: skip
+    first = answers.first_table(report.outcomes, report.studies, report.pages)
+    runs = report.results.runs
+    primary = [o for o in report.outcomes if o.claim.primary and o.claim.test]
+    return {
+        "numbers": counts(report.outcomes)["paper"],
+        "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
         "key_choices": _choices(report, "deviation", key=True),
         "curves": Markup("\n\n").join(curves.parts),
         "step": Markup("\n\n").join(step.parts),
-        "claims_csv": folder,
-        "pages": [(other.title, other.name) for other in report.sheets[1:] if "/" not in other.name],
-        "unspecified": sum(o.interval is not None and not o.specified for o in report.outcomes),
-        "judged": sum(o.interval is not None for o in report.outcomes),
-        "few_seeds": results.runs[results.runs["usable"]].groupby(["experiment", "task_set", "variant"]).size(),
-        "unequal": sum(o.search.startswith("unequal") for o in report.outcomes),
-        "runs_line": runs_line(results),
-        "budgets": list(dict.fromkeys(
-            f"{s.title}: {share}" for s in mains for o in report.outcomes if o.claim.primary and o.claim.test
-            and o.claim.test.experiment == s.name for share, _ in answers.budgets(o))),
+        "claims_csv": sheet.csv("claims", answers.claim_numbers(report.outcomes)),
+        "pages": [other for other in report.sheets[1:] if "/" not in other.name],
+        "judged": [o for o in report.outcomes if o.interval is not None],
+        "seeds": runs[runs["usable"]].groupby(["experiment", "task_set", "variant"]).size(),
+        "budgets": list(dict.fromkeys(f"{s.title}: {share}" for s in mains for o in primary
+                                      if o.claim.test and o.claim.test.experiment == s.name
+                                      for share, _ in answers.budgets(o))),
+    }  # fmt: skip
+
+
+def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
+    results = report.results
+    left, costs = replace(sheet, parts=[], level=3), replace(sheet, parts=[])
+    answers.write(left, report.asked_on("appendix"))
+    measured_costs.write(costs, report.costs)
+    return {
+        "left": Markup("\n\n").join(left.parts),
+        "costs": Markup("\n\n").join(costs.parts),
+        "trials": searches.counts(report.trials),
+        "trials_csv": sheet.csv("trials", searches.frame(report.trials)),
+        "deviations": _choices(report, "deviation"),
+        "open": _choices(report, "open"),
+        "making": tables.table(["What", "Value"], provenance.making(results)),
+        "compute": provenance.compute(results),
+        "runs_csv": sheet.csv("runs", provenance.run_table(results)),
+        "problems": results.problems[:MOST_PROBLEMS],
+        "more_problems": max(0, len(results.problems) - MOST_PROBLEMS),
     }
-    sheet.parts.append(render("overview", report, context))
 
 
-def _words(report: Report, name: str, title: str, **more: Any) -> None:
-    """A page that is mostly words."""
-    results, rules, sheet = report.results, report.rules, report.sheet(name, title)
-    last = results.last.groupby("run")["score"].agg(lambda x: float(x.mean(skipna=False))).to_dict()
-    context: dict[str, Any] = {
-        "judging": judging,
-        "judging_power": POWER,
-        "rules_table": answers.rules_table(),
-        "protocol": answers.protocol(results),
-        "measured": {f"{s.score.label.capitalize()} ({s.spec.title})": s.score.meaning
-                     for s in report.studies.values() if s.score.meaning},
-    } | more  # fmt: skip
-    if name == "appendix":
-        left = Sheet(sheet.output, results, rules, level=3)
-        answers.write(left, report.asked_on("appendix"))
-        costs = Sheet(sheet.output, results, rules)
-        measured_costs.write(costs, report.costs)
-        trials = searches.counts(report.trials)
-        heads = {"experiment": "Experiment", "variant": "Variant", "trials": "Trials", "seeds": "Tuning seeds",
-                 "changed": "Settings changed"}  # fmt: skip
-        context |= {
-            "left": Markup("\n\n").join(left.parts),
-            "costs": Markup("\n\n").join(costs.parts),
-            "trials": tables.to_markdown(trials, heads) if len(trials) else "",
-            "trials_csv": sheet.csv("trials", searches.frame(report.trials)) if len(trials) else "",
-            "deviations": _choices(report, "deviation"),
-            "open": _choices(report, "open"),
-            "making": tables.table(["What", "Value"], provenance.making(results)),
-            "compute": provenance.compute(results),
-            "runs_csv": sheet.csv("runs", provenance.run_table(results, last)),
-            "runs_line": runs_line(results),
-            "problems": tables.table(["Where", "What"], results.problems[:MOST_PROBLEMS]) if results.problems else "",
-            "more_problems": max(0, len(results.problems) - MOST_PROBLEMS),
-        }
-        sheet.files += left.files + costs.files
-    sheet.parts.append(render(name, report, context))
-
-
-def render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
+def _render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
     """A page's template, in which every value is escaped for Markdown and HTML unless it is already Markup."""
     env = Environment(
         loader=PackageLoader("rarl.reporting", "templates"),
@@ -273,8 +227,9 @@ def render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
         lstrip_blocks=True,
         autoescape=False,  # `finalize` has escaped already; a second time would show the entities
     )
-    scale = report.rules.scale(report.results.scale)
-    common = {"tables": tables, "report": report, "rules": report.rules, "texts": report.texts, "scale": scale}
+    scale = report.first.rules.scale(report.results.scale)
+    common = {"tables": tables, "report": report, "judging": report.first.rules, "rules": rules, "scale": scale,
+              "answers": answers, "statistics": statistics, "runs_line": runs_line(report.results)}  # fmt: skip
     return Markup(env.get_template(f"{name}.md.j2").render(common | dict(context)).strip())
 
 
@@ -289,20 +244,17 @@ def runs_line(results: Results) -> str:
     planned = results.planned()
     states = Counter(planned["status"])
     rest = [f"{states[name]} {name}" for name in ("failed", "damaged", "excluded", "missing") if states[name]]
-    return f"{int(planned['usable'].sum())} of {tables.plural(len(planned), 'planned run')} used" + (
-        f" ({', '.join(rest)})" if rest else ""
-    )
+    used = f"{int(planned['usable'].sum())} of {tables.plural(len(planned), 'planned run')} used"
+    return used + (f" ({', '.join(rest)})" if rest else "")
 
 
 def _navigation(report: Report) -> list[Any]:
     """Of the site: the pages in order, the variants' below their experiments."""
-    main = [sheet for sheet in report.sheets if "/" not in sheet.name]
-    by_study: dict[str, list[Any]] = {}
-    for study in report.studies.values():
-        for v in variants.own_variants(study):
-            by_study.setdefault(study.title, []).append({v.label: f"{variants.page_name(study, v)}.md"})
-    entries: list[Any] = [{"Overview" if s.name == "README" else s.title: f"{s.name}.md"} for s in main]
-    return entries + ([{"Variants": [{title: found} for title, found in by_study.items()]}] if by_study else [])
+    entries: list[Any] = [{"Overview" if s.name == "README" else s.title: f"{s.name}.md"}
+                          for s in report.sheets if "/" not in s.name]  # fmt: skip
+    by_study = [{study.title: [{v.label: f"{variants.page_name(study, v)}.md"} for v in found]}
+                for study in report.studies.values() if (found := variants.own_variants(study))]  # fmt: skip
+    return entries + ([{"Variants": by_study}] if by_study else [])
 
 
 def _remove_stale(output: Path, files: Iterable[Path]) -> None:

@@ -48,12 +48,10 @@ def spelled(task: Any) -> str:
 class Results:
     """All that one scale's runs left behind.
 
-    runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each
-    with the run's identity and environment: evaluations (COLUMNS + expert, score), training, retrieval,
-    interventions (COLUMNS + score), attention. score: by the environment's `Score`; NaN where it cannot be
-    known.
-    experiments: of the project. records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return
-    of the expert. manifests: path -> manifest. problems: (where, what), all that was wrong or odd.
+    runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each with the
+    run's identity and environment, those of returns with a score by the environment's `Score`; NaN where it cannot be known.
+    records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return of the expert. manifests: path
+    -> manifest. problems: (where, what), all that was wrong or odd.
     """
 
     scale: str
@@ -91,8 +89,6 @@ class Results:
             keep = frame["experiment"] == experiment
             for column, value in (("task_set", task_set), ("variant", variant)):
                 keep &= True if value is None else frame[column] == value
-            if own is None:
-                return frame[keep]
             self._selected[key] = frame[keep]
         return self._selected[key].copy(deep=False)
 
@@ -135,10 +131,9 @@ def load_results(
     """Read results/{scale} under `root`.
 
     Args:
-      planned_runs: names like "experiment/task-set/variant/seed-0". Planned runs without a folder are
-        "missing", found runs that were not planned are "not planned" and take no part. None: what is found was planned.
-      planned_datasets: the scale's datasets by id. A manifest in the place of one of them that is not its own is a
-        problem, and is not used.
+      planned_runs: names like "experiment/task-set/variant/seed-0"; those without a folder are "missing", others that
+        are found are "not planned" and take no part. None: what is found was planned.
+      planned_datasets: the scale's datasets by id. A manifest that is not that of the dataset in its place is a problem.
     """
     root = Path(root)
     folder = root / "results" / scale
@@ -276,11 +271,8 @@ class _Loader:
             self.galleries[run] = probes / "gallery.json"
 
     def _check_data(self, run: str, record: dict[str, Any]) -> None:
-        changed = [
-            path
-            for path, expected in (record.get("data") or {}).items()
-            if (self.root / path).is_file() and sha256_file(self.root / path) != expected
-        ]
+        changed = [path for path, expected in (record.get("data") or {}).items()
+                   if (self.root / path).is_file() and sha256_file(self.root / path) != expected]  # fmt: skip
         if changed:
             self.problems.append((run, f"{len(changed)} data manifests changed since this run, first {changed[0]}"))
 
@@ -357,17 +349,11 @@ class _Loader:
         return frame
 
     def _environment(self, record: dict[str, Any], experiment: str) -> str:
-        """Whose score a run has: the configured one's, else that of its experiment or of its data."""
+        """Whose score a run has: the configured one's, else that of its experiment."""
         config = record.get("config")
         if isinstance(config, dict) and isinstance(config.get("environment"), str):
             return config["environment"]
-        if experiment in self.experiments:
-            return self.experiments[experiment].environment
-        for path in sorted(record.get("data") or {}):
-            parts = Path(path).parts
-            if len(parts) >= 3 and parts[0] == "data":
-                return parts[2]
-        return experiment
+        return self.experiments[experiment].environment if experiment in self.experiments else experiment
 
     def _compare_configurations(self, runs: pd.DataFrame) -> None:
         """Seeds of one variant must differ in nothing but the seed."""

@@ -43,12 +43,8 @@ from rarl.reporting.statistics import (
 class Variant:
     """An agent of a study.
 
-    Attributes:
-      name: in the study.
-      runs: (experiment, variant) whose runs are its own; of another experiment where it is shown beside.
-      settings: what the experiment's file says of it.
-      look: how it is drawn.
-      relative_to: names of the variants that it changes.
+    runs: (experiment, variant) whose runs are its own; of another experiment where it is shown beside. settings: what the
+    experiment's file says of it. look: how it is drawn. relative_to: names of the variants that it changes.
     """
 
     name: str
@@ -74,15 +70,10 @@ class TaskSet(NamedTuple):
 class Study:
     """What is compared with what in an experiment.
 
-    Attributes:
-      name, title: of the experiment.
-      settings: its file.
-      spec, score: its environment, and by what its agents are compared.
-      results: the runs of the scale.
-      variants: name -> variant, in the order in which they are shown: those of the extended experiment that stand
-        beside, then its own, then those that have runs and are not in the file.
-      base, full: the agent without and the one with retrieval.
-      parts: of its report.
+    settings: its file. spec, score: its environment, and by what its agents are compared. results: the runs of the scale.
+    variants: name -> variant, in the order in which they are shown: those of the extended experiment that stand beside,
+    then its own, then those that have runs and are not in the file. base, full: the agent without and the one with
+    retrieval. parts: of its report.
     """
 
     def __init__(self, name: str, experiments: Mapping[str, ExperimentSettings], results: Results):
@@ -138,7 +129,7 @@ class Study:
         return sorted(sets, key=lambda s: (s.tasks or 0, s.episodes or 0, s.name))
 
     def _task_set(self, name: str, runs: Iterable[str]) -> TaskSet:
-        """What the name says counts, "6-levels-1000-episodes"; else the evaluations, and the runs' datasets."""
+        """By the name, "6-levels-1000-episodes"; else by the evaluations, and the runs' datasets."""
         head, data = re.match(r"(\d+)-", name), re.search(r"(\d+)-episodes?$", name)
         tasks = int(head[1]) if head else self.results.select(self.results.last, self.name, name)["task"].nunique()
         episodes = [int(data[1])] if data else [n for run in runs for n in self._dataset_sizes(run)]
@@ -324,7 +315,8 @@ class Study:
             return float(online["actors"] * online["steps_per_update"] * self._repeats(config))
         if isinstance(episodic, Mapping):
             each = episodic.get("episodes_per_update", EpisodicSettings().episodes_per_update)
-            return float(each * len(config.get("tasks") or []) * (self._episode_steps or math.nan))
+            content = content_of(self.settings.environment)
+            return float(each * len(config.get("tasks") or []) * (content and content.steps or math.nan))
         return math.nan
 
     @cached_property
@@ -336,11 +328,6 @@ class Study:
     def _repeats(self, config: Mapping[str, Any]) -> int:
         """For how many frames an action is repeated."""
         return (config.get("environment_options") or {}).get(self.spec.repeats, 1) if self.spec.repeats else 1
-
-    @property
-    def _episode_steps(self) -> int | None:
-        content = content_of(self.settings.environment)
-        return content.steps if content else None
 
     def curves(self, task_sets: Iterable[str]) -> pd.DataFrame:
         """Rows task_set, variant, seed, update, steps, raw, score: means over tasks at each evaluation point.
@@ -360,36 +347,31 @@ class Study:
         return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
     def named_set(self, test: ClaimTest) -> str | None:
-        """The task set that a claim means; None where this scale has none.
+        """The task set that a claim means (see config/claims.yaml); None where this scale has none.
 
-        "every": all at once, if all agents are planned. "shared": the largest for which all agents are planned, or all
-        at once where every run learns one task alone. Of the sets with the most tasks, "smaller" and "larger" are those
-        with the least and the most data (with one size only there is no larger one), and "probed" is the one with the
-        most data on which the claim's agent was probed; if none was, the one with the most data. Anything else is a
-        task set's own name.
+        "every" and, where every run learns one task alone, "shared" are all at once. With one amount of data there is no
+        "larger" one; if no set was probed, "probed" is the one with the most data.
         """
         rule, planned = test.task_set, self.results.planned()
         if rule in (EVERY, "shared"):
             sets = [set(planned["task_set"][(planned["experiment"] == experiment) & _like(planned["variant"], pattern)])
                     for experiment, pattern in test.sides()]  # fmt: skip
-            if rule == EVERY or self.spec.one_task:
-                return EVERY if (all(sets) if rule == EVERY else set.intersection(*sets)) else None
             shared = set.intersection(*sets)
+            if rule == EVERY or self.spec.one_task:
+                return EVERY if (all(sets) if rule == EVERY else shared) else None
             return next((chosen.name for chosen in reversed(self.task_sets) if chosen.name in shared), None)
         if rule not in ("smaller", "larger", "probed"):
             return rule
         names = [chosen.name for chosen in self.task_sets if chosen.tasks == self.task_sets[-1].tasks]
-        if not names or (rule == "larger" and len(names) == 1):
-            return None
-        if rule == "smaller":
-            return names[0]
+        if rule == "smaller" or not names:
+            return names[0] if names else None
         if rule == "probed":
             experiment, variant = test.sides()[0]
             probes = (self.results.attention, self.results.interventions)
             probed = {name for name in names for frame in probes
                       if len(self.results.select(frame, experiment, name, variant))}  # fmt: skip
             names = [name for name in names if name in probed] or names
-        return names[-1]
+        return None if rule == "larger" and len(names) == 1 else names[-1]
 
     def sizes(self, test: ClaimTest) -> dict[str, float]:
         """How large the runs of a claim are, in the words of claims.yaml, to be set beside the paper's."""

@@ -129,9 +129,6 @@ def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = ""
     return Markup("\n".join(lines))
 
 
-# ------------------------------------------------------------------------------------------------------------ frames
-
-
 def to_markdown(frame: pd.DataFrame, heads: Mapping[str, str], **forms: Callable[[Any], Any]) -> Markup:
     """The columns of a frame as a table, as their values ask for it; those without any value are left out.
 

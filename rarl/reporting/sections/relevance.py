@@ -11,15 +11,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rarl.reporting import figures
-from rarl.reporting.claims import Rules
-from rarl.reporting.effects import Change, Effect, effect
 from rarl.reporting.figures import FAINT
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import POSITIVE, SHARES, Bounds, Samples, independent, paired, t_interval
-from rarl.reporting.study import Study, Variant
+from rarl.reporting.statistics import POSITIVE, SHARES, Bounds, t_interval
+from rarl.reporting.study import Study
 
 _SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
-SHARE = 0.01  # that the questions are about
 _PANELS = {"recall@10": "recall@10", "mrr": "MRR"}
 
 
@@ -67,10 +64,6 @@ def write(study: Study, sheet: Sheet) -> None:
         "Score against the share of relevant trajectories for each way to retrieve, with confidence intervals.",
         f"{study.set_title(task_set)}: mean with 95 % CI against the share of relevant trajectories.",
     )
-    heads = {"who": "Network", "share": "Share", "seeds": "Seeds", "score": study.score.label.capitalize(),
-             "delta_all": "Δ vs all relevant", "reference": "Compared with", "delta": "Δ vs that, same share"}  # fmt: skip
-    frame, caption = share_frame(study, seeds, level), "scores by share and retrieval, with 95 % CI"
-    sheet.table(f"{study.name}-returns", frame, heads, caption, folded=True, reference=study.label)
     found = quantities(study, task_set)
     drawn = {title: found[(found["way"] == "") & (found["share"] > 0) & (found["quantity"] == name)]
              for name, title in _PANELS.items()}  # fmt: skip
@@ -126,27 +119,6 @@ def seed_frame(study: Study, task_set: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["variant", "way", "share", "seed", "score"])
 
 
-def share_frame(study: Study, seeds: pd.DataFrame, level: float) -> pd.DataFrame:
-    """A row for each network, way and share: its score, that less its own where all is relevant, and against the
-    variant that it changes at the same share."""
-    groups = {key: dict(zip(rows["seed"], rows["score"], strict=True))
-              for key, rows in seeds.groupby(["variant", "way", "share"], sort=False, dropna=False)}  # fmt: skip
-    rows = []
-    for (name, way, share), scores in groups.items():
-        variant = study.variants[name]
-        reference = variant.relative_to[0] if variant.relative_to and way == "" else None
-        whole, other = groups.get((name, "", 1.0), {}), groups.get((reference, "", share), {})
-        lost = paired(scores, whole, bounds=study.bounds) if (way, share) != ("", 1.0) else None
-        gained = independent(scores, other, bounds=study.bounds) if share > 0 else None
-        rows.append({
-            "variant": name, "way": way, "share": share, "seeds": len(scores),
-            "score": study.interval(scores, level), "delta_all": lost and lost.interval(level),
-            "delta": gained and gained.interval(level), "reference": reference if gained else None,
-            "who": variant.label + {"": "", "removed": "; nothing retrieved"}.get(way, f"; with {study.label(way)}"),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def quantities(study: Study, task_set: str) -> pd.DataFrame:
     """Rows variant, way, share, quantity, seed, value: means over tasks of what was measured at each share."""
     rows = []
@@ -181,33 +153,3 @@ def chance(what: str, share: float, trajectories: int) -> float:
     if what == "mrr":
         return 1.0 if share >= 1 else -share * math.log(share) / (1 - share)
     return math.nan
-
-
-def effects(study: Study, rules: Rules) -> list[Effect]:
-    """What rare relevance costs, and what an index makes of it, on the largest task set that was probed.
-
-    Of each variant's shares the one that the questions are about, and 0.
-    """
-    task_set = probed_set(study)
-    if task_set is None:
-        return []
-
-    def under(variant: Variant, share: float) -> dict[int, float]:
-        return study.under(variant, task_set, name_of(share))
-
-    def made(change: Change, samples: Samples | None) -> Effect | None:
-        return effect(change, study, task_set, samples, rules)
-
-    chosen: list[Effect | None] = []
-    for variant in study.variants_on(task_set):
-        drawn = variant in (study.base, study.full)  # in the figure of all effects
-        for share in (SHARE, 0.0):
-            change = Change("data", f"{variant.label}: {100 * share:g} % of the dataset relevant instead of all",
-                            f"{100 * share:g} % relevant, {variant.label}" if drawn else "", True)  # fmt: skip
-            chosen.append(made(change, paired(under(variant, share), under(variant, 1), bounds=study.bounds)))
-        for name in variant.relative_to:
-            other = study.variants[name]
-            what = f"{100 * SHARE:g} % of the dataset relevant: {variant.label} instead of {other.label}"
-            change = Change("repair", what, f"{variant.label}, {100 * SHARE:g} % relevant" if drawn else "")
-            chosen.append(made(change, independent(under(variant, SHARE), under(other, SHARE), bounds=study.bounds)))
-    return [one for one in chosen if one is not None]
