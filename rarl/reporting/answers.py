@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from rarl.reporting import tables
 from rarl.reporting.claims import WITH_MARGIN
-from rarl.reporting.results import Results
 from rarl.reporting.rules import (
     BY_KIND,
     CONTRADICTED,
@@ -170,7 +169,9 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
         study = studies[test.experiment]
         sides = [study.variant(side).label for side in test.sides()]
         where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
-        who = Markup("[{}]({}.md#{}): {}").format(tables.md(where), pages[study.name], o.claim.id, tables.md(" vs ".join(sides)))
+        who = Markup("[{}]({}.md#{}): {}").format(
+            tables.md(where), pages[study.name], o.claim.id, tables.md(" vs ".join(sides))
+        )
         last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
         updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
         share = "; ".join(filter(None, [*(s for s, _ in budgets(o)), updates]))
@@ -181,7 +182,7 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
 
 
 def tally(found: Mapping[str, int]) -> str:
-    """ "4 supported, 1 contradicted". """
+    """ "4 supported, 1 contradicted"."""
     words = {EXCLUDED: "not of the reported size", MEASURED: "measured without a verdict"}
     return ", ".join(f"{n} {words.get(verdict, verdict)}" for verdict, n in found.items() if verdict != NOT_TESTED)
 
@@ -191,21 +192,3 @@ def rules_table() -> Markup:
     rows = [["any", verdict, rule] for verdict, rule in FIRST]
     rows += [[f"“{says}”", verdict, rule] for says, kind in BY_KIND.values() for verdict, rule in kind]
     return tables.table(["Claim", "Outcome", "Rule"], [*rows, ["any", INCONCLUSIVE, "no rule above decides"]])
-
-
-def protocol(results: Results) -> Markup:
-    """A table of experiments: episodes per evaluation and task, evaluations of a run, learner updates."""
-    last = results.last.groupby("experiment", sort=False)
-    points = results.evaluations.groupby(["experiment", "run"], sort=False)["update"].nunique()
-    shown = pd.DataFrame({
-        "updates": last["update"].agg(_range), "points": points.groupby("experiment", sort=False).agg(_range),
-        "episodes": last["episodes"].agg(_range),
-    })  # fmt: skip
-    shown["title"] = list(map(results.title, shown.index))
-    heads = {"title": "Experiment", "updates": "Updates", "points": "Evaluations", "episodes": "Episodes per evaluation"}
-    return tables.to_markdown(shown, heads)
-
-
-def _range(values: pd.Series) -> str:
-    """ "24", or "20 to 24"."""
-    return " to ".join(dict.fromkeys(tables.count(value) for value in (values.min(), values.max())))

@@ -78,7 +78,11 @@ def _on_set(study: Study, rules: Rules, task_set: str) -> Iterator[tuple[tuple[s
         if samples is None or interval is None or not math.isfinite(interval.estimate):
             return None
         base = study.variants[full.relative_to[0]] if full is not None and full.relative_to else None
-        pair = study.compare(full, base, task_set) if full is not None and base is not None and change.kind != "gain" else None
+        pair = (
+            study.compare(full, base, task_set)
+            if full is not None and base is not None and change.kind != "gain"
+            else None
+        )
         whole = pair.interval(rules.level) if pair is not None else None
         gain = whole.estimate if whole is not None and whole.known and whole.low > 0 else None
         return Effect(change, study.where(task_set, full), study.spec, task_set, samples, interval, gain)
@@ -102,4 +106,7 @@ def _on_set(study: Study, rules: Rules, task_set: str) -> Iterator[tuple[tuple[s
                     yield (name, str(cell)), made(change, study.compare(variant, own, task_set), own)
         fixed = paper_cell(study, name, task_set)
         if fixed is not None and sweep.change:
-            yield (name, "tuned"), made(Change("part", sweep.change, sweep.label), tuned(study, name, fixed, task_set), own)
+            yield (
+                (name, "tuned"),
+                made(Change("part", sweep.change, sweep.label), tuned(study, name, fixed, task_set), own),
+            )

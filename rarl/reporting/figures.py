@@ -243,7 +243,9 @@ def strip(
     for header, rows in groups.items():
         if header:
             position += 1.2
-            axes.text(-0.01, position, header, weight="bold", ha="right", va="center", transform=axes.get_yaxis_transform())
+            axes.text(
+                -0.01, position, header, weight="bold", ha="right", va="center", transform=axes.get_yaxis_transform()
+            )
         for row in rows:
             position += 1
             labels[position] = row.look.label
@@ -257,7 +259,9 @@ def strip(
             axes.vlines(interval.estimate, position - 0.28, position + 0.28, color=look.colour, lw=2.4)
             if row.printed is not None:
                 mean, spread = row.printed
-                axes.errorbar(mean, position + 0.36, xerr=spread, fmt="D", ms=4.5, mfc=PAPER, color=FAINT, lw=1.2, zorder=1)
+                axes.errorbar(
+                    mean, position + 0.36, xerr=spread, fmt="D", ms=4.5, mfc=PAPER, color=FAINT, lw=1.2, zorder=1
+                )
     rows_of(axes, labels)
     if ends is not None:
         axes.set_xlim(*ends)

@@ -46,8 +46,11 @@ def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collec
             f"{where}: Δ vs the agent without the change, {unit}, 95 % CI. Shaded: margin ±{members[0].score.margin:g}."
             + (" Upper axis: in % of the gain from retrieval." if members[0].gain else ""),
         )
-    sheet.numbers("effects", frame([e for of_study in effects.values() for e in of_study]),
-                  "All effects, those of retrieval included")
+    sheet.numbers(
+        "effects",
+        frame([e for of_study in effects.values() for e in of_study]),
+        "All effects, those of retrieval included",
+    )
 
 
 def summary(effects: Sequence[Effect]) -> str:
@@ -92,5 +95,7 @@ def forest(effects: Sequence[Effect]) -> Figure:
     if gain:
         above = axes.secondary_xaxis("top", functions=(lambda x: 100 * x / gain, lambda x: x * gain / 100))
         above.set_xlabel("% of the gain from retrieval", fontsize=9)
-    figures.legend(figure, [look for name, look in _LOOKS.items() if any(e.reading == name for e in members)], line=False)
+    figures.legend(
+        figure, [look for name, look in _LOOKS.items() if any(e.reading == name for e in members)], line=False
+    )
     return figure

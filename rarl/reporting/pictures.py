@@ -20,11 +20,11 @@ from rarl.envs.spec import EnvSpec, load
 from rarl.errors import RarlError
 from rarl.files import read_json
 from rarl.reporting import figures, tables
-from rarl.reporting.figures import FAINT, INK, PALETTE
+from rarl.reporting.figures import INK, PALETTE
 
 SHOWN = 3  # retrieved states
 PIXELS = 128  # of a state, about; cells have whole numbers of pixels
-RULE = "Seed of median score, episode of median return, step half-way to its first reward; state, then what was retrieved with most weight."
+RULE = "Seed of median score, episode of median return, step half-way to its first reward: state, retrieved states."
 
 
 def read_gallery(path: Path) -> dict[str, Any]:
@@ -59,19 +59,20 @@ def draw_step(spec: EnvSpec, episode: Mapping[str, Any]) -> tuple[Figure, pd.Dat
     look = pictures_of(spec)
     try:
         steps = episode["steps"]
-        chosen = [i for i in chosen_steps([step["reward"] for step in steps])[1:] if steps[i]["retrieved"]]
-        if not chosen:
+        chosen = next((i for i in chosen_steps([step["reward"] for step in steps])[1:] if steps[i]["retrieved"]), None)
+        if chosen is None:
             return None
-        step, image = steps[chosen[0]], look.states(episode, PIXELS)[chosen[0]]
-        about = [f"“{text}”"] if (text := _about(look, episode)) else []
-        rows = [{"picture": "state", "weight": math.nan, "rewarded": None,
-                 "text": "; ".join([tables.spaced(episode["task"]), *about, f"step {int(step.get('t', chosen[0])):,}",
-                                    f"action: {_action(look, step)}", _reward(step["reward"])])}]  # fmt: skip
-        images = [image]
-        for state in step["retrieved"][:SHOWN]:
-            rows.append({"picture": "retrieved", "weight": _finite(state["weight"]), "rewarded": bool(state["rewarded"]),
-                         "text": "; ".join(_described(look, state))})  # fmt: skip
-            images.append(look.retrieved(state, PIXELS))
+        step, retrieved = steps[chosen], steps[chosen]["retrieved"][:SHOWN]
+        action = step["action"] if isinstance(step["action"], str | None) else look.actions[int(step["action"])]
+        now = {
+            "task": episode["task"],
+            look.about or "": episode.get(look.about or "", ""),
+            "step": step.get("t", chosen),
+        }
+        rows = [{"picture": "state", "weight": math.nan, "rewarded": None, "text": f"{_said(now)}; action: {action}"}]
+        rows += [{"picture": "retrieved", "weight": _finite(state["weight"]), "rewarded": bool(state["rewarded"]),
+                  "text": _said(state, look.about or "")} for state in retrieved]  # fmt: skip
+        images = [look.states(episode, PIXELS)[chosen], *(look.retrieved(state, PIXELS) for state in retrieved)]
         frame = pd.DataFrame(rows)
         return _strip(frame, images), frame
     except Exception as error:  # whatever comes up in an environment's code where something is odd
@@ -79,47 +80,29 @@ def draw_step(spec: EnvSpec, episode: Mapping[str, Any]) -> tuple[Figure, pd.Dat
         raise RarlError(f"gallery.json: {what}{error}") from None
 
 
+def _said(state: Mapping[str, Any], about: str = "") -> str:
+    """What was recorded of a state: task, what it is about, step, return, reward."""
+    names = {"task": "{}", about: "“{}”", "step": "step {}", "return": "return {:.3g}", "reward": "reward {:+g}"}
+    return "; ".join(
+        tables.spaced(form.format(state[key])) for key, form in names.items() if state.get(key) not in ("", None)
+    )
+
+
 def _strip(frame: pd.DataFrame, images: Sequence[Any]) -> Figure:
     texts = ["\n".join(textwrap.fill(line, 13) for line in text.split("; ")) for text in frame["text"]]
     figure = figures.new_figure(1.5 + 0.15 * max(text.count("\n") + 1 for text in texts))
     for i, axes in enumerate(figure.subplots(1, 1 + SHOWN, squeeze=False)[0]):
-        axes.set(xticks=[], yticks=[])
-        axes.grid(visible=False)
-        if i >= len(images):
-            axes.set_axis_off()
-            continue
-        axes.imshow(images[i], interpolation="nearest")
-        edge = PALETTE[2] if frame["rewarded"][i] else FAINT if i else INK
-        for spine in axes.spines.values():
-            spine.set(visible=True, color=edge, linewidth=2.6 if edge == PALETTE[2] else 1.0)
-        axes.set_title(f"weight {frame['weight'][i]:.2f}" if i else "state", fontsize=9, weight="bold", pad=3)
-        axes.set_xlabel(texts[i], fontsize=9, labelpad=3)
+        axes.set_axis_off()
+        if i < len(images):
+            axes.set_axis_on()
+            axes.set(xticks=[], yticks=[])
+            axes.grid(visible=False)
+            axes.imshow(images[i], interpolation="nearest")
+            rewarded = bool(frame["rewarded"][i])
+            axes.spines[:].set(visible=True, color=PALETTE[2] if rewarded else INK, linewidth=2.6 if rewarded else 1.0)
+            axes.set_title(f"weight {frame['weight'][i]:.2f}" if i else "state", fontsize=9, weight="bold", pad=3)
+            axes.set_xlabel(texts[i], fontsize=9, labelpad=3)
     return figure
-
-
-def _about(look: Pictures, recorded: Mapping[str, Any]) -> str:
-    """What an episode, or that of a state, is about; empty where nobody says."""
-    return "" if look.about is None else str(recorded.get(look.about, ""))
-
-
-def _described(look: Pictures, state: Mapping[str, Any]) -> list[str]:
-    """Whose state it is, as far as that was recorded."""
-    lines = [tables.spaced(state["task"])] if "task" in state else []
-    lines += [_about(look, state)] if _about(look, state) else []
-    lines += [f"step {int(state['step']):,}"] if "step" in state else []
-    lines += [f"return {_finite(state['return']):.3g}"] if "return" in state else []
-    return lines + ([_reward(state["reward"])] if "reward" in state else [])
-
-
-def _action(look: Pictures, step: Mapping[str, Any]) -> str:
-    action = step["action"]
-    if action is None:
-        return "not recorded"
-    return action if isinstance(action, str) else look.actions[int(action)]
-
-
-def _reward(reward: Any) -> str:
-    return f"reward {tables.number(_finite(reward), 0 if _finite(reward).is_integer() else 2, signed=True)}"
 
 
 def median_episode(episodes: list[dict[str, Any]]) -> dict[str, Any]:

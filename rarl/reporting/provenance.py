@@ -69,17 +69,18 @@ def commit_of(record: dict[str, Any]) -> str:
 
 
 def compute(results: Results) -> Markup:
-    """A table of experiments: runs, updates, hours, memory, resumed and failed runs. Failed runs count as well."""
+    """A table of experiments: their budgets, and what their runs cost, failed ones included."""
     made = results.runs[results.runs["status"].isin(["finished", "failed", "excluded"])]
     made = made.assign(resumed=made["resumed"].fillna(0) > 0, failed=made["status"] == "failed")
     frame = made.groupby("experiment", sort=False).agg(
-        runs=("run", "size"), updates=("updates", "sum"), total=("seconds_total", "sum"),
-        training=("seconds_training", "sum"), memory=("peak_memory_mb", "max"), resumed=("resumed", "sum"),
-        failed=("failed", "sum"),
+        runs=("run", "size"), updates=("updates", "max"), total=("seconds_total", "sum"),
+        memory=("peak_memory_mb", "max"), resumed=("resumed", "sum"), failed=("failed", "sum"),
     )  # fmt: skip
-    heads = {"experiment": "Experiment", "runs": "Runs", "updates": "Updates", "total": "Wall time, all",
-             "training": "of it training", "memory": "Peak memory, MB", "resumed": "Resumed", "failed": "Failed"}  # fmt: skip
-    return tables.to_markdown(frame.reset_index(), heads, total=tables.duration, training=tables.duration)
+    points = results.evaluations.groupby("experiment").agg(points=("update", "nunique"), episodes=("episodes", "max"))
+    heads = {"experiment": "Experiment", "runs": "Runs", "updates": "Updates, at most", "points": "Evaluations",
+             "episodes": "Episodes per evaluation", "total": "Wall time", "memory": "Peak memory, MB",
+             "resumed": "Resumed", "failed": "Failed"}  # fmt: skip
+    return tables.to_markdown(frame.join(points).reset_index(), heads, total=tables.duration)
 
 
 def run_table(results: Results) -> pd.DataFrame:

@@ -23,12 +23,11 @@ PARTS = {
     "interventions": "rarl.reporting.sections.interventions:write",
     "attention": "rarl.reporting.sections.attention:write",
     "gallery": "rarl.reporting.sections.gallery:write",
-    "datasets": "rarl.reporting.sections.datasets:write",
     "relevance": "rarl.reporting.sections.relevance:write",
     "index-cost": "rarl.reporting.sections.index_cost:write",
     "held-out": "rarl.reporting.sections.held_out:write",
 }
-USUAL_PARTS = ("scores", "tasks", "differences", "sweeps", "interventions", "attention", "gallery", "datasets")
+USUAL_PARTS = ("scores", "tasks", "differences", "sweeps", "interventions", "attention", "gallery")
 # measure of a claim -> function (study, claim, rules) -> samples, or None where there are no runs for it
 MEASURES = {
     "difference": "rarl.reporting.measures:difference",

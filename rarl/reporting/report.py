@@ -63,7 +63,9 @@ class Report:
 
     def asked_on(self, page: str) -> list[Outcome]:
         """The claims and questions of a page; those of none are in the appendix."""
-        homes = [(self.pages.get(o.claim.test.experiment) if o.claim.test else None) or "appendix" for o in self.outcomes]
+        homes = [
+            (self.pages.get(o.claim.test.experiment) if o.claim.test else None) or "appendix" for o in self.outcomes
+        ]
         return [o for o, home in zip(self.outcomes, homes, strict=True) if home == page]
 
 

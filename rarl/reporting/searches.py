@@ -14,6 +14,7 @@ from rarl.config.files import ExperimentSettings
 from rarl.reporting import tables
 from rarl.reporting.results import Results, spec_if_there
 
+
 @dataclass(frozen=True)
 class Trial:
     """One training with changed settings on a tuning seed. measure: the column that `last` is the mean of."""
@@ -83,13 +84,10 @@ def effort(
     found = [_of(trials, *side, experiments) for side in sides]
     if len(set(sides)) < 2 or not any(found):
         return ""
-    a, b = (len(of_side) for of_side in found)
-    seeds = [len({entry.seed for entry in of_side}) for of_side in found]
+    (a, b), seeds = map(len, found), [len({trial.seed for trial in of_side}) for of_side in found]
+    keys = sorted(set.intersection(*(set().union(*(trial.keys for trial in of_side)) for of_side in found)))
     text = tables.plural(a, "trial") + (f" against {b}" if a != b else " each")
-    if seeds[0] != seeds[1] and a and b:
-        text += f", on {seeds[0]} and {seeds[1]} tuning seeds"
-    shared = [set().union(*(entry.keys for entry in of_side)) for of_side in found]
-    keys = sorted(shared[0] & shared[1])
+    text += f", on {seeds[0]} and {seeds[1]} tuning seeds" if seeds[0] != seeds[1] and a and b else ""
     text += f"; both tried {', '.join(keys)}" if keys else ""
     return ("equal search: " if a == b and seeds[0] == seeds[1] else "unequal search: ") + text
 

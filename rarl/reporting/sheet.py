@@ -26,9 +26,8 @@ TABLE = "Table: "  # begins the paragraph above a table that is its caption
 class Sheet:
     """A page, filled top to bottom.
 
-    output: the report's folder; figures go to figures/, CSV files to tables/. results, rules: what there is to
-    report. judged: the verdicts on it. stamp: text across every figure, where the numbers are not results. name: of
-    its file, without the suffix. level: of its headings.
+    output: the report's folder; figures go to figures/, CSV files to tables/. stamp: text across every figure, where the
+    numbers are not results. name: of its file, without the suffix. level: of its headings.
     """
 
     output: Path
@@ -47,9 +46,9 @@ class Sheet:
         """From the page to the report's folder, in links."""
         return "../" * self.name.count("/")
 
-    def heading(self, text: Any, *, above: bool = False) -> None:
-        """A heading, or one of the level above."""
-        self.parts.append(Markup("#" * (self.level - above) + " ") + tables.md(text))
+    def heading(self, text: Any) -> None:
+        """A heading."""
+        self.parts.append(Markup("#" * self.level + " ") + tables.md(text))
 
     def text(self, text: Any) -> None:
         """A paragraph; escaped unless it is Markup."""
@@ -65,12 +64,8 @@ class Sheet:
         folded: bool = False,
         **forms: Callable[[Any], Any],
     ) -> None:
-        """A frame as a table, and as tables/`name`.csv with all its columns; nothing without rows.
-
-        Args:
-          heads, forms: see `tables.to_markdown`.
-          folded: whether it is opened on demand, by its caption.
-        """
+        """A frame as a table (see `tables.to_markdown`), opened on demand if folded, and as tables/`name`.csv with all its
+        columns; nothing without rows."""
         if frame.empty:
             return
         caption = caption[:1].upper() + caption[1:]

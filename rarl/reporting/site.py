@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import warnings
 import xml.etree.ElementTree as etree
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,7 @@ _SCHEMES = {"default": ("light", "dark", "weather-night"), "slate": ("dark", "li
 
 
 def configuration(title: str, navigation: list[Any]) -> dict[str, Any]:
-    """MkDocs' settings: all but the folders.
-
-    Args:
-      navigation: of the site, as MkDocs wants it: [{title: file, or a list of the same kind}].
-    """
+    """MkDocs' settings, all but the folders. navigation: [{title: file, or a list of the same kind}]."""
     return {
         "site_name": title,
         "nav": navigation,
@@ -53,7 +48,7 @@ def configuration(title: str, navigation: list[Any]) -> dict[str, Any]:
         "extra": {"generator": False},
         "markdown_extensions": [
             "md_in_html", "tables", "attr_list", {"toc": {"permalink": True}}, {"pymdownx.quotes": {"callouts": True}},
-            "rarl.reporting.site",
+            "rarl.reporting.site:TablesExtension",
         ],
         "validation": {"links": {"anchors": "warn"}},
     }  # fmt: skip
@@ -76,7 +71,7 @@ def build_site(folder: Path, title: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".site-") as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pages, made = Path(temporary) / "pages", Path(temporary) / "site"
-        shutil.copytree(folder, pages, ignore=shutil.ignore_patterns(FOLDER), copy_function=_link)
+        shutil.copytree(folder, pages, ignore=shutil.ignore_patterns(FOLDER))
         for asset in _ASSETS.iterdir():
             shutil.copy(asset, pages / asset.name)
         settings = configuration(title, read_yaml(navigation))
@@ -92,14 +87,6 @@ def build_site(folder: Path, title: str) -> Path:
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         made.rename(folder / FOLDER)
     return folder / FOLDER / "index.html"
-
-
-def _link(source: str, target: str) -> None:
-    """A name more for a file, where the file system has such; else a copy."""
-    try:
-        Path(target).hardlink_to(source)
-    except OSError:
-        shutil.copy(source, target)
 
 
 class _Tables(Treeprocessor):
@@ -134,11 +121,9 @@ class _Tables(Treeprocessor):
             table.set("data-cards", "")
 
 
-class _Extension(Extension):
+class TablesExtension(Extension):
+    """By which Markdown finds `_Tables`."""
+
     def extendMarkdown(self, md: Markdown) -> None:
+        """As Markdown asks for."""
         md.treeprocessors.register(_Tables(md), "rarl", 5)  # after inline text is read
-
-
-def makeExtension(**settings: Mapping[str, Any]) -> _Extension:
-    """By which Markdown finds the extension."""
-    return _Extension(**settings)

@@ -169,7 +169,7 @@ def _of_difference(bounds: Bounds) -> Bounds:
 def paired_difference_of(
     a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED
 ) -> Estimate:
-    """The mean of a - b, (n,) each: the same networks measured under two conditions."""
+    """The mean of a - b, (n,) each, of the same networks."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise RarlError(f"paired values need equal shapes, not {a.shape} and {b.shape}")
@@ -206,12 +206,10 @@ DESIGNS = ("independent", "paired", "single")
 
 @dataclass(frozen=True)
 class Samples:
-    """One number per seed of what is compared.
+    """One number per seed of what is compared, seed -> value, within bounds.
 
-    a, b: seed -> value. design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone;
-    b, if given, is what defined the question).
-    detail: one sentence for tables; must not hold anything that the numbers do not say.
-    bounds: of each value.
+    design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone; b, if given, is what defined
+    the question). detail: one sentence for tables; must not hold anything that the numbers do not say.
     """
 
     a: Mapping[int, float]
@@ -281,15 +279,8 @@ def probability_of_improvement(a: pd.DataFrame, b: pd.DataFrame) -> float:
 
 
 def left_out_best(scores: pd.DataFrame) -> dict[int, tuple[Any, float]]:
-    """Cross-fitted "best of several": seed -> the setting that the other seeds choose, and its score at this one.
-
-    The best of nine settings, chosen and scored on the same seeds, looks better than it is even if all nine are equal.
-    Here the seed that is scored had no part in the choice, so that nothing is gained by chance.
-
-    Args:
-      scores: one row per seed, one column per setting. Seeds that lack a setting are left out. Of equally good settings
-        the first column is chosen.
-    """
+    """Cross-fitted "best of several": seed -> the setting that the other seeds choose, and its score at this one, so that
+    nothing is gained by chance. scores: (seeds, settings); seeds that lack a setting are left out."""
     scores = scores.astype(float).dropna()
     if len(scores) < 2 or not scores.shape[1]:
         return {}

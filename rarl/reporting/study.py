@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -139,9 +140,9 @@ class Study:
         """Episodes that a run learns from, of each of its datasets."""
         if isinstance(first := value_of(self.results, run, "episodes"), int):
             return [first]
-        paths = self.results.records.get(run, {}).get("data") or {}
-        sizes = [self.results.manifests.get(path, {}).get("episodes") for path in paths]
-        return [size for size in sizes if isinstance(size, int)]
+        paths = map(Path, self.results.records.get(run, {}).get("data") or {})
+        found = [self.results.datasets.get("/".join(path.parts[2:5])) for path in paths]
+        return [d.settings.episodes for d in found if d is not None and d.settings.episodes]
 
     @cached_property
     def used_sets(self) -> list[str]:
@@ -188,11 +189,8 @@ class Study:
         return {header: members for header, members in groups.items() if members}
 
     def where(self, task_set: str, variant: Variant | None = None) -> str:
-        """The environment, and what of it, for lists over all experiments.
-
-        Args:
-          variant: the full agent in question, named if there are several.
-        """
+        """The environment, and what of it, for lists over all experiments. variant: a full agent, named if there are
+        several."""
         if self.settings.extends:
             return f"{self.title}, {self.set_title(task_set)}"
         several = sum(v.settings.kind == "gain" for v in self.variants.values()) > 1
@@ -218,10 +216,8 @@ class Study:
         return t_interval(list(scores.values() if isinstance(scores, Mapping) else scores), level, self.bounds)
 
     def table(self, variant: Variant, task_set: str, value: str = "score", at: str = "last") -> pd.DataFrame:
-        """(seeds, tasks): a column of the last evaluations, or of the first. Empty where there are no usable runs.
-
-        Where every run learns one task alone, the columns are task sets, those of `EVERY` all.
-        """
+        """(seeds, tasks): a column of the last evaluations, or of the first; may be empty. Where every run learns one task
+        alone, the columns are task sets, those of `EVERY` all."""
         key = (variant.runs, task_set, value, at)
         if key not in self._tables:
             chosen = None if task_set == EVERY else task_set
@@ -272,11 +268,7 @@ class Study:
     def under(
         self, variant: Variant, task_set: str, intervention: str, tasks: set[str] | None = None
     ) -> dict[int, float]:
-        """seed -> mean score over tasks, each the mean over the datasets given, under one intervention.
-
-        Args:
-          tasks: only these; None: all.
-        """
+        """seed -> mean score over tasks (these; None: all), each the mean over the datasets given, under one intervention."""
         frame = self.interventions(variant, task_set)
         frame = frame[frame["intervention"] == intervention]
         frame = frame if tasks is None else frame[frame["task"].isin(tasks)]
@@ -305,10 +297,7 @@ class Study:
         return [name for name in self.used_sets if name in probed]
 
     def steps_per_update(self, run: str) -> float:
-        """Environment steps (frames, where actions are repeated) that a run plays between two learner updates.
-
-        NaN if it plays nothing, or does not say how much.
-        """
+        """Environment steps (frames, where actions are repeated) that a run plays between two updates; NaN if none."""
         config = settings_of(self.results, run)
         online, episodic = config.get("online"), config.get("episodic")
         if isinstance(online, Mapping):
@@ -330,10 +319,7 @@ class Study:
         return (config.get("environment_options") or {}).get(self.spec.repeats, 1) if self.spec.repeats else 1
 
     def curves(self, task_sets: Iterable[str]) -> pd.DataFrame:
-        """Rows task_set, variant, seed, update, steps, raw, score: means over tasks at each evaluation point.
-
-        raw: the score's column as it was measured.
-        """
+        """Rows task_set, variant, seed, update, steps, raw (as it was measured), score: means over tasks at each evaluation."""
         keys, parts = ["task_set", "variant", "seed", "run", "update"], []
         for variant in self.variants.values():
             frame = self.results.select(self.results.evaluations, variant.runs[0], variant=variant.runs[1])
@@ -388,14 +374,8 @@ class Study:
 
 
 def load_studies(results: Results, scale_order: Sequence[str] = ()) -> dict[str, Study]:
-    """Every experiment of the project as a study, each followed by those that extend it.
-
-    One of which this scale has no runs, and whose environment is not there (its package is not installed, for example),
-    is left out.
-
-    Args:
-      scale_order: experiments in the order in which they are shown; others come last.
-    """
+    """Every experiment of the project as a study, in the order of the scale, each followed by those that extend it. One of
+    which there are no runs, and whose environment is not there (not installed, for example), is left out."""
     experiments = results.experiments
     ordered = in_order(scale_order, experiments)
     mains = [name for name in ordered if experiments[name].extends not in experiments]

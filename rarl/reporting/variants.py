@@ -45,7 +45,8 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
     results, name = study.results, variant.name
     runs = results.select(results.runs, study.name, variant=name)
     first = str(runs[runs["usable"]].sort_values(["task_set", "seed"])["run"].iloc[-1])
-    record, other = results.records[first], _compared_with(study, variant)
+    record, names = results.records[first], [*variant.relative_to, study.base.name]
+    other = next((study.variants[n] for n in names if n != name), None)
     if variant.settings.change:
         sheet.text(f"Changes: {variant.settings.change}.")
     base_run = first_run(results, other.runs[0], first.split("/")[1], other.runs[1]) if other is not None else None
@@ -57,7 +58,14 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
         ["Checkpoint (by DVC)", tables.code(f"results/{results.scale}/checkpoints/{first}/")],
         ["In Python", tables.code(f'rarl.load("{first}")')],
         ["Parameters", tables.count((record.get("parameters") or {}).get("total"))],
-        *_costs(study, variant, costs),
+        *(
+            [
+                "Costs",
+                f"{row.learner_step_ms:.3g} ms per update, {row.acting_ms:.3g} ms per action, {row.memory_mb:.0f} MB",
+            ]
+            for row in costs.itertuples()
+            if (row.experiment, row.variant) == variant.runs
+        ),
     ]
     sheet.parts.append(tables.table(["What", "Value"], rows))
     sheet.heading("Seeds")
@@ -79,17 +87,6 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
     sheet.heading("Hyper-parameters")
     rows = [[tables.code(key), _text(value)] for key, value in settings.items() if key not in _NOT_SETTINGS]
     sheet.folded(f"All {len(rows)} settings of {first}", tables.table(["Setting", "Value"], rows))
-
-
-def _compared_with(study: Study, variant: Variant) -> Variant | None:
-    names = [*variant.relative_to, study.base.name]
-    return next((study.variants[name] for name in names if name != variant.name), None)
-
-
-def _costs(study: Study, variant: Variant, costs: pd.DataFrame) -> list[list[Any]]:
-    row = costs[(costs["experiment"] == study.name) & (costs["variant"] == variant.name)]
-    names = {"learner_step_ms": "ms per update", "acting_ms": "ms per action", "memory_mb": "MB of memory"}
-    return [["Costs", ", ".join(f"{row[key].iloc[0]:.3g} {what}" for key, what in names.items())]] if len(row) else []
 
 
 def _text(value: Any) -> str:

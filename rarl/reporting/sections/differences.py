@@ -12,6 +12,7 @@ from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import probability_of_improvement
 from rarl.reporting.study import Study, Variant, common
 
+
 def write(study: Study, sheet: Sheet) -> None:
     """The table of all task sets."""
     frame = difference_frame(study, sheet.rules, sheet.judged)

@@ -10,7 +10,7 @@ import seaborn
 
 from rarl.reporting import figures, tables
 from rarl.reporting.figures import StripRow, in_order
-from rarl.reporting.interventions import AMOUNTS, NAMES, OWN, amount_of, amounts, swaps
+from rarl.reporting.interventions import NAMES, OWN, amount_of, swaps
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
 
@@ -52,7 +52,6 @@ def write(study: Study, sheet: Sheet) -> None:
     sheet.table(f"{study.name}-interventions", frame, heads, "all test-time interventions, with 95 % CI", folded=True)
     for variant in _probed(study, shown[-1]):
         _swaps(study, sheet, variant, shown[-1])
-        _amounts(study, sheet, variant, shown[-1])
 
 
 def _probed(study: Study, task_set: str) -> list[Variant]:
@@ -105,30 +104,4 @@ def _swaps(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> None:
         f"Heat map: rows are the {noun} whose dataset is retrieved from, columns the {noun} whose reward is measured.",
         f"{variant.label}: does the retrieval dataset decide which {noun} is done? A bright diagonal means yes; {noun}s are "
         "in the order of the CSV.",
-    )
-
-
-def _amounts(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> None:
-    """How much of the data is needed."""
-    found = {of: amounts(study, variant, task_set, of) for of in AMOUNTS.values()}
-    found = {of: table for of, table in found.items() if not table.empty}
-    if not found:
-        return
-    figure, parts = figures.new_figure(2.75), []
-    grid = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    for axes, (of, table) in zip(grid, found.items(), strict=True):
-        long = table.rename_axis("left").melt(ignore_index=False, var_name="seed", value_name="score").reset_index()
-        parts.append(long.assign(of=of, agent=variant.name))
-        figures.curves(axes, parts[-1], "left", "score", {variant.name: variant.look}, study.bounds)
-        figures.logarithmic(axes, table.index)
-        axes.set_xlabel("trajectories" if of == "trajectories" else "first steps kept")
-    grid[0].set_ylim(bottom=0)
-    grid[0].set_ylabel(study.score.label)
-    sheet.figure(
-        f"{study.name}-amounts",
-        figure,
-        pd.concat(parts),
-        f"Score of {variant.label} against the number of retrieved trajectories, and against the steps kept of each.",
-        f"How much data is needed at test time: {variant.label} with fewer trajectories in its retrieval batch, and with "
-        "trajectories truncated to their first steps. Last point: as trained.",
     )

@@ -52,8 +52,11 @@ def write(study: Study, sheet: Sheet) -> None:
     sheet.text(
         "Each task's retrieval dataset mixes its own trajectories (relevant) with those of other tasks. Only the query "
         "observes the task ID. One network is trained on all shares and evaluated at each."
-        + (f" At 1 % relevant, {100 * 0.99**n_traj:.0f} % of uniform batches of {n_traj} hold no relevant trajectory."
-           if isinstance(n_traj, int) else "")  # fmt: skip
+        + (
+            f" At 1 % relevant, {100 * 0.99**n_traj:.0f} % of uniform batches of {n_traj} hold no relevant trajectory."
+            if isinstance(n_traj, int)
+            else ""
+        )  # fmt: skip
     )
     seeds = seed_frame(study, task_set)
     own = seeds[(seeds["way"] == "") & (seeds["share"] > 0)].rename(columns={"score": "value"})
@@ -90,7 +93,9 @@ def by_share(
     """Values against the share, a panel for each title; with chance where the number of trajectories is given."""
     looks = {name: study.variants[name].look for frame in panels.values() for name in frame["variant"].unique()}
     figure = figures.new_figure(3.2)
-    for axes, (title, frame) in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels.items(), strict=True):
+    for axes, (title, frame) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels.items(), strict=True
+    ):
         figures.curves(axes, frame.rename(columns={"variant": "agent"}), "share", "value", looks, bounds)
         shares = sorted(frame["share"].unique())
         if trajectories:

@@ -56,7 +56,9 @@ def write(study: Study, sheet: Sheet) -> None:
     noun = study.spec.task_noun
     heads = {**study.heads, "iqm": f"IQM over {noun}s", "solved": f"{noun.capitalize()}s solved", "reported": "Paper",
              "spread": "±"} | ({"raw": "Return"} if study.score.normaliser else {})  # fmt: skip
-    sheet.table(f"{study.name}-scores", score_frame(study, sheet.rules), heads, "final scores, mean over seeds with 95 % CI.")
+    sheet.table(
+        f"{study.name}-scores", score_frame(study, sheet.rules), heads, "final scores, mean over seeds with 95 % CI."
+    )
     _profile(study, sheet)
 
 
@@ -124,7 +126,9 @@ def _profile(study: Study, sheet: Sheet) -> None:
     task_set = study.compared_sets[-1]
     tables_of = {v: study.table(v, task_set) for v in study.variants_on(task_set, sweeps=False)
                  if v.settings.kind in ("base", "gain") or not v.settings.group}  # fmt: skip
-    found = {v: values[np.isfinite(values)] for v, table in tables_of.items() if (values := table.to_numpy().ravel()).size}
+    found = {
+        v: values[np.isfinite(values)] for v, table in tables_of.items() if (values := table.to_numpy().ravel()).size
+    }
     if study.table(study.base, task_set).shape[1] < 2 or not any(map(len, found.values())):
         return
     pooled = np.concatenate(list(found.values()))
@@ -137,9 +141,13 @@ def _profile(study: Study, sheet: Sheet) -> None:
         axes.plot(thresholds, shares[name], color=look.colour, ls=look.line)
     axes.set(xlabel=f"threshold τ, {study.score.label}", ylabel="share of runs\nwith score > τ", ylim=(0, 1.02))
     figures.legend(figure, [replace(look, marker="") for look in looks.values()])
-    sheet.figure(f"{study.name}-profile", figure, pd.DataFrame({"threshold": thresholds} | shares),
-                 f"Performance profile: the share of runs and {study.spec.task_noun}s above each score, by agent.",
-                 f"Performance profile (rliable), {study.where(task_set)}: pairs of seed and {study.spec.task_noun}.")
+    sheet.figure(
+        f"{study.name}-profile",
+        figure,
+        pd.DataFrame({"threshold": thresholds} | shares),
+        f"Performance profile: the share of runs and {study.spec.task_noun}s above each score, by agent.",
+        f"Performance profile (rliable), {study.where(task_set)}: pairs of seed and {study.spec.task_noun}.",
+    )
 
 
 def score_frame(study: Study, rules: Rules) -> pd.DataFrame:

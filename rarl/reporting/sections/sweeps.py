@@ -15,7 +15,9 @@ from rarl.reporting.sweeps import cells_of, paper_cell, tuned
 def write(study: Study, sheet: Sheet) -> None:
     """The table of all sweeps on every task set, and what choosing the best cell of a grid gives."""
     rows, full = [], study.full.label if study.full is not None else ""
-    for task_set, (name, settings) in ((s, sweep) for s in study.compared_sets for sweep in study.settings.sweeps.items()):
+    for task_set, (name, settings) in (
+        (s, sweep) for s in study.compared_sets for sweep in study.settings.sweeps.items()
+    ):
         cells = cells_of(study, name, task_set)
         for cell, variant in cells.items():
             values = dict(zip(("value", "second_value"), cell, strict=False))
