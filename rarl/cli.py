@@ -135,7 +135,8 @@ def report(arguments: argparse.Namespace) -> None:
             order=list(scale.experiments),
         )
     if arguments.only != "pages":
-        page = build_site(folder_of(scale.name, preview=arguments.preview), title_of(scale.name, preview=arguments.preview))
+        folder = folder_of(scale.name, preview=arguments.preview)
+        page = build_site(folder, title_of(scale.name, preview=arguments.preview))
     print(page)
 
 
@@ -263,7 +264,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("run")
     command = add(commands, "report", report, "tables, figures, pages and a site from the runs that exist", job=True)
     command.add_argument("--preview", action="store_true", help="a preliminary one, from whatever exists")
-    command.add_argument("--only", choices=("pages", "site"), help="the Markdown pages, or the site of those that exist")
+    command.add_argument("--only", choices=("pages", "site"), help="the pages, or the site of those there are")
     add(commands, "index-cost", index_cost, "time and memory of an index over keys, against their number", job=True)
     text = "time and memory of every variant beside its base, measured in one run"
     command = add(commands, "costs", costs, text, job=True)

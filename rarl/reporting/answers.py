@@ -11,19 +11,9 @@ from markupsafe import Markup
 
 from rarl.reporting import tables
 from rarl.reporting.claims import WITH_MARGIN
-from rarl.reporting.rules import (
-    BY_KIND,
-    CONTRADICTED,
-    EQUIVALENT,
-    EXCLUDED,
-    FIRST,
-    INCONCLUSIVE,
-    MEASURED,
-    NOT_TESTED,
-    SUPPORTED,
-    VOID,
-    p_columns,
-)
+from rarl.reporting.rules import BY_KIND, CONTRADICTED, EQUIVALENT, EXCLUDED, FIRST, INCONCLUSIVE, MEASURED, NOT_TESTED
+
+from rarl.reporting.rules import SUPPORTED, VOID, p_columns  # isort: skip
 from rarl.reporting.sheet import TABLE, Sheet
 from rarl.reporting.study import Study
 from rarl.reporting.verdicts import Outcome

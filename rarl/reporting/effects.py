@@ -58,8 +58,8 @@ class Effect:
 
 
 def judge(study: Study, judged: Judged) -> list[Effect]:
-    """What retrieval and every change of agents and of their training do, by a study's runs, with verdicts. Those that no
-    claim is about are one family.
+    """What retrieval and every change of agents and of their training do, by a study's runs, with verdicts. Those that
+    no claim is about are one family.
 
     Of several task sets the largest one on which a change was tried counts. Agents of another experiment are shown with
     that one.

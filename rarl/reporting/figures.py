@@ -86,8 +86,8 @@ _LOOKS = (  # first of an agent without retrieval, then of the full agent, then 
 
 
 def looks(agents: Mapping[str, tuple[str, str, str]]) -> dict[str, Look]:
-    """Different looks for agents, name -> (label, group, kind), in a group; in all groups a base looks alike, and so does a
-    full agent."""
+    """Different looks for agents, name -> (label, group, kind), in a group; in all groups a base looks alike, and so
+    does a full agent."""
     found: dict[str, Look] = {}
     used: dict[str, list[int]] = {}
     for name, (label, group, kind) in agents.items():
@@ -186,7 +186,8 @@ def level(axes: Axes, mean: Interval, look: Look) -> None:
 
 
 def marks(axes: Axes, named: Mapping[str, float], *, across: bool) -> None:
-    """Dotted lines at named scores, where the axis reaches them. across: lines across the y axis; else up from the x axis."""
+    """Dotted lines at named scores, where the axis reaches them. across: lines across the y axis; else up from the x
+    axis."""
     low, high = axes.get_ylim() if across else axes.get_xlim()
     for name, value in named.items():
         if not low <= value <= high:
@@ -217,8 +218,8 @@ def thousands(axes: Axes) -> None:
 class StripRow(NamedTuple):
     """A row of a strip.
 
-    look: its label names the row. values: one per seed. hollow: of its markers. printed: score and spread that the paper
-    printed, set beside.
+    look: its label names the row. values: one per seed. hollow: of its markers. printed: score and spread that the
+    paper printed, set beside.
     """
 
     look: Look

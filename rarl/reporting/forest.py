@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -93,7 +95,9 @@ def forest(effects: Sequence[Effect]) -> Figure:
     gains = {e.gain for e in members}
     gain = gains.pop() if len(gains) == 1 else None
     if gain:
-        above = axes.secondary_xaxis("top", functions=(lambda x: 100 * x / gain, lambda x: x * gain / 100))
+        above = axes.secondary_xaxis(
+            "top", functions=(partial(np.multiply, 100 / gain), partial(np.multiply, gain / 100))
+        )
         above.set_xlabel("% of the gain from retrieval", fontsize=9)
     figures.legend(
         figure, [look for name, look in _LOOKS.items() if any(e.reading == name for e in members)], line=False

@@ -47,21 +47,10 @@ def ratio_of(column: str) -> str:
 
 def write(sheet: Sheet, frame: pd.DataFrame) -> None:
     """The table of measured costs, see `read_costs`, and its CSV."""
-    if frame.empty:
-        sheet.text("Not measured.")
-        return
-    devices = " and ".join(dict.fromkeys({"cpu": "CPU", "cuda": "GPU"}.get(d, d) for d in map(str, frame["device"])))
-    threads = "/".join(map(str, sorted(set(frame["threads"].dropna().astype(int)))))
-    sheet.text(
-        f"Measured apart from the runs ({devices}, threads: {threads}): one learner of each variant on the largest task set "
-        "of its experiment, variants in turns, medians over rounds. Acting: one action, without the environment. Retrieval: "
-        "drawing and summarising a retrieval batch, once per episode. Memory: peak of the process, libraries included."
-    )
-    results = sheet.results
-    names = [results.label(*who) for who in frame[["experiment", "variant"]].to_numpy()]
-    frame = frame.assign(name=names, title=frame["experiment"].map(results.title))
+    names = [sheet.results.label(*who) for who in frame[["experiment", "variant"]].to_numpy()]
+    frame = frame.assign(name=names, title=frame["experiment"].map(sheet.results.title))
     heads = {"name": "Variant", "title": "Experiment", "parameters": "Parameters", "parameters_ratio": "×",
-             "learner_step_ms": "ms per update", "learner_step_ratio": "×", "acting_ms": "ms to act", "acting_ratio": "×",
-             "read_ms": "ms per retrieval", "memory_mb": "Memory, MB", "memory_ratio": "×"}  # fmt: skip
+             "learner_step_ms": "ms per update", "learner_step_ratio": "×", "acting_ms": "ms to act",
+             "acting_ratio": "×", "read_ms": "ms per retrieval", "memory_mb": "MB", "memory_ratio": "×"}  # fmt: skip
     caption = "costs of each variant; ×: ratio to the base, only where update steps are comparable"
     sheet.table("measured-costs", frame, heads, caption, folded=True)

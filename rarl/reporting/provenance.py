@@ -104,7 +104,8 @@ def configured(results: Results, key: str, experiment: str) -> list[Any]:
 def rows_of(
     choices: Sequence[Mapping[str, Any]], kind: str, results: Results, studies: Sequence[Study], *, key: bool = False
 ) -> list[list[str]]:
-    """Rows (what, paper, here, why, effect) of one kind; those of an experiment that is not among the studies are left out.
+    """Rows (what, paper, here, why, effect) of one kind; those of an experiment that is not among the studies are left
+    out.
 
     Args:
       key: those alone that stand beside the verdicts.

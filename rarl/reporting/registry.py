@@ -19,7 +19,7 @@ PARTS = {
     "scores": "rarl.reporting.sections.scores:write",
     "tasks": "rarl.reporting.sections.tasks:write",
     "differences": "rarl.reporting.sections.differences:write",
-    "sweeps": "rarl.reporting.sections.sweeps:write",
+    "sweeps": "rarl.reporting.sections.differences:write_sweeps",
     "interventions": "rarl.reporting.sections.interventions:write",
     "attention": "rarl.reporting.sections.attention:write",
     "gallery": "rarl.reporting.sections.gallery:write",

@@ -1,4 +1,5 @@
-"""Builds the report of one scale: Markdown pages with figures/ and tables/, of which `rarl.reporting.site` makes a site."""
+"""Builds the report of one scale: Markdown pages with figures/ and tables/, of which `rarl.reporting.site` makes a
+site."""
 
 from __future__ import annotations
 
@@ -16,14 +17,24 @@ from markupsafe import Markup
 from rarl.config.scale import Dataset
 from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
-from rarl.reporting import answers, effects, figures, forest, measured_costs, provenance, retrieval_use, rules, tables
-from rarl.reporting import searches, statistics, variants  # fmt: skip
-from rarl.reporting.choices import read_texts
+from rarl.reporting import (  # fmt: skip
+    answers,
+    effects,
+    figures,
+    forest,
+    measured_costs,
+    provenance,
+    rules,
+    searches,
+    statistics,
+    tables,
+    variants,
+)
+from rarl.reporting.choices import read_known_faults, read_texts
 from rarl.reporting.claims import load_claims
-from rarl.reporting.known_faults import read_known_faults
 from rarl.reporting.registry import ABLATIONS, BEYOND, NAVIGATION, PARTS, page_of
 from rarl.reporting.results import Results, load_results
-from rarl.reporting.sections import gallery, scores
+from rarl.reporting.sections import attention, gallery, scores
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, counts, evaluate_claims
@@ -166,7 +177,7 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects
             continue
         for part in study.parts:
             load(PARTS[part])(study, sheet)
-        retrieval_use.write(study, sheet)
+        attention.write_use(study, sheet)
         links = [Markup("[{}]({}.md)").format(tables.md(v.label), variants.page_name(study, v))
                  for v in variants.own_variants(study)]  # fmt: skip
         sheet.text(Markup("Variants: {}.").format(Markup(", ").join(links)))

@@ -48,9 +48,9 @@ class Results:
     """All that one scale's runs left behind.
 
     runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each with the
-    run's identity and environment, those of returns with a score by the environment's `Score`; NaN where it cannot be known.
-    records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return of the expert. datasets: of
-    the scale, by id. problems: (where, what), all that was wrong or odd.
+    run's identity and environment, those of returns with a score by the environment's `Score`; NaN where it cannot be
+    known. records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return of the expert.
+    datasets: of the scale, by id. problems: (where, what), all that was wrong or odd.
     """
 
     scale: str

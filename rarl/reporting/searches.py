@@ -78,8 +78,8 @@ def effort(
 ) -> str:
     """How often settings were tried for the two sides of a comparison; "" where there is one side, or no trial at all.
 
-    An experiment's base and full agent that have no trials of their own have the settings, and so the trials, of those of
-    the experiment that it extends.
+    An experiment's base and full agent that have no trials of their own have the settings, and so the trials, of those
+    of the experiment that it extends.
     """
     found = [_of(trials, *side, experiments) for side in sides]
     if len(set(sides)) < 2 or not any(found):

@@ -26,8 +26,8 @@ TABLE = "Table: "  # begins the paragraph above a table that is its caption
 class Sheet:
     """A page, filled top to bottom.
 
-    output: the report's folder; figures go to figures/, CSV files to tables/. stamp: text across every figure, where the
-    numbers are not results. name: of its file, without the suffix. level: of its headings.
+    output: the report's folder; figures go to figures/, CSV files to tables/. stamp: text across every figure, where
+    the numbers are not results. name: of its file, without the suffix. level: of its headings.
     """
 
     output: Path
@@ -64,8 +64,8 @@ class Sheet:
         folded: bool = False,
         **forms: Callable[[Any], Any],
     ) -> None:
-        """A frame as a table (see `tables.to_markdown`), opened on demand if folded, and as tables/`name`.csv with all its
-        columns; nothing without rows."""
+        """A frame as a table (see `tables.to_markdown`), opened on demand if folded, and as tables/`name`.csv with all
+        its columns; nothing without rows."""
         if frame.empty:
             return
         caption = caption[:1].upper() + caption[1:]

@@ -106,9 +106,9 @@ class _Tables(Treeprocessor):
 
     @staticmethod
     def _table(table: etree.Element) -> None:
-        heads = ["".join(head.itertext()) for head in table.iterfind("thead/tr/th")]
-        for head in table.iterfind("thead/tr/th"):
-            head.set("scope", "col")
+        heads = ["".join(th.itertext()) for th in table.iterfind("thead/tr/th")]
+        for th in table.iterfind("thead/tr/th"):
+            th.set("scope", "col")
         for row in table.iterfind("tbody/tr"):
             for head, cell in zip(heads, row, strict=False):
                 cell.set("data-head", head)

@@ -208,8 +208,8 @@ DESIGNS = ("independent", "paired", "single")
 class Samples:
     """One number per seed of what is compared, seed -> value, within bounds.
 
-    design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone; b, if given, is what defined
-    the question). detail: one sentence for tables; must not hold anything that the numbers do not say.
+    design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone; b, if given, is what
+    defined the question). detail: one sentence for tables; must not hold anything that the numbers do not say.
     """
 
     a: Mapping[int, float]
@@ -279,8 +279,8 @@ def probability_of_improvement(a: pd.DataFrame, b: pd.DataFrame) -> float:
 
 
 def left_out_best(scores: pd.DataFrame) -> dict[int, tuple[Any, float]]:
-    """Cross-fitted "best of several": seed -> the setting that the other seeds choose, and its score at this one, so that
-    nothing is gained by chance. scores: (seeds, settings); seeds that lack a setting are left out."""
+    """Cross-fitted "best of several": seed -> the setting that the other seeds choose, and its score at this one, so
+    that nothing is gained by chance. scores: (seeds, settings); seeds that lack a setting are left out."""
     scores = scores.astype(float).dropna()
     if len(scores) < 2 or not scores.shape[1]:
         return {}

@@ -44,8 +44,8 @@ from rarl.reporting.statistics import (
 class Variant:
     """An agent of a study.
 
-    runs: (experiment, variant) whose runs are its own; of another experiment where it is shown beside. settings: what the
-    experiment's file says of it. look: how it is drawn. relative_to: names of the variants that it changes.
+    runs: (experiment, variant) whose runs are its own; of another experiment where it is shown beside. settings: what
+    the experiment's file says of it. look: how it is drawn. relative_to: names of the variants that it changes.
     """
 
     name: str
@@ -71,10 +71,10 @@ class TaskSet(NamedTuple):
 class Study:
     """What is compared with what in an experiment.
 
-    settings: its file. spec, score: its environment, and by what its agents are compared. results: the runs of the scale.
-    variants: name -> variant, in the order in which they are shown: those of the extended experiment that stand beside,
-    then its own, then those that have runs and are not in the file. base, full: the agent without and the one with
-    retrieval. parts: of its report.
+    settings: its file. spec, score: its environment, and by what its agents are compared. results: the runs of the
+    scale. variants: name -> variant, in the order in which they are shown: those of the extended experiment that stand
+    beside, then its own, then those that have runs and are not in the file. base, full: the agent without and the one
+    with retrieval. parts: of its report.
     """
 
     def __init__(self, name: str, experiments: Mapping[str, ExperimentSettings], results: Results):
@@ -216,8 +216,8 @@ class Study:
         return t_interval(list(scores.values() if isinstance(scores, Mapping) else scores), level, self.bounds)
 
     def table(self, variant: Variant, task_set: str, value: str = "score", at: str = "last") -> pd.DataFrame:
-        """(seeds, tasks): a column of the last evaluations, or of the first; may be empty. Where every run learns one task
-        alone, the columns are task sets, those of `EVERY` all."""
+        """(seeds, tasks): a column of the last evaluations, or of the first; may be empty. Where every run learns one
+        task alone, the columns are task sets, those of `EVERY` all."""
         key = (variant.runs, task_set, value, at)
         if key not in self._tables:
             chosen = None if task_set == EVERY else task_set
@@ -268,7 +268,8 @@ class Study:
     def under(
         self, variant: Variant, task_set: str, intervention: str, tasks: set[str] | None = None
     ) -> dict[int, float]:
-        """seed -> mean score over tasks (these; None: all), each the mean over the datasets given, under one intervention."""
+        """seed -> mean score over tasks (these; None: all), each the mean over the datasets given, under one
+        intervention."""
         frame = self.interventions(variant, task_set)
         frame = frame[frame["intervention"] == intervention]
         frame = frame if tasks is None else frame[frame["task"].isin(tasks)]
@@ -305,7 +306,7 @@ class Study:
         if isinstance(episodic, Mapping):
             each = episodic.get("episodes_per_update", EpisodicSettings().episodes_per_update)
             content = content_of(self.settings.environment)
-            return float(each * len(config.get("tasks") or []) * (content and content.steps or math.nan))
+            return float(each * len(config.get("tasks") or []) * (getattr(content, "steps", None) or math.nan))
         return math.nan
 
     @cached_property
@@ -319,7 +320,8 @@ class Study:
         return (config.get("environment_options") or {}).get(self.spec.repeats, 1) if self.spec.repeats else 1
 
     def curves(self, task_sets: Iterable[str]) -> pd.DataFrame:
-        """Rows task_set, variant, seed, update, steps, raw (as it was measured), score: means over tasks at each evaluation."""
+        """Rows task_set, variant, seed, update, steps, raw (as it was measured), score: means over tasks at each
+        evaluation."""
         keys, parts = ["task_set", "variant", "seed", "run", "update"], []
         for variant in self.variants.values():
             frame = self.results.select(self.results.evaluations, variant.runs[0], variant=variant.runs[1])
@@ -335,8 +337,8 @@ class Study:
     def named_set(self, test: ClaimTest) -> str | None:
         """The task set that a claim means (see config/claims.yaml); None where this scale has none.
 
-        "every" and, where every run learns one task alone, "shared" are all at once. With one amount of data there is no
-        "larger" one; if no set was probed, "probed" is the one with the most data.
+        "every" and, where every run learns one task alone, "shared" are all at once. With one amount of data there is
+        no "larger" one; if no set was probed, "probed" is the one with the most data.
         """
         rule, planned = test.task_set, self.results.planned()
         if rule in (EVERY, "shared"):
@@ -374,8 +376,8 @@ class Study:
 
 
 def load_studies(results: Results, scale_order: Sequence[str] = ()) -> dict[str, Study]:
-    """Every experiment of the project as a study, in the order of the scale, each followed by those that extend it. One of
-    which there are no runs, and whose environment is not there (not installed, for example), is left out."""
+    """Every experiment of the project as a study, in the order of the scale, each followed by those that extend it. One
+    of which there are no runs, and whose environment is not there (not installed, for example), is left out."""
     experiments = results.experiments
     ordered = in_order(scale_order, experiments)
     mains = [name for name in ordered if experiments[name].extends not in experiments]

@@ -76,8 +76,8 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
 
 def interval(value: Interval | None, *, signed: bool = False) -> str:
-    """Estimate and interval on one line, to the digits that its half-width carries, one, or two that begin with 1: "0.42
-    [0.30, 0.54]".
+    """Estimate and interval on one line, to the digits that its half-width carries, one, or two that begin with 1:
+    "0.42 [0.30, 0.54]".
 
     Without an interval, or where it has no width, three digits that count: "0.42, CI n/a (n=1)".
     """

@@ -50,7 +50,7 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
     if variant.settings.change:
         sheet.text(f"Changes: {variant.settings.change}.")
     base_run = first_run(results, other.runs[0], first.split("/")[1], other.runs[1]) if other is not None else None
-    rows = [
+    rows: list[list[Any]] = [
         ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), page)],
         ["Command", tables.code(record.get("command") or "not recorded")],
         ["Commit", commit_of(record)],

@@ -50,8 +50,8 @@ def evaluate_claims(
     judged: Judged | None = None,
     trials: Sequence[Trial] = (),
 ) -> list[Outcome]:
-    """Answer every claim from the runs; `judged` learns their verdicts. One without a test, of an experiment that nobody
-    describes, or at a scale that is not in its list, is not tested, and is of no family."""
+    """Answer every claim from the runs; `judged` learns their verdicts. One without a test, of an experiment that
+    nobody describes, or at a scale that is not in its list, is not tested, and is of no family."""
     now = claim_digests(results.root, results.scale)
 
     def measured(claim: Claim) -> Outcome:

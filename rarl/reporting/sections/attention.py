@@ -1,4 +1,5 @@
-"""What was measured of attention: how it spreads, and on what it falls beside what chance would give."""
+"""What is retrieved and whether it is used; how attention spreads, and on what it falls beside what chance would
+give."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rarl.reporting.results import spelled
+from rarl.reporting.results import IDENTITY, spelled
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import POSITIVE, SHARES, paired, seed_means, t_interval
 from rarl.reporting.study import Study
@@ -33,14 +34,21 @@ QUANTITIES = {
 }
 _SHARES = {"task_named", "related_there", *(name for name in QUANTITIES if name.endswith(("_share", "_mass")))}
 _BY_GROUP = ("other_share", "rewarded_share", "goal_state_mass")
+_USE = {  # of retrieval.csv
+    "agent": "Agent", "set": "Task set", "states": "States per batch", "steps_per_trajectory": "Steps per trajectory",
+    "last_share": "Share of last steps", "effective_states": "Effective number of attended states",
+    "logit_std": "SD of logits", "z_between": "SD of z between batches / its size",
+    "flips_redrawn": "Actions changed by another draw, %", "flips_exchanged": "by another task's batch, %",
+    "flips_removed": "by none, %",
+}  # fmt: skip
 
 
 def write(study: Study, sheet: Sheet) -> None:
     """The table of all quantities."""
     frame = attention_frame(study, sheet.rules.level)
     noun = f"{study.spec.task_noun.capitalize()}s"
-    heads = {"text": "Quantity", "agent": "Agent", "set": noun, "group": "Mean over", "seeds": "Seeds", "value": "Value",
-             "delta_chance": "Minus chance"}  # fmt: skip
+    heads = {"text": "Quantity", "agent": "Agent", "set": noun, "group": "Mean over", "seeds": "Seeds",
+             "value": "Value", "delta_chance": "Minus chance"}  # fmt: skip
     if len(frame):
         sheet.heading("Attention")
         sheet.table(f"{study.name}-attention", frame, heads, "attention, with 95 % CI", folded=len(frame) > 12)
@@ -73,3 +81,24 @@ def attention_frame(study: Study, level: float) -> pd.DataFrame:
 
 def _of(table: pd.DataFrame, tasks: set[str] | None) -> dict[int, float]:
     return seed_means(table[[task for task in table if tasks is None or task in tasks]])
+
+
+def retrieval_frame(study: Study) -> pd.DataFrame:
+    """One row for each variant of a task set, means over its seeds at their last evaluation; empty without any."""
+    frame = study.results.select(study.results.retrieval, study.name)
+    last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
+    measured = [name for name in _USE if name in last]
+    numbers = last[measured].apply(pd.to_numeric, errors="coerce")
+    means = numbers.groupby([last[key] for key in IDENTITY[2:4]], sort=False).mean().reset_index()
+    means[[name for name in measured if name.startswith("flips")]] *= 100
+    return means.assign(agent=means["variant"].map(study.label), set=means["task_set"].map(study.set_title))
+
+
+def write_use(study: Study, sheet: Sheet) -> None:
+    """The table of what is retrieved, and whether it is used, by the runs' own records."""
+    frame = retrieval_frame(study)
+    if len(frame):
+        sheet.heading("What is retrieved, and whether it is used")
+        caption = ("fixed set of states, last evaluation, mean over seeds. An agent whose greedy actions do not change "
+                   "without retrieval does not use it.")  # fmt: skip
+        sheet.table(f"{study.name}-retrieval", frame, _USE, caption)

@@ -1,4 +1,4 @@
-"""Every variant against the base agent and against what it changes."""
+"""Every variant against the base agent and against what it changes; sweeps and grids."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from rarl.reporting import tables
 from rarl.reporting.claims import EVERY, Rules
 from rarl.reporting.rules import READINGS, Judged
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import probability_of_improvement
 from rarl.reporting.study import Study, Variant, common
+from rarl.reporting.sweeps import cells_of, paper_cell, tuned
 
 
 def write(study: Study, sheet: Sheet) -> None:
@@ -26,8 +28,8 @@ def write(study: Study, sheet: Sheet) -> None:
     if len(references) == 1:
         del heads["reference"]
         heads["delta"] = f"Δ vs {study.label(references[0])}"
-    caption = ("differences with 95 % CI; the verdict is corrected for their number (Holm). P: probability of improvement "
-               "(rliable), over pairs of seeds, mean over tasks.")  # fmt: skip
+    caption = ("differences with 95 % CI; the verdict is corrected for their number (Holm). P: probability of "
+               "improvement (rliable), over pairs of seeds, mean over tasks.")  # fmt: skip
     sheet.table(f"{study.name}-differences", frame, heads, caption, reference=study.label, reading=READINGS.get)
 
 
@@ -69,3 +71,27 @@ def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: 
         verdict = judged.of(samples) if judged is not None else None
         row["reading"] = verdict.reading if verdict is not None else None
     return row
+
+
+def write_sweeps(study: Study, sheet: Sheet) -> None:
+    """The table of all sweeps (those over one value are drawn among the ablations), and what choosing a grid's best
+    cell gives."""
+    rows, full = [], study.full.label if study.full is not None else ""
+    for task_set, (name, settings) in (
+        (s, sweep) for s in study.compared_sets for sweep in study.settings.sweeps.items()
+    ):
+        cells = cells_of(study, name, task_set)
+        for cell, variant in cells.items():
+            values = dict(zip(("value", "second_value"), cell, strict=False))
+            row = row_of(study, variant, task_set, sheet.rules, sheet.judged) | {"sweep": name, "title": settings.title}
+            rows.append(row | {"values": ", ".join(f"{v:g}" for v in cell)} | values)
+        fixed = paper_cell(study, name, task_set) if cells else None
+        best = tuned(study, name, fixed, task_set) if fixed is not None else None
+        if best is not None:
+            paper = ", ".join(f"{value:g}" for value in settings.paper or ())
+            gain = tables.interval(best.interval(sheet.rules.level), signed=True)
+            sheet.text(f"{settings.title}: tuned − {paper}, cross-fitted over seeds: {gain}. {best.detail}")
+    heads = {"title": "Setting", "values": "Value", **study.heads, "delta": f"Δ vs {full}", "reading": "Effect"}
+    del heads["agent"]
+    frame = pd.DataFrame(rows)
+    sheet.table(f"{study.name}-sweeps", frame, heads, "sweeps, with 95 % CI", folded=True, reading=READINGS.get)

@@ -45,8 +45,8 @@ def write(study: Study, sheet: Sheet) -> None:
         figure,
         means.rename(columns={raw: "raw"}).reset_index(),
         "Scores of the probed agents with their retrieval dataset as trained, removed, shuffled or swapped.",
-        f"The same trained networks with another retrieval dataset at test time ({', '.join(map(study.set_title, shown))}). "
-        f"Dots: seeds. Tick and bar: mean with 95 % CI. Vertical: {study.base.label}.",
+        f"Another retrieval dataset at test time, same networks ({', '.join(map(study.set_title, shown))}). Dots: "
+        f"seeds. Tick and bar: mean with 95 % CI. Vertical: {study.base.label}.",
     )
     heads = {"what": "Retrieval dataset", **study.heads, "delta": "Δ vs as trained"}
     sheet.table(f"{study.name}-interventions", frame, heads, "all test-time interventions, with 95 % CI", folded=True)
@@ -102,6 +102,5 @@ def _swaps(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> None:
         figure,
         matrix.reset_index(names="given_task"),
         f"Heat map: rows are the {noun} whose dataset is retrieved from, columns the {noun} whose reward is measured.",
-        f"{variant.label}: does the retrieval dataset decide which {noun} is done? A bright diagonal means yes; {noun}s are "
-        "in the order of the CSV.",
+        f"{variant.label}: does the retrieval dataset decide which {noun} is done? A bright diagonal means yes.",
     )

@@ -47,16 +47,11 @@ def write(study: Study, sheet: Sheet) -> None:
     task_set = probed_set(study)
     if task_set is None:
         return
-    level, n_traj = sheet.rules.level, study.value(study.base, task_set, "agent.retrieval.n_traj")
+    level = sheet.rules.level
     sheet.heading("When little of the retrieval dataset is task-relevant")
     sheet.text(
         "Each task's retrieval dataset mixes its own trajectories (relevant) with those of other tasks. Only the query "
         "observes the task ID. One network is trained on all shares and evaluated at each."
-        + (
-            f" At 1 % relevant, {100 * 0.99**n_traj:.0f} % of uniform batches of {n_traj} hold no relevant trajectory."
-            if isinstance(n_traj, int)
-            else ""
-        )  # fmt: skip
     )
     seeds = seed_frame(study, task_set)
     own = seeds[(seeds["way"] == "") & (seeds["share"] > 0)].rename(columns={"score": "value"})
@@ -82,8 +77,8 @@ def write(study: Study, sheet: Sheet) -> None:
         by_share(study, drawn, SHARES, "", pool),
         pd.DataFrame(rows),
         "Recall at ten and mean reciprocal rank against the share of relevant trajectories, with chance.",
-        "Recall@10 and mean reciprocal rank (MRR) of relevant trajectories, with 95 % CI. An index ranks its whole dataset, "
-        "uniform sampling what was drawn. Grey: chance.",
+        "Recall@10 and mean reciprocal rank (MRR) of relevant trajectories, with 95 % CI. An index ranks the whole "
+        "dataset, uniform sampling what was drawn. Grey: chance.",
     )
 
 

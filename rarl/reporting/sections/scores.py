@@ -49,7 +49,7 @@ def write(study: Study, sheet: Sheet) -> None:
         f"{study.name}-seeds",
         strip,
         pd.DataFrame(seeds),
-        f"Final scores ({study.score.label}) of every seed, with means and confidence intervals, by task set and agent.",
+        f"Final scores ({study.score.label}) of every seed, with means and intervals, by task set and agent.",
         "Last evaluation. Markers: seeds. Tick and bar: mean with 95 % CI."
         + (" Open diamond: the paper's number with its spread, at its own scale." if diamonds else ""),
     )

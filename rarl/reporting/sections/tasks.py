@@ -45,7 +45,7 @@ def by_task(study: Study, means: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     ends = study.score.ends or (None, None)
     seaborn.heatmap(
-        means.loc[order], annot=True, fmt=f".{max(0, min(study.score.digits, 2))}f", cmap="cividis", ax=axes, vmin=ends[0],
+        means.loc[order], annot=True, fmt=f".{min(study.score.digits, 2)}f", cmap="cividis", ax=axes, vmin=ends[0],
         vmax=ends[1], cbar=False, annot_kws={"fontsize": 9}, yticklabels=list(map(tables.spaced, order)),
     )  # fmt: skip
     axes.set(xlabel="", ylabel="")
