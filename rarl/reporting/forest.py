@@ -49,7 +49,7 @@ def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collec
             + (" Upper axis: in % of the gain from retrieval." if members[0].gain else ""),
         )
     sheet.numbers(
-        "effects",
+        "effects" if sheet.name == "ablations" else f"{sheet.name}-effects",
         frame([e for of_study in effects.values() for e in of_study]),
         "All effects, those of retrieval included",
     )

@@ -62,7 +62,7 @@ def _pairs(part: dict[str, Any]) -> str:
 def commit_of(record: dict[str, Any]) -> str:
     """The commit that made a run."""
     git = _part(record, "git")
-    if not git.get("commit"):
+    if git.get("commit") in (None, "", "unknown"):
         return "unknown: made outside a git repository"
     states = {"True": " with changes that are not in it", "False": ""}
     return str(git["commit"])[:12] + states.get(str(git.get("dirty")), " state of the tree unknown")

@@ -164,8 +164,11 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects
     members = [study for name, study in report.studies.items() if report.pages[name] == page]
     title = members[0].title if len(members) == 1 else members[0].spec.title
     sheet = report.sheet(page, _TITLES.get(page, title))
-    if page == ABLATIONS and sheet.rules.scale(report.results.scale).results:
-        forest.write(sheet, found, {name for name in found if report.pages[name] != BEYOND})
+    # Without a page of ablations they are on that of their environment.
+    alone = ABLATIONS not in report.pages.values()
+    counted = {s.name for s in members} if alone else {name for name in found if report.pages[name] != BEYOND}
+    if sheet.rules.scale(report.results.scale).results and page != BEYOND and (alone or page == ABLATIONS):
+        forest.write(sheet, {name: found[name] for name in (counted if alone else found)}, counted)
     answers.write(sheet, report.asked_on(page))
     for study in members:
         if len(members) > 1:
