@@ -30,9 +30,8 @@ rule all:
         rules.measure_index_cost.output,
         rules.measure_costs.output,
         rules.make_report.output,
-        rules.make_site.output,
     message:
-        f"everything of scale {S}; the report is reports/{S}/site/index.html"
+        f"everything of scale {S}; the report is reports/{S}/README.md, and as a site by the target `site`"
 
 
 rule datasets:
@@ -74,4 +73,8 @@ rule preview:
 rule report:
     input:
         rules.make_report.output,
+
+
+rule site:
+    input:
         rules.make_site.output,

@@ -41,6 +41,7 @@ from rarl.reporting.verdicts import Outcome, counts, evaluate_claims
 
 MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
 _MADE = {"": "*.md", "variants": "*.md", "figures": "*.*", "tables": "*.csv"}  # folder -> files that builds make
+_TAGS = dict.fromkeys(map(ord, "<>"))  # which the theme would take for some in titles
 _TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
 
 
@@ -59,7 +60,7 @@ class Report:
     costs: pd.DataFrame
     mark: str
     preview: bool
-    texts: Mapping[str, Any] = field(default_factory=read_texts)
+    texts: Mapping[str, Any] = field(default_factory=lambda: read_texts())
     sheets: list[Sheet] = field(default_factory=list)
 
     @property
@@ -222,7 +223,7 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
         "left": Markup("\n\n").join(left.parts),
         "costs": Markup("\n\n").join(costs.parts),
         "trials": searches.counts(report.trials),
-        "trials_csv": sheet.csv("trials", searches.frame(report.trials)),
+        "trials_csv": sheet.csv("trials", searches.frame(report.trials)) if report.trials else "",
         "deviations": _choices(report, "deviation"),
         "open": _choices(report, "open"),
         "making": tables.table(["What", "Value"], provenance.making(results)),
@@ -266,9 +267,9 @@ def runs_line(results: Results) -> str:
 
 def _navigation(report: Report) -> list[Any]:
     """Of the site: the pages in order, the variants' below their experiments."""
-    entries: list[Any] = [{"Overview" if s.name == "README" else s.title: f"{s.name}.md"}
+    entries: list[Any] = [{"Overview" if s.name == "README" else s.title.translate(_TAGS): f"{s.name}.md"}
                           for s in report.sheets if "/" not in s.name]  # fmt: skip
-    by_study = [{study.title: [{v.label: f"{variants.page_name(study, v)}.md"} for v in found]}
+    by_study = [{study.title.translate(_TAGS): [{v.label.translate(_TAGS): f"{variants.page_name(study, v)}.md"} for v in found]}
                 for study in report.studies.values() if (found := variants.own_variants(study))]  # fmt: skip
     return entries + ([{"Variants": by_study}] if by_study else [])
 

@@ -23,6 +23,7 @@ from rarl.reporting.tables import NONE
 
 FOLDER = "site"
 _ASSETS = Path(__file__).parent / "assets"
+_SHIM = "iframe-worker.js"  # by whose name the plugin `offline` knows that it need not bring its own, from the network
 _SCHEMES = {"default": ("light", "dark", "weather-night"), "slate": ("dark", "light", "weather-sunny")}
 
 
@@ -44,8 +45,8 @@ def configuration(title: str, navigation: list[Any]) -> dict[str, Any]:
         },
         "plugins": ["search", "offline"],
         "extra_css": [path.name for path in sorted(_ASSETS.glob("*.css"))],
-        "extra_javascript": [path.name for path in sorted(_ASSETS.glob("*.js"))],
-        "extra": {"generator": False},
+        "extra_javascript": [path.name for path in sorted(_ASSETS.glob("*.js")) if path.name != _SHIM],
+        "extra": {"generator": False, "polyfills": [_SHIM]},
         "markdown_extensions": [
             "md_in_html", "tables", "attr_list", {"toc": {"permalink": True}}, {"pymdownx.quotes": {"callouts": True}},
             "rarl.reporting.site:TablesExtension",

@@ -198,4 +198,4 @@ def test_a_frame_is_the_same_on_the_page_and_as_numbers(report):
     text, rows = (report / "babyai.md").read_text(), table(report, "babyai-scores")
     lines = text.split("| Agent | Levels |")[1].splitlines()[2 : 2 + len(rows)]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == rows["agent"].tolist()
-    assert [line.split(" | ")[3].split("&")[0].strip("\u00a0") for line in lines] == [f"{v:.0f}" for v in rows["score"]]
+    assert [line.split(" | ")[3].split("&")[0].strip("\u00a0") for line in lines] == [f"{v:.1f}" for v in rows["score"]]

@@ -1,4 +1,4 @@
-"""The site: every page of it is in its navigation, every link leads somewhere, and it needs neither server nor network."""
+"""The site: every page is in its navigation, every link leads somewhere, and it needs neither server nor network."""
 
 from __future__ import annotations
 
