@@ -269,7 +269,8 @@ def _navigation(report: Report) -> list[Any]:
     """Of the site: the pages in order, the variants' below their experiments."""
     entries: list[Any] = [{"Overview" if s.name == "README" else s.title.translate(_TAGS): f"{s.name}.md"}
                           for s in report.sheets if "/" not in s.name]  # fmt: skip
-    by_study = [{study.title.translate(_TAGS): [{v.label.translate(_TAGS): f"{variants.page_name(study, v)}.md"} for v in found]}
+    by_study = [{study.title.translate(_TAGS): [{v.label.translate(_TAGS): f"{variants.page_name(study, v)}.md"}
+                                                for v in found]}
                 for study in report.studies.values() if (found := variants.own_variants(study))]  # fmt: skip
     return entries + ([{"Variants": by_study}] if by_study else [])
 
