@@ -97,8 +97,9 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
                                 for name, check in o.checks.items()) or None,
             "preliminary": o.preliminary, "text": claim.text, "place": claim.place, "number": str(paper.number),
             "anchor": Markup('<a id="{0}" href="#{0}">{1}</a>').format(claim.id, tables.unbroken(claim.id)),
-            "reported": f"{paper.number}" + (f" (n={paper.n})" if paper.n else ""), "ours": ours(o),
-            "verdict": verdict(o), "budget": budget(o), "because": because(o), "detail": detail,
+            "reported": ", ".join(filter(None, [str(paper.number), f"n={paper.n}" * bool(paper.n), claim.place])),
+            "ours": ours(o), "verdict": verdict(o), "because": because(o), "detail": detail, "budget": budget(o),
+            "share": "; ".join(share for share, _ in budgets(o)),
             "grounds": "; ".join(filter(None, grounds)) if o.interval else "",
             "validity": "; ".join(f"{name} {said}" for name, said in checks.items()),
         })  # fmt: skip
@@ -112,12 +113,12 @@ def claim_numbers(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 _HEADS = {
-    "text": "Claim", "place": "Where in paper", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict",
+    "text": "Claim", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict",
     "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail", "id": "Id",
     "grounds": "Specified and searched", "validity": "Validity checks", "anchor": "Id", "seeds": "Seeds",
-    "reason": "Why not",
+    "reason": "Why not", "share": "Of the paper's budget",
 }  # fmt: skip
-_PAPER = ("text", "verdict", "reported", "ours", "seeds", "budget", "place", "anchor")
+_PAPER = ("text", "verdict", "reported", "ours", "seeds", "share", "anchor")
 _KINDS = {  # title -> (which, columns)
     "Claims of the paper": (lambda c: not c.own and not c.elsewhere, _PAPER),
     "Claims that the paper tested on a different environment": (lambda c: c.elsewhere, _PAPER),
@@ -142,7 +143,10 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
 
 
 def _table(outcomes: Sequence[Outcome], names: Sequence[str]) -> Markup:
-    return tables.to_markdown(claim_frame(outcomes).replace("", None), {name: _HEADS[name] for name in names})
+    heads = {name: _HEADS[name] for name in names}
+    if all(o.claim.own for o in outcomes) and "ours" in heads:
+        heads |= {"text": "Question", "ours": "Answer"}
+    return tables.to_markdown(claim_frame(outcomes).replace("", None), heads)
 
 
 def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages: Mapping[str, str]) -> Markup:

@@ -74,7 +74,7 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
     shown = runs.assign(score=runs["run"].map(scores), minutes=runs["seconds_total"] / 60)
     shown = shown.assign(config_digest=[results.records.get(run, {}).get("config_digest") for run in shown["run"]])
     heads = {"task_set": "Task set", "seed": "Seed", "score": study.score.label.capitalize(), "updates": "Updates",
-             "minutes": "Minutes", "status": "Status", "config_digest": "Configuration"}  # fmt: skip
+             "minutes": "Minutes", "status": "Status", "config_digest": "Config"}  # fmt: skip
     sheet.parts.append(tables.to_markdown(shown, heads, task_set=tables.spaced))
     settings = dict(leaves(settings_of(results, first)))
     if other is not None and base_run is not None:

@@ -18,7 +18,13 @@ rule make_report:
         costs=rules.measure_costs.output,
         texts=REPORT_TEXTS,
     output:
-        pages=[f"reports/{S}/{name}" for name in report_files(SCALE)],
+        overview=report(
+            f"reports/{S}/README.md",
+            caption="../report/overview.rst",
+            category="Report",
+            labels={"what": "the first page", "scale": S},
+        ),
+        pages=[f"reports/{S}/{name}" for name in report_files(SCALE) if name != "README.md"],
         variants=directory(f"reports/{S}/variants"),
         figures=report(
             directory(f"reports/{S}/figures"),
@@ -55,13 +61,7 @@ rule make_site:
         rules.make_report.output,
         assets=sorted(map(str, Path("rarl/reporting/assets").glob("*"))),
     output:
-        report(
-            directory(f"reports/{S}/site"),
-            htmlindex="index.html",
-            caption="../report/site.rst",
-            category="Report",
-            labels={"what": "the report", "scale": S},
-        ),
+        directory(f"reports/{S}/site"),
     log:
         f"logs/{S}/site.log",
     benchmark:
