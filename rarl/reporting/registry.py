@@ -24,7 +24,7 @@ PARTS = {
     "attention": "rarl.reporting.sections.attention:write",
     "gallery": "rarl.reporting.sections.gallery:write",
     "relevance": "rarl.reporting.sections.relevance:write",
-    "index-cost": "rarl.reporting.sections.index_cost:write",
+    "index-cost": "rarl.reporting.sections.relevance:write_index_cost",
     "held-out": "rarl.reporting.sections.held_out:write",
 }
 USUAL_PARTS = ("scores", "tasks", "differences", "sweeps", "interventions", "attention", "gallery")

@@ -63,14 +63,13 @@ def frame(trials: Sequence[Trial]) -> pd.DataFrame:
 
 def counts(trials: Sequence[Trial]) -> pd.DataFrame:
     """A row for each variant: its trials, their tuning seeds, the settings that they changed."""
-    groups: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault((trial.experiment, trial.variant), []).append(trial)
-    return pd.DataFrame([
-        {"experiment": experiment, "variant": variant, "trials": len(found), "seeds": len({t.seed for t in found}),
-         "changed": ", ".join(sorted(set().union(*(t.keys for t in found))))}
-        for (experiment, variant), found in sorted(groups.items())
-    ])  # fmt: skip
+    rows = pd.DataFrame([vars(trial) | {"keys": tuple(trial.keys)} for trial in trials])
+    if rows.empty:
+        return rows
+    return rows.groupby(["experiment", "variant"]).agg(
+        trials=("seed", "size"), seeds=("seed", "nunique"),
+        changed=("keys", lambda keys: ", ".join(sorted(set().union(*keys)))),
+    ).reset_index()  # fmt: skip
 
 
 def effort(

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rarl.reporting.sections import index_cost
-from rarl.reporting.sections.relevance import chance, name_of, share_of
+from rarl.reporting.sections.relevance import INDEX_COST, chance, name_of, share_of
 from tests.reporting import synthetic as made
 from tests.reporting.built import build, outcomes, table
 
@@ -42,7 +41,7 @@ def root(tmp_path_factory):
     write(root)
     rows = [(kind, n, 1e-7 * n, 1e-5 * n, 3e-5 * n, 1e-4 * n, 1.0, 2e-5 * n, 1) for kind in ("exact", "ivf", "new|kind")
             for n in (1000, 10_000)]  # fmt: skip
-    made.write_frame(root / "results/laptop/index-cost.csv", pd.DataFrame(rows, columns=list(index_cost.HEADS)))
+    made.write_frame(root / "results/laptop/index-cost.csv", pd.DataFrame(rows, columns=list(INDEX_COST)))
     build(root)
     return root
 

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from rarl.reporting import figures
-from rarl.reporting.interventions import amount_of, swaps
 from rarl.reporting.sections import scores
-from tests.reporting import conftest
+from rarl.reporting.sections.interventions import amount_of
 from tests.reporting import synthetic as made
 from tests.reporting.built import build, study_of, table
 
@@ -108,16 +107,6 @@ def test_names_of_amounts():
     assert amount_of("cut-10") == ("steps", 10)
     for name in ("own", "cut", "cut-", "truncated-8-more", "held-out"):
         assert amount_of(name) is None
-
-
-def test_swaps_have_the_given_task_in_rows(studies, report):
-    study = studies["gridroboman"]
-    matrix = swaps(study, study.full, "30-tasks")
-    task, given = conftest.TASKS[0].replace(" ", "-"), conftest.TASKS[1].replace(" ", "-")
-    assert matrix.loc[given, task] == pytest.approx(0.12)
-    assert matrix.loc[task, task] == pytest.approx(0.50)
-    assert math.isnan(matrix.loc[task, given])
-    assert table(report, "gridroboman-swaps", "given_task").loc[given, task] == pytest.approx(0.12)
 
 
 def test_attention_beside_chance(report):

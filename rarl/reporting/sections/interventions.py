@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import seaborn
 
-from rarl.reporting import figures, tables
+from rarl.reporting import figures
 from rarl.reporting.figures import StripRow, in_order
-from rarl.reporting.interventions import NAMES, OWN, amount_of, swaps
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
+
+OWN = "own"
+NAMES = {
+    OWN: "as trained",
+    "removed": "nothing retrieved",
+    "shuffled": "states shuffled across trajectories",
+    "reordered": "steps shuffled within trajectories",
+    "exchanged-by-reward": "states shuffled within equal reward",
+    "z-mean": "read-out z fixed at its mean",
+    "others": "other tasks' trajectories only",
+    "swapped": "another task's dataset, scored on the task in play",
+    "swapped-given": "another task's dataset, scored on that task",
+    "retrieve-and-play": "no learning: action of the nearest retrieved state",
+    "retrieve-and-play-best": "no learning: action of the nearest state in the best quarter",
+}
+# Those that leave a part of the data: first part of their names -> what the number after it counts.
+AMOUNTS = {"truncated": "trajectories", "cut": "steps"}
+_AMOUNT = re.compile(rf"({'|'.join(AMOUNTS)})-(\d+)")
+
+
+def amount_of(name: str) -> tuple[str, int] | None:
+    """("trajectories", 8) of the intervention truncated-8, ("steps", 10) of cut-10; None of another one."""
+    found = _AMOUNT.fullmatch(name)
+    return (AMOUNTS[found[1]], int(found[2])) if found else None
 
 
 def write(study: Study, sheet: Sheet) -> None:
@@ -50,8 +73,6 @@ def write(study: Study, sheet: Sheet) -> None:
     )
     heads = {"what": "Retrieval dataset", **study.heads, "delta": "Δ vs as trained"}
     sheet.table(f"{study.name}-interventions", frame, heads, "all test-time interventions, with 95 % CI", folded=True)
-    for variant in _probed(study, shown[-1]):
-        _swaps(study, sheet, variant, shown[-1])
 
 
 def _probed(study: Study, task_set: str) -> list[Variant]:
@@ -81,26 +102,3 @@ def intervention_frame(study: Study, level: float) -> pd.DataFrame:
                 "what": what[amount and amount[0]].format(amount and amount[1]),
             })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _swaps(study: Study, sheet: Sheet, variant: Variant, task_set: str) -> None:
-    """Whose dataset decides what is done."""
-    matrix = swaps(study, variant, task_set)
-    if matrix.empty:
-        return
-    noun, names = study.spec.task_noun, list(map(tables.spaced, matrix.index)) if len(matrix) <= 12 else False
-    figure = figures.new_figure(3.6)
-    ends = study.score.ends or (None, None)
-    axes = seaborn.heatmap(
-        matrix, cmap="cividis", vmin=ends[0], vmax=ends[1], ax=figure.subplots(), xticklabels=names, yticklabels=names,
-        cbar_kws={"label": study.score.label},
-    )  # fmt: skip
-    axes.grid(visible=False)
-    axes.set(xlabel=f"{noun} that is measured on", ylabel=f"{noun} whose dataset is given")
-    sheet.figure(
-        f"{study.name}-swaps",
-        figure,
-        matrix.reset_index(names="given_task"),
-        f"Heat map: rows are the {noun} whose dataset is retrieved from, columns the {noun} whose reward is measured.",
-        f"{variant.label}: does the retrieval dataset decide which {noun} is done? A bright diagonal means yes.",
-    )

@@ -18,6 +18,9 @@ from rarl.reporting.study import Study
 
 _SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
 _PANELS = {"recall@10": "recall@10", "mrr": "MRR"}
+INDEX_COST = {"kind": "Index", "states": "States", "build_seconds": "Build, s", "query_ms": "Query, ms",
+         "single_query_ms": "Single query, ms", "memory_mb": "Memory, MB", "recall_at_10": "Recall@10",
+         "refresh_seconds": "Refresh, s", "threads": "Threads"}  # fmt: skip
 
 
 def share_of(name: str) -> tuple[float, str] | None:
@@ -153,3 +156,14 @@ def chance(what: str, share: float, trajectories: int) -> float:
     if what == "mrr":
         return 1.0 if share >= 1 else -share * math.log(share) / (1 - share)
     return math.nan
+
+
+def write_index_cost(study: Study, sheet: Sheet) -> None:
+    """What searching keys costs, exactly and by approximate indices, measured apart from any run."""
+    table = (
+        sheet.results.table("index-cost", list(INDEX_COST)).dropna(subset=["states"]).sort_values(["kind", "states"])
+    )
+    if len(table):
+        sheet.heading("Cost of nearest-neighbour search")
+        caption = "keys drawn in clusters, not learned; queries in batches and one at a time; memory by formula."
+        sheet.table(f"{study.name}-index-cost", table, INDEX_COST, caption)
