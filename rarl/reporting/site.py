@@ -118,7 +118,7 @@ class _Tables(Treeprocessor):
             if len(row):
                 row[0].tag = "th"
                 row[0].set("scope", "row")
-        if "Verdict" in heads:  # which must be in sight
+        if {"Verdict", "Why not"} & {*heads}:  # which must be in sight
             table.set("data-cards", "")
 
 
