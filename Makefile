@@ -37,11 +37,11 @@ install: $(STAMP) ## the virtual environment .venv with pinned dependencies
 reproduce: $(STAMP) ## datasets, runs, tables, figures and report; stop with Ctrl-C, start again to go on
 	@# Datasets first: lost ones are made again, the same byte for byte, and then nothing that learned from them is due.
 	@if [ -d .snakemake/metadata ]; then $(snakemake) -- datasets; fi
-	@$(snakemake) -- all preview
+	@$(snakemake) -- all preview site
 
 .PHONY: smoke
 smoke: $(STAMP) ## the whole workflow in five minutes, with a few learner steps per run: a taste, no results
-	@snakemake --cores $(CORES) --config scale=smoke -- all
+	@snakemake --cores $(CORES) --config scale=smoke -- all site
 
 pytest = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} pytest -q --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
@@ -83,11 +83,15 @@ lock: ## write requirements.lock anew from requirements.txt, pins kept where the
 bench: $(STAMP) ## time and memory of every variant beside its base, measured in one run
 	@python -m rarl costs $(if $(SCALE),--scale $(SCALE)) --output benchmarks/costs.csv
 
+.PHONY: report
+report: $(STAMP) ## pages and site of a report from the runs that there are, in reports/SCALE/
+	@python -m rarl report $(if $(SCALE),--scale $(SCALE))
+
 .PHONY: record
 record: $(STAMP) ## bring the default scale up to date and let DVC note what belongs to this commit
 	@if [ -n "$(SCALE)" ]; then echo "DVC keeps the scale of config/config.yaml; change it there instead of SCALE="; exit 1; fi
 	@python -m rarl record --check
-	@$(snakemake) -- all
+	@$(snakemake) -- all site
 	@python -m rarl record > /dev/null
 	@dvc commit --force
 	@echo "Recorded. Next: git add .dvc/config config/config.yaml dvc.lock results reports && git commit; dvc push"
