@@ -84,7 +84,8 @@ def put_in(site: Path, report: Path) -> int:
 @cache
 def _vega() -> str:
     """window.vegaEmbed, with nothing else of its names for the page; takes seconds."""
-    return f"// vega, vega-lite, vega-embed: BSD 3-Clause, github.com/vega\n(() => {{{vl_convert.javascript_bundle()}}})();\n"
+    licence = "// vega, vega-lite, vega-embed: BSD 3-Clause, github.com/vega"
+    return f"{licence}\n(() => {{{vl_convert.javascript_bundle()}}})();\n"
 
 
 def _element(report: Path, name: str, picture: str, up: str) -> str:

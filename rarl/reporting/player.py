@@ -54,7 +54,8 @@ def _player(look: Pictures, episode: Mapping[str, Any], title: str) -> Player:
     sheet, states = _Sheet(), look.states(episode, STATE_PIXELS)
     boxes = [sheet.add(state) for state in states]
     described: dict[Any, int] = {}  # candidate -> its place in `retrieved`
-    retrieved, steps, total = [], [], 0.0
+    retrieved, steps = [], []
+    total = 0.0 if not episode["steps"][0].get("t") else None  # so far; not known where the beginning is not shown
     shown: list[tuple[int, float]] = []
     names = list(episode.get("actions", look.actions))
     for i, step in enumerate(episode["steps"]):
@@ -70,7 +71,7 @@ def _player(look: Pictures, episode: Mapping[str, Any], title: str) -> Player:
         name = "not recorded" if action is None else action if isinstance(action, str) else names[int(action)]
         steps.append({"t": int(step.get("t", i)), "box": boxes[i], "action": name, "reward": reward, "total": total,
                       "q": step.get("q"), "retrieved": shown})  # fmt: skip
-        total += reward
+        total = None if total is None else total + reward
     if len(boxes) > len(steps):
         steps.append({"t": steps[-1]["t"] + 1, "box": boxes[-1], "total": total, "retrieved": []})
     values = [value for step in steps for value in step.get("q") or ()]

@@ -48,12 +48,13 @@
       const live = make("div", { className: "chart-live" },
         make("div", { className: "chart-controls" }, ...what.controls.map((control) => this.control(control))),
         make("div", { className: "chart-views" }, ...places));
-      const picture = this.querySelector("img");
+      const picture = this.querySelector("img"), font = getComputedStyle(this).fontFamily;
       this.append(live);
+      this.showOptions(what.controls.find((control) => control.param === "panel").value);
       this.views = await Promise.all(what.views.map(async (spec, i) => {
         const data = { values, format: spec.data.format };
-        const { view } = await embed(places[i], { ...spec, data }, {
-          actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } });
+        const { view } = await embed(places[i], { ...spec, data, config: { ...spec.config, font } }, {
+          actions: false, logLevel: 1, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } });
         if (picture) places[i].setAttribute("aria-label", picture.alt);
         places[i].setAttribute("role", "img");
         if (what.click) view.addEventListener("click", (_, item) => {

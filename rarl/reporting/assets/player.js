@@ -62,8 +62,9 @@
         return { name, bar, number, row: make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", {}, bar), number) };
       });
       const most = Math.max(0, ...steps.map((step) => step.retrieved.length));
+      const max = Math.max(0, ...steps.flatMap((step) => step.retrieved.map(([, weight]) => weight)));
       this.cards = Array.from({ length: most }, () => {
-        const picture = this.picture(), meter = make("meter", { min: 0, max: 1 }), weight = make("b"), text = make("span");
+        const picture = this.picture(), meter = make("meter", { max }), weight = make("b"), text = make("span");
         return { picture, meter, weight, text, item: make("li", {}, picture, make("div", {}, weight, meter, text)) };
       });
       const parts = [make("figure", { className: "player-state" }, this.state, make("figcaption", {}, this.says))];
@@ -81,8 +82,8 @@
     show(i) {
       const step = this.what.steps[(this.i = i)], [low, high] = this.what.q ?? [0, 1];
       const ends = step.action === undefined;
-      const text = ends ? `After step ${step.t - 1}: the end, return ${short(step.total)}`
-        : `Step ${step.t}: ${step.action}, reward ${short(step.reward)}, return so far ${short(step.total)}`;
+      const sum = step.total === null ? "" : `, return ${ends ? "" : "so far "}${short(step.total)}`;
+      const text = `Step ${step.t}: ${ends ? "the end" : `${step.action}, reward ${short(step.reward)}`}${sum}`;
       this.says.textContent = text;
       this.says.setAttribute("aria-live", this.timer ? "off" : "polite");
       this.slider.value = i;
@@ -104,7 +105,7 @@
         this.part(picture, box, `Retrieved: ${says}`);
         picture.classList.toggle("rewarded", rewarded);
         meter.value = share;
-        weight.textContent = share.toFixed(2);
+        weight.textContent = `weight ${share.toFixed(3)}`;
         text.textContent = says + (rewarded ? ", rewarded" : "");
       });
     }
