@@ -203,7 +203,7 @@ _BELOW = {"type": "text", "align": "right", "x": "width", "y": {"expr": "height 
 _INK = {"labelColor": "currentColor", "titleColor": "currentColor", "gridColor": "currentColor", "gridOpacity": 0.12,
         "domainColor": "currentColor", "tickColor": "currentColor", "labelFontSize": 12, "titleFontSize": 12,
         "titleFontWeight": "normal"}  # fmt: skip
-_CONFIG = {"background": None, "aria": False, "view": {"stroke": None}, "axis": _INK,
+_CONFIG = {"background": None, "aria": False, "customFormatTypes": True, "view": {"stroke": None}, "axis": _INK,
            "axisX": {"tickCount": {"expr": "ceil(width / 80)"}}, "axisY": {"tickCount": 5},
            "text": {"color": "currentColor", "fontSize": 12}, "title": {"color": "currentColor"}}  # fmt: skip
 
@@ -222,8 +222,9 @@ def _view(
     if "variant" in frame:
         agents = next(control for control in controls if control["param"] == "agents")
         labels = {option["value"]: option["label"] for option in agents["options"]}
-        each = " + ', ' + ".join(f"format(datum.{name}, '.3~r')" for name in _seed_columns(frame))
-        kept += [{"filter": "indexof(agents, datum.variant) >= 0"}, {"calculate": each, "as": "of_seeds"},
+        each = (f"(isValid(datum.{name}) ? ', ' + format(datum.{name}, '.3~r') : '')" for name in _seed_columns(frame))
+        kept += [{"filter": "indexof(agents, datum.variant) >= 0"},
+                 {"calculate": f"slice({' + '.join(each)}, 2)", "as": "of_seeds"},
                  {"calculate": f"{json.dumps(labels)}[datum.variant]", "as": "agent"}]  # fmt: skip
     ends = [f"format(datum.{estimate}{end}, '.3~r')" for end in ("low", "high")]
     said = f"isValid(datum.{estimate}low) ? {ends[0]} + ' to ' + {ends[1]} : 'none'"
@@ -299,13 +300,15 @@ def _domain(ends: tuple[float, float] | None) -> dict[str, Any]:
 
 
 def _numbers(name: str) -> list[Any]:
-    return [{"field": name, "type": "quantitative", "format": ".3~r"},
+    return [{"field": name, "type": "quantitative", "format": ".3~r", "formatType": "number"},
             {"field": "interval", "title": f"{100 * LEVEL:g}% CI"}]  # fmt: skip
 
 
 def _told(*more: Mapping[str, Any]) -> list[Any]:
     """What is under the pointer."""
-    return [{"field": "agent"}, *more, *_numbers("score"), {"field": "of_seeds", "title": "seeds"}]
+    told = [{"field": "agent"}, *more, *_numbers("score"), {"field": "of_seeds", "title": "seeds"}]
+    # Text of the nearest point is only found where it has a format.
+    return [{"formatType": "toString", "format": "", "title": one["field"]} | one for one in told]
 
 
 def _scale(field: str, looks: Mapping[str, Look], values: Sequence[Any]) -> dict[str, Any]:

@@ -17,9 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import vl_convert
-
-from rarl.files import atomic_writer, read_json, write_json, write_text
+from rarl.files import atomic_writer, read_json, write_text
 from rarl.reporting import tables
 from rarl.reporting.charts import Chart
 from rarl.reporting.player import Player
@@ -33,23 +31,21 @@ def save_chart(report: Path, name: str, chart: Chart) -> list[Path]:
     """Write tables/`name`.csv and interactive/`name`.json, for the picture of this name."""
     table = report / "tables" / f"{name}.csv"
     tables.write_csv(table, chart.frame)
-    return [table, _save(report, name, {"element": "data-chart", "table": f"tables/{name}.csv", **chart.document})]
+    return [table, _save(report, name, {"element": "data-chart", "table": f"tables/{table.name}", **chart.document})]
 
 
 def save_player(report: Path, name: str, player: Player) -> list[Path]:
-    """Write figures/`name`.webp, with all pictures, and interactive/`name`.json, for the picture of this name."""
+    """Write figures/`name`-sheet.webp and interactive/`name`.json, for the picture of this name."""
     sheet = report / "figures" / f"{name}-sheet.webp"
     with atomic_writer(sheet, "wb") as file:
         file.write(player.sheet)
-    return [
-        sheet,
-        _save(report, name, {"element": "retrieval-player", "sheet": f"figures/{sheet.name}", **player.data}),
-    ]
+    what = {"element": "retrieval-player", "sheet": f"figures/{sheet.name}", **player.data}
+    return [sheet, _save(report, name, what)]
 
 
 def _save(report: Path, name: str, what: Mapping[str, Any]) -> Path:
     path = report / "interactive" / f"{name}.json"
-    write_json(path, what)
+    write_text(path, _line(what) + "\n")
     return path
 
 
@@ -84,18 +80,20 @@ def put_in(site: Path, report: Path) -> int:
 @cache
 def _vega() -> str:
     """window.vegaEmbed, with nothing else of its names for the page; takes seconds."""
+    import vl_convert  # 80 MB
+
     licence = "// vega, vega-lite, vega-embed: BSD 3-Clause, github.com/vega"
     return f"{licence}\n(() => {{{vl_convert.javascript_bundle()}}})();\n"
 
 
 def _element(report: Path, name: str, picture: str, up: str) -> str:
     what = read_json(report / "interactive" / f"{name}.json")
-    inlined = [_script("application/json", json.dumps(what, separators=(",", ":"), ensure_ascii=False))]
     if "table" in what:
-        inlined.append(_script("text/csv", (report / what["table"]).read_text(encoding="utf-8")))
-    return f'<{what["element"]} root="{html.escape(up)}">{picture}{"".join(inlined)}</{what["element"]}>'
+        what["csv"] = (report / what["table"]).read_text(encoding="utf-8")
+    inlined = _line(what).replace("<", "\\u003c")  # nothing in it ends the element
+    script = f'<script type="application/json">{inlined}</script>'
+    return f'<{what["element"]} root="{html.escape(up)}">{picture}{script}</{what["element"]}>'
 
 
-def _script(kind: str, text: str) -> str:
-    """Data that the page holds, in which nothing ends it."""
-    return f'<script type="{kind}">{text}</script>'
+def _line(what: Mapping[str, Any]) -> str:
+    return json.dumps(what, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,5 +1,5 @@
-// <data-chart>: a static picture, a JSON document of controls and Vega-Lite views, and the CSV that they draw.
-// The document is made by rarl/reporting/charts.py. The picture is shown until the chart is, and in print.
+// <data-chart>: a static picture, and a JSON document of controls, Vega-Lite views and the CSV that they draw.
+// It is made by rarl/reporting/charts.py. The picture is shown until the chart is, and in print.
 (() => {
   "use strict";
   const here = document.currentScript.src;
@@ -25,7 +25,8 @@
   };
 
   // How an option is drawn in the chart.
-  const sample = ({ colour, shape, dash }) => svg("svg", { viewBox: "-14 -6 28 12", width: 28, height: 12, "aria-hidden": true },
+  const sample = ({ colour, shape, dash }) => svg("svg",
+    { viewBox: dash ? "-14 -6 28 12" : "-6 -6 12 12", height: 12, "aria-hidden": true },
     ...(dash ? [svg("path", { d: "M-14,0H14", stroke: colour, "stroke-width": 2.2, "stroke-dasharray": dash.join(" ") })] : []),
     svg("path", { d: shape, fill: colour, transform: "scale(4)" }));
 
@@ -43,7 +44,6 @@
     async draw() {
       const embed = await load();
       const what = JSON.parse(this.querySelector("script[type='application/json']").textContent);
-      const values = this.querySelector("script[type='text/csv']").textContent;
       const places = what.views.map(() => make("div", { className: "chart-view" }));
       const live = make("div", { className: "chart-live" },
         make("div", { className: "chart-controls" }, ...what.controls.map((control) => this.control(control))),
@@ -52,7 +52,7 @@
       this.append(live);
       this.showOptions(what.controls.find((control) => control.param === "panel").value);
       this.views = await Promise.all(what.views.map(async (spec, i) => {
-        const data = { values, format: spec.data.format };
+        const data = { values: what.csv, format: spec.data.format };
         const { view } = await embed(places[i], { ...spec, data, config: { ...spec.config, font } }, {
           actions: false, logLevel: 1, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } });
         if (picture) places[i].setAttribute("aria-label", picture.alt);
