@@ -1,9 +1,9 @@
 """What answers on the report's site: charts and players, in the place of pictures of its pages.
 
 In Markdown each is an ordinary picture, `figures/NAME.svg` for example, which stands there on GitHub, in print and
-without JavaScript. Beside it, `interactive/NAME.json` says what takes its place; `put_in` inlines that into the built
-pages, since pages that are opened from the file system may not fetch, and brings the code: assets/, and Vega, Vega-Lite
-and vega-embed (BSD 3-Clause) as vl-convert-python bundles them, loaded when the first chart comes into view.
+without JavaScript. Beside the pages, `interactive/NAME.json` says what takes its place. `put_in` inlines that into the
+built pages, since pages that are opened from the file system may not fetch. They load assets/*.js and *.css; Vega,
+Vega-Lite and vega-embed (BSD 3-Clause), as vl-convert-python bundles them, come when a chart comes into view.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -22,8 +21,6 @@ from rarl.reporting import tables
 from rarl.reporting.charts import Chart
 from rarl.reporting.player import Player
 
-ASSETS = Path(__file__).parent / "assets"
-CODE = "interactive"  # the folder of the code in the site
 _PICTURE = re.compile(r"""(<img\b[^>]*\bsrc=["'](?:\.\./)*figures/([\w.-]+)\.(?:svg|png|webp)["'][^>]*>)""")
 
 
@@ -50,36 +47,30 @@ def _save(report: Path, name: str, what: Mapping[str, Any]) -> Path:
 
 
 def put_in(site: Path, report: Path) -> int:
-    """Put what a report's interactive/ says into its built site; how many. Every page is changed once: build it anew.
+    """Put what a report's interactive/ says into its built site; how many. Once after each build.
 
     Args:
-      site: the folder of the built pages.
+      site: the folder of the built pages, which has the report's figures/ and, beside its first page, assets/.
       report: that of the Markdown, figures/, tables/ and interactive/.
     """
-    names, count = {path.stem for path in (report / "interactive").glob("*.json")}, 0
+    count, names = 0, {path.stem for path in (report / "interactive").glob("*.json")}
     for page in sorted(site.rglob("*.html")) if names else ():
-        up, text = "../" * (len(page.relative_to(site).parts) - 1), page.read_text(encoding="utf-8")
-        parts = _PICTURE.split(text)  # text, picture, its name, text, ...
-        found = [i for i in range(1, len(parts), 3) if parts[i + 1] in names]
-        for i in found:
-            parts[i] = _element(report, parts[i + 1], parts[i], up)
-        if found:
-            del parts[2::3]
-            head = f'<link rel="stylesheet" href="{up}{CODE}/interactive.css">'
-            head += "".join(f'<script defer src="{up}{CODE}/{name}.js"></script>' for name in ("charts", "player"))
-            write_text(page, "".join(parts).replace("</head>", f"{head}</head>", 1))
-            count += len(found)
+        up = "../" * (len(page.relative_to(site).parts) - 1)
+        parts = _PICTURE.split(page.read_text(encoding="utf-8"))  # text, picture, its name, text, ...
+        for i in range(1, len(parts), 3):
+            if parts[i + 1] in names:
+                parts[i] = _element(report, parts[i + 1], parts[i], up)
+                count += 1
+        del parts[2::3]
+        write_text(page, "".join(parts))
     if count:
-        shutil.copytree(ASSETS, site / CODE, dirs_exist_ok=True)
-        write_text(site / CODE / "vega.js", _vega())
-        for sheet in (report / "figures").glob("*-sheet.webp"):
-            shutil.copyfile(sheet, site / "figures" / sheet.name)
+        write_text(site / "vega.js", _vega())
     return count
 
 
 @cache
 def _vega() -> str:
-    """window.vegaEmbed, with nothing else of its names for the page; takes seconds."""
+    """window.vegaEmbed, and none of its other names for the page; takes seconds."""
     import vl_convert  # 80 MB
 
     licence = "// vega, vega-lite, vega-embed: BSD 3-Clause, github.com/vega"

@@ -5,39 +5,52 @@ from __future__ import annotations
 import html.parser
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from rarl.envs.spec import spec_of
-from rarl.reporting import interactive, player
+from rarl.reporting import charts, interactive, player
 from tests.reporting import test_charts, test_player
 
 PIXEL = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"/>'
-HEAD = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>x</title></head><body>'
+ASSETS = Path(interactive.__file__).parent / "assets"
+KINDS = ("curves", "tasks", "effects")
+
+
+def html_page(body, up=""):
+    links = "".join(f'<link rel="stylesheet" href="{up}{path.name}">' for path in ASSETS.glob("*.css"))
+    scripts = "".join(f'<script src="{up}{path.name}"></script>' for path in ASSETS.glob("*.js"))
+    head = f'<head><meta charset="utf-8"><title>x</title>{links}</head>'
+    return f'<!doctype html><html lang="en">{head}<body>{body}{scripts}</body></html>'
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def charts_of(studies):
+    odd = test_charts.differences().replace("no slots", "</script><b>")
+    return test_charts.kinds(studies) | {"odd": charts.effects(odd, test_charts.READINGS, {"part": "", "data": ""})}
+
+
+@pytest.fixture(scope="module")
+def site(charts_of, tmp_path_factory):
     """A page with a chart of each kind, a player and a plain picture; and one in a folder."""
     root = tmp_path_factory.mktemp("site")
     report, pages = root / "report", root / "pages"
-    (pages / "figures").mkdir(parents=True)
-    (pages / "variants").mkdir()
-    names = {**test_charts.KINDS, "odd": lambda: odd}
-    odd = test_charts.charts.effects(
-        test_charts.differences().replace("no slots", "</script><b>"), test_charts.VERDICTS
-    )
-    for name, make in names.items():
-        interactive.save_chart(report, name, make())
+    (pages / "variants").mkdir(parents=True)
+    for name, chart in charts_of.items():
+        interactive.save_chart(report, name, chart)
     episode = test_player.with_weights([(0.6, 0.4), (0.3, 0.7), (0.5, 0.5)])
     interactive.save_player(report, "episode", player.player(spec_of("gridroboman"), episode, "An agent"))
-    for name in (*names, "episode", "plain"):
-        (pages / "figures" / f"{name}.svg").write_text(PIXEL)
-    body = "".join(f'<p><img alt="{name}" src="figures/{name}.svg" /></p>' for name in (*names, "episode", "plain"))
-    (pages / "index.html").write_text(f"{HEAD}{body}</body></html>")
-    (pages / "variants/dqn.html").write_text(f"{HEAD}<img src='../figures/curves.svg'></body></html>")
-    (pages / "about.html").write_text(f"{HEAD}</body></html>")
-    assert interactive.put_in(pages, report) == len(names) + 2
+    names = (*charts_of, "episode", "plain")
+    for name in names:
+        (report / "figures" / f"{name}.svg").write_text(PIXEL)
+    shutil.copytree(report / "figures", pages / "figures")
+    shutil.copytree(ASSETS, pages, dirs_exist_ok=True)
+    body = "".join(f'<figure><img alt="{name}" src="figures/{name}.svg" loading="lazy"></figure>' for name in names)
+    (pages / "index.html").write_text(html_page(body))
+    (pages / "variants/dqn.html").write_text(html_page("<p><img src='../figures/curves.svg' /></p>", "../"))
+    (pages / "about.html").write_text(html_page("none"))
+    assert interactive.put_in(pages, report) == len(names)
     return report, pages
 
 
@@ -83,13 +96,12 @@ def test_every_link_of_a_page_is_a_file_of_the_site(site):
         path = pages / name
         page = Elements(path.read_text())
         assert all((path.parent / link).is_file() for link in page.links)
-        assert bool(page.links) == bool(page.found)
         for _, what, _ in page.found:
             assert "sheet" not in what or (path.parent / what["sheet"]).is_file()
 
 
 def test_nothing_is_changed_where_there_is_nothing_to_put_in(tmp_path):
-    page = f'{HEAD}<img src="figures/a.svg"></body></html>'
+    page = html_page('<img src="figures/a.svg">')
     (tmp_path / "index.html").write_text(page)
     assert interactive.put_in(tmp_path, tmp_path / "report") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
@@ -137,48 +149,59 @@ def symbols(found, view=0):
     )
 
 
+def choose(found, name, value):
+    found.locator(f"select[name={name}]").select_option(value)
+    found.page.wait_for_timeout(200)
+
+
 @pytest.mark.slow
-def test_the_pointer_finds_what_the_frame_holds(page):
-    frame = test_charts.points_of_panels().set_index(["panel", "variant", "update"])
-    row = frame.loc["10 tasks", "ra-dqn", 200]
+def test_the_pointer_finds_what_the_frame_holds(page, charts_of):
+    frame = charts_of["curves"].frame.set_index(["panel", "variant", "update"])
+    row = frame.loc[test_charts.HIDDEN, "ra-dqn-hidden", 1000]
     found = chart(page, "curves")
     assert not found.locator("img").is_visible()
-    box = symbols(found).nth(6).bounding_box()  # the last mean of the second agent
+    choose(found, "panel", test_charts.HIDDEN)
+    found.get_by_label("DQN, task hidden", exact=True).uncheck()
+    page.wait_for_timeout(200)
+    box = symbols(found).nth(1).bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2 + 3, box["y"] + box["height"] / 2 + 3)
     told = page.locator("#vg-tooltip-element.visible").inner_text()
-    for text in ("RA-DQN", "200 updates", f"{row['score']:.3}", f"{row['score_low']:.3}", f"{row['seed_2']:.3}"):
+    for text in ("RA-DQN", "1,000 updates", *(f"{row[name]:.3}" for name in ("score", "score_low", "seed_2"))):
         assert text in told
 
 
 @pytest.mark.slow
-def test_boxes_and_lists_choose_what_is_drawn(page):
+def test_boxes_and_lists_choose_what_is_drawn(page, charts_of):
+    frame = charts_of["curves"].frame
     found = chart(page, "curves")
-    assert symbols(found).count() == 7
-    found.get_by_label("DQN", exact=True).focus()
+    shown = frame[frame["panel"] == frame["panel"].iloc[0]]
+    assert symbols(found).count() == len(shown)
+    found.get_by_label("DQN, task hidden", exact=True).focus()
     page.keyboard.press("Space")
     page.wait_for_timeout(200)
-    assert symbols(found).count() == 3
-    found.locator("select[name=panel]").select_option("30 tasks")
-    page.wait_for_timeout(200)
-    assert symbols(found).count() == 4
+    assert symbols(found).count() == (shown["variant"] != "dqn-hidden").sum()
+    choose(found, "panel", "10 tasks, task observed")
+    assert not found.get_by_label("DQN, task hidden", exact=True).is_visible()
+    assert symbols(found).count() == (frame["panel"] == "10 tasks, task observed").sum()
     effects = chart(page, "effects")
     assert effects.get_by_label("hurts").is_visible()
-    effects.locator("select[name=panel]").select_option("B")
+    choose(effects, "panel", "B")
     assert not effects.get_by_label("hurts").is_visible()
-    odd = chart(page, "odd")
-    assert odd.locator("text", has_text="</script><b>").count() == 1
+    assert chart(page, "odd").locator("text", has_text="</script><b>").count() == 1
 
 
 @pytest.mark.slow
-def test_a_task_that_is_clicked_opens_its_curve(page):
+def test_a_task_that_is_clicked_opens_its_curve(page, charts_of):
     found = chart(page, "tasks")
+    last = found.locator("select[name=task] option").last
+    value, name = last.get_attribute("value"), last.inner_text()
     page.wait_for_timeout(200)
     box = found.locator("svg.marks").first.bounding_box()
-    label = found.locator("svg.marks").first.locator("text", has_text="lift red").bounding_box()
-    page.mouse.click(box["x"] + 0.8 * box["width"], label["y"] + label["height"] / 2)
+    label = found.locator("svg.marks").first.locator("text", has_text=name).bounding_box()
+    page.mouse.click(box["x"] + 0.95 * box["width"], label["y"] + label["height"] / 2)
     page.wait_for_timeout(200)
-    assert found.locator("select[name=task]").input_value() == "lift-red"
-    assert found.locator("svg.marks").nth(1).locator("text", has_text="lift red").count() == 1
+    assert found.locator("select[name=task]").input_value() == value
+    assert found.locator("svg.marks").nth(1).locator("text", has_text=name).count() == 1
 
 
 @pytest.mark.slow
@@ -212,7 +235,7 @@ def test_the_player_is_stepped_by_keys(page):
 @pytest.mark.parametrize("width", [420, 1200])
 def test_nothing_is_wider_than_the_window(page, width):
     page.set_viewport_size({"width": width, "height": 900})
-    for name in test_charts.KINDS:
+    for name in KINDS:
         chart(page, name)
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
