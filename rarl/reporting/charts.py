@@ -42,6 +42,7 @@ _BELOW = {"type": "text", "align": "right", "x": "width", "y": {"expr": "height 
 _SPACED = "replace({}, /[-_]/g, ' ')"
 _LAST = [{"joinaggregate": [{"op": "max", "field": "update", "as": "last"}], "groupby": ["variant", "task"]},
          {"filter": "datum.update == datum.last"}]  # fmt: skip
+_NONE = Interval(np.nan, np.nan, np.nan, ())
 
 Panels = Mapping[str, tuple[str, Sequence[Variant]]]
 
@@ -109,7 +110,8 @@ def effects(frame: pd.DataFrame, readings: Mapping[str, Look], kinds: Mapping[st
     """A forest plot: differences with intervals, the largest first, by where, kind and reading.
 
     Args:
-      frame: a row per effect: change (once in each "where"), where, kind, reading, estimate (an interval), seeds, unit.
+      frame: a row per effect: change (once in each "where"), where, kind, reading, estimate (an interval), seeds, unit,
+        margin of equivalence (shaded).
       readings: how each is drawn.
       kinds: of changes, in words.
     """
@@ -123,7 +125,13 @@ def effects(frame: pd.DataFrame, readings: Mapping[str, Look], kinds: Mapping[st
     y = {"field": "change", "sort": {"field": "estimate", "order": "descending"}, "axis": None}
     colour = _colour(readings, "reading")
     told = [{"field": "change"}, *_numbers("estimate"), {"field": "seeds"}, {"field": "verdict"}]
+    margin = [
+        {"aggregate": [{"op": "max", "field": "margin", "as": "high"}]},
+        {"calculate": "-datum.high", "as": "low"},
+    ]
     layers = [
+        {"transform": margin, "mark": {"type": "rect", "color": "currentColor", "opacity": 0.1},
+         "encoding": {"x": _axis("low"), "x2": {"field": "high"}}},
         {"mark": {"type": "rule", "strokeDash": [2, 3], "color": "currentColor"}, "encoding": {"x": {"datum": 0}}},
         {"mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.55},
          "encoding": {"y": y, "x": _axis("estimate_low"), "x2": {"field": "estimate_high"}, "color": colour}},
@@ -174,7 +182,7 @@ def points(frame: pd.DataFrame, keys: Sequence[str], bounds: Bounds = UNBOUNDED,
     for who, group in frame.groupby([*keys, "variant"], sort=False):
         scores, at = group.pivot(index="update", columns="seed", values="score"), group.groupby("update")[xs].mean()
         for update, values in scores.iterrows():
-            mean = t_interval(list(values), level, bounds) if values.notna().all() else Interval(*[np.nan] * 3, ())
+            mean = t_interval(list(values), level, bounds) if values.notna().all() else _NONE
             each = {f"seed_{seed}": value for seed, value in values.items()}
             of = dict(zip([*keys, "variant"], who, strict=True))
             rows.append({**of, "update": update, **at.loc[update], "score": mean, "seeds": len(values), **each})
@@ -284,7 +292,7 @@ def _on_both(look: Look) -> str:
 
 def _dash(look: Look) -> list[float]:
     """matplotlib's dashes are in widths of the line."""
-    return [2.2 * length for length in look.dashes] if look.dashes else [1, 0]
+    return [2.2 * float(length) for length in look.dashes] if look.dashes else [1, 0]
 
 
 def _looks(panels: Panels) -> dict[str, Look]:
@@ -319,7 +327,7 @@ def _x(study: Study, frame: pd.DataFrame) -> dict[str, Any]:
     names = {"update": "updates", "steps": study.step_unit, "seconds": "seconds of training"}
     own = [name for name, variant in study.variants.items() if variant.runs[0] == study.name]
     plays = "steps" in frame and frame["steps"][frame["variant"].isin(own)].notna().all()
-    return _select("x", "Against", {name: text for name, text in names.items() if name in frame},
+    return _select("x", "x axis", {name: text for name, text in names.items() if name in frame},
                    "steps" if plays else "update")  # fmt: skip
 
 

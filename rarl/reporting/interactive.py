@@ -3,7 +3,7 @@
 In Markdown each is an ordinary picture, `figures/NAME.svg` for example, which stands there on GitHub, in print and
 without JavaScript. Beside the pages, `interactive/NAME.json` says what takes its place. `put_in` inlines that into the
 built pages, since pages that are opened from the file system may not fetch. They load assets/*.js and *.css; Vega,
-Vega-Lite and vega-embed (BSD 3-Clause), as vl-convert-python bundles them, come when a chart comes into view.
+Vega-Lite and vega-embed (assets/vega-license.txt), as vl-convert-python bundles them, come when a chart is in view.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from rarl.reporting import tables
 from rarl.reporting.charts import Chart
 from rarl.reporting.player import Player
 
+VEGA_LITE = "6.4"  # of those in vl-convert-python
 _PICTURE = re.compile(r"""(<img\b[^>]*\bsrc=["'](?:\.\./)*figures/([\w.-]+)\.(?:svg|png|webp)["'][^>]*>)""")
 
 
-def save_chart(report: Path, name: str, chart: Chart) -> list[Path]:
-    """Write tables/`name`.csv and interactive/`name`.json, for the picture of this name."""
-    table = report / "tables" / f"{name}.csv"
-    tables.write_csv(table, chart.frame)
-    return [table, _save(report, name, {"element": "data-chart", "table": f"tables/{table.name}", **chart.document})]
+def save_chart(report: Path, name: str, chart: Chart, table: str = "") -> list[Path]:
+    """Write tables/`table`.csv (of the same name, if none is given) and interactive/`name`.json."""
+    path = report / "tables" / f"{table or name}.csv"
+    tables.write_csv(path, chart.frame)
+    return [path, _save(report, name, {"element": "data-chart", "table": f"tables/{path.name}", **chart.document})]
 
 
 def save_player(report: Path, name: str, player: Player) -> list[Path]:
-    """Write figures/`name`-sheet.webp and interactive/`name`.json, for the picture of this name."""
+    """Write figures/`name`-sheet.webp and interactive/`name`.json."""
     sheet = report / "figures" / f"{name}-sheet.webp"
     with atomic_writer(sheet, "wb") as file:
         file.write(player.sheet)
@@ -73,8 +74,8 @@ def _vega() -> str:
     """window.vegaEmbed, and none of its other names for the page; takes seconds."""
     import vl_convert  # 80 MB
 
-    licence = "// vega, vega-lite, vega-embed: BSD 3-Clause, github.com/vega"
-    return f"{licence}\n(() => {{{vl_convert.javascript_bundle()}}})();\n"
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
+    return f"// See vega-license.txt.\n(() => {{{bundle}}})();\n"
 
 
 def _element(report: Path, name: str, picture: str, up: str) -> str:

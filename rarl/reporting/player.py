@@ -33,8 +33,8 @@ class Player(NamedTuple):
     data: dict[str, Any]
 
 
-def player(spec: EnvSpec, episode: Mapping[str, Any], title: str) -> Player:
-    """The player of an episode of a gallery.
+def player(spec: EnvSpec, episode: Mapping[str, Any], agent: str) -> Player:
+    """The player of an episode of a gallery, by an agent of this name.
 
     A step that does not say what was retrieved shows what was retrieved before it.
 
@@ -42,7 +42,7 @@ def player(spec: EnvSpec, episode: Mapping[str, Any], title: str) -> Player:
       RarlError: the episode lacks something that its pictures show, or holds something odd.
     """
     try:
-        made = _player(pictures_of(spec), episode, title)
+        made = _player(pictures_of(spec), episode, agent)
         json.dumps(made.data, allow_nan=False)
     except Exception as error:  # whatever comes up in an environment's code where something is odd
         what = "" if isinstance(error, RarlError) else f"not a gallery, {type(error).__name__}: "
@@ -50,11 +50,12 @@ def player(spec: EnvSpec, episode: Mapping[str, Any], title: str) -> Player:
     return made
 
 
-def _player(look: Pictures, episode: Mapping[str, Any], title: str) -> Player:
+def _player(look: Pictures, episode: Mapping[str, Any], agent: str) -> Player:
     sheet, states = _Sheet(), look.states(episode, STATE_PIXELS)
     boxes = [sheet.add(state) for state in states]
     described: dict[Any, int] = {}  # candidate -> its place in `retrieved`
-    retrieved, steps = [], []
+    retrieved: list[dict[str, Any]] = []
+    steps: list[dict[str, Any]] = []
     total = 0.0 if not episode["steps"][0].get("t") else None  # so far; not known where the beginning is not shown
     shown: list[tuple[int, float]] = []
     names = list(episode.get("actions", look.actions))
@@ -75,8 +76,10 @@ def _player(look: Pictures, episode: Mapping[str, Any], title: str) -> Player:
     if len(boxes) > len(steps):
         steps.append({"t": steps[-1]["t"] + 1, "box": boxes[-1], "total": total, "retrieved": []})
     values = [value for step in steps for value in step.get("q") or ()]
+    ends = [] if "success" not in episode else ["success" if episode["success"] else "no success"]
+    title = [agent, tables.spaced(episode["task"]), *ends, f"return {float(episode['return']):.4g}"]
     data = {
-        "title": title, "about": str(episode.get(look.about, "")) if look.about else "", "note": _note(steps),
+        "title": ", ".join(title), "about": str(episode.get(look.about or "", "")), "note": _note(steps),
         "milliseconds": look.milliseconds, "actions": names if values else [],
         "q": [min(values), max(values)] if values else None, "size": sheet.size, "boxes": sheet.boxes,
         "retrieved": retrieved, "steps": steps,
@@ -91,7 +94,7 @@ def _key(state: Mapping[str, Any]) -> Any:
 
 def _described(look: Pictures, state: Mapping[str, Any]) -> str:
     """Of which task and episode a retrieved state is, as far as that was recorded."""
-    forms = {"task": tables.spaced, look.about: "“{}”".format, "episode": "episode {:,}".format,
+    forms = {"task": tables.spaced, look.about or "": "“{}”".format, "episode": "episode {:,}".format,
              "step": "step {:,}".format, "return": "return {:.3g}".format, "reward": "reward {:g}".format}  # fmt: skip
     return ", ".join(form(state[name]) for name, form in forms.items() if name in state)
 

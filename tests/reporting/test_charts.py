@@ -28,7 +28,7 @@ def differences():
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["where", "change", "kind", "estimate", "reading", "unit"])
     frame["estimate"] = [Interval(x, x - 0.1, x + 0.1, (5, 5)) for x in frame["estimate"]]
-    return frame.assign(seeds="5 v 5")
+    return frame.assign(seeds="5 v 5", margin=0.05)
 
 
 def kinds(studies):

@@ -37,7 +37,9 @@
     }
 
     part(svg, box, label) {
+      const [, , width, height] = this.what.boxes[box];
       svg.setAttribute("viewBox", this.what.boxes[box].join(" "));
+      svg.style.aspectRatio = `${width} / ${height}`; // of another shape, it would show what is beside it
       svg.setAttribute("aria-label", label);
     }
 
@@ -67,7 +69,7 @@
         const picture = this.picture(), meter = make("meter", { max }), weight = make("b"), text = make("span");
         return { picture, meter, weight, text, item: make("li", {}, picture, make("div", {}, weight, meter, text)) };
       });
-      const parts = [make("figure", { className: "player-state" }, this.state, make("figcaption", {}, this.says))];
+      const parts = [make("div", { className: "player-state" }, this.state, this.says)];
       if (actions.length) parts.push(make("table", { className: "player-q" }, make("caption", { textContent: "Q of each action" }), ...this.bars.map((bar) => bar.row)));
       if (retrieved.length) parts.push(make("div", { className: "player-retrieved" }, make("p", { textContent: "Retrieved, largest weights" }), make("ol", {}, ...this.cards.map((card) => card.item))));
       const live = make("div", { className: "player-live", role: "group" },
