@@ -31,7 +31,7 @@ rule all:
         rules.measure_costs.output,
         rules.make_report.output,
     message:
-        f"everything of scale {S}; the report is reports/{S}/report.html"
+        f"everything of scale {S}; the report is reports/{S}/README.md, and as a site by the target `site`"
 
 
 rule datasets:
@@ -73,3 +73,8 @@ rule preview:
 rule report:
     input:
         rules.make_report.output,
+
+
+rule site:
+    input:
+        rules.make_site.output,

@@ -122,16 +122,21 @@ def report(arguments: argparse.Namespace) -> None:
     scale = _scale(arguments)
     _check_digest(arguments, plan_digest(scale), f"report of scale {scale.name}")
     code = _loaded(arguments, report_job(scale))
-    from rarl.reporting.report import build_report
+    from rarl.reporting.report import build_report, folder_of, title_of
+    from rarl.reporting.site import build_site
 
-    page = build_report(
-        scale.name,
-        planned_runs=list(scale.runs),
-        planned_datasets=scale.datasets,
-        preview=arguments.preview,
-        before_publishing=code.check,
-        order=list(scale.experiments),
-    )
+    if arguments.only != "site":
+        page = build_report(
+            scale.name,
+            planned_runs=list(scale.runs),
+            planned_datasets=scale.datasets,
+            preview=arguments.preview,
+            before_publishing=code.check,
+            order=list(scale.experiments),
+        )
+    if arguments.only != "pages":
+        folder = folder_of(scale.name, preview=arguments.preview)
+        page = build_site(folder, title_of(scale.name, preview=arguments.preview))
     print(page)
 
 
@@ -270,8 +275,9 @@ def parser() -> argparse.ArgumentParser:
     text = "probe a trained agent: what it retrieves, and interventions on retrieval"
     command = add(commands, "probe", probe, text, job=True)
     command.add_argument("run", help="EXPERIMENT/TASK-SET/VARIANT/seed-N")
-    command = add(commands, "report", report, "tables, figures and pages from the runs that exist", job=True)
-    command.add_argument("--preview", action="store_true", help="a preliminary page, from whatever exists")
+    command = add(commands, "report", report, "build pages, figures, tables and site from the existing runs", job=True)
+    command.add_argument("--preview", action="store_true", help="a preview, from whatever exists")
+    command.add_argument("--only", choices=("pages", "site"), help="only the pages, or only the site of existing pages")
     add(commands, "index-cost", index_cost, "time and memory of nearest-neighbour search, by number of keys", job=True)
     text = "time and memory of every variant relative to its base"
     command = add(commands, "costs", costs, text, job=True)

@@ -1,4 +1,5 @@
-"""choices.yaml beside this module: where we deviate from the paper, what it leaves open, and what else people write.
+"""What people write: choices.yaml beside this module, on where we deviate from the paper and what it leaves open; and
+what is known to be wrong in a scale's results, results/{scale}/known-faults.yaml.
 
 Read and checked before anything runs; what is wrong in it is reported in one line that names the choice and the key.
 """
@@ -22,6 +23,7 @@ from rarl.reporting.claims import load_claims
 from rarl.reporting.registry import PARTS
 
 CHOICES = Path(__file__).parent / "choices.yaml"
+KNOWN_FAULTS = "known-faults.yaml"  # beside results
 
 
 class _Choice(checks.Settings):
@@ -34,6 +36,7 @@ class _Choice(checks.Settings):
     paper_values: list[Any] | None = None
     why: str
     effect: str
+    key: bool = False
 
 
 class _Texts(checks.Settings):
@@ -97,3 +100,24 @@ def check_texts(root: str | Path = ".") -> None:
                 raise RarlError(
                     f"config/experiments/{name}.yaml: report: unknown part {part!r}; {did_you_mean(part, PARTS)}"
                 )
+
+
+class KnownFault(checks.Settings):
+    """What results show, and why that is wrong."""
+
+    shown: str
+    wrong: str
+
+
+class _Faults(checks.Settings):
+    entries: list[KnownFault]
+
+
+def read_known_faults(folder: Path) -> list[KnownFault]:
+    """What the results in `folder` show, and why that is wrong, until they are made again; none without a file.
+
+    Raises:
+      RarlError: the file is no list of entries with the texts `shown` and `wrong`.
+    """
+    path = folder / KNOWN_FAULTS
+    return validate(_Faults, {"entries": read_yaml(path)}, str(path)).entries if path.is_file() else []

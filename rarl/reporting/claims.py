@@ -6,7 +6,8 @@ nor torch, so that it is done before anything runs. `rarl.reporting.verdicts` an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -127,7 +128,6 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
     if not isinstance(raw, dict) or not isinstance(raw.get("claims"), list):
         raise RarlError(f"{path}: needs the keys settings, claims and questions")
     file = validate(_File, raw, str(path))
-    plans = _Plans(path.parent)
     claims: list[Claim] = []
     for own, entries in ((False, file.claims), (True, file.questions)):
         for i, entry in enumerate(entries):
@@ -140,7 +140,7 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
                 raise RarlError(f"{path}: the id {name!r} is there twice")
             text = " ".join(str(entry["text"]).split())
             claims.append(validate(Claim, entry | {"text": text, "own": own}, where))
-            _check_claim(claims[-1], file.settings, plans, where)
+            _check_claim(claims[-1], file.settings, path.parent, where)
             for other in claims[:-1]:
                 both = [scale for scale in other.scales if scale in claims[-1].scales]
                 if other.test == claims[-1].test is not None and both:
@@ -160,60 +160,48 @@ def _with_scales_beside(rules: Rules, folder: Path) -> Rules:
     return rules.model_copy(update={"scales": scales})
 
 
-def _check_claim(claim: Claim, rules: Rules, plans: _Plans, where: str) -> None:
+def _check_claim(claim: Claim, rules: Rules, folder: Path, where: str) -> None:
+    def check(key: str, what: str, name: str, known: Iterable[str]) -> None:
+        known = list(map(str, known))
+        if known and not any(fnmatchcase(one, name) for one in known):
+            raise RarlError(f"{where}: {key}: unknown {what} {name!r}: {did_you_mean(name, known)}")
+
     if not claim.margin > 0 and (claim.kind in WITH_MARGIN or (claim.kind == "superiority" and claim.test)):
         raise RarlError(f"{where}: margin: {claim.kind} needs a margin above 0")
     if claim.test and not claim.family:
         raise RarlError(f"{where}: family: what has a test needs a family")
     for name in claim.validity:
-        if name not in CHECKS:
-            raise RarlError(f"{where}: validity: unknown check {name!r}: {did_you_mean(name, CHECKS)}")
+        check("validity", "check", name, CHECKS)
     for name in claim.scales:
-        if name not in rules.scales:
-            raise RarlError(f"{where}: scales: {name!r}: {did_you_mean(name, rules.scales)}")
+        check("scales", "scale", name, rules.scales or ["none"])
     test = claim.test
     if test is None:
         return
-
-    def check(key: str, what: str, name: str, known: list[str]) -> None:
-        if known and not any(fnmatchcase(one, name) for one in known):
-            raise RarlError(f"{where}: test.{key}: unknown {what} {name!r}: {did_you_mean(name, known)}")
-
-    check("measure", "measure", test.measure, list(MEASURES))
-    experiments = sorted(path.stem for path in (plans.folder / "experiments").glob("*.yaml"))
-    check("experiment", "experiment", test.experiment, experiments)
-    sides: tuple[Literal["a", "b"], ...] = ("a", "b")
-    for which in sides:
-        side = test.side(which)
-        if side is not None:
-            experiment, variant = side
-            check(which, "experiment", experiment, experiments)
-            check(which, "variant", variant, list(map(str, plans.names(f"experiments/{experiment}", "variants"))))
-    if test.task_set not in TASK_SET_RULES and claim.scales and all(map(plans.has, claim.scales)):
-        keys = [key for s in claim.scales for key in plans.names(s, "experiments", test.experiment, "task_sets")]
+    check("test.measure", "measure", test.measure, MEASURES)
+    experiments = sorted(path.stem for path in (folder / "experiments").glob("*.yaml"))
+    check("test.experiment", "experiment", test.experiment, experiments)
+    for key, (experiment, variant) in zip("ab", test.sides(), strict=False):
+        check(f"test.{key}", "experiment", experiment, experiments)
+        check(f"test.{key}", "variant", variant, _names(folder / f"experiments/{experiment}.yaml", "variants"))
+    scales = [folder / f"{name}.yaml" for name in claim.scales]
+    if test.task_set not in TASK_SET_RULES and scales and all(path.is_file() for path in scales):
+        keys = [key for path in scales for key in _names(path, "experiments", test.experiment, "task_sets")]
         known = sorted(set(map(task_set_name, keys)))
         if test.task_set not in known:
             hint = did_you_mean(str(test.task_set), (*known, *TASK_SET_RULES))
-            scales = ", ".join(claim.scales)
-            raise RarlError(f"{where}: test.task_set: no scale of {scales} plans {test.task_set!r}: {hint}")
+            raise RarlError(
+                f"{where}: test.task_set: no scale of {', '.join(claim.scales)} plans {test.task_set!r}: {hint}"
+            )
 
 
-class _Plans:
-    """The files beside claims.yaml, as far as there are any; they are checked where they are used."""
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, modified: float) -> Any:
+    return read_yaml(path)
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._read: dict[str, Any] = {}
 
-    def has(self, name: str) -> bool:
-        """Whether there is a file of this name."""
-        return (self.folder / f"{name}.yaml").is_file()
-
-    def names(self, name: str, *keys: str) -> list[Any]:
-        """What is named under these keys in a file; none where there is no such thing."""
-        if name not in self._read:
-            self._read[name] = read_yaml(self.folder / f"{name}.yaml") if self.has(name) else None
-        found = self._read[name]
-        for key in keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return list(found) if isinstance(found, Mapping) else []
+def _names(path: Path, *keys: str) -> list[Any]:
+    """What is named under these keys in a file; none where there is no such thing."""
+    found = _read(path, path.stat().st_mtime) if path.is_file() else None
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return list(found) if isinstance(found, Mapping) else []

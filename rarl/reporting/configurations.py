@@ -21,25 +21,10 @@ _DEFAULTS: dict[str, Any] = {
 _ONLINE = OnlineSettings().model_dump()
 # What runs must have in common to be compared: data, budget, learning and evaluation, and of the agent what is not
 # retrieval. An auxiliary loss is what some variants add.
-_SHARED = (
-    "tasks",
-    "held_out",
-    "source",
-    "episodes",
-    "updates",
-    "agent",
-    "learning",
-    "evaluation",
-    "online",
-    "environment_options",
-)
-_APART = (
-    "agent.kind",  # of records older than agent.base and agent.retrieval.process
-    "agent.fusion",
-    "agent.retrieval",
-    "learning.masking",
-    "online.overlap",
-)
+_SHARED = ("tasks", "held_out", "source", "episodes", "updates", "agent", "learning", "evaluation", "online",
+           "environment_options")  # fmt: skip
+# agent.kind: of records older than agent.base and agent.retrieval.process
+_APART = ("agent.kind", "agent.fusion", "agent.retrieval", "learning.masking", "online.overlap")
 
 
 def settings_of(results: Results, run: str) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """The look of every figure, and files that are equal byte for byte when the numbers are.
 
-Colours are petroff10 (best worst-case distance for colour-blind readers); each agent also has a marker and a line
-style, so that nothing is told by colour alone. Figures are narrow (WIDTH): their text stays readable on a phone.
+Colours are petroff10 (best worst-case distance for colour-blind readers), darkened to a contrast of 3 on white; each
+agent also has a marker and a line style, so that nothing is told by colour alone. Figures are narrow (WIDTH), so that
+text of 9 points is 11 pixels high on a phone of 420. An SVG holds its text as text, and the colours of a dark page.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,17 +32,22 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLoc
 from rarl.files import atomic_writer
 from rarl.reporting.statistics import UNBOUNDED, Bounds, Interval, t_interval
 
-WIDTH = 5.8  # inches
-INK = "#333333"
-FAINT = "#8a8a8a"
-PALETTE = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#94a4a2", "#a96b59", "#e76300", "#717581", "#b9ac70", "#92dadd")
+WIDTH = 4.3  # inches
+INK, FAINT, GRID = "#333333", "#6b6b6b", "#e4e4e4"
+PAPER = "#fefefe"  # of hollow markers: what lies behind the figure; white is written on coloured cells
+PALETTE = ("#2f7fc8", "#bd1f01", "#c17f00", "#832db6", "#6f7f7d", "#a96b59", "#d95d00", "#717581", "#8d803f", "#23878c")
+# On a dark page, in the same order. Other colours (of maps, of pictures) stay.
+_DARK = {INK: "#dcdde0", FAINT: "#a4a8b0", GRID: "#3b3f49", PAPER: "#1e2129"} | dict(zip(PALETTE, (
+    "#6db3f2", "#ff7a5c", "#ffbe4d", "#c78bea", "#9fb0ae", "#d39a88", "#ff9142", "#a3a8b5", "#c8ba78", "#5cc4c9",
+), strict=True))  # fmt: skip
 _STYLE: dict[Any, Any] = {
-    "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5, "legend.frameon": False, "lines.linewidth": 1.8, "figure.constrained_layout.use": True,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
+    "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9,
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "legend.fontsize": 9, "legend.frameon": False, "lines.linewidth": 1.8, "figure.constrained_layout.use": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
     "grid.linewidth": 0.7, "axes.axisbelow": True, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,
-    "text.color": INK, "axes.labelcolor": INK, "figure.facecolor": "white", "savefig.facecolor": "white",
-    "svg.hashsalt": "rarl", "svg.fonttype": "path",
+    "text.color": INK, "axes.labelcolor": INK, "figure.facecolor": "none", "axes.facecolor": "none",
+    "savefig.facecolor": "none", "svg.hashsalt": "rarl", "svg.fonttype": "none",
     "text.parse_math": False,  # names are text, whatever they hold
 }  # fmt: skip
 
@@ -79,11 +86,8 @@ _LOOKS = (  # first of an agent without retrieval, then of the full agent, then 
 
 
 def looks(agents: Mapping[str, tuple[str, str, str]]) -> dict[str, Look]:
-    """Different looks for the agents of each group; in all groups a base looks alike, and so does a full agent.
-
-    Args:
-      agents: name -> (label, group, kind of variant).
-    """
+    """Different looks for agents, name -> (label, group, kind), in a group; in all groups a base looks alike, and so
+    does a full agent."""
     found: dict[str, Look] = {}
     used: dict[str, list[int]] = {}
     for name, (label, group, kind) in agents.items():
@@ -118,29 +122,18 @@ def new_figure(height: float) -> Figure:
 def stamp(figure: Figure, text: str) -> None:
     """A warning across the figure that cannot be cropped away from the numbers."""
     options: dict[str, Any] = {"rotation": 25, "ha": "center", "va": "center", "fontsize": 34, "weight": "bold"}
-    figure.text(0.5, 0.5, text, color="#bd1f01", alpha=0.22, zorder=99, **options)
+    figure.text(0.5, 0.5, text, color=PALETTE[1], alpha=0.22, zorder=99, **options)
 
 
-def save(figure: Figure, stem: str | Path) -> list[Path]:
-    """Write `stem`.svg and `stem`.png; both are byte-stable."""
-    paths = []
-    figure.set_dpi(160)
-    engine = figure.get_layout_engine()
-    if engine is not None:  # once for all formats; savefig would do it twice for each, and draw each once in vain
-        engine.execute(figure)
-        figure.set_layout_engine("none")
-    for kind in ("svg", "png"):
-        buffer = io.BytesIO()
-        figure.set_dpi(160)  # which drawing an SVG changes
-        if kind == "svg":
-            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-        else:
-            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-        path = Path(f"{stem}.{kind}")
-        with atomic_writer(path, "wb") as file:
-            file.write(buffer.getvalue())
-        paths.append(path)
-    return paths
+def save(figure: Figure, path: str | Path) -> None:
+    """Write an SVG, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    rules = "".join(f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+                    for light, dark in _DARK.items() for what in ("fill", "stroke"))  # fmt: skip
+    style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>\n <defs>"
+    with atomic_writer(Path(path), "w") as file:
+        file.write(buffer.getvalue().decode("utf-8").replace("<defs>", style, 1))
 
 
 def legend(figure: Figure, shown: Iterable[Look], *, line: bool = True) -> None:
@@ -148,7 +141,7 @@ def legend(figure: Figure, shown: Iterable[Look], *, line: bool = True) -> None:
     handles = [Line2D([], [], color=look.colour, marker=look.marker, ls=look.line if line else "none", ms=5,
                       label=look.label) for look in shown]  # fmt: skip
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    columns = max(1, min(4, len(handles), 92 // (longest + 8)))
+    columns = max(1, min(4, len(handles), 66 // (longest + 8)))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
@@ -157,10 +150,7 @@ def curves(
 ) -> None:
     """Every seed thin, means bold with their t bands; only points that all seeds of an agent have enter its mean.
 
-    Args:
-      frame: rows with the columns agent, seed, `x` and `y`.
-      shown: agent -> look.
-      bounds: of y.
+    frame: rows with the columns agent, seed, `x` and `y`. shown: agent -> look. bounds: of y.
     """
     frame = frame.dropna(subset=[x, y])
     frame = frame[frame["agent"].isin(list(shown))]
@@ -196,19 +186,17 @@ def level(axes: Axes, mean: Interval, look: Look) -> None:
 
 
 def marks(axes: Axes, named: Mapping[str, float], *, across: bool) -> None:
-    """Dotted lines at named scores, where the axis reaches them.
-
-    Args:
-      across: lines across the y axis; else up from the x axis.
-    """
+    """Dotted lines at named scores, where the axis reaches them. across: lines across the y axis; else up from the x
+    axis."""
     low, high = axes.get_ylim() if across else axes.get_xlim()
     for name, value in named.items():
         if not low <= value <= high:
             continue
         draw, place = (axes.axhline, (0.99, value)) if across else (axes.axvline, (value, 1.0))
         draw(value, color=FAINT, lw=1, ls=(0, (1, 1.5)), zorder=1)
+        above = "top" if across and value > (low + high) / 2 else "bottom"
         transform = axes.get_yaxis_transform() if across else axes.get_xaxis_transform()
-        axes.text(*place, name, color=FAINT, fontsize=8, va="bottom", ha="right" if across else "center",
+        axes.text(*place, name, color=FAINT, fontsize=9, va=above, ha="right" if across else "center",
                   transform=transform)  # fmt: skip
 
 
@@ -227,32 +215,15 @@ def thousands(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def dots_with_interval(
-    axes: Axes, values: Sequence[float], interval: Interval, position: float, look: Look, *, hollow: bool = False
-) -> None:
-    """Horizontal: one dot per seed, a bar at the mean, a line for the interval where there is one."""
-    values = [value for value in values if math.isfinite(value)]
-    if not values:
-        return
-    if interval.known:
-        axes.hlines(position, interval.low, interval.high, color=look.colour, lw=2, alpha=0.45)
-    # A small shift per seed, the same every time, keeps equal values apart.
-    shift = np.linspace(-0.13, 0.13, len(values)) if len(values) > 1 else np.zeros(1)
-    axes.plot(values, position + shift, ls="none", marker=look.marker, ms=4.5, mec=look.colour, mew=0.9, alpha=0.85,
-              mfc="white" if hollow else look.colour)  # fmt: skip
-    axes.vlines(interval.estimate, position - 0.28, position + 0.28, color=look.colour, lw=2.4)
-
-
 class StripRow(NamedTuple):
     """A row of a strip.
 
-    look: its label names the row. values: one per seed. interval: None: that of their mean. printed: score and spread
-    that the paper printed, set beside.
+    look: its label names the row. values: one per seed. hollow: of its markers. printed: score and spread that the
+    paper printed, set beside.
     """
 
     look: Look
     values: Sequence[float]
-    interval: Interval | None = None
     hollow: bool = False
     printed: tuple[float, float | None] | None = None
 
@@ -265,67 +236,42 @@ def strip(
 ) -> tuple[Figure, Axes]:
     """Labelled rows, each with every seed a dot, their mean and its interval, under bold headers.
 
-    Args:
-      groups: header -> rows; the header "" is not written.
-      ends: of the x axis.
-      bounds: of values.
+    groups: header -> rows; the header "" is not written. ends: of the x axis. bounds: of values.
     """
     groups = {header: rows for header, rows in groups.items() if rows}
-    figure = new_figure(0.29 * sum(map(len, groups.values())) + 0.36 * len(groups) + 0.9)
-    axes = figure.subplots()
-    placed = Rows(axes)
+    figure = new_figure(0.31 * sum(map(len, groups.values())) + 0.36 * len(groups) + 0.9)
+    axes, position, labels = figure.subplots(), -0.4, {}
     for header, rows in groups.items():
         if header:
-            placed.header(header)
+            position += 1.2
+            axes.text(
+                -0.01, position, header, weight="bold", ha="right", va="center", transform=axes.get_yaxis_transform()
+            )
         for row in rows:
-            position, interval = placed.row(row.look.label), row.interval or t_interval(list(row.values), bounds=bounds)
-            dots_with_interval(axes, row.values, interval, position, row.look, hollow=row.hollow)
+            position += 1
+            labels[position] = row.look.label
+            values = [value for value in row.values if math.isfinite(value)]
+            look, interval = row.look, t_interval(values, bounds=bounds)
+            # A small shift per seed, the same every time, keeps equal values apart.
+            shift = np.linspace(-0.13, 0.13, len(values)) if len(values) > 1 else np.zeros(len(values))
+            axes.plot(values, position + shift, ls="none", marker=look.marker, ms=4.5, mec=look.colour, mew=0.9,
+                      alpha=0.85, mfc=PAPER if row.hollow else look.colour)  # fmt: skip
+            axes.hlines(position, interval.low, interval.high, color=look.colour, lw=2, alpha=0.45)
+            axes.vlines(interval.estimate, position - 0.28, position + 0.28, color=look.colour, lw=2.4)
             if row.printed is not None:
                 mean, spread = row.printed
-                axes.errorbar(mean, position + 0.36, xerr=spread, fmt="D", ms=4.5, mfc="white", color=FAINT, lw=1.2,
-                              zorder=1)  # fmt: skip
-    placed.finish()
+                axes.errorbar(
+                    mean, position + 0.36, xerr=spread, fmt="D", ms=4.5, mfc=PAPER, color=FAINT, lw=1.2, zorder=1
+                )
+    rows_of(axes, labels)
     if ends is not None:
         axes.set_xlim(*ends)
     axes.set_xlabel(xlabel)
     return figure, axes
 
 
-class Rows:
-    """Labelled rows from top to bottom, in groups with a bold header.
-
-    Args:
-      header: height of a header, in rows.
-    """
-
-    def __init__(self, axes: Axes, header: float = 1.0):
-        self.axes, self._height = axes, header
-        self.labels: list[str] = []
-        self.positions: list[float] = []
-        self.position = -1.0  # of the last row or header
-        self._step = 1.0  # from there to the next row
-        self._header: str | None = None
-
-    def header(self, text: str) -> None:
-        """A bold line above the next row, if it is another one than the last."""
-        if text == self._header:
-            return
-        self.position += 1.0 if self._header is None else 0.25 + self._height
-        self._step = self._height
-        self._header = text
-        transform = self.axes.get_yaxis_transform()
-        self.axes.text(-0.01, self.position, text, weight="bold", ha="right", va="center", transform=transform)
-
-    def row(self, label: str) -> float:
-        """The position of the next row."""
-        self.position += self._step
-        self._step = 1.0
-        self.labels.append(label)
-        self.positions.append(self.position)
-        return self.position
-
-    def finish(self) -> None:
-        """Set ticks and limits."""
-        self.axes.set_yticks(self.positions, self.labels)
-        self.axes.set_ylim(self.position + 0.7, -0.6 * self._height)
-        self.axes.grid(axis="y", visible=False)
+def rows_of(axes: Axes, labels: Mapping[float, str]) -> None:
+    """Position -> label of rows, from top to bottom."""
+    axes.set_yticks(list(labels), [textwrap.fill(label, 26) for label in labels.values()])
+    axes.set_ylim(max(labels) + 0.7, -0.6)
+    axes.grid(axis="y", visible=False)

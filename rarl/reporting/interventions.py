@@ -6,7 +6,6 @@ import re
 
 import pandas as pd
 
-from rarl.envs.content import content_of
 from rarl.reporting.results import spelled
 from rarl.reporting.study import Study, Variant
 
@@ -14,15 +13,15 @@ OWN = "own"
 NAMES = {
     OWN: "as trained",
     "removed": "nothing retrieved",
-    "shuffled": "states exchanged at each step",
-    "reordered": "steps in random order",
-    "exchanged-by-reward": "states exchanged among those of the same reward",
-    "z-mean": "what is read, held at its mean",
+    "shuffled": "states shuffled across trajectories",
+    "reordered": "steps shuffled within trajectories",
+    "exchanged-by-reward": "states shuffled within equal reward",
+    "z-mean": "read-out z fixed at its mean",
     "others": "other tasks' trajectories only",
-    "swapped": "another task's dataset, on the task in play",
-    "swapped-given": "another task's dataset, on the dataset's task",
-    "retrieve-and-play": "no learning: the action of the nearest retrieved state",
-    "retrieve-and-play-best": "no learning: the action of the nearest state of the best quarter of all data",
+    "swapped": "another task's dataset, scored on the task in play",
+    "swapped-given": "another task's dataset, scored on that task",
+    "retrieve-and-play": "no learning: action of the nearest retrieved state",
+    "retrieve-and-play-best": "no learning: action of the nearest state in the best quarter",
 }
 # Those that leave a part of the data: first part of their names -> what the number after it counts.
 AMOUNTS = {"truncated": "trajectories", "cut": "steps"}
@@ -33,22 +32,6 @@ def amount_of(name: str) -> tuple[str, int] | None:
     """("trajectories", 8) of the intervention truncated-8, ("steps", 10) of cut-10; None of another one."""
     found = _AMOUNT.fullmatch(name)
     return (AMOUNTS[found[1]], int(found[2])) if found else None
-
-
-def amounts(study: Study, variant: Variant, task_set: str, of: str) -> pd.DataFrame:
-    """(amounts, seeds): score with so many "trajectories" in a batch, or so many first "steps" of each.
-
-    As trained, which the configuration or the length of all episodes tells, is the largest amount. May be empty.
-    """
-    names = study.interventions(variant, task_set)["intervention"].unique()
-    rows = {found[1]: study.under(variant, task_set, name) for name in names
-            if (found := amount_of(name)) and found[0] == of}  # fmt: skip
-    content = content_of(study.settings.environment)
-    whole = content.steps if content and of == "steps" else study.value(variant, task_set, "agent.retrieval.n_traj")
-    own = study.under(variant, task_set, OWN)
-    if rows and own and isinstance(whole, int) and whole > max(rows):
-        rows[whole] = own
-    return pd.DataFrame.from_dict(rows, orient="index").sort_index(axis=0).sort_index(axis=1)
 
 
 def swaps(study: Study, variant: Variant, task_set: str) -> pd.DataFrame:

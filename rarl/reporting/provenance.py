@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import pandas as pd
 from markupsafe import Markup
 
 from rarl.files import digest, sha256_file
+from rarl.mappings import leaves
 from rarl.reporting import tables
-from rarl.reporting.results import STATUS, Results
+from rarl.reporting.choices import experiments_of
+from rarl.reporting.results import Results
+from rarl.reporting.study import Study
 
+MOST_NAMES = 12  # of a configured list
 LOCK_FILES = ("requirements.lock", "requirements.txt", "environment.yml")
-_WHO = ["experiment", "task_set", "variant"]
 
 
 def _seen(values: list[Any], limit: int = 4) -> str:
@@ -31,22 +35,19 @@ def _seen(values: list[Any], limit: int = 4) -> str:
 def making(results: Results) -> list[list[Any]]:
     """Rows (what, value): code, versions, machine, data, lock files."""
     records = list(results.records.values())
-    versions = [_part(record, "versions") for record in records]
-    rows = [
-        ["Commit", _seen([_commit(_part(record, "git")) for record in records])],
-        ["Code digest", _seen([record.get("code_digest") for record in records])],
-        ["Versions", _seen([", ".join(f"{k} {v}" for k, v in sorted(part.items()) if v) for part in versions])],
-        ["Machine", _seen([_machine(_part(record, "hardware")) for record in records])],
-        ["Runs made between", _between(records)],
-    ]
+    machines = [_part(record, "hardware") for record in records]
+    times = sorted(str(t)[:10] for record in records for t in (record.get("started"), record.get("finished")) if t)
     hashes = {path: sha for record in records for path, sha in (record.get("data") or {}).items()}
-    if hashes:
-        rows.append(["Data", f"{tables.plural(len(hashes), 'manifest')}, digest of their SHA-256 {digest(hashes)}"])
-    for name in LOCK_FILES:
-        path = Path(results.root) / name
-        if path.is_file():
-            rows.append([name, f"SHA-256 {sha256_file(path)[:12]}"])
-    return rows
+    locks = [(name, Path(results.root) / name) for name in LOCK_FILES]
+    return [
+        ["Commit", _seen(list(map(commit_of, records)))],
+        ["Code digest", _seen([record.get("code_digest") for record in records])],
+        ["Versions", _seen([_pairs(_part(record, "versions")) for record in records])],
+        ["Machine", _seen([_pairs(machine) for machine in machines])],
+        ["Runs made between", " and ".join(dict.fromkeys([times[0], times[-1]])) if times else "unknown"],
+        ["Data", f"{tables.plural(len(hashes), 'manifest')}, digest of their SHA-256 {digest(hashes)}"],
+        *([name, f"SHA-256 {sha256_file(path)[:12]}"] for name, path in locks if path.is_file()),
+    ]
 
 
 def _part(record: dict[str, Any], key: str) -> dict[str, Any]:
@@ -54,78 +55,38 @@ def _part(record: dict[str, Any], key: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _commit(git: dict[str, Any]) -> str:
-    commit = str(git.get("commit") or "unknown")
-    if commit == "unknown":
+def _pairs(part: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(part.items()) if value is not None)
+
+
+def commit_of(record: dict[str, Any]) -> str:
+    """The commit that made a run."""
+    git = _part(record, "git")
+    if git.get("commit") in (None, "", "unknown"):
         return "unknown: made outside a git repository"
     states = {"True": " with changes that are not in it", "False": ""}
-    return commit[:12] + states.get(str(git.get("dirty")), " state of the tree unknown")
-
-
-def _machine(part: dict[str, Any]) -> str:
-    words = [str(part.get("cpu") or "CPU unknown")]
-    for key, text in (("cores", "{} cores"), ("threads", "{} threads used"), ("gpu", "{}"), ("device", "on {}")):
-        if part.get(key) is not None:
-            words.append(text.format(part[key]))
-    return ", ".join(words)
-
-
-def _between(records: list[dict[str, Any]]) -> str:
-    times = sorted(str(t)[:10] for record in records for t in (record.get("started"), record.get("finished")) if t)
-    return f"{times[0]} and {times[-1]}" if times else "unknown"
-
-
-def variants(results: Results) -> Markup:
-    """A table of variants: configuration digests and the command of the first seed."""
-    rows = []
-    for keys, group in results.runs.groupby(_WHO, sort=False):
-        records = [results.records[run] for run in group["run"] if run in results.records]
-        if records:
-            digests = sorted({str(record.get("config_digest") or "unknown") for record in records})
-            rows.append(["/".join(keys), ", ".join(digests), tables.code(records[0].get("command") or "not recorded")])
-    return tables.table(["Runs of", "Configuration", "Command of the first seed"], rows)
-
-
-def run_counts(results: Results) -> Markup:
-    """A table of variants: how many runs were planned, are used, and are not, by status."""
-    runs = results.runs
-    if runs.empty:
-        return Markup("")
-    who = ["/".join(keys) for keys in runs[_WHO].itertuples(index=False)]
-    counts = pd.crosstab(pd.Series(who, runs.index), runs["status"]).reindex(columns=list(STATUS), fill_value=0)
-    counts.insert(0, "used", runs["usable"].groupby(who).sum())
-    counts.insert(0, "planned", counts[list(STATUS[:-1])].sum(axis=1))
-    counts = counts.drop(columns="finished").loc[list(dict.fromkeys(who))].reset_index(names="who")
-    columns = [tables.words("who", "Runs of")]
-    columns += [tables.numbers(name, name.capitalize()) for name in counts.columns[1:]]
-    return tables.to_markdown(counts, columns)
+    return str(git["commit"])[:12] + states.get(str(git.get("dirty")), " state of the tree unknown")
 
 
 def compute(results: Results) -> Markup:
-    """A table of experiments: runs, updates, hours, memory, resumed and failed runs. Failed runs count as well."""
+    """A table of experiments: their budgets, and what their runs cost, failed ones included."""
     made = results.runs[results.runs["status"].isin(["finished", "failed", "excluded"])]
     made = made.assign(resumed=made["resumed"].fillna(0) > 0, failed=made["status"] == "failed")
     frame = made.groupby("experiment", sort=False).agg(
-        runs=("run", "size"), updates=("updates", "sum"), total=("seconds_total", "sum"),
-        training=("seconds_training", "sum"), memory=("peak_memory_mb", "max"), resumed=("resumed", "sum"),
-        failed=("failed", "sum"),
+        runs=("run", "size"), updates=("updates", "max"), total=("seconds_total", "sum"),
+        memory=("peak_memory_mb", "max"), resumed=("resumed", "sum"), failed=("failed", "sum"),
     )  # fmt: skip
-    columns = [
-        tables.words("experiment", "Experiment"),
-        tables.numbers("runs", "Runs"),
-        tables.numbers("updates", "Updates"),
-        tables.Column("total", "Wall time, all", tables.duration),
-        tables.Column("training", "of it training", tables.duration),
-        tables.numbers("memory", "Peak memory, MB"),
-        tables.numbers("resumed", "Resumed"),
-        tables.numbers("failed", "Failed"),
-    ]
-    return tables.to_markdown(frame.reset_index(), columns)
+    points = results.evaluations.groupby("experiment").agg(points=("update", "nunique"), episodes=("episodes", "max"))
+    heads = {"experiment": "Experiment", "runs": "Runs", "updates": "Updates, at most", "points": "Evaluations",
+             "episodes": "Episodes per evaluation", "total": "Wall time", "memory": "Peak memory, MB",
+             "resumed": "Resumed", "failed": "Failed"}  # fmt: skip
+    return tables.to_markdown(frame.join(points).reset_index(), heads, total=tables.duration)
 
 
-def run_table(results: Results, scores: dict[str, float]) -> pd.DataFrame:
+def run_table(results: Results) -> pd.DataFrame:
     """One row per run for tables/runs.csv."""
     frame = results.runs.copy()
+    scores = results.last.groupby("run")["score"].agg(lambda x: float(x.mean(skipna=False)))
     frame.insert(6, "score", [scores.get(run) for run in frame["run"]])
     frame["config_digest"] = [results.records.get(run, {}).get("config_digest") for run in frame["run"]]
     frame["commit"] = [_part(results.records.get(run, {}), "git").get("commit") for run in frame["run"]]
@@ -134,11 +95,48 @@ def run_table(results: Results, scores: dict[str, float]) -> pd.DataFrame:
 
 def configured(results: Results, key: str, experiment: str) -> list[Any]:
     """The different values of a dotted configuration key among an experiment's runs, in order of appearance."""
-    values: list[Any] = []
-    for run, record in results.records.items():
-        value: Any = record.get("config") if run.startswith(f"{experiment}/") else None
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is not None and value not in values:
-            values.append(value)
-    return values
+    configs = [dict(leaves(record.get("config") or {})) for run, record in results.records.items()
+               if run.startswith(f"{experiment}/")]  # fmt: skip
+    found = [config[key] for config in configs if config.get(key) is not None]
+    return [value for i, value in enumerate(found) if value not in found[:i]]
+
+
+def rows_of(
+    choices: Sequence[Mapping[str, Any]], kind: str, results: Results, studies: Sequence[Study], *, key: bool = False
+) -> list[list[str]]:
+    """Rows (what, paper, here, why, effect) of one kind; those of an experiment that is not among the studies are left
+    out.
+
+    Args:
+      key: those alone that stand beside the verdicts.
+    """
+    # What is said of all goes for an experiment and those that begin with its settings, whose variants are elsewhere.
+    general = [study for study in studies if not study.settings.extends] or studies
+    rows = []
+    for entry in choices:
+        named = experiments_of(entry)
+        concerned = [study for study in studies if study.name in named] if named else general
+        if entry["kind"] != kind or not concerned or (key and not entry["key"]):
+            continue
+        what, here = entry["what"], entry["here"]
+        if len(named) == 1 and len(studies) > 1:
+            what = f"{concerned[0].title}: {what}"
+        if "config" in entry:
+            values = {study.title: configured(results, entry["config"], study.name) for study in concerned}
+            found = [value for of_one in values.values() for value in of_one]
+            if found and all(value in entry.get("paper_values", ()) for value in found):
+                continue
+            texts = _values_text(values)
+            here = (texts or here) if key else f"{here} ({texts})" if texts else here
+        rows.append([what, entry["paper"], here, entry["why"], entry["effect"]])
+    return rows
+
+
+def _values_text(values: Mapping[str, list[Any]]) -> str:
+    """Configured values by experiment's title; without the titles where all experiments have the same."""
+    texts = {title: ", ".join(f"{len(v)} of them" if isinstance(v, list) and len(v) > MOST_NAMES else
+                              ", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in found)
+             for title, found in values.items() if found}  # fmt: skip
+    if len(set(texts.values())) > 1:
+        return "; ".join(f"{title}: {text}" for title, text in texts.items())
+    return next(iter(texts.values()), "")

@@ -5,26 +5,29 @@ Names alone, so that files can be checked before anything runs; what stands behi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from rarl.config.files import ExperimentSettings
+from rarl.envs.names import slug
+from rarl.envs.spec import spec_of
+
+FIXED_PAGES = ("README", "method", "appendix")  # of every report; README is the overview
+ABLATIONS, BEYOND = "ablations", "beyond"
+NAVIGATION = "navigation.yaml"  # of the site, beside the pages
 # part -> function (study, sheet) that writes it; it writes nothing where nothing was measured
 PARTS = {
     "scores": "rarl.reporting.sections.scores:write",
     "tasks": "rarl.reporting.sections.tasks:write",
     "differences": "rarl.reporting.sections.differences:write",
-    "sweeps": "rarl.reporting.sections.sweeps:write",
+    "sweeps": "rarl.reporting.sections.differences:write_sweeps",
     "interventions": "rarl.reporting.sections.interventions:write",
     "attention": "rarl.reporting.sections.attention:write",
     "gallery": "rarl.reporting.sections.gallery:write",
-    "datasets": "rarl.reporting.sections.datasets:write",
     "relevance": "rarl.reporting.sections.relevance:write",
     "index-cost": "rarl.reporting.sections.index_cost:write",
     "held-out": "rarl.reporting.sections.held_out:write",
 }
-USUAL_PARTS = ("scores", "tasks", "differences", "sweeps", "interventions", "attention", "gallery", "datasets")
-# part -> function (study, rules) -> effects that only this part's measurements show
-EFFECTS = {
-    "relevance": "rarl.reporting.sections.relevance:effects",
-    "held-out": "rarl.reporting.sections.held_out:effects",
-}
+USUAL_PARTS = ("scores", "tasks", "differences", "sweeps", "interventions", "attention", "gallery")
 # measure of a claim -> function (study, claim, rules) -> samples, or None where there are no runs for it
 MEASURES = {
     "difference": "rarl.reporting.measures:difference",
@@ -44,3 +47,17 @@ CHECKS = {
     "control": "rarl.reporting.checks:control",
     "finds": "rarl.reporting.checks:finds",
 }
+
+
+def page_of(experiment: ExperimentSettings) -> str:
+    """The name of the page that shows an experiment: one for each environment, one for all ablations, one for what else
+    extends an experiment."""
+    if not experiment.extends:
+        return slug(spec_of(experiment.environment).name)
+    parts = experiment.report or USUAL_PARTS
+    return ABLATIONS if "differences" in parts and "scores" not in parts else BEYOND
+
+
+def pages_of(experiments: Iterable[ExperimentSettings]) -> list[str]:
+    """The names of all pages of a report on these, but those of variants."""
+    return list(dict.fromkeys(["README", *map(page_of, experiments), *FIXED_PAGES[1:]]))

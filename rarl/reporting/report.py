@@ -1,47 +1,94 @@
-"""Builds the report of one scale: REPORT.md, figures/, tables/ and the self-contained report.html."""
+"""Builds the report of one scale: Markdown pages with figures/ and tables/, of which `rarl.reporting.site` makes a
+site."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rarl.config.scale import Dataset
 from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
-from rarl.reporting import (
+from rarl.reporting import (  # fmt: skip
+    answers,
     effects,
     figures,
-    page,
+    forest,
+    measured_costs,
     provenance,
-    retrieval_use,
+    rules,
     searches,
-    story,
+    statistics,
     tables,
-    wording,
+    variants,
 )
-from rarl.reporting import (
-    rules as judging,
-)
-from rarl.reporting.choices import experiments_of, read_texts
+from rarl.reporting.choices import read_known_faults, read_texts
 from rarl.reporting.claims import load_claims
-from rarl.reporting.known_faults import read_known_faults
-from rarl.reporting.measured_costs import TITLE as COSTS
-from rarl.reporting.measured_costs import write as write_costs
-from rarl.reporting.registry import PARTS
+from rarl.reporting.registry import ABLATIONS, BEYOND, NAVIGATION, PARTS, page_of
 from rarl.reporting.results import Results, load_results
-from rarl.reporting.rules import Judged
+from rarl.reporting.sections import attention, gallery, scores
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import POWER
 from rarl.reporting.study import Study, load_studies
-from rarl.reporting.verdicts import Outcome, evaluate_claims
+from rarl.reporting.verdicts import Outcome, counts, evaluate_claims
 
 MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
-MOST_NAMES = 12  # of a configured list
-_MADE = {"figures": (".svg", ".png", ".webp", ".gif"), "tables": (".csv",)}
+_MADE = {"": "*.md", "variants": "*.md", "figures": "*.*", "tables": "*.csv"}  # folder -> files that builds make
+_TAGS = dict.fromkeys(map(ord, "<>"))  # which the theme would take for some in titles
+_TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
+
+
+@dataclass
+class Report:
+    """What the pages of a report are made from, and the pages so far.
+
+    studies: those that are shown. pages: experiment -> name of its page. mark: written over all; "": nothing.
+    """
+
+    first: Sheet
+    studies: Mapping[str, Study]
+    pages: Mapping[str, str]
+    outcomes: Sequence[Outcome]
+    trials: Sequence[searches.Trial]
+    costs: pd.DataFrame
+    mark: str
+    preview: bool
+    texts: Mapping[str, Any] = field(default_factory=lambda: read_texts())
+    sheets: list[Sheet] = field(default_factory=list)
+
+    @property
+    def results(self) -> Results:
+        """The runs."""
+        return self.first.results
+
+    def sheet(self, name: str, title: str) -> Sheet:
+        """A new page."""
+        self.sheets.append(replace(self.first, name=name, title=title, parts=[], files=[]))
+        return self.sheets[-1]
+
+    def asked_on(self, page: str) -> list[Outcome]:
+        """The claims and questions of a page; those of none are in the appendix."""
+        homes = [
+            (self.pages.get(o.claim.test.experiment) if o.claim.test else None) or "appendix" for o in self.outcomes
+        ]
+        return [o for o, home in zip(self.outcomes, homes, strict=True) if home == page]
+
+
+def folder_of(scale: str, root: str | Path = ".", *, preview: bool = False) -> Path:
+    """Where a report is written."""
+    return Path(root) / "scratch" / scale / "preview" if preview else Path(root) / "reports" / scale
+
+
+def title_of(scale: str, *, preview: bool = False) -> str:
+    """Of its site."""
+    return f"Retrieval-augmented RL, replicated: {scale}{' (preliminary)' if preview else ''}"
 
 
 def build_report(
@@ -54,188 +101,185 @@ def build_report(
     before_publishing: Callable[[], None] = lambda: None,
     order: Sequence[str] | None = None,
 ) -> Path:
-    """Build the report of `scale` from whatever runs there are.
+    """Build the pages of the report of `scale` from whatever runs there are.
 
     Args:
       root: the project's folder, with config/claims.yaml, results/ and data/.
       output: folder to write to; default reports/{scale}, or scratch/{scale}/preview for a preview.
-      planned_runs: names of all runs that this scale asks for; those without result are named as missing.
-      planned_datasets: the scale's datasets by id; manifests of others in their places are told and not used.
+      planned_runs, planned_datasets: of the scale, see `load_results`.
       preview: say "preliminary" wherever it matters; for looking at runs that are still being made.
       before_publishing: called before the pages are written; if it raises, they stay as they were.
       order: of the experiments; None: as their runs come.
 
     Returns:
-      The path of report.html.
+      The path of the first page, README.md.
 
     Raises:
       RarlError: the claims file is missing or wrong. Runs that are missing, failed or damaged raise nothing.
     """
     root = Path(root)
-    usual = root / "scratch" / scale / "preview" if preview else root / "reports" / scale
-    output = Path(output) if output else usual
+    output = Path(output) if output else folder_of(scale, root, preview=preview)
     check_folder_writable(output)
-    rules, claims = load_claims(root / "config" / "claims.yaml")
-    texts = read_texts()
+    judging, claims = load_claims(root / "config" / "claims.yaml")
     results = load_results(scale, root, planned_runs, planned_datasets)
     studies = load_studies(results, list(dict.fromkeys(results.runs["experiment"])) if order is None else order)
     own = set(results.runs["experiment"]).isdisjoint(e for claim in claims if claim.test for e, _ in claim.test.sides())
-    judged, tries = Judged(rules), searches.read_tries(results)
+    judged, trials = rules.Judged(judging), searches.read_trials(results)
     # Of others' experiments none is about.
-    outcomes = evaluate_claims([] if own else claims, rules, results, studies, judged, tries)
-    preliminary = "preliminary" if preview else ""
-    stamp = preliminary if rules.scale(scale).results else f"{scale}: not a result"
-
-    told = Sheet(output, results, rules, judged, preliminary)
-    shown = [study for name, study in studies.items() if (results.runs["experiment"] == name).any()]
+    outcomes = evaluate_claims([] if own else claims, judging, results, studies, judged, trials)
+    planned = set(results.planned()["experiment"])
+    shown = {name: study for name, study in studies.items() if name in planned}
+    pages = {name: page_of(study.settings) for name, study in shown.items()}
+    is_result = judging.scale(scale).results
+    mark = "preliminary" if preview and is_result else "" if is_result else scale
+    stamp = mark if is_result else f"{scale}: not a result"
+    costs = measured_costs.read_costs(results, due=not preview)
+    first = Sheet(output, results, judging, judged, stamp)
+    report = Report(first, shown, pages, outcomes, trials, costs, mark, preview)
+    faults = read_known_faults(root / "results" / scale)
     with figures.style():
-        found = [e for study in shown for e in effects.judge(study, judged)] if rules.scale(scale).results else []
-        story.write(told, found)
-        sheets, number = [], told.figure_number
-        for study in shown:
-            sheets.append(Sheet(output, results, rules, judged, stamp, number, study.title))
-            _write_section(sheets[-1], study)
-            number = sheets[-1].figure_number
-        sheets.append(Sheet(output, results, rules, judged, stamp, number, COSTS))
-        write_costs(sheets[-1], due=not preview)
-
-    front = Sheet(output, results, rules, judged)
-    context = _context(front, shown or list(studies.values()), outcomes, root, preview, texts, tries) | {
-        "sections": [{"title": sheet.title, "markdown": sheet.markdown()} for sheet in sheets],
-        "retrieval_table": retrieval_use.retrieval_table(results),
-        "sampling_line": retrieval_use.sampling_line(results),
-        "story": told.markdown(),
-        "told": story.numbers(found),
-    }
-    markdown = page.render_markdown(context)
+        front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
+        found = {name: effects.judge(study, judged) for name, study in shown.items()}
+        last = [ABLATIONS, BEYOND]
+        for page in sorted(dict.fromkeys(pages.values()), key=lambda page: last.index(page) if page in last else -1):
+            _experiments(report, page, found)
+        front.parts.append(_render("overview", report, _overview(report, front, found) | {"faults": faults}))
+    for study in shown.values():
+        for variant in variants.own_variants(study):
+            sheet = report.sheet(variants.page_name(study, variant), variant.label)
+            variants.write(study, variant, sheet, pages[study.name], costs)
+    methods = report.sheet("method", "Method and rules")
+    methods.parts.append(_render("method", report, {}))
+    appendix = report.sheet("appendix", "Appendix")
+    appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
     before_publishing()
-    write_text(output / "REPORT.md", markdown)
-    title = f"{'[' + context['mark'] + '] ' if context['mark'] else ''}Retrieval-Augmented RL, replicated: {scale}"
-    write_text(output / "report.html", page.to_html(markdown, output, title=title, mark=context["mark"]))
-    _remove_stale(output, [path for sheet in (told, front, *sheets) for path in sheet.files])
-    return output / "report.html"
+    for sheet in report.sheets:
+        write_text(output / f"{sheet.name}.md", sheet.markdown())
+    write_text(output / NAVIGATION, yaml.safe_dump(_navigation(report), sort_keys=False, allow_unicode=True))
+    _remove_stale(output, [path for sheet in report.sheets for path in (*sheet.files, output / f"{sheet.name}.md")])
+    return output / "README.md"
 
 
-def _write_section(sheet: Sheet, study: Study) -> None:
-    """A study's parts; with no usable run it says so and stops."""
-    if not study.used_sets:
-        sheet.text("No usable run yet: nothing to show.")
-        return
-    for part in study.parts:
-        load(PARTS[part])(study, sheet)
+def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects.Effect]]) -> None:
+    """A page of one or several studies: their claims, then their parts."""
+    members = [study for name, study in report.studies.items() if report.pages[name] == page]
+    title = members[0].title if len(members) == 1 else members[0].spec.title
+    sheet = report.sheet(page, _TITLES.get(page, title))
+    # Without a page of ablations they are on that of their environment.
+    alone = ABLATIONS not in report.pages.values()
+    counted = {s.name for s in members} if alone else {name for name in found if report.pages[name] != BEYOND}
+    if sheet.rules.scale(report.results.scale).results and page != BEYOND and (alone or page == ABLATIONS):
+        forest.write(sheet, {name: found[name] for name in (counted if alone else found)}, counted)
+    answers.write(sheet, report.asked_on(page))
+    for study in members:
+        if len(members) > 1:
+            sheet.level = 2
+            sheet.heading(study.title)
+            sheet.level = 3
+        if not study.used_sets:
+            sheet.text("No usable run yet.")
+            continue
+        for part in study.parts:
+            load(PARTS[part])(study, sheet)
+        attention.write_use(study, sheet)
+        links = [Markup("[{}]({}.md)").format(tables.md(v.label), variants.page_name(study, v))
+                 for v in variants.own_variants(study)]  # fmt: skip
+        sheet.text(Markup("Variants: {}.").format(Markup(", ").join(links)))
 
 
-def _remove_stale(output: Path, files: list[Path]) -> None:
+def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects.Effect]]) -> dict[str, Any]:
+    mains = [s for s in report.studies.values() if not s.settings.extends and s.used_sets]
+    curves, step = replace(sheet, parts=[]), replace(sheet, parts=[])  # with the same list of files
+    for study in mains:
+        scores.headline(study, curves)
+    any(gallery.write(study, step) for study in mains)
+    gains = [[e.where, tables.interval(e.interval, signed=True) + f" {e.score.unit}", rules.READINGS[e.reading]]
+             for study in mains for e in found[study.name] if e.change.kind == "gain"]  # fmt: skip
+    first = answers.first_table(report.outcomes, report.studies, report.pages)
+    runs = report.results.runs
+    primary = [o for o in report.outcomes if o.claim.primary and o.claim.test]
+    return {
+        "numbers": counts(report.outcomes)["paper"],
+        "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
+        "key_choices": _choices(report, "deviation", key=True),
+        "curves": Markup("\n\n").join(curves.parts),
+        "step": Markup("\n\n").join(step.parts),
+        "claims_csv": sheet.csv("claims", answers.claim_numbers(report.outcomes)),
+        "pages": [other for other in report.sheets[1:] if "/" not in other.name],
+        "judged": [o for o in report.outcomes if o.interval is not None],
+        "seeds": runs[runs["usable"]].groupby(["experiment", "task_set", "variant"]).size(),
+        "budgets": list(dict.fromkeys(f"{s.title}: {share}" for s in mains for o in primary
+                                      if o.claim.test and o.claim.test.experiment == s.name
+                                      for share, _ in answers.budgets(o))),
+    }  # fmt: skip
+
+
+def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
+    results = report.results
+    left, costs = replace(sheet, parts=[], level=3), replace(sheet, parts=[])
+    answers.write(left, report.asked_on("appendix"))
+    measured_costs.write(costs, report.costs)
+    return {
+        "left": Markup("\n\n").join(left.parts),
+        "costs": Markup("\n\n").join(costs.parts),
+        "trials": searches.counts(report.trials),
+        "trials_csv": sheet.csv("trials", searches.frame(report.trials)) if report.trials else "",
+        "deviations": _choices(report, "deviation"),
+        "open": _choices(report, "open"),
+        "making": tables.table(["What", "Value"], provenance.making(results)),
+        "compute": provenance.compute(results),
+        "runs_csv": sheet.csv("runs", provenance.run_table(results)),
+        "problems": results.problems[:MOST_PROBLEMS],
+        "more_problems": max(0, len(results.problems) - MOST_PROBLEMS),
+    }
+
+
+def _render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
+    """A page's template, in which every value is escaped for Markdown and HTML unless it is already Markup."""
+    env = Environment(
+        loader=PackageLoader("rarl.reporting", "templates"),
+        undefined=StrictUndefined,
+        finalize=tables.md,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # `finalize` has escaped already; a second time would show the entities
+    )
+    scale = report.first.rules.scale(report.results.scale)
+    common = {"tables": tables, "report": report, "judging": report.first.rules, "rules": rules, "scale": scale,
+              "answers": answers, "statistics": statistics, "runs_line": runs_line(report.results)}  # fmt: skip
+    return Markup(env.get_template(f"{name}.md.j2").render(common | dict(context)).strip())
+
+
+def _choices(report: Report, kind: str, *, key: bool = False) -> Markup:
+    rows = provenance.rows_of(report.texts["choices"], kind, report.results, list(report.studies.values()), key=key)
+    heads = ["What", "Paper", "Here", "Why", "Expected effect"][: 3 if key else 5]
+    return tables.table(heads, [row[: len(heads)] for row in rows]) if rows else Markup("")
+
+
+def runs_line(results: Results) -> str:
+    """How many runs were planned, are used and are not."""
+    planned = results.planned()
+    states = Counter(planned["status"])
+    rest = [f"{states[name]} {name}" for name in ("failed", "damaged", "excluded", "missing") if states[name]]
+    used = f"{int(planned['usable'].sum())} of {tables.plural(len(planned), 'planned run')} used"
+    return used + (f" ({', '.join(rest)})" if rest else "")
+
+
+def _navigation(report: Report) -> list[Any]:
+    """Of the site: the pages in order, the variants' below their experiments."""
+    entries: list[Any] = [{"Overview" if s.name == "README" else s.title.translate(_TAGS): f"{s.name}.md"}
+                          for s in report.sheets if "/" not in s.name]  # fmt: skip
+    by_study = [{study.title.translate(_TAGS): [{v.label.translate(_TAGS): f"{variants.page_name(study, v)}.md"}
+                                                for v in found]}
+                for study in report.studies.values() if (found := variants.own_variants(study))]  # fmt: skip
+    return entries + ([{"Variants": by_study}] if by_study else [])
+
+
+def _remove_stale(output: Path, files: Iterable[Path]) -> None:
     """A figure of an earlier build that this one did not make would show runs that are gone."""
     kept = {path.resolve() for path in files}
-    for folder, suffixes in _MADE.items():
-        for path in (output / folder).glob("*"):
-            if path.suffix in suffixes and path.resolve() not in kept:
+    for folder, pattern in _MADE.items():
+        (output / folder).mkdir(parents=True, exist_ok=True)
+        for path in (output / folder).glob(pattern):
+            if path.is_file() and path.resolve() not in kept:
                 path.unlink()
-
-
-def _context(
-    sheet: Sheet,
-    studies: Sequence[Study],
-    outcomes: list[Outcome],
-    root: Path,
-    preview: bool,
-    texts: dict[str, Any],
-    search: Sequence[searches.Try],
-) -> dict[str, Any]:
-    results, rules = sheet.results, sheet.rules
-    scale = rules.scale(results.scale)
-    mark = (results.scale if not scale.results else "") or ("preliminary" if preview else "")
-    scores = results.last.groupby("run")["score"].agg(lambda x: float(x.mean(skipna=False))).to_dict()
-    paper, own = ([o for o in outcomes if o.claim.own is mine] for mine in (False, True))
-    problems = results.problems
-    return {
-        "scale_name": results.scale,
-        "scale": scale,
-        "rules": rules,
-        "answer": wording.answer(outcomes, rules, results),
-        "mark": mark,
-        "preview": preview,
-        "known_faults": read_known_faults(root / "results" / results.scale),
-        "headlines": wording.headlines(outcomes) if scale.results else [],
-        "scope": wording.scope(outcomes),
-        "rules_table": wording.rules_table(),
-        "power_table": wording.power_table(outcomes, search, results, rules),
-        "judging": judging,
-        "judging_power": POWER,
-        "planned": results.planned(),
-        "runs_line": wording.runs_line(results, preview=preview),
-        "cost_line": wording.cost_line(results),
-        "texts": texts,
-        "claim_table": wording.claim_table(paper),
-        "question_table": wording.question_table(own),
-        "claims_link": Markup("All verdicts with their numbers: {}.").format(
-            sheet.csv("claims", wording.claim_numbers(outcomes))
-        ),
-        "protocol": wording.protocol(results),
-        "measured": _meanings(studies),
-        "search": search,
-        "search_effort": ", ".join(
-            f"{name}: {tries}" for name, tries in sorted(Counter(entry.variant for entry in search).items())
-        ),
-        "search_table": searches.table(search),
-        "deviation_table": _choices(texts["choices"], "deviation", results, studies),
-        "open_table": _choices(texts["choices"], "open", results, studies),
-        "making_table": tables.table(["What", "Value"], provenance.making(results)),
-        "compute_table": provenance.compute(results),
-        "variant_table": provenance.variants(results),
-        "command": f"rarl report --scale {results.scale}",
-        "runs_link": Markup("One row per run: {}.").format(sheet.csv("runs", provenance.run_table(results, scores))),
-        "run_count_table": provenance.run_counts(results),
-        "problems": problems,
-        "problem_table": tables.table(["Where", "What"], problems[:MOST_PROBLEMS]),
-        "more_problems": max(0, len(problems) - MOST_PROBLEMS),
-        "untested": sum(o.verdict.outcome == judging.NOT_TESTED for o in paper),
-        "unchecked": sum(None in o.checks.values() for o in outcomes),
-        "exploratory": sum(o.interval is not None and not o.specified for o in outcomes),
-        "seeds_of_variants": results.runs[results.runs["usable"]].groupby(["experiment", "task_set", "variant"]).size(),
-        "unnormalised": int(results.last["score"].isna().sum()),
-    }
-
-
-def _meanings(studies: Sequence[Study]) -> list[tuple[str, str]]:
-    """(what, its meaning) of the score of each environment."""
-    found = {f"{study.score.label.capitalize()} ({study.spec.title}).": study.score.meaning for study in studies}
-    return [(what, meaning) for what, meaning in found.items() if meaning]
-
-
-def _choices(choices: list[dict[str, Any]], kind: str, results: Results, studies: Sequence[Study]) -> Markup:
-    """Rows of one kind; those of an experiment that is not among the studies are left out."""
-    # What is said of all goes for an experiment and those that begin with its settings, whose variants are elsewhere.
-    general = [study for study in studies if not study.settings.extends] or studies
-    rows = []
-    for entry in choices:
-        named = experiments_of(entry)
-        concerned = [study for study in studies if study.name in named] if named else general
-        if entry["kind"] != kind or not concerned:
-            continue
-        what, here = entry["what"], entry["here"]
-        if len(named) == 1 and len(studies) > 1:
-            what = f"{concerned[0].title}: {what}"
-        if "config" in entry:
-            values = {study.title: provenance.configured(results, entry["config"], study.name) for study in concerned}
-            found = [value for of_one in values.values() for value in of_one]
-            if found and all(value in entry.get("paper_values", ()) for value in found):
-                continue
-            here += _in_brackets(values)
-        rows.append([what, entry["paper"], here, entry["why"], entry["effect"]])
-    return tables.table(["What", "Paper", "Here", "Why", "Expected effect"], rows)
-
-
-def _in_brackets(values: dict[str, list[Any]]) -> str:
-    """Configured values by experiment's title; without the titles where all experiments have the same."""
-    texts = {title: ", ".join(map(_value_text, found)) for title, found in values.items() if found}
-    if len(set(texts.values())) > 1:
-        return f" ({'; '.join(f'{title}: {text}' for title, text in texts.items())})"
-    return f" ({next(iter(texts.values()))})" if texts else ""
-
-
-def _value_text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) if len(value) <= MOST_NAMES else f"{len(value)} of them"
-    return str(value)

@@ -17,8 +17,7 @@ from rarl.config.files import ExperimentSettings
 from rarl.config.scale import Dataset, read_experiments
 from rarl.envs.spec import MEASURED_ON_DATA, EnvSpec, load, plays, spec_of
 from rarl.errors import RarlError
-from rarl.files import read_json, sha256_file
-from rarl.trajectories.plan import unlike_plan
+from rarl.files import read_json
 
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
 STATUS = ("finished", "failed", "damaged", "excluded", "missing", "not planned")
@@ -48,12 +47,10 @@ def spelled(task: Any) -> str:
 class Results:
     """All that one scale's runs left behind.
 
-    runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each
-    with the run's identity and environment: evaluations (COLUMNS + expert, score), training, retrieval,
-    interventions (COLUMNS + score), attention. score: by the environment's `Score`; NaN where it cannot be
-    known.
-    experiments: of the project. records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return
-    of the expert. manifests: path -> manifest. problems: (where, what), all that was wrong or odd.
+    runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each with the
+    run's identity and environment, those of returns with a score by the environment's `Score`; NaN where it cannot be
+    known. records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return of the expert.
+    datasets: of the scale, by id. problems: (where, what), all that was wrong or odd.
     """
 
     scale: str
@@ -68,7 +65,7 @@ class Results:
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     galleries: dict[str, Path] = field(default_factory=dict)
     expert: dict[tuple[str, str], float] = field(default_factory=dict)
-    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
     _selected: dict[tuple, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
@@ -91,8 +88,6 @@ class Results:
             keep = frame["experiment"] == experiment
             for column, value in (("task_set", task_set), ("variant", variant)):
                 keep &= True if value is None else frame[column] == value
-            if own is None:
-                return frame[keep]
             self._selected[key] = frame[keep]
         return self._selected[key].copy(deep=False)
 
@@ -135,10 +130,9 @@ def load_results(
     """Read results/{scale} under `root`.
 
     Args:
-      planned_runs: names like "experiment/task-set/variant/seed-0". Planned runs without a folder are
-        "missing", found runs that were not planned are "not planned" and take no part. None: what is found was planned.
-      planned_datasets: the scale's datasets by id. A manifest in the place of one of them that is not its own is a
-        problem, and is not used.
+      planned_runs: names like "experiment/task-set/variant/seed-0"; those without a folder are "missing", others that
+        are found are "not planned" and take no part. None: what is found was planned.
+      planned_datasets: the scale's, by id.
     """
     root = Path(root)
     folder = root / "results" / scale
@@ -174,36 +168,7 @@ class _Loader:
         self.records: dict[str, dict[str, Any]] = {}
         self.galleries: dict[str, Path] = {}
         self.problems: list[tuple[str, str]] = []
-        self.manifests, self.expert = self._read_manifests()
-
-    def _read_manifests(self) -> tuple[dict[str, dict], dict[tuple[str, str], float]]:
-        manifests: dict[str, dict] = {}
-        expert: dict[tuple[str, str], float] = {}
-        base = self.root / "data" / self.scale
-
-        def place(path: Path) -> tuple[int, str]:
-            """The experts of an environment's first source define its scores; those of another one only fill gaps."""
-            spec = spec_if_there(path.parts[-4])
-            sources = list(spec.sources) if spec else []
-            return (sources.index(path.parts[-3]) if path.parts[-3] in sources else len(sources), path.as_posix())
-
-        for path in sorted(base.glob("*/*/*/manifest.json"), key=place):
-            name = path.relative_to(self.root).as_posix()
-            try:
-                manifest = read_json(path)
-                value = manifest.get("expert_return")
-                planned = self.datasets.get("/".join(path.parts[-4:-1]))
-                faults = unlike_plan(manifest, planned) if planned else []
-                if faults:
-                    self.problems.append((name, f"not the planned dataset: {', '.join(faults)}"))
-                    continue
-                key = (str(manifest.get("environment", path.parts[-4])), spelled(manifest.get("task", path.parts[-2])))
-                manifests[name] = manifest
-                if _positive(value):
-                    expert.setdefault(key, float(value))
-            except (RarlError, AttributeError) as error:
-                self.problems.append((name, f"manifest not readable: {error}"))
-        return manifests, expert
+        self.expert: dict[tuple[str, str], float] = {}
 
     def add(self, run: str, folder: Path, *, planned: bool, present: bool) -> None:
         row = dict.fromkeys(RUN_COLUMNS) | {"usable": False, "reason": ""}
@@ -252,7 +217,6 @@ class _Loader:
         for task, value in (record.get("expert_returns") or {}).items():
             if _positive(value):
                 self.expert.setdefault((environment, spelled(task)), float(value))
-        self._check_data(run, record)
         if record["status"] == "failed":
             row["reason"] = row["reason"] or "no reason recorded"
             return
@@ -274,15 +238,6 @@ class _Loader:
             self._optional(kind, place / f"{kind}.csv", who, played)
         if (probes / "gallery.json").is_file():
             self.galleries[run] = probes / "gallery.json"
-
-    def _check_data(self, run: str, record: dict[str, Any]) -> None:
-        changed = [
-            path
-            for path, expected in (record.get("data") or {}).items()
-            if (self.root / path).is_file() and sha256_file(self.root / path) != expected
-        ]
-        if changed:
-            self.problems.append((run, f"{len(changed)} data manifests changed since this run, first {changed[0]}"))
 
     def _evaluations(self, path: Path, record: dict[str, Any], played: bool) -> pd.DataFrame:
         frame = _read_csv(path, _columns("evaluations", played))
@@ -333,7 +288,7 @@ class _Loader:
         acted = self._scored(acted.assign(measured=acted["given_task"].where(given, acted["task"])), "measured")
         tables["interventions"] = acted.drop(columns="measured")
         self._compare_configurations(runs)
-        kept = {name: getattr(self, name) for name in ("experiments", "records", "galleries", "expert", "manifests")}
+        kept = {name: getattr(self, name) for name in ("experiments", "records", "galleries", "expert", "datasets")}
         return Results(self.scale, self.root, runs, **tables, **kept, problems=self.problems)
 
     def _scored(self, frame: pd.DataFrame, task: str = "task") -> pd.DataFrame:
@@ -357,17 +312,11 @@ class _Loader:
         return frame
 
     def _environment(self, record: dict[str, Any], experiment: str) -> str:
-        """Whose score a run has: the configured one's, else that of its experiment or of its data."""
+        """Whose score a run has: the configured one's, else that of its experiment."""
         config = record.get("config")
         if isinstance(config, dict) and isinstance(config.get("environment"), str):
             return config["environment"]
-        if experiment in self.experiments:
-            return self.experiments[experiment].environment
-        for path in sorted(record.get("data") or {}):
-            parts = Path(path).parts
-            if len(parts) >= 3 and parts[0] == "data":
-                return parts[2]
-        return experiment
+        return self.experiments[experiment].environment if experiment in self.experiments else experiment
 
     def _compare_configurations(self, runs: pd.DataFrame) -> None:
         """Seeds of one variant must differ in nothing but the seed."""

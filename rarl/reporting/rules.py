@@ -43,11 +43,11 @@ BY_KIND = {
     "equivalence": ("no difference", ((SUPPORTED, "margin: inside"), (CONTRADICTED, "margin: outside"))),
     "no gain": ("no better", ((SUPPORTED, "gain: below +m, however far"), (CONTRADICTED, "gain: above +m"))),
     "estimate": ("a size, no direction", ((MEASURED, "always: the number with its interval, no verdict"),)),
-    "count": ("a count, the same for every seed", ((MEASURED, "from one seed on, if seeds do not differ"),)),
+    "count": ("a count, the same for every seed", ((MEASURED, "from one seed on, if identical across seeds"),)),
 }  # fmt: skip
 # What a verdict says of a difference "with a change minus without", key -> word.
 READINGS: Mapping[str, str] = {
-    "costs": "costs", "helps": "helps", "same": EQUIVALENT, "open": INCONCLUSIVE, "void": VOID,
+    "costs": "hurts", "helps": "helps", "same": EQUIVALENT, "open": INCONCLUSIVE, "void": VOID,
 }  # fmt: skip
 _SWAPPED = {"costs": "helps", "helps": "costs"}
 

@@ -1,8 +1,11 @@
-"""What a part of the report writes on: text, tables and figures become Markdown, files land in the report's folders."""
+"""A page of the report: text, tables and figures become Markdown, files land in the report's folders.
+
+The Markdown reads on the web as it is. What only the site makes of it is in `rarl.reporting.site`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,20 +14,20 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from rarl.files import atomic_writer
 from rarl.reporting import figures, tables
 from rarl.reporting.claims import Rules
 from rarl.reporting.results import Results
 from rarl.reporting.rules import Judged
 
+TABLE = "Table: "  # begins the paragraph above a table that is its caption
+
 
 @dataclass
 class Sheet:
-    """A section of the report, filled top to bottom.
+    """A page, filled top to bottom.
 
-    output: the report's folder; figures go to figures/, CSV files to tables/. results, rules: what there is to
-    report. judged: the verdicts on it. stamp: text across every figure, where the numbers are not results. title: of
-    the section.
+    output: the report's folder; figures go to figures/, CSV files to tables/. stamp: text across every figure, where
+    the numbers are not results. name: of its file, without the suffix. level: of its headings.
     """
 
     output: Path
@@ -32,14 +35,20 @@ class Sheet:
     rules: Rules
     judged: Judged = field(default_factory=lambda: Judged(Rules()))
     stamp: str = ""
-    figure_number: int = 0
+    name: str = "page"
     title: str = ""
+    level: int = 2
     parts: list[Markup] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
 
+    @property
+    def root(self) -> str:
+        """From the page to the report's folder, in links."""
+        return "../" * self.name.count("/")
+
     def heading(self, text: Any) -> None:
-        """A heading inside the section."""
-        self.parts.append(Markup("### ") + tables.md(text))
+        """A heading."""
+        self.parts.append(Markup("#" * self.level + " ") + tables.md(text))
 
     def text(self, text: Any) -> None:
         """A paragraph; escaped unless it is Markup."""
@@ -49,65 +58,59 @@ class Sheet:
         self,
         name: str,
         frame: pd.DataFrame,
-        columns: Sequence[tables.Column],
+        heads: Mapping[str, str],
+        caption: str,
         *,
-        shown: pd.DataFrame | None = None,
-        folded: str = "",
+        folded: bool = False,
+        **forms: Callable[[Any], Any],
     ) -> None:
-        """A frame as a table, and as tables/`name`.csv with all its columns; nothing without rows.
-
-        Args:
-          columns: those that are shown.
-          shown: the frame in other words for the page; None: as it is.
-          folded: the title under which the table is opened on demand; "": it is open.
-        """
+        """A frame as a table (see `tables.to_markdown`), opened on demand if folded, and as tables/`name`.csv with all
+        its columns; nothing without rows."""
         if frame.empty:
             return
-        body = tables.to_markdown(frame if shown is None else shown, columns)
+        caption = caption[:1].upper() + caption[1:]
+        body, link = tables.to_markdown(frame, heads, **forms), self.csv(name, frame)
         if folded:
-            self.folded(folded, body)
+            self.folded(caption, Markup("{}\n\n{}").format(body, link))
         else:
-            self.parts.append(body)
-        self.numbers(name, frame)
+            self.parts += [Markup("{}{} {}").format(TABLE, tables.md(caption), link), body]
 
     def folded(self, title: Any, body: Markup) -> None:
         """A part that the reader opens on demand."""
-        self.parts.append(Markup("<details>\n<summary>{}</summary>\n\n{}\n\n</details>").format(tables.md(title), body))
+        details = "<details markdown>\n<summary>{}</summary>\n\n{}\n\n</details>"
+        self.parts.append(Markup(details).format(tables.md(title), body))
 
-    def csv(self, name: str, frame: pd.DataFrame) -> Markup:
+    def csv(self, name: str, frame: pd.DataFrame, text: str = "CSV") -> Markup:
         """Write tables/`name`.csv and return a link to it."""
         path = self.output / "tables" / f"{name}.csv"
         tables.write_csv(path, frame)
         self.files.append(path)
-        return Markup(f"[tables/{name}.csv](tables/{name}.csv)")
+        return Markup("[{}]({}tables/{}.csv)").format(tables.md(text), self.root, name)
 
-    def numbers(self, name: str, frame: pd.DataFrame, what: str = "Numbers") -> None:
+    def numbers(self, name: str, frame: pd.DataFrame, what: str) -> None:
         """Write tables/`name`.csv, and a line that says what it is and links to it."""
         self.text(Markup("{}: {}.").format(what, self.csv(name, frame)))
 
-    def figure(self, name: str, figure: Figure, alt: str, caption: str) -> None:
-        """Save a figure as SVG and PNG and show the SVG. Call inside `figures.style()`.
+    def figure(self, name: str, figure: Figure, frame: pd.DataFrame, alt: str, caption: str) -> None:
+        """Save a figure as SVG, its data as tables/`name`.csv, and show it. Call inside `figures.style()`.
 
         alt: what a reader who cannot see the figure needs. caption: one or two sentences.
         """
         if self.stamp:
             figures.stamp(figure, self.stamp)
-        self.files += figures.save(figure, self.output / "figures" / name)
-        self._show(f"figures/{name}.svg", alt, caption)
-
-    def image(self, file_name: str, content: bytes, alt: str, caption: str) -> None:
-        """Save a ready-made image (WebP, PNG) under figures/ and show it."""
-        path = self.output / "figures" / file_name
-        with atomic_writer(path, "wb") as file:
-            file.write(content)
+        path = self.output / "figures" / f"{name}.svg"
+        figures.save(figure, path)
         self.files.append(path)
-        self._show(f"figures/{file_name}", alt, caption)
+        self.csv(name, frame)
+        width, height = (round(96 * inches) for inches in figure.get_size_inches())
+        self.parts.append(
+            Markup(
+                '<figure id="{0}">\n<img src="{1}figures/{0}.svg" alt="{2}" width="{3}" height="{4}" loading="lazy">\n'
+                '<figcaption>{5} <a href="{1}tables/{0}.csv">CSV</a></figcaption>\n</figure>'
+            ).format(name, self.root, tables.md(alt), width, height, tables.md(caption))
+        )
 
-    def _show(self, source: str, alt: str, caption: str) -> None:
-        self.figure_number += 1
-        line = Markup("![{}]({})\n\n*Figure {}. {}*")
-        self.parts.append(line.format(tables.md(alt), Markup(source), self.figure_number, tables.md(caption)))
-
-    def markdown(self) -> Markup:
-        """All parts, as Markdown."""
-        return Markup("\n\n").join(self.parts)
+    def markdown(self) -> str:
+        """The file's text."""
+        body = "\n\n".join(map(str, self.parts))
+        return f"# {tables.md(self.title)}\n\n{body}\n"

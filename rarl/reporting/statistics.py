@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from scipy.special import expit, logit, nctdtr, nctdtrinc, stdtr, stdtrit
+from scipy.special import expit, logit, nctdtrinc, stdtr, stdtrit
 
 from rarl.errors import RarlError, did_you_mean
 from rarl.reporting.claims import LEVEL
@@ -90,7 +90,7 @@ class Estimate:
         """The two-sided interval at a level."""
         if min(self.n) < 2:
             return _no_interval(self.estimate, self.n)
-        note = "" if self.error > 0 else "seeds do not differ"
+        note = "" if self.error > 0 else "identical across seeds"
         return Interval(self.estimate, *self._ends(_t(self.df, level)), self.n, note)
 
     def p(self, null: float) -> float:
@@ -169,7 +169,7 @@ def _of_difference(bounds: Bounds) -> Bounds:
 def paired_difference_of(
     a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED
 ) -> Estimate:
-    """The mean of a - b, (n,) each: the same networks measured under two conditions."""
+    """The mean of a - b, (n,) each, of the same networks."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise RarlError(f"paired values need equal shapes, not {a.shape} and {b.shape}")
@@ -182,21 +182,6 @@ def t_interval(
 ) -> Interval:
     """Of the mean of per-seed values (n,). With one seed there is an estimate and no interval."""
     return mean_of(values, bounds).interval(level)
-
-
-def power(design: str, sd: float, n: int, effect: float, family: int = 1, level: float = LEVEL) -> float:
-    """The chance that the two-sided test of a difference is significant.
-
-    Args:
-      design: "independent" (two groups of n seeds) or "paired" (n seeds twice).
-      sd: between seeds; of pairs that of their differences.
-      family: tests in its family, all of which Holm's correction has still to reject.
-    """
-    pairs = {"independent": 2, "paired": 1}[design]
-    df, error = pairs * (n - 1), sd * math.sqrt(pairs / n)
-    t, shift = _t(df, 1 - (1 - level) / family), abs(effect) / error
-    # The other side's tail is not computed where it is too small for its library.
-    return float(1 - nctdtr(df, shift, t) + np.nan_to_num(nctdtr(df, shift, -t)))
 
 
 def smallest_effect(estimate: Estimate, family: int = 1, level: float = LEVEL) -> float:
@@ -221,12 +206,10 @@ DESIGNS = ("independent", "paired", "single")
 
 @dataclass(frozen=True)
 class Samples:
-    """One number per seed of what is compared.
+    """One number per seed of what is compared, seed -> value, within bounds.
 
-    a, b: seed -> value. design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone;
-    b, if given, is what defined the question).
-    detail: one sentence for tables; must not hold anything that the numbers do not say.
-    bounds: of each value.
+    design: "independent" (Welch, a - b), "paired" (same seeds, a - b) or "single" (a alone; b, if given, is what
+    defined the question). detail: one sentence for tables; must not hold anything that the numbers do not say.
     """
 
     a: Mapping[int, float]
@@ -284,16 +267,20 @@ def score_table(frame: pd.DataFrame, value: str) -> pd.DataFrame:
     return frame.pivot(index="seed", columns="task", values=value)
 
 
-def left_out_best(scores: pd.DataFrame) -> dict[int, tuple[Any, float]]:
-    """Cross-fitted "best of several": seed -> the setting that the other seeds choose, and its score at this one.
-
-    The best of nine settings, chosen and scored on the same seeds, looks better than it is even if all nine are equal.
-    Here the seed that is scored had no part in the choice, so that nothing is gained by chance.
+def probability_of_improvement(a: pd.DataFrame, b: pd.DataFrame) -> float:
+    """P(a > b) over pairs of seeds, ties as one half, mean over tasks (Agarwal et al. 2021); NaN without any.
 
     Args:
-      scores: one row per seed, one column per setting. Seeds that lack a setting are left out. Of equally good settings
-        the first column is chosen.
+      a, b: (seeds, tasks), the same tasks.
     """
+    wins = [np.mean((np.sign(np.subtract.outer(finite(a[task]), finite(b[task]))) + 1) / 2)
+            for task in a if a[task].notna().any() and b[task].notna().any()]  # fmt: skip
+    return float(np.mean(wins)) if wins else math.nan
+
+
+def left_out_best(scores: pd.DataFrame) -> dict[int, tuple[Any, float]]:
+    """Cross-fitted "best of several": seed -> the setting that the other seeds choose, and its score at this one, so
+    that nothing is gained by chance. scores: (seeds, settings); seeds that lack a setting are left out."""
     scores = scores.astype(float).dropna()
     if len(scores) < 2 or not scores.shape[1]:
         return {}

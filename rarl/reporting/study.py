@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -43,12 +44,8 @@ from rarl.reporting.statistics import (
 class Variant:
     """An agent of a study.
 
-    Attributes:
-      name: in the study.
-      runs: (experiment, variant) whose runs are its own; of another experiment where it is shown beside.
-      settings: what the experiment's file says of it.
-      look: how it is drawn.
-      relative_to: names of the variants that it changes.
+    runs: (experiment, variant) whose runs are its own; of another experiment where it is shown beside. settings: what
+    the experiment's file says of it. look: how it is drawn. relative_to: names of the variants that it changes.
     """
 
     name: str
@@ -74,19 +71,15 @@ class TaskSet(NamedTuple):
 class Study:
     """What is compared with what in an experiment.
 
-    Attributes:
-      name, title: of the experiment.
-      settings: its file.
-      spec, score: its environment, and by what its agents are compared.
-      results: the runs of the scale.
-      variants: name -> variant, in the order in which they are shown: those of the extended experiment that stand
-        beside, then its own, then those that have runs and are not in the file.
-      base, full: the agent without and the one with retrieval.
-      parts: of its report.
+    settings: its file. spec, score: its environment, and by what its agents are compared. results: the runs of the
+    scale. variants: name -> variant, in the order in which they are shown: those of the extended experiment that stand
+    beside, then its own, then those that have runs and are not in the file. base, full: the agent without and the one
+    with retrieval. parts: of its report.
     """
 
     def __init__(self, name: str, experiments: Mapping[str, ExperimentSettings], results: Results):
         self.name, self.results = name, results
+        self._tables: dict[tuple, pd.DataFrame] = {}  # asked for thousands of times
         self.settings = experiments[name]
         self.title = self.settings.title
         self.spec: EnvSpec = spec_of(self.settings.environment)
@@ -137,7 +130,7 @@ class Study:
         return sorted(sets, key=lambda s: (s.tasks or 0, s.episodes or 0, s.name))
 
     def _task_set(self, name: str, runs: Iterable[str]) -> TaskSet:
-        """What the name says counts, "6-levels-1000-episodes"; else the evaluations, and the runs' datasets."""
+        """By the name, "6-levels-1000-episodes"; else by the evaluations, and the runs' datasets."""
         head, data = re.match(r"(\d+)-", name), re.search(r"(\d+)-episodes?$", name)
         tasks = int(head[1]) if head else self.results.select(self.results.last, self.name, name)["task"].nunique()
         episodes = [int(data[1])] if data else [n for run in runs for n in self._dataset_sizes(run)]
@@ -147,9 +140,9 @@ class Study:
         """Episodes that a run learns from, of each of its datasets."""
         if isinstance(first := value_of(self.results, run, "episodes"), int):
             return [first]
-        paths = self.results.records.get(run, {}).get("data") or {}
-        sizes = [self.results.manifests.get(path, {}).get("episodes") for path in paths]
-        return [size for size in sizes if isinstance(size, int)]
+        paths = map(Path, self.results.records.get(run, {}).get("data") or {})
+        found = [self.results.datasets.get("/".join(path.parts[2:5])) for path in paths]
+        return [d.settings.episodes for d in found if d is not None and d.settings.episodes]
 
     @cached_property
     def used_sets(self) -> list[str]:
@@ -165,7 +158,7 @@ class Study:
     def set_title(self, task_set: str) -> str:
         """A task set for people: "30 tasks"; "1,000 episodes per level" where sets differ in that alone."""
         if task_set == EVERY:
-            return f"all {self.spec.task_noun}s"
+            return tables.plural(len(self.used_sets), self.spec.task_noun)
         known = {chosen.name: chosen for chosen in self.task_sets}
         chosen = known.get(task_set)
         if chosen and chosen.episodes and len(known) > 1 and len({c.tasks for c in known.values()}) == 1:
@@ -196,25 +189,18 @@ class Study:
         return {header: members for header, members in groups.items() if members}
 
     def where(self, task_set: str, variant: Variant | None = None) -> str:
-        """The environment, and what of it, for lists over all experiments.
-
-        Args:
-          variant: the full agent in question, named if there are several.
-        """
+        """The environment, and what of it, for lists over all experiments. variant: a full agent, named if there are
+        several."""
         if self.settings.extends:
             return f"{self.title}, {self.set_title(task_set)}"
         several = sum(v.settings.kind == "gain" for v in self.variants.values()) > 1
         return f"{self.spec.title}, {variant.label}" if variant is not None and several else self.spec.title
 
     @property
-    def columns(self) -> list[tables.Column]:
-        """Of tables with a row for each task set and variant: set, agent, seeds, score."""
-        return [
-            tables.words("set", f"{self.spec.task_noun.capitalize()}s"),
-            tables.words("agent", "Agent"),
-            tables.numbers("seeds", "Seeds"),
-            tables.intervals("score", self.score.label.capitalize()),
-        ]
+    def heads(self) -> dict[str, str]:
+        """Of tables with a row for each task set and variant: agent, set, seeds, score."""
+        noun = f"{self.spec.task_noun.capitalize()}s"
+        return {"agent": "Agent", "set": noun, "seeds": "Seeds", "score": self.score.label.capitalize()}
 
     @cached_property
     def bounds(self) -> Bounds:
@@ -230,14 +216,15 @@ class Study:
         return t_interval(list(scores.values() if isinstance(scores, Mapping) else scores), level, self.bounds)
 
     def table(self, variant: Variant, task_set: str, value: str = "score", at: str = "last") -> pd.DataFrame:
-        """(seeds, tasks): a column of the last evaluations, or of the first. Empty where there are no usable runs.
-
-        Where every run learns one task alone, the columns are task sets, those of `EVERY` all.
-        """
-        chosen = None if task_set == EVERY else task_set
-        frame = self.results.select(getattr(self.results, at), variant.runs[0], chosen, variant.runs[1])
-        frame = frame.assign(task=frame["task_set"]) if self.spec.one_task else frame
-        return score_table(frame, value).astype(float)
+        """(seeds, tasks): a column of the last evaluations, or of the first; may be empty. Where every run learns one
+        task alone, the columns are task sets, those of `EVERY` all."""
+        key = (variant.runs, task_set, value, at)
+        if key not in self._tables:
+            chosen = None if task_set == EVERY else task_set
+            frame = self.results.select(getattr(self.results, at), variant.runs[0], chosen, variant.runs[1])
+            frame = frame.assign(task=frame["task_set"]) if self.spec.one_task else frame
+            self._tables[key] = score_table(frame, value).astype(float)
+        return self._tables[key]
 
     def seed_scores(self, variant: Variant, task_set: str, at: str = "last") -> dict[int, float]:
         """seed -> mean over tasks of the last score (the first). A seed that lacks a task's score is left out."""
@@ -281,11 +268,8 @@ class Study:
     def under(
         self, variant: Variant, task_set: str, intervention: str, tasks: set[str] | None = None
     ) -> dict[int, float]:
-        """seed -> mean score over tasks, each the mean over the datasets given, under one intervention.
-
-        Args:
-          tasks: only these; None: all.
-        """
+        """seed -> mean score over tasks (these; None: all), each the mean over the datasets given, under one
+        intervention."""
         frame = self.interventions(variant, task_set)
         frame = frame[frame["intervention"] == intervention]
         frame = frame if tasks is None else frame[frame["task"].isin(tasks)]
@@ -300,10 +284,13 @@ class Study:
 
     def attention(self, variant: Variant, task_set: str, quantity: str) -> pd.DataFrame:
         """(seeds, tasks): a quantity of attention.csv. May be empty."""
-        chosen = None if task_set == EVERY else task_set
-        frame = self.results.select(self.results.attention, variant.runs[0], chosen, variant.runs[1])
-        frame = frame[frame["quantity"] == quantity].astype({"value": float})
-        return frame.pivot_table(index="seed", columns="task", values="value", aggfunc="mean")
+        key = (variant.runs, task_set, quantity)
+        if key not in self._tables:
+            chosen = None if task_set == EVERY else task_set
+            frame = self.results.select(self.results.attention, variant.runs[0], chosen, variant.runs[1])
+            frame = frame[frame["quantity"] == quantity].astype({"value": float})
+            self._tables[key] = frame.pivot_table(index="seed", columns="task", values="value", aggfunc="mean")
+        return self._tables[key]
 
     def probed_sets(self) -> list[str]:
         """The used task sets on which interventions were measured, the largest last."""
@@ -311,17 +298,15 @@ class Study:
         return [name for name in self.used_sets if name in probed]
 
     def steps_per_update(self, run: str) -> float:
-        """Environment steps (frames, where actions are repeated) that a run plays between two learner updates.
-
-        NaN if it plays nothing, or does not say how much.
-        """
+        """Environment steps (frames, where actions are repeated) that a run plays between two updates; NaN if none."""
         config = settings_of(self.results, run)
         online, episodic = config.get("online"), config.get("episodic")
         if isinstance(online, Mapping):
             return float(online["actors"] * online["steps_per_update"] * self._repeats(config))
         if isinstance(episodic, Mapping):
             each = episodic.get("episodes_per_update", EpisodicSettings().episodes_per_update)
-            return float(each * len(config.get("tasks") or []) * (self._episode_steps or math.nan))
+            content = content_of(self.settings.environment)
+            return float(each * len(config.get("tasks") or []) * (getattr(content, "steps", None) or math.nan))
         return math.nan
 
     @cached_property
@@ -334,39 +319,9 @@ class Study:
         """For how many frames an action is repeated."""
         return (config.get("environment_options") or {}).get(self.spec.repeats, 1) if self.spec.repeats else 1
 
-    @property
-    def _episode_steps(self) -> int | None:
-        content = content_of(self.settings.environment)
-        return content.steps if content else None
-
-    def experience(self, variant: Variant, task_set: str) -> tuple[str, float]:
-        """(where a variant's experience comes from, how many steps): it plays itself, or learns from datasets."""
-        run = first_run(self.results, variant.runs[0], task_set, variant.runs[1])
-        if run is None:
-            return "unknown", math.nan
-        record, source = self.results.records[run], value_of(self.results, run, "source")
-        if value_of(self.results, run, "online") is not None or value_of(self.results, run, "episodic") is not None:
-            return "its own play", (record.get("updates") or math.nan) * self.steps_per_update(run)
-        manifests = [self.results.manifests.get(path, {}) for path in (record.get("data") or {})]
-        steps = self._steps_in(manifests, value_of(self.results, run, "episodes"))
-        return f"datasets ({source})" if source else "datasets", steps
-
-    def _steps_in(self, manifests: Sequence[Mapping[str, Any]], episodes: Any) -> float:
-        """Steps in so many of the datasets' episodes, by their mean length; not a number where one does not say."""
-        total = 0.0
-        for manifest in manifests:
-            steps, of = manifest.get("steps"), manifest.get("episodes")
-            if not isinstance(of, int) or of <= 0:
-                return math.nan
-            steps = steps if isinstance(steps, int) else of * (self._episode_steps or math.nan)
-            total += steps * min(1.0, episodes / of) if isinstance(episodes, int) else steps
-        return total if manifests else math.nan
-
     def curves(self, task_sets: Iterable[str]) -> pd.DataFrame:
-        """Rows task_set, variant, seed, update, steps, raw, score: means over tasks at each evaluation point.
-
-        raw: the score's column as it was measured.
-        """
+        """Rows task_set, variant, seed, update, steps, raw (as it was measured), score: means over tasks at each
+        evaluation."""
         keys, parts = ["task_set", "variant", "seed", "run", "update"], []
         for variant in self.variants.values():
             frame = self.results.select(self.results.evaluations, variant.runs[0], variant=variant.runs[1])
@@ -380,36 +335,31 @@ class Study:
         return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
     def named_set(self, test: ClaimTest) -> str | None:
-        """The task set that a claim means; None where this scale has none.
+        """The task set that a claim means (see config/claims.yaml); None where this scale has none.
 
-        "every": all at once, if all agents are planned. "shared": the largest for which all agents are planned, or all
-        at once where every run learns one task alone. Of the sets with the most tasks, "smaller" and "larger" are those
-        with the least and the most data (with one size only there is no larger one), and "probed" is the one with the
-        most data on which the claim's agent was probed; if none was, the one with the most data. Anything else is a
-        task set's own name.
+        "every" and, where every run learns one task alone, "shared" are all at once. With one amount of data there is
+        no "larger" one; if no set was probed, "probed" is the one with the most data.
         """
         rule, planned = test.task_set, self.results.planned()
         if rule in (EVERY, "shared"):
             sets = [set(planned["task_set"][(planned["experiment"] == experiment) & _like(planned["variant"], pattern)])
                     for experiment, pattern in test.sides()]  # fmt: skip
-            if rule == EVERY or self.spec.one_task:
-                return EVERY if (all(sets) if rule == EVERY else set.intersection(*sets)) else None
             shared = set.intersection(*sets)
+            if rule == EVERY or self.spec.one_task:
+                return EVERY if (all(sets) if rule == EVERY else shared) else None
             return next((chosen.name for chosen in reversed(self.task_sets) if chosen.name in shared), None)
         if rule not in ("smaller", "larger", "probed"):
             return rule
         names = [chosen.name for chosen in self.task_sets if chosen.tasks == self.task_sets[-1].tasks]
-        if not names or (rule == "larger" and len(names) == 1):
-            return None
-        if rule == "smaller":
-            return names[0]
+        if rule == "smaller" or not names:
+            return names[0] if names else None
         if rule == "probed":
             experiment, variant = test.sides()[0]
             probes = (self.results.attention, self.results.interventions)
             probed = {name for name in names for frame in probes
                       if len(self.results.select(frame, experiment, name, variant))}  # fmt: skip
             names = [name for name in names if name in probed] or names
-        return names[-1]
+        return None if rule == "larger" and len(names) == 1 else names[-1]
 
     def sizes(self, test: ClaimTest) -> dict[str, float]:
         """How large the runs of a claim are, in the words of claims.yaml, to be set beside the paper's."""
@@ -426,14 +376,8 @@ class Study:
 
 
 def load_studies(results: Results, scale_order: Sequence[str] = ()) -> dict[str, Study]:
-    """Every experiment of the project as a study, each followed by those that extend it.
-
-    One of which this scale has no runs, and whose environment is not there (its package is not installed, for example),
-    is left out.
-
-    Args:
-      scale_order: experiments in the order in which they are shown; others come last.
-    """
+    """Every experiment of the project as a study, in the order of the scale, each followed by those that extend it. One
+    of which there are no runs, and whose environment is not there (not installed, for example), is left out."""
     experiments = results.experiments
     ordered = in_order(scale_order, experiments)
     mains = [name for name in ordered if experiments[name].extends not in experiments]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,14 +76,16 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
 
 def interval(value: Interval | None, *, signed: bool = False) -> str:
-    """Estimate and interval on one line, with two digits that count of its half-width: "0.42 [0.30, 0.54]".
+    """Estimate and interval on one line, to the digits that its half-width carries, one, or two that begin with 1:
+    "0.42 [0.30, 0.54]".
 
     Without an interval, or where it has no width, three digits that count: "0.42, CI n/a (n=1)".
     """
     if value is None or not math.isfinite(value.estimate):
         return NONE
     half = (value.high - value.low) / 2 if value.known else 0.0
-    digits = decimals(half, 2) if half > 0 else decimals(value.estimate, 3)
+    carried = 2 if f"{half:e}"[0] == "1" else 1
+    digits = decimals(half, carried) if half > 0 else decimals(value.estimate, 3)
     text = number(value.estimate, digits, signed=signed)
     if not value.known:
         text += f", CI {value.note}"
@@ -127,43 +129,35 @@ def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = ""
     return Markup("\n".join(lines))
 
 
-# ------------------------------------------------------------------------------------------------------------ frames
+def to_markdown(frame: pd.DataFrame, heads: Mapping[str, str], **forms: Callable[[Any], Any]) -> Markup:
+    """The columns of a frame as a table, as their values ask for it; those without any value are left out.
+
+    Intervals of columns whose names begin with "delta" are signed.
+
+    Args:
+      heads: name of a column -> its head.
+      forms: name of a column -> value -> cell, where it is not the usual one.
+    """
+    shown = [name for name in heads if name in frame and frame[name].notna().any()]
+    rows = [[_cell(name, row[name], forms.get(name)) for name in shown] for _, row in frame.iterrows()]
+    numeric = [all(isinstance(v, Interval) or _is_number(v) for v in frame[name].dropna()) for name in shown]
+    return table([heads[name] for name in shown], rows, "".join("r" if n else "l" for n in numeric))
 
 
-class Column(NamedTuple):
-    """A column of a table in Markdown. name: of the frame's column. form: value -> cell. align: l or r."""
-
-    name: str
-    head: str
-    form: Callable[[Any], Any]
-    align: str = "r"
-
-
-def words(name: str, head: str, form: Callable[[Any], Any] = str) -> Column:
-    """Text."""
-    return Column(name, head, form, "l")
+def _cell(name: str, value: Any, form: Callable[[Any], Any] | None) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if form is not None:
+        return form(value)
+    return interval(value, signed=name.startswith("delta")) if isinstance(value, Interval) else plain(value)
 
 
-def numbers(name: str, head: str, digits: int = 0, *, signed: bool = False) -> Column:
-    """Numbers with a fixed number of decimals."""
-    return Column(name, head, lambda value: number(value, digits, signed=signed))
-
-
-def intervals(name: str, head: str, *, signed: bool = False) -> Column:
-    """Intervals: the frame's column holds `Interval`, or None."""
-    return Column(name, head, lambda value: interval(value, signed=signed))
-
-
-def to_markdown(frame: pd.DataFrame, columns: Sequence[Column]) -> Markup:
-    """The columns of a frame as a table; those without any value are left out."""
-    shown = [column for column in columns if column.name in frame and frame[column.name].notna().any()]
-    rows = [[_cell(column, row[column.name]) for column in shown] for _, row in frame.iterrows()]
-    return table([column.head for column in shown], rows, "".join(column.align for column in shown))
-
-
-def _cell(column: Column, value: Any) -> Any:
-    absent = value is None or (isinstance(value, float) and math.isnan(value))
-    return None if absent else column.form(value)
+def plain(value: Any) -> Any:
+    """A number with three digits that count, without zeros at the end; whole ones in full. Anything else as it is."""
+    if not _is_number(value):
+        return value
+    text = number(value, 0 if float(value).is_integer() else decimals(value, 3))
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def expanded(frame: pd.DataFrame) -> pd.DataFrame:

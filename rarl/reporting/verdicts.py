@@ -15,7 +15,7 @@ from rarl.reporting.claims import EVERY, Claim, ClaimTest, Rules
 from rarl.reporting.registry import CHECKS, MEASURES
 from rarl.reporting.results import Results
 from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Verdict, judge
-from rarl.reporting.searches import Try, effort
+from rarl.reporting.searches import Trial, effort
 from rarl.reporting.statistics import Interval, Samples
 from rarl.reporting.study import Study
 
@@ -48,17 +48,10 @@ def evaluate_claims(
     results: Results,
     studies: Mapping[str, Study],
     judged: Judged | None = None,
-    tries: Sequence[Try] = (),
+    trials: Sequence[Trial] = (),
 ) -> list[Outcome]:
-    """Answer every claim from the runs.
-
-    One without a test, of an experiment that nobody describes, or at a scale that is not in its list, is not tested,
-    and is of no family.
-
-    Args:
-      judged: learns their verdicts.
-      tries: of settings, at this scale.
-    """
+    """Answer every claim from the runs; `judged` learns their verdicts. One without a test, of an experiment that
+    nobody describes, or at a scale that is not in its list, is not tested, and is of no family."""
     now = claim_digests(results.root, results.scale)
 
     def measured(claim: Claim) -> Outcome:
@@ -85,7 +78,7 @@ def evaluate_claims(
             checks={name: load(CHECKS[name])(study, test, rules) for name in claim.validity} if samples else {},
             specified=bool(records)
             and all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
-            search=effort(tries, test.sides(), results.experiments),
+            search=effort(trials, test.sides(), results.experiments),
         )
 
     found = [measured(claim) for claim in claims]

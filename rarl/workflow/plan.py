@@ -100,7 +100,7 @@ def standing(scale: Scale) -> Standing:
     states["costs"] = Counter(
         [costs, _recorded_state(root, f"results/{s}/index-cost.csv", index_cost_digest(scale), index_cost)]
     )
-    report = _recorded_state(root, f"reports/{s}/report.html", plan_digest(scale), code_digest_of(report_job(scale)))
+    report = _recorded_state(root, f"reports/{s}/README.md", plan_digest(scale), code_digest_of(report_job(scale)))
     if report == CURRENT and not Standing(states).complete:
         report = AFTER
     return Standing(states | {"report": Counter([report])}, why)
@@ -170,7 +170,7 @@ def describe_plan(scale: Scale, found: Standing | None = None) -> str:
     found = found or standing(scale)
     lines = [f"Scale {scale.name}: {scale.settings.description}"]
     lines += [f"  {name:9s} {_counted(counter)}" for name, counter in found.states.items()]
-    lines.append(f"  page      reports/{scale.name}/report.html, a preview as soon as the first seed is through")
+    lines.append(f"  page      reports/{scale.name}/site/index.html, a preview as soon as the first seed is through")
     if found.why:
         named = [f"{name} ({n})" for name, n in found.why.most_common(_MOST_NAMED)]
         more = f", and {len(found.why) - _MOST_NAMED} more" if len(found.why) > _MOST_NAMED else ""

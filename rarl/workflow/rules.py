@@ -71,6 +71,13 @@ def _is_first(run: Run, scale: Scale) -> bool:
     return largest is not None and s.task_set == task_set_name(largest) and s.seed == first_seed
 
 
+def report_files(scale: Scale) -> list[str]:
+    """The files of a scale's report, but for those in its folders."""
+    from rarl.reporting.registry import NAVIGATION, pages_of  # which jobs have no need of
+
+    return [f"{page}.md" for page in pages_of(scale.experiments.values())] + [NAVIGATION]
+
+
 def plan_digest(scale: Scale) -> str:
     """A digest of what the report of a scale describes, and of what it says of it, 12 hex digits.
 

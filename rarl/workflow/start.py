@@ -64,7 +64,7 @@ def check_recordable(scale: Scale) -> None:
         RarlError: no git repository here; or one that ignores the small products of this scale.
     """
     root = scale.root
-    products = [f"results/{scale.name}/costs.csv", f"reports/{scale.name}/REPORT.md"]
+    products = [f"results/{scale.name}/costs.csv", f"reports/{scale.name}/README.md"]
     try:
         done = subprocess.run(
             ["git", "check-ignore", *products],

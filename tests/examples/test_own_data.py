@@ -150,12 +150,12 @@ def test_data_without_an_environment_to_play_in(tmp_path, collected, of_scale, c
     cli.main(["costs", "--scale", "tiny"])
     cli.main(["report", "--scale", "tiny"])
     report = tmp_path / "reports" / "tiny"
-    page = (report / "REPORT.md").read_text()
-    assert "returns were not measured" in page
-    assert "| C1 |" not in page  # no claim of the paper is about these experiments
+    assert "returns were not measured" in (report / "method.md").read_text()
+    assert 'id="C1"' not in (report / "appendix.md").read_text()  # no claim of the paper is about these experiments
+    assert (report / "site" / "index.html").is_file()
     scores = pd.read_csv(report / "tables" / "own-scores.csv")
     assert scores["score"].between(0, 1).all()
-    assert (report / "figures" / "own-interventions.svg").is_file()
+    assert (report / "figures" / "own-intervention-seeds.svg").is_file()
 
 
 def test_collected_data_and_the_environment(tmp_path, collected, of_scale, monkeypatch):

@@ -13,14 +13,15 @@ from rarl.reporting.report import build_report
 from rarl.reporting.results import load_results
 from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, evaluate_claims
+from tests.reporting import synthetic as made
 
 
-def build(root: Path, scale: str = "laptop", **options) -> tuple[str, str]:
-    """(Markdown, HTML), built with every warning an error."""
+def build(root: Path, scale: str = "laptop", **options) -> dict[str, str]:
+    """Name of a page -> its Markdown, built with every warning an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        path = build_report(scale, root, **options)
-    return (path.parent / "REPORT.md").read_text(), path.read_text()
+        folder = build_report(scale, root, **options).parent
+    return {path.relative_to(folder).with_suffix("").as_posix(): path.read_text() for path in folder.rglob("*.md")}
 
 
 def table(folder: Path, name: str, *keys: str) -> pd.DataFrame:
@@ -36,24 +37,22 @@ def study_of(root: Path, name: str, scale: str = "laptop") -> Study:
 def outcomes(root: Path, planned: list[str] | None = None, scale: str = "laptop") -> dict[str, Outcome]:
     """All claims of the project, answered."""
     rules, claims = load_claims(root / "config" / "claims.yaml")
-    results = load_results(scale, root, planned)
+    results = load_results(scale, root, planned, made.DATASETS)
     return {o.claim.id: o for o in evaluate_claims(claims, rules, results, load_studies(results))}
 
 
 class Page(HTMLParser):
-    """Collects tags, references and text of a page."""
+    """Collects ids, references (by attribute) and text of a page."""
 
     def __init__(self, html: str):
         super().__init__()
-        self.tags, self.references, self.text, self.alts = [], [], [], []
+        self.ids, self.references, self.text = set(), [], []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
         attrs = dict(attrs)
-        self.references += [attrs[key] for key in ("src", "href") if key in attrs]
-        if tag == "img":
-            self.alts.append(attrs.get("alt", ""))
+        self.ids |= {attrs["id"]} if "id" in attrs else set()
+        self.references += [(tag, attrs[key]) for key in ("src", "href") if key in attrs]
 
     def handle_data(self, data):
         self.text.append(data)

@@ -20,7 +20,7 @@ AMOUNTS = {"truncated-32": 0.45, "truncated-8": 0.40, "truncated-1": 0.15, "cut-
 
 def write_gridroboman(root: Path) -> list[str]:
     """Four agents on 10 and 30 tasks, controls on 30; RA-DQN is probed."""
-    data = made.write_manifests(root)
+    data = made.DATA
     names = made.write_runs(root, "gridroboman", "10-tasks", FOUR, TASKS[:2], data=data)
     names += made.write_runs(root, "gridroboman", "30-tasks", FOUR | CONTROLS, TASKS, data=data)
     probed = [name for name in names if name.startswith("gridroboman/30-tasks/ra-dqn-hidden/")]
@@ -85,4 +85,4 @@ def report(project) -> Path:
     root, planned = project
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return build_report("laptop", root, planned_runs=planned).parent
+        return build_report("laptop", root, planned_runs=planned, planned_datasets=made.DATASETS).parent

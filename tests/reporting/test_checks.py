@@ -11,7 +11,7 @@ from rarl.provenance import claim_digests
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.rules import NOT_TESTED, SUPPORTED, VOID
-from rarl.reporting.searches import Try, effort, read_tries, spread
+from rarl.reporting.searches import Trial, effort, read_trials
 from rarl.reporting.verdicts import counts
 from tests.reporting import synthetic as made
 from tests.reporting.built import outcomes
@@ -107,7 +107,7 @@ def test_only_what_was_on_record_before_all_runs_is_pre_specified(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "same"),
     [
-        ("Gridroboman, 30 tasks: RA-DQN is better than DQN. Read with the task hidden.", "Reworded.", True),
+        ("Gridroboman, 30 tasks: RA-DQN beats DQN (task hidden).", "Reworded.", True),
         ("# The paper's claims", "# A comment", True),
         ("min_seeds: 5", "min_seeds: 4", False),
         ("family: gridroboman\n    primary: true", "family: gridroboman\n    primary: false", False),
@@ -138,9 +138,9 @@ def test_digests_are_of_what_the_scale_can_judge(tmp_path):
 # --- searches ---------------------------------------------------------------------------------------------------------
 
 
-def tried(variant: str, seed: int = 100, experiment: str = "gridroboman", last: float = 1.0, **changed) -> Try:
+def tried(variant: str, seed: int = 100, experiment: str = "gridroboman", last: float = 1.0, **changed) -> Trial:
     changes = tuple(f"{key}={value}" for key, value in changed.items())
-    return Try(experiment, variant, "30", seed, changes, 100, "return_mean", last, 1.0)
+    return Trial(experiment, variant, "30", seed, changes, 100, "return_mean", last, 1.0)
 
 
 def test_equal_search_is_counted(tmp_path):
@@ -160,16 +160,6 @@ def test_equal_search_is_counted(tmp_path):
     assert effort(tries, sides[:1], experiments) == effort([], sides, experiments) == ""
 
 
-def test_deviation_between_tuning_seeds(tmp_path):
-    """Of the same settings on different seeds, as a share of the expert's return of 40; a repetition is no seed."""
-    write(tmp_path)
-    results = load_results("laptop", tmp_path)
-    tries = [tried("dqn-hidden", seed, last=last) for seed, last in ((100, 4.0), (101, 8.0), (101, 8.0))]
-    sides = [("gridroboman", "ra-dqn-hidden"), ("gridroboman", "dqn-hidden")]
-    assert spread(tries, sides, results) == pytest.approx(8**0.5 / 40)
-    assert not spread(tries[1:], sides, results) > 0
-
-
 def test_tries_of_other_scales_are_not_this_ones(tmp_path):
     made.write_project(tmp_path)
     path = tmp_path / "results/search/gridroboman.jsonl"
@@ -177,4 +167,4 @@ def test_tries_of_other_scales_are_not_this_ones(tmp_path):
     entry = {"variant": "dqn-hidden", "task_set": 30, "seed": 100, "changed": [], "core_seconds": 1.0,
              "return_by_update": [[9, 0.1]]}  # fmt: skip
     path.write_text("".join(json.dumps(entry | {"scale": scale}) + "\n" for scale in ("laptop", "mine", "laptop")))
-    assert len(read_tries(load_results("mine", tmp_path))) == 1
+    assert len(read_trials(load_results("mine", tmp_path))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.colors import to_rgb
 
 from rarl.reporting import figures
 from rarl.reporting.figures import Look, StripRow
@@ -20,13 +21,34 @@ def test_same_numbers_same_bytes(tmp_path):
         with figures.style():
             figure, _ = figures.strip({"": [row(1.0, 2.0, 4.0)]}, "score")
             figures.stamp(figure, "smoke")
-            written.append([path.read_bytes() for path in figures.save(figure, tmp_path / name)])
+            figures.save(figure, tmp_path / f"{name}.svg")
+            written.append((tmp_path / f"{name}.svg").read_text())
     assert written[0] == written[1]
-    assert b"<dc:date>" not in written[0][0]
+    assert "<dc:date>" not in written[0]
+    assert ">score</text>" in written[0]  # text is text
+    assert written[0].count("prefers-color-scheme: dark") == 1
 
 
-def test_no_figure_is_wider_than_a_phone_can_show():
-    assert figures.WIDTH <= 6.5
+@pytest.mark.parametrize("pair", figures._DARK.items(), ids=lambda pair: pair[0])
+def test_colours_are_seen_on_both_pages(pair):
+    """WCAG 2.2: 4.5 of text, 3 of marks; the grid is neither."""
+    needed = 4.5 if pair[0] in (figures.INK, figures.FAINT) else 3.0
+    if pair[0] not in (figures.GRID, figures.PAPER):
+        assert contrast(pair[0], "#ffffff") >= needed
+        assert contrast(pair[1], figures._DARK[figures.PAPER]) >= needed
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours by their relative luminance."""
+    linear = [[c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(x)] for x in (one, other)]
+    low, high = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_is_legible_on_a_phone():
+    """11 pixels where 390 of 420 are left."""
+    sizes = [v for k, v in figures._STYLE.items() if k.endswith(("size", "font.size"))]
+    assert min(sizes) * 390 / (72 * figures.WIDTH) >= 11
     with figures.style():
         assert figures.new_figure(2).get_size_inches()[0] == figures.WIDTH
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from rarl.errors import RarlError
-from rarl.reporting.known_faults import NAME, read_known_faults
+from rarl.reporting.choices import KNOWN_FAULTS as NAME
+from rarl.reporting.choices import read_known_faults
 
 ENTRY = {"shown": "Retrieval gains 19 points", "wrong": "It does not: the other arm was harmed."}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -77,15 +76,17 @@ def test_interventions_attention_and_gallery(folder):
     rows = table(folder, "made-up-interventions", "variant", "intervention")
     assert rows.loc["with-retrieval", "removed"][["score", "delta"]].tolist() == pytest.approx([35, -25])
     assert table(folder, "made-up-attention", "quantity").loc["kl", "value"] == pytest.approx(1.5)
-    for name in ("strip-3-tasks-with-retrieval.svg", "episode-3-tasks-with-retrieval.webp"):
-        assert (folder / f"figures/made-up-{name}").is_file()
+    assert (folder / "figures/made-up-step.svg").is_file()
 
 
 def test_effects(folder):
-    rows = table(folder, "what-matters", "change")
+    rows = table(folder, "made-up-effects", "change")
     assert rows.loc["Retrieval at all", "reading"] == "helps"
     assert rows.loc["No slots"][["reading", "share_of_gain"]].tolist() == ["costs", pytest.approx(20 / 30)]
-    assert rows.loc["Nothing to retrieve from when a trained agent acts", "estimate"] == pytest.approx(-25)
-    assert rows.loc["Number of slots: 4 in the place of 1", "task_set"] == "3-tasks"
+    assert rows.loc["Number of slots: 4 instead of 1", "task_set"] == "3-tasks"
     assert set(rows["environment"]) == {"made-up"}
-    assert isinstance(rows, pd.DataFrame)
+
+
+def test_its_page_and_the_overview(folder):
+    assert {path.stem for path in folder.glob("*.md")} == {"README", "made-up", "method", "appendix"}
+    assert "(made-up.md)" in (folder / "README.md").read_text()

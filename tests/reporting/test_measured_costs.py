@@ -1,4 +1,4 @@
-"""The part on measured costs: ratios, figure, table and what is said of a file that is missing or odd."""
+"""The part on measured costs: ratios, table and what is said of a file that is missing or odd."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rarl.benchmarks.costs import COLUMNS
-from rarl.reporting import figures, measured_costs
+from rarl.reporting import measured_costs
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.sheet import Sheet
@@ -36,10 +36,10 @@ def write(root: Path, rows: str, head: str = HEAD) -> None:
     path.write_text(f"{head}\n{rows}")
 
 
-def part(root: Path, **options) -> Sheet:
+def part(root: Path) -> Sheet:
     settings, _ = load_claims(root / "config" / "claims.yaml")
     sheet = Sheet(root / "out", load_results("laptop", root), settings)
-    measured_costs.write(sheet, **options)
+    measured_costs.write(sheet, measured_costs.read_costs(sheet.results))
     return sheet
 
 
@@ -59,22 +59,11 @@ def test_ratios_to_the_base_by_hand(root):
     assert list(mfec.dropna()) == pytest.approx([1.5])
 
 
-def test_figure_table_and_numbers(root):
-    sheet = part(root)
-    assert sheet.results.problems == []
-    text = str(sheet.markdown()).replace("\u00a0", " ")
-    assert "| Gridroboman | **DQN, task hidden** | 1,320 states | 1,000 | 10.0 | 20.0 | – | 300 | 1.5 |" in text
-    assert "| 1,500 (×1.50) | 65.0 (×6.50) | 50.0 (×2.50) | 1.25 | 330 (×1.10) | 2.5 |" in text
+def test_table_and_numbers(root):
+    assert part(root).results.problems == []
     frame = table(root / "out", "measured-costs")
     assert frame["learner_step_ratio"].tolist() == pytest.approx([1, 6.5, 1, float("nan")], nan_ok=True)
-    assert (root / "out/figures/measured-costs.svg").is_file()
-
-
-def test_only_bases(root):
-    write(root, ROWS.splitlines()[0] + "\n")
-    sheet = part(root)
-    assert sheet.figure_number == 0
-    assert len(table(root / "out", "measured-costs")) == 1
+    assert frame["name"].tolist()[:2] == ["DQN, task hidden", "RA-DQN, task hidden"]
 
 
 @pytest.mark.parametrize(
@@ -109,28 +98,8 @@ def test_a_missing_base_costs_its_experiment_the_ratios(root):
     assert table(root / "out", "measured-costs", "variant").loc["mfec"].filter(like="ratio").isna().all()
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.9, 1.3), (0.85, 1.05), (0.4, 9), (0.8, 70), (0.001, 3), (0.9, 4000)])
-def test_ticks_are_few_and_hold_1(low, high):
-    ticks = measured_costs._ticks(low, high)
-    assert 2 <= len(ticks) <= 3
-    assert 1 in ticks
-    assert all(low <= tick <= high for tick in ticks)
-
-
 def test_a_preview_does_not_wait_for_it(root):
     made.write_runs(root, "gridroboman", "10-tasks", {"dqn-hidden": 0.1}, made.BOARDS[:1], seeds=1)
-    assert "figures/measured-costs.svg" in build(root)[0]
+    assert "tables/measured-costs.csv" in build(root)["appendix"]
     (root / "results" / "laptop" / "costs.csv").unlink()
-    assert "costs.csv" not in build(root, preview=True)[0]
-
-
-def test_every_dot_is_inside_its_panel(root):
-    results = load_results("laptop", root)
-    frame = measured_costs.read_costs(results)
-    with figures.style():
-        figure = measured_costs.figure(frame[frame["variant"] != frame["base"]], results)
-    for axes, column in zip(figure.axes, measured_costs.COMPARED, strict=True):
-        low, high = axes.get_xlim()
-        ratios = frame[measured_costs.ratio_of(column)].dropna()
-        assert low < 1 < high
-        assert ((low < ratios) & (ratios < high)).all()
+    assert "costs.csv" not in build(root, preview=True)["appendix"]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rarl.errors import RarlError
-from rarl.reporting import pictures
+from rarl.reporting import figures, pictures
 from rarl.reporting.sections.gallery import median_run
 from tests.reporting import synthetic as made
 from tests.reporting.built import build
@@ -33,13 +33,23 @@ def test_the_run_of_median_score_and_the_episode_of_median_return(studies, tmp_p
     assert pictures.median_episode(episodes)["return"] == returns[1]
 
 
-def test_a_gallery_that_cannot_be_drawn_leaves_the_others_on_the_page(tmp_path):
-    changes = made.PLAYED
+def test_a_step_shows_what_was_retrieved_for_it(studies, tmp_path):
+    path = made.write_gallery(tmp_path, "a/b/c/seed-0", made.board_gallery())
+    episode = pictures.median_episode(pictures.read_gallery(path)["episodes"])
+    with figures.style():
+        figure, frame = pictures.draw_step(studies["gridroboman"].spec, episode)
+    assert frame["picture"].tolist() == ["state", "retrieved", "retrieved"]
+    assert frame["weight"].tolist()[1:] == [0.3, 0.3]
+    assert len([axes for axes in figure.axes if axes.images]) == 3
+    for step in episode["steps"]:
+        step["retrieved"] = []
+    assert pictures.draw_step(studies["gridroboman"].spec, episode) is None
+
+
+def test_a_gallery_that_cannot_be_drawn_is_told_and_another_one_shown(tmp_path):
     levels = {"r2d2": 0.1, "ra-r2d2": 0.2}
-    names = made.write_runs(tmp_path, "atari", "pong", levels, ["pong"], seeds=1, changes=changes)
-    made.write_gallery(tmp_path, names[0], {"episodes": 3})
-    made.write_gallery(tmp_path, names[1], made.screen_gallery())
-    text = build(tmp_path)[0]
-    assert f"{names[0]}/gallery.json" in text
-    made_ = {path.name for path in (tmp_path / "reports/laptop/figures").glob("atari-*.webp")}
-    assert made_ == {"atari-episode-pong-ra-r2d2.webp"}
+    names = made.write_runs(tmp_path, "atari", "pong", levels, ["pong"], seeds=1, changes=made.PLAYED)
+    made.write_gallery(tmp_path, names[1], {"episodes": 3})
+    made.write_gallery(tmp_path, names[0], made.screen_gallery())
+    assert f"{names[1]}/gallery.json" in build(tmp_path)["appendix"]
+    assert (tmp_path / "reports/laptop/figures/atari-step.svg").is_file()

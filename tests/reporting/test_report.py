@@ -1,4 +1,4 @@
-"""The built page: what it must hold, and what it must not."""
+"""The built pages: what they must hold, and what they must not."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ import sys
 
 import pytest
 
+from rarl.config.files import ExperimentSettings
 from rarl.errors import RarlError
-from rarl.reporting import choices, page, report
+from rarl.reporting import choices
+from rarl.reporting import report as building
+from rarl.reporting.registry import NAVIGATION, pages_of
 from rarl.reporting.statistics import POSITIVE, t_interval
 from tests.reporting import synthetic as made
-from tests.reporting.built import Page, build, table
+from tests.reporting.built import build, table
 
 
-def test_the_order_of_the_page(report):
-    text = (report / "REPORT.md").read_text()
-    assert text.startswith("**Scale: laptop** — ")
-    assert re.findall(r"^##? (.*)$", text, re.MULTILINE) == [
-        "Retrieval-Augmented Reinforcement Learning: a replication",
-        "Summary",
-        "What matters",
-        "Claims of the paper",
-        "Questions of our own",
-        "Gridroboman",
-        "BabyAI",
-        "Atari",
-        "What each variant costs",
-        "Protocol, statistics and verdicts",
-        "Settings searched",
-        "Deviations and choices",
-        "Provenance",
-        "Runs, failures, exclusions",
-        "Limitations",
-        "What was easy, what was difficult",
-        "Questions to the authors",
-    ]
-    parts = re.findall(r"^### (.*)$", text.split("\n## Gridroboman\n")[1].split("\n## ")[0], re.MULTILINE)
-    assert parts == ["Scores", "Task by task", "Differences", "Interventions on retrieval", "Attention", "Gallery",
-                     "Datasets"]  # fmt: skip
+def test_a_page_for_each_environment_and_variant(report):
+    pages = {path.relative_to(report).as_posix() for path in report.rglob("*.md")}
+    assert {name for name in pages if "/" not in name} == {
+        "README.md", "gridroboman.md", "babyai.md", "atari.md", "method.md", "appendix.md"}  # fmt: skip
+    runs = table(report, "runs")
+    variants = runs[runs["usable"]].drop_duplicates(["experiment", "variant"])
+    assert {name for name in pages if "/" in name} == {
+        f"variants/{row.experiment}-{row.variant}.md" for row in variants.itertuples()
+    }
+
+
+def test_the_files_that_the_workflow_expects(report):
+    """Of a scale with these experiments."""
+    experiments = [made.experiment_of(made.PROJECT, name) for name in ("gridroboman", "babyai", "atari")]
+    names = {f"{page}.md" for page in pages_of([ExperimentSettings(**e) for e in experiments])} | {NAVIGATION}
+    assert names == {path.name for path in report.iterdir() if path.is_file()}
+
+
+def test_the_overview_is_short_and_answers(report):
+    text = (report / "README.md").read_text()
+    assert len(re.sub(r"<[^>]*>", " ", text).split()) < 1200
+    for name in table(report, "claims").query("primary")["id"]:
+        assert f"#{name})" in text
+    assert text.index("## Does it replicate?") < text.index("-headline.svg") < text.index("-step.svg")
 
 
 def test_numbers_on_the_page_are_those_of_the_tables(report):
@@ -50,7 +52,7 @@ def test_numbers_on_the_page_are_those_of_the_tables(report):
     scores = here.groupby("variant")["score"]
     expected = scores.mean()["ra-dqn-hidden"] - scores.mean()["dqn-hidden"]
     assert claims.loc["C3c-hidden", "estimate"] == pytest.approx(expected, abs=1e-5)
-    assert f"{expected:+.3f}" in (report / "REPORT.md").read_text()
+    assert f"{expected:+.2f}" in (report / "README.md").read_text()
     row = table(report, "gridroboman-scores", "task_set", "variant").loc["30-tasks", "oracle"]
     interval = t_interval(here[here["variant"] == "oracle"]["score"], bounds=POSITIVE)
     assert row[["score_low", "score_high"]].tolist() == pytest.approx([interval.low, interval.high], abs=1e-5)
@@ -62,26 +64,41 @@ def test_one_row_per_run(project, report):
     assert runs["status"].value_counts().to_dict() == {"finished": len(project[1]) - 1, "missing": 1}
 
 
-def test_the_page_needs_nothing_but_itself(report):
-    html = (report / "report.html").read_text()
-    seen = Page(html)
-    assert not {"script", "link"} & set(seen.tags)
-    assert seen.references
-    assert all(ref.startswith(("data:image/", "#")) for ref in seen.references)
-    assert not re.search(r"url\(|@import", html)
-    assert len(seen.alts) >= 15
-    assert all(len(alt) > 20 for alt in seen.alts)
-    assert all(f'id="{ref[1:]}"' in html for ref in seen.references if ref.startswith("#"))
-    text = "".join(seen.text)
-    assert not any(mark in text for mark in (":--", "--:", "{{"))  # every table is a table
+def test_links_images_and_anchors_lead_somewhere(report):
+    """Those of Markdown and those of HTML, from the folder of their page; every file is linked."""
+    reached = set()
+    for page in report.rglob("*.md"):
+        text = page.read_text()
+        for link in re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text):
+            path, _, anchor = link.partition("#")
+            if "://" in path:
+                continue
+            target = (page.parent / path).resolve() if path else page
+            assert target.is_file(), (page, link)
+            reached.add(target)
+            assert not anchor or anchor in anchors(target.read_text()), (page, link)
+    assert {path.resolve() for path in report.glob("*/*")} <= reached
 
 
-def test_markdown_links_and_images_exist(report):
-    links = re.findall(r"\]\(([^)#]+)\)", (report / "REPORT.md").read_text())
-    for link in links:
-        assert (report / link).is_file(), link
-    shown = [path for path in report.glob("*/*") if path.suffix in (".svg", ".csv", ".webp")]
-    assert {f"{path.parent.name}/{path.name}" for path in shown} == set(links)
+def anchors(text: str) -> set[str]:
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads} | set(
+        re.findall('id="([^"]+)"', text)
+    )
+
+
+def test_each_figure_has_its_data_and_says_what_it_shows(report):
+    figures = {path.stem for path in (report / "figures").iterdir()}
+    assert figures
+    assert all((report / "tables" / f"{name}.csv").is_file() for name in figures)
+    alts = [alt for page in report.rglob("*.md") for alt in re.findall(r'alt="([^"]*)"', page.read_text())]
+    assert len(alts) >= len(figures)
+    assert all(len(alt) > 20 for alt in alts)
+
+
+def test_every_claim_has_an_anchor_on_one_page(report):
+    found = [a for page in report.glob("*.md") for a in re.findall(r'<a id="([^"]+)"', page.read_text())]
+    assert sorted(found) == sorted(table(report, "claims")["id"])
 
 
 def test_search_records_are_shown_and_a_damaged_line_named(tmp_path):
@@ -93,11 +110,11 @@ def test_search_records_are_shown_and_a_damaged_line_named(tmp_path):
     record.write_text(json.dumps(entry) + "\n{\n" + json.dumps(entry | {"measure": "success_rate"}) + "\n")
     elsewhere = record.with_name("babyai.jsonl")  # by an older record, which does not say what it measured
     elsewhere.write_text(json.dumps(entry | {"variant": "rdqn"}) + "\n" + json.dumps(entry | {"scale": "mine"}) + "\n")
-    text = build(tmp_path)[0]
-    assert "| dqn-hidden | none | 30 | 100 | 9 | success rate | 0.123 | 12 |" in text
-    assert "| rdqn | none | 30 | 100 | 9 | success rate | 0.123 | 12 |" in text
-    assert "All 3 tries" in text  # none of another scale
-    assert "line 2 is not a record of a try" in text
+    text = build(tmp_path)["appendix"]
+    rows = table(tmp_path / "reports/laptop", "trials")
+    assert rows["variant"].tolist() == ["rdqn", "dqn-hidden", "dqn-hidden"]  # none of another scale
+    assert rows["measure"].tolist() == ["success_rate", "return_mean", "success_rate"]
+    assert "line 2 is not a record of a trial" in text
 
 
 @pytest.fixture
@@ -112,8 +129,8 @@ def both(tmp_path, monkeypatch):
         path = tmp_path / "choices.yaml"
         path.write_text(json.dumps({"choices": [more | entry for entry in entries]}))
         texts = choices.read_texts(path)
-        monkeypatch.setattr(report, "read_texts", lambda: texts)
-        return build(tmp_path)[0]
+        monkeypatch.setattr(building, "read_texts", lambda: texts)
+        return build(tmp_path)["appendix"]
 
     return page_with
 
@@ -167,13 +184,6 @@ def test_mistakes_in_the_texts_are_named(tmp_path, text, expected):
         choices.read_texts(path)
 
 
-def test_images_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(RarlError, match=r"gone\.svg"):
-        page.to_html("![x](gone.svg)\n", tmp_path, title="t")
-    with pytest.raises(RarlError, match="an image must be one of"):
-        page.to_html("![x](code.js)\n", tmp_path, title="t")
-
-
 def test_no_torch_at_start():
     """A report must not wait for torch to load."""
     code = (
@@ -185,7 +195,7 @@ def test_no_torch_at_start():
 
 def test_a_frame_is_the_same_on_the_page_and_as_numbers(report):
     """The rows of a table's Markdown are those of its CSV, in the same order."""
-    text, rows = (report / "REPORT.md").read_text(), table(report, "babyai-scores")
-    lines = text.split("\n## BabyAI\n")[1].split("| Levels | Agent |")[1].splitlines()[2 : 2 + len(rows)]
-    assert [line.split(" | ")[1] for line in lines] == rows["agent"].tolist()
+    text, rows = (report / "babyai.md").read_text(), table(report, "babyai-scores")
+    lines = text.split("| Agent | Levels |")[1].splitlines()[2 : 2 + len(rows)]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == rows["agent"].tolist()
     assert [line.split(" | ")[3].split("&")[0].strip("\u00a0") for line in lines] == [f"{v:.1f}" for v in rows["score"]]

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from rarl.reporting.report import build_report
+from rarl.reporting.site import build_site
 from tests.reporting import synthetic as made
 from tests.reporting.built import Page, build, table
 
@@ -24,16 +25,14 @@ def test_same_runs_same_bytes_and_no_stale_figure(tmp_path):
     folder = tmp_path / "reports" / "laptop"
     first = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     (folder / "figures" / "gridroboman-old.svg").write_text("<svg/>")
-    _, html = build(tmp_path)
-    assert '<div id="mark"></div>' in html
+    build(tmp_path)
     assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
 
 
 def test_without_any_run(tmp_path):
     made.write_project(tmp_path)
-    assert "\n## Gridroboman\n" not in build(tmp_path)[0]
-    text, _ = build(tmp_path, planned_runs=["gridroboman/30-tasks/dqn-hidden/seed-0"])
-    assert "\n## Gridroboman\n" in text
+    assert set(build(tmp_path)) == {"README", "method", "appendix"}
+    assert "gridroboman" in build(tmp_path, planned_runs=["gridroboman/30-tasks/dqn-hidden/seed-0"])
     assert table(tmp_path / "reports/laptop", "runs")["status"].tolist() == ["missing"]
 
 
@@ -56,14 +55,13 @@ def test_constant_nan_and_failed_scores(tmp_path):
     record = runs / names[4] / "run.json"
     failed = {"status": "failed", "reason": "<b>no memory</b> | x"}
     record.write_text(json.dumps(json.loads(record.read_text()) | failed))
-    text, html = build(tmp_path)
+    text = build(tmp_path)["appendix"]
     status = table(tmp_path / "reports/laptop", "runs", "run")["status"]
     assert status.loc[names].tolist() == ["finished"] * 3 + ["excluded", "failed", "finished"]
     rows = table(tmp_path / "reports/laptop", "gridroboman-scores", "variant")
     assert rows.loc["dqn-hidden", ["score", "score_low", "score_high"]].tolist() == [0, 0, 0]
     assert rows.loc["ra-dqn-hidden", "seeds"] == 1
     assert "&lt;b&gt;no memory&lt;/b&gt; &#124; x" in text
-    assert "<b>no memory" not in html
 
 
 def test_hostile_names_stay_text(tmp_path):
@@ -83,38 +81,34 @@ def test_hostile_names_stay_text(tmp_path):
     record.parent.mkdir(parents=True)
     entry = {"variant": evil, "task_set": evil, "seed": 1, "changed": [evil], "return_by_update": [[1, 2.0]]}
     record.write_text(json.dumps(entry | {"core_seconds": 1}) + "\n")
-    text, html = build(tmp_path)
-    for part in (text, html):
-        assert "<script" not in part
-        assert "<i>" not in part
-    assert "(http://example.org)" not in text
-    assert "{{ 7*7 }}" in html
-    assert all(ref.startswith(("data:image/", "#")) for ref in Page(html).references)
+    pages = build(tmp_path)
+    assert "variants/gridroboman-7-7-i" in pages
+    site = build_site(tmp_path / "reports/laptop", "<b>")
+    for text in [*pages.values(), *(path.read_text() for path in site.parent.rglob("*.html"))]:
+        assert "<script>alert" not in text
+        assert "<i>" not in text
+        assert "(http://example.org)" not in text
+    assert "{{ 7*7 }}" in "".join(Page((site.parent / "variants/gridroboman-7-7-i.html").read_text()).text)
 
 
 def test_a_smoke_report_cannot_be_mistaken(tmp_path):
     write(tmp_path, scale="smoke")
-    text, html = build(tmp_path, "smoke")
-    assert text.startswith("**Scale: smoke** — ")
+    text = build(tmp_path, "smoke")["README"]
     assert "> [!WARNING]" in text
     assert not re.search("✓|✗", text)
-    assert "## What matters" not in text
-    assert "<title>[smoke]" in html
-    assert '<div id="mark">smoke</div>' in html
     for path in (tmp_path / "reports/smoke/figures").glob("*.svg"):
-        # matplotlib writes a text's words as a comment beside its outlines
         assert "smoke: not a result" in path.read_text()
 
 
 def test_preview_says_preliminary_and_leaves_the_published_report_alone(tmp_path):
     names = write(tmp_path, {"dqn-hidden": 0.1})
-    _, html = build(tmp_path, planned_runs=[*names, "gridroboman/10-tasks/ra-dqn-hidden/seed-0"], preview=True)
-    assert '<div id="mark">preliminary</div>' in html
+    pages = build(tmp_path, planned_runs=[*names, "gridroboman/10-tasks/ra-dqn-hidden/seed-0"], preview=True)
+    assert "Preliminary: 2 of 3 planned runs used (1 missing)" in pages["README"]
     assert not (tmp_path / "reports").exists()
-    assert (tmp_path / "scratch/laptop/preview/report.html").is_file()
+    assert (tmp_path / "scratch/laptop/preview/README.md").is_file()
 
 
 def test_output_folder_with_spaces(tmp_path):
     write(tmp_path, {"dqn-hidden": 0.1}, seeds=1)
     path = build_report("laptop", tmp_path, output=tmp_path / "a folder ü")
-    assert path == tmp_path / "a folder ü" / "report.html"
+    assert path == tmp_path / "a folder ü" / "README.md"

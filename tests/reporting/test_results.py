@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 
-import numpy as np
 import pytest
 
 from rarl.errors import RarlError
@@ -19,9 +18,7 @@ RUN = "gridroboman/10-tasks/dqn-hidden/seed-0"
 
 @pytest.fixture
 def project(tmp_path):
-    data = made.write_manifests(tmp_path)
-    levels, more = {"dqn-hidden": 0.1}, {"seeds": 2, "data": data, "expert_returns": {}}
-    made.write_runs(tmp_path, "gridroboman", "10-tasks", levels, made.BOARDS[:10], **more)
+    made.write_runs(tmp_path, "gridroboman", "10-tasks", {"dqn-hidden": 0.1}, made.BOARDS[:10], seeds=2)
     return tmp_path
 
 
@@ -119,23 +116,10 @@ def test_nan_score_excludes_the_run(project):
     assert set(results.evaluations["seed"]) == {1}
 
 
-def test_expert_returns_from_the_record_when_there_is_no_data(project):
-    for path in sorted((project / "data").glob("**/manifest.json")):
-        path.unlink()
-    results = load_results("laptop", project)
-    assert results.last["score"].isna().all()
-    edit_json(folder(project) / "run.json", expert_returns=dict.fromkeys(made.BOARDS, 40.0))
-    results = load_results("laptop", project)
-    np.testing.assert_allclose(results.last["expert"], 40.0)
-
-
-def test_changed_data_and_configurations_are_noted(project):
-    manifest = next((project / "data").glob("**/lift-red/manifest.json"))
-    edit_json(manifest, episodes=17)
+def test_different_configurations_are_noted(project):
     record = json.loads((folder(project) / "run.json").read_text())
     edit_json(folder(project) / "run.json", config=record["config"] | {"lr": 3})
     said = dict(load_results("laptop", project).problems)
-    assert "1 data manifests changed since this run" in said[RUN]
     assert "2 different configurations" in said["gridroboman/10-tasks/dqn-hidden"]
 
 

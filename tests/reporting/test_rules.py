@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rarl.errors import RarlError
+from rarl.reporting.answers import rules_table
 from rarl.reporting.claims import Rules
 from rarl.reporting.rules import (
     BY_KIND,
@@ -26,7 +27,6 @@ from rarl.reporting.rules import (
     judge,
 )
 from rarl.reporting.statistics import Samples
-from rarl.reporting.wording import rules_table
 
 RULES = Rules()
 SPREAD = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])  # sd 0.0158: a Welch interval is ±0.0231, of 5 v 5

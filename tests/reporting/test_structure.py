@@ -11,7 +11,7 @@ import pytest
 
 import rarl.reporting
 from rarl.envs.spec import ENVIRONMENTS, load, spec_of
-from rarl.reporting.registry import EFFECTS, MEASURES, PARTS, USUAL_PARTS
+from rarl.reporting.registry import CHECKS, MEASURES, PARTS, USUAL_PARTS
 
 FOLDER = Path(rarl.reporting.__file__).parent
 MODULES = sorted(FOLDER.rglob("*.py"))
@@ -64,9 +64,9 @@ def test_imports_go_one_way():
 
 
 def test_all_that_is_registered_is_there():
-    for name in (*PARTS.values(), *EFFECTS.values(), *MEASURES.values()):
+    for name in (*PARTS.values(), *CHECKS.values(), *MEASURES.values()):
         assert callable(load(name))
-    assert set(USUAL_PARTS) | set(EFFECTS) <= set(PARTS)
+    assert set(USUAL_PARTS) <= set(PARTS)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

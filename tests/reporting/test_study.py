@@ -51,7 +51,7 @@ def test_a_variant_that_is_in_no_file_is_shown_under_its_name(tmp_path):
     made.write_runs(tmp_path, "ablations", "30-tasks", {"dqn": 0.1, "ra-dqn": 0.5, "unheard|of": 0.3}, made.BOARDS[:1])
     study = study_of(tmp_path, "ablations")
     assert [v.name for v in study.variants_on("30-tasks")] == ["dqn", "ra-dqn", "unheard|of"]
-    assert "unheard&#124;of" in build(tmp_path)[0]
+    assert "unheard&#124;of" in build(tmp_path)["ablations"]
 
 
 def test_scores_are_means_over_tasks_of_seeds_that_have_all(tmp_path):
@@ -78,36 +78,23 @@ def test_agents_of_another_experiment_must_have_the_same_settings(tmp_path):
     of_main = study.compare(study.variants["a2-nothing-retrieved"], study.full, SET)
     assert of_main.interval().estimate == pytest.approx(-9)
     assert outcomes(tmp_path)["C2-A3-babyai"].verdict.outcome == "not tested"
-    text = build(tmp_path)[0]
+    text = build(tmp_path)["appendix"]
     assert "not compared with babyai/rdqn: learning.n&#95;step 4 against 1" in text
 
 
-def test_what_each_has_learned_from(tmp_path):
-    data = made.write_manifests(tmp_path)
-    tasks = made.BOARDS[:3]
-    made.write_runs(tmp_path, "gridroboman", "30-tasks", {"dqn-hidden": 0.1, "ra-dqn-hidden": 0.5}, tasks, data=data)
-    first = {"changes": {"episodes": 1000}, "data": {k: data[k] for k in list(data)[:2]}}
-    made.write_runs(tmp_path, "gridroboman", "10-tasks", {"dqn-hidden": 0.1}, tasks, seeds=1, **first)
+def test_what_is_played_is_counted(tmp_path, studies):
     played = {"changes": {"episodic": {"episodes_per_update": 1}}}
-    made.write_runs(tmp_path, "ancestors", "30-tasks", {"mfec-hidden": 0.08, "nec-observed": 0.22}, tasks, **played)
+    made.write_runs(tmp_path, "gridroboman", "30-tasks", {"dqn-hidden": 0.1, "ra-dqn-hidden": 0.5}, made.BOARDS[:3])
+    made.write_runs(tmp_path, "ancestors", "30-tasks", {"mfec-hidden": 0.08}, made.BOARDS[:3], **played)
     study = study_of(tmp_path, "ancestors")
-    assert list(study.variants)[:4] == ["dqn-hidden", "ra-dqn-hidden", "dqn-observed", "ra-dqn-observed"]
-    run = "ancestors/30-tasks/mfec-hidden/seed-0"
-    assert study.steps_per_update(run) == 150  # one episode of 50 steps of each of 3 tasks
-    assert study.experience(study.variants["mfec-hidden"], "30-tasks") == ("its own play", 300_000)
-    assert study.experience(study.base, "30-tasks") == ("datasets (planner)", 30 * 4000 * 50)
-    assert study.experience(study.base, "10-tasks")[1] == 2 * 1000 * 50
+    assert study.steps_per_update("ancestors/30-tasks/mfec-hidden/seed-0") == 150  # 50 steps of each of 3 tasks
     assert math.isnan(study.steps_per_update("gridroboman/30-tasks/dqn-hidden/seed-0"))
     # Whole recipes are compared, though their settings differ.
     assert outcomes(tmp_path)["Q17-mfec-hidden"].interval.estimate == pytest.approx(0.42)
-    curves = study.curves(["30-tasks"]).query("variant == 'nec-observed' and update == 2000 and seed == 3")
-    assert curves[["steps", "score"]].values.tolist() == [[300_000, pytest.approx(0.23)]]
-
-
-def test_frames_are_counted_where_actions_are_repeated(studies):
-    study = studies["atari"]
-    assert study.step_unit == "frames"
-    assert study.experience(study.base, "pong") == ("its own play", 2000 * 8 * 5 * 4)
+    curves = study.curves(["30-tasks"]).query("variant == 'mfec-hidden' and update == 2000 and seed == 3")
+    assert curves[["steps", "score"]].values.tolist() == [[300_000, pytest.approx(0.09)]]
+    atari = studies["atari"]  # frames, where actions are repeated
+    assert (atari.step_unit, atari.steps_per_update("atari/pong/r2d2/seed-0")) == ("frames", 8 * 5 * 4)
 
 
 def test_task_sets_are_known_from_runs_or_from_their_names(tmp_path):
@@ -119,9 +106,9 @@ def test_task_sets_are_known_from_runs_or_from_their_names(tmp_path):
 
 
 def test_all_of_a_dataset_counts_as_its_episodes(tmp_path):
-    data = made.write_manifests(tmp_path)
-    made.write_runs(tmp_path, "gridroboman", "10-tasks", {"dqn-hidden": 0.1}, made.BOARDS[:2], seeds=1, data=data)
-    assert study_of(tmp_path, "gridroboman").task_sets == [TaskSet("10-tasks", 10, 4000)]
+    made.write_runs(tmp_path, "gridroboman", "10-tasks", {"dqn-hidden": 0.1}, made.BOARDS[:2], seeds=1, data=made.DATA)
+    results = load_results("laptop", tmp_path, planned_datasets=made.DATASETS)
+    assert load_studies(results)["gridroboman"].task_sets == [TaskSet("10-tasks", 10, 4000)]
 
 
 @pytest.mark.parametrize(

@@ -127,5 +127,4 @@ def test_without_the_base_agent(tmp_path):
     rows = table(folder, "ablations-differences", "variant")
     assert rows.loc["a2-nothing-retrieved", ["delta", "reading"]].tolist() == [pytest.approx(-0.4), "costs"]
     assert rows["delta_base"].isna().all()
-    assert not (folder / "figures/ablations-differences.svg").exists()
-    assert table(folder, "what-matters")["share_of_gain"].isna().all()
+    assert table(folder, "effects")["share_of_gain"].isna().all()

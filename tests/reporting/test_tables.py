@@ -64,9 +64,9 @@ def test_numbers():
 
 def test_intervals():
     space = tables.HARD_SPACE
-    assert tables.interval(Interval(0.5, 0.25, 0.75, (5,))) == f"0.50{space}[0.25,{space}0.75]"
+    assert tables.interval(Interval(0.5, 0.25, 0.75, (5,))) == f"0.5{space}[0.2,{space}0.8]"
     assert tables.interval(t_interval([0.5])) == f"0.500,{space}CI{space}n/a{space}(n=1)"
-    assert "seeds do not differ" in tables.interval(t_interval([0.5, 0.5])).replace(space, " ")
+    assert "identical across seeds" in tables.interval(t_interval([0.5, 0.5])).replace(space, " ")
     assert tables.interval(t_interval([])) == tables.NONE
     assert tables.interval(None) == tables.NONE
 
@@ -74,9 +74,9 @@ def test_intervals():
 @pytest.mark.parametrize(
     ("estimate", "half", "said"),
     [
-        (0.40874, 0.0275, "0.409 [0.381, 0.436]"), (0.9971, 0.0042, "0.9971 [0.9929, 1.0013]"),
-        (90.4, 17.3, "90 [73, 108]"), (1234.5, 250.0, "1,234 [984, 1,484]"), (-3.0556, 6.2, "−3.1 [−9.3, 3.1]"),
-        (0.5, 0.0996, "0.50 [0.40, 0.60]"),
+        (0.40874, 0.0275, "0.41 [0.38, 0.44]"), (0.9971, 0.0042, "0.997 [0.993, 1.001]"),
+        (90.4, 17.3, "90 [73, 108]"), (1234.5, 250.0, "1,234 [984, 1,484]"), (-3.0556, 6.2, "−3 [−9, 3]"),
+        (0.5, 0.0996, "0.5 [0.4, 0.6]"),
     ],
 )  # fmt: skip
 def test_digits_go_by_the_width_of_the_interval(estimate, half, said):
@@ -102,13 +102,14 @@ def test_csv_is_stable(tmp_path):
 
 def test_one_frame_gives_markdown_and_csv(tmp_path):
     mean = t_interval([0.25, 0.5, 0.75])
-    frame = pd.DataFrame({"name": ["a|b", "c"], "score": [mean, None], "n": [1000, 2], "empty": [None, math.nan]})
-    columns = [tables.words("name", "Name"), tables.intervals("score", "Score"), tables.numbers("n", "N"),
-               tables.numbers("empty", "Nothing")]  # fmt: skip
-    lines = str(tables.to_markdown(frame, columns)).replace(tables.HARD_SPACE, " ").splitlines()
-    assert lines[0] == "| Name | Score | N |"  # what has no value has no column
-    assert lines[2:] == ["| a&#124;b | 0.50 &#91;-0.12, 1.12&#93; | 1,000 |".replace("-", "\u2212"), "| c | – | 2 |"]
+    frame = pd.DataFrame(
+        {"name": ["a|b", "c"], "delta": [mean, None], "n": [1000, 2.345678], "empty": [None, math.nan]}
+    )
+    heads = {"name": "Name", "delta": "Δ", "n": "N", "empty": "Nothing"}
+    lines = str(tables.to_markdown(frame, heads, name=str.upper)).replace(tables.HARD_SPACE, " ").splitlines()
+    assert lines[:2] == ["| Name | Δ | N |", "|:--|--:|--:|"]  # what has no value has no column
+    assert lines[2:] == ["| A&#124;B | +0.5 &#91;\u22120.1, +1.1&#93; | 1,000 |", "| C | – | 2.35 |"]
     tables.write_csv(tmp_path / "t.csv", frame)
     read = pd.read_csv(tmp_path / "t.csv")
-    assert list(read) == ["name", "score", "score_low", "score_high", "n", "empty"]
-    assert read["score_high"].tolist() == pytest.approx([mean.high, math.nan], abs=1e-5, nan_ok=True)
+    assert list(read) == ["name", "delta", "delta_low", "delta_high", "n", "empty"]
+    assert read["delta_high"].tolist() == pytest.approx([mean.high, math.nan], abs=1e-5, nan_ok=True)

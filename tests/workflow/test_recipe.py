@@ -34,12 +34,13 @@ def test_reproduce_makes_everything(recorded: Project) -> None:
         "measure_costs": 1,
         "make_preview": 1,
         "make_report": 1,
+        "make_site": 1,
     }
     before, _, _ = output.partition("Building DAG of jobs")
     assert "Scale tiny: Two short runs." in before
     assert "  datasets  10 (10 not there)" in before
     assert output.count("Scale tiny: ") == 1
-    for path in ("reports/tiny/REPORT.md", "reports/tiny/report.html", "scratch/tiny/preview/report.html"):
+    for path in ("reports/tiny/README.md", "reports/tiny/site/index.html", "scratch/tiny/preview/site/index.html"):
         assert (recorded.folder / path).stat().st_size > 1000
     record = json.loads(recorded.product("runs", DQN, "run.json").read_text())
     assert (record["status"], record["updates"]) == ("finished", 6)
@@ -50,7 +51,7 @@ def test_git_holds_the_small_products_and_dvc_the_large_ones(project: Project) -
     assert f"results/tiny/runs/{DQN}/run.json" in held
     assert f"results/tiny/probes/{RA_DQN}/gallery.json" in held
     assert {"results/tiny/costs.csv", "results/tiny/environment-speed.csv"} <= {*held}
-    assert "reports/tiny/REPORT.md" in held
+    assert "reports/tiny/README.md" in held
     assert not [
         path for path in held if path.startswith(("data/", "scratch/", ".snakemake/", "results/tiny/checkpoints/"))
     ]
@@ -216,7 +217,7 @@ def test_what_is_made_again_is_told_with_the_reason_before_anything_runs(project
         "  probes    1 (1 by other code)",
         "  costs     2 (1 current, 1 by other code)",
         "  report    1 (1 to follow)",
-        "  page      reports/tiny/report.html, a preview as soon as the first seed is through",
+        "  page      reports/tiny/site/index.html, a preview as soon as the first seed is through",
         "Changed since, with the number of runs that it concerns: rarl.runs.loop (2).",
     ]
     lines = output.splitlines()
@@ -420,7 +421,7 @@ def test_snakemakes_own_report_needs_no_network(project: Project, tmp_path: Path
     project.snakemake("--report", str(tmp_path / "report.html"), **nowhere)
     page = (tmp_path / "report.html").read_text()
     assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=[\"']https?:", page)
-    assert "report.html" in page
+    assert "README.md" in page
     assert "gridroboman-curves" in page
 
 
@@ -428,6 +429,5 @@ def test_snakemakes_own_report_needs_no_network(project: Project, tmp_path: Path
 def test_smoke_runs_the_whole_workflow(fresh: Project, tmp_path: Path) -> None:
     clone = fresh.clone(tmp_path / "clone")
     clone.make("smoke")
-    report = (clone.folder / "reports/smoke/REPORT.md").read_text()
-    assert "smoke" in report.splitlines()[0]
+    assert "Scale smoke tests" in (clone.folder / "reports/smoke/README.md").read_text()
     assert clone.run("git", "status", "--porcelain") == ""

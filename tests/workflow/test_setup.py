@@ -95,6 +95,8 @@ def test_every_direct_dependency_is_used() -> None:
         "dvc-s3",
         "dvc-ssh",
         "h5py",
+        "mkdocs-material",
+        "pymdown-extensions",
         "pytest-xdist",
         "setuptools",
     }  # by others

@@ -40,6 +40,7 @@ from rarl.workflow.rules import (
     plan_digest,
     prepare_environment,
     preview_runs,
+    report_files,
     scale_of,
 )
 from rarl.workflow.records import has_params, inputs_of, plan_of
@@ -132,10 +133,9 @@ def cores_to_time(wildcards):
     return 1 if on_cluster() or not SCALE.settings.allows_verdicts else workflow.cores
 
 
-def report_inputs(product, runs):
-    """The files that a report, `product`, about these runs reads."""
+def report_inputs(runs):
+    """The files that a report about these runs reads."""
     return [
-        *manifests_of(product, [SCALE.runs[run] for run in runs]),
         *(path for path in run_targets(runs) if "/checkpoints/" not in path),
         *probe_targets([run for run in SCALE.probes() if run in runs]),
     ]

@@ -1,5 +1,5 @@
-# Tables, figures and pages from the runs: reports/{scale}/, and a first look from part of
-# them in scratch/{scale}/preview/, which is nobody's result.
+# Pages, tables and figures from the runs: reports/{scale}/; the site of them; and a first look from part of the runs in
+# scratch/{scale}/preview/, which is nobody's result.
 
 # Not Python, so not covered by the code's digest.
 REPORT_TEXTS = [
@@ -13,18 +13,19 @@ REPORT_TEXTS = [
 
 rule make_report:
     input:
-        results=lambda _: report_inputs(f"reports/{S}/REPORT.md", list(SCALE.runs)),
+        results=lambda _: report_inputs(list(SCALE.runs)),
         index_cost=rules.measure_index_cost.output,
         costs=rules.measure_costs.output,
         texts=REPORT_TEXTS,
     output:
-        markdown=f"reports/{S}/REPORT.md",
-        page=report(
-            f"reports/{S}/report.html",
-            caption="../report/page.rst",
+        overview=report(
+            f"reports/{S}/README.md",
+            caption="../report/overview.rst",
             category="Report",
-            labels={"what": "the report", "scale": S},
+            labels={"what": "the first page", "scale": S},
         ),
+        pages=[f"reports/{S}/{name}" for name in report_files(SCALE) if name != "README.md"],
+        variants=directory(f"reports/{S}/variants"),
         figures=report(
             directory(f"reports/{S}/figures"),
             patterns=["{name}.svg"],
@@ -50,17 +51,39 @@ rule make_report:
         plan=plan_digest(SCALE),
         code=CODE["report"],
     message:
-        f"the report: reports/{S}/report.html"
+        f"the pages of the report: reports/{S}/README.md"
     shell:
-        "python -m rarl report --scale {params.scale} --digest {params.plan} --code {params.code} > {log} 2>&1"
+        "python -m rarl report --only pages --scale {params.scale} --digest {params.plan} --code {params.code} > {log} 2>&1"
+
+
+rule make_site:
+    input:
+        rules.make_report.output,
+        assets=sorted(map(str, Path("rarl/reporting/assets").glob("*"))),
+    output:
+        directory(f"reports/{S}/site"),
+    log:
+        f"logs/{S}/site.log",
+    benchmark:
+        f"benchmarks/{S}/site.tsv"
+    conda:
+        "../envs/rarl.yaml"
+    params:
+        scale=S,
+        code=CODE["report"],
+    message:
+        f"the report: reports/{S}/site/index.html"
+    shell:
+        "python -m rarl report --only site --scale {params.scale} --code {params.code} > {log} 2>&1"
 
 
 rule make_preview:
     input:
-        results=lambda _: report_inputs(f"scratch/{S}/preview/report.html", [run for run in SCALE.runs if run in FIRST]),
+        results=lambda _: report_inputs([run for run in SCALE.runs if run in FIRST]),
         texts=REPORT_TEXTS,
     output:
-        f"scratch/{S}/preview/report.html",
+        f"scratch/{S}/preview/README.md",
+        directory(f"scratch/{S}/preview/site"),
     log:
         f"logs/{S}/preview.log",
     benchmark:
@@ -73,7 +96,7 @@ rule make_preview:
         plan=plan_digest(SCALE),
         code=CODE["report"],
     message:
-        f"a preview, from the first runs: scratch/{S}/preview/report.html"
+        f"a preview, from the first runs: scratch/{S}/preview/site/index.html"
     shell:
         "python -m rarl report --scale {params.scale} --digest {params.plan} --code {params.code} --preview"
         " > {log} 2>&1"

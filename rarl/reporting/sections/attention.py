@@ -1,4 +1,5 @@
-"""What was measured of attention: how it spreads, and on what it falls beside what chance would give."""
+"""What is retrieved and whether it is used; how attention spreads, and on what it falls beside what chance would
+give."""
 
 from __future__ import annotations
 
@@ -6,100 +7,98 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rarl.reporting import tables
-from rarl.reporting.results import spelled
-from rarl.reporting.sections.tasks import by_task, stacked
+from rarl.reporting.results import IDENTITY, spelled
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import POSITIVE, SHARES, paired, seed_means, t_interval
-from rarl.reporting.study import Study, Variant
+from rarl.reporting.study import Study
 
 
 class Quantity(NamedTuple):
-    """A quantity of attention.csv. chance: the one that says what attending everywhere alike would give."""
+    """A quantity of attention.csv. chance: the one that says what uniform attention would give."""
 
     text: str
     chance: str = ""
 
 
 QUANTITIES = {
-    "effective_states": Quantity("effective number of attended states (exp of the entropy)"),
-    "kl": Quantity("KL of z's posterior from its prior, nats per step"),
+    "effective_states": Quantity("effective number of attended states (exp. entropy)"),
+    "kl": Quantity("KL of z's posterior from its prior, nats/step"),
     "task_named": Quantity("task decodable from z (accuracy of a linear probe)"),
     "rewarded_share": Quantity("attention on rewarded states", "rewarded_candidates"),
     # As products from before probes were the same everywhere call it.
     "goal_state_mass": Quantity("attention on rewarded states", "goal_state_share"),
     "other_share": Quantity("attention on other tasks' trajectories", "other_candidates"),
-    "related_there": Quantity("batches with a trajectory about the same thing"),
-    "related_share": Quantity("attention on such trajectories", "related_candidates"),
-    "place_distance": Quantity("steps between the attended states' place in their episodes and the current one",
-                               "place_candidates"),
-}  # fmt: skip
+    "related_there": Quantity("batches that contain a trajectory with the same target object"),
+    "related_share": Quantity("attention on trajectories with the same target object", "related_candidates"),
+    "place_distance": Quantity("distance in steps between attended and current position", "place_candidates"),
+}
 _SHARES = {"task_named", "related_there", *(name for name in QUANTITIES if name.endswith(("_share", "_mass")))}
-_DRAWN = ("other_share", "rewarded_share", "goal_state_mass")  # task by task, the first of which there is something
+_BY_GROUP = ("other_share", "rewarded_share", "goal_state_mass")
+_USE = {  # of retrieval.csv
+    "agent": "Agent", "set": "Task set", "states": "States per batch", "steps_per_trajectory": "Steps per trajectory",
+    "last_share": "Share of last steps", "effective_states": "Effective number of attended states",
+    "logit_std": "SD of logits", "z_between": "SD of z between batches / its size",
+    "flips_redrawn": "Actions changed by another draw, %", "flips_exchanged": "by another task's batch, %",
+    "flips_removed": "by none, %",
+}  # fmt: skip
 
 
 def write(study: Study, sheet: Sheet) -> None:
-    """The table of all quantities; task by task, where attention falls."""
+    """The table of all quantities."""
     frame = attention_frame(study, sheet.rules.level)
-    if frame.empty:
-        return
-    sheet.heading("Attention")
-    task_set = frame["task_set"].iloc[-1]
-    for quantity in _DRAWN:
-        shown = [v for v in study.variants.values() if _chance(study, v, task_set, quantity).to_numpy().any()]
-        if shown:
-            noun = study.spec.task_noun
-            panels = {v.label: {v.look: stacked(study.attention(v, task_set, quantity))} for v in shown}
-            chance = {v.label: stacked(_chance(study, v, task_set, quantity)) for v in shown}
-            sheet.figure(
-                f"{study.name}-attention-{quantity.partition('_')[0]}",
-                by_task(study, panels, QUANTITIES[quantity].text, (0.0, 1.0), chance=chance),
-                f"Per {noun}: {QUANTITIES[quantity].text}, and what chance would give.",
-                f"{QUANTITIES[quantity].text.capitalize()} ({study.set_title(task_set)}). Dots: seeds. Grey: the "
-                "share of such states among the candidates; a dot on it is no better than chance.",
-            )
-            break
-    columns = [
-        *study.columns[:2],
-        tables.words("text", "Quantity"),
-        tables.words("group", "Mean over"),
-        tables.numbers("seeds", "Seeds"),
-        tables.intervals("value", "Value"),
-        tables.intervals("over_chance", "Minus chance", signed=True),
-    ]
-    sheet.table(f"{study.name}-attention", frame, columns, folded="All that was measured of attention")
-
-
-def _chance(study: Study, variant: Variant, task_set: str, quantity: str) -> pd.DataFrame:
-    name = QUANTITIES[quantity].chance
-    return study.attention(variant, task_set, name) if name else pd.DataFrame()
+    noun = f"{study.spec.task_noun.capitalize()}s"
+    heads = {"text": "Quantity", "agent": "Agent", "set": noun, "group": "Mean over", "seeds": "Seeds",
+             "value": "Value", "delta_chance": "Minus chance"}  # fmt: skip
+    if len(frame):
+        sheet.heading("Attention")
+        sheet.table(f"{study.name}-attention", frame, heads, "attention, with 95 % CI", folded=len(frame) > 12)
 
 
 def attention_frame(study: Study, level: float) -> pd.DataFrame:
     """A row for each task set, variant, quantity and group of tasks: its mean, and that less what chance gives."""
     groups = {"all": None} | {name: set(map(spelled, tasks)) for name, tasks in study.spec.task_groups.items()}
     rows = []
-    for task_set in study.used_sets:
-        for variant in study.variants_on(task_set):
-            for name, quantity in QUANTITIES.items():
-                values = study.attention(variant, task_set, name)
-                chance = _chance(study, variant, task_set, name)
-                for group, tasks in groups.items():
-                    if group != "all" and (name not in _DRAWN or len(groups) > 3):
-                        continue  # many groups are seen task by task
-                    found, by_chance = (_of(table, tasks) for table in (values, chance))
-                    if not found:
-                        continue
-                    over, bounds = paired(found, by_chance), SHARES if name in _SHARES else POSITIVE
-                    rows.append({
-                        "task_set": task_set, "variant": variant.name, "quantity": name, "group": group,
-                        "seeds": len(found), "value": t_interval(list(found.values()), level, bounds),
-                        "chance": t_interval(list(by_chance.values()), level, bounds) if by_chance else None,
-                        "over_chance": over and over.interval(level), "set": study.set_title(task_set),
-                        "agent": variant.label, "text": quantity.text,
-                    })  # fmt: skip
+    for task_set, variant in ((s, v) for s in study.used_sets for v in study.variants_on(s)):
+        for name, quantity in QUANTITIES.items():
+            values = study.attention(variant, task_set, name)
+            chance = study.attention(variant, task_set, quantity.chance) if quantity.chance else pd.DataFrame()
+            for group, tasks in groups.items():
+                if group != "all" and (name not in _BY_GROUP or len(groups) > 3):
+                    continue
+                found, by_chance = (_of(table, tasks) for table in (values, chance))
+                if not found:
+                    continue
+                over, bounds = paired(found, by_chance), SHARES if name in _SHARES else POSITIVE
+                rows.append({
+                    "task_set": task_set, "variant": variant.name, "quantity": name, "group": group,
+                    "seeds": len(found), "value": t_interval(list(found.values()), level, bounds),
+                    "chance": t_interval(list(by_chance.values()), level, bounds) if by_chance else None,
+                    "delta_chance": over and over.interval(level), "set": study.set_title(task_set),
+                    "agent": variant.label, "text": quantity.text,
+                })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def _of(table: pd.DataFrame, tasks: set[str] | None) -> dict[int, float]:
     return seed_means(table[[task for task in table if tasks is None or task in tasks]])
+
+
+def retrieval_frame(study: Study) -> pd.DataFrame:
+    """One row for each variant of a task set, means over its seeds at their last evaluation; empty without any."""
+    frame = study.results.select(study.results.retrieval, study.name)
+    last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
+    measured = [name for name in _USE if name in last]
+    numbers = last[measured].apply(pd.to_numeric, errors="coerce")
+    means = numbers.groupby([last[key] for key in IDENTITY[2:4]], sort=False).mean().reset_index()
+    means[[name for name in measured if name.startswith("flips")]] *= 100
+    return means.assign(agent=means["variant"].map(study.label), set=means["task_set"].map(study.set_title))
+
+
+def write_use(study: Study, sheet: Sheet) -> None:
+    """The table of what is retrieved, and whether it is used, by the runs' own records."""
+    frame = retrieval_frame(study)
+    if len(frame):
+        sheet.heading("What is retrieved, and whether it is used")
+        caption = ("fixed set of states, last evaluation, mean over seeds. An agent whose greedy actions do not change "
+                   "without retrieval does not use it.")  # fmt: skip
+        sheet.table(f"{study.name}-retrieval", frame, _USE, caption)

@@ -1,56 +1,36 @@
-"""Every variant against the base agent and against what it changes: the form of the paper's figure 3."""
+"""Every variant against the base agent and against what it changes; sweeps and grids."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from rarl.reporting import figures, tables
+from rarl.reporting import tables
 from rarl.reporting.claims import EVERY, Rules
-from rarl.reporting.figures import PALETTE, Look, StripRow
 from rarl.reporting.rules import READINGS, Judged
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import mean_of
-from rarl.reporting.study import Study, Variant, grouped
-
-_OF_GROUPS = ((PALETTE[3], "D"), (PALETTE[6], "^"), (PALETTE[2], "P"), (PALETTE[7], "s"))
+from rarl.reporting.statistics import probability_of_improvement
+from rarl.reporting.study import Study, Variant, common
+from rarl.reporting.sweeps import cells_of, paper_cell, tuned
 
 
 def write(study: Study, sheet: Sheet) -> None:
-    """A figure of the largest task set, and the table of all."""
+    """The table of all task sets."""
     frame = difference_frame(study, sheet.rules, sheet.judged)
     if frame.empty:
         return
     sheet.heading("Differences")
-    task_set = study.compared_sets[-1]
-    figure = relative(study, task_set, sheet.rules)
     base = study.base.label
-    noun = study.spec.task_noun
-    if figure is not None:
-        band = f" Band: {study.full.label}, with its interval." if study.full is not None else ""
-        sheet.figure(
-            f"{study.name}-differences",
-            figure,
-            f"Every variant as its difference from {base}: each seed, the mean and its interval.",
-            f"{study.where(task_set)}: difference from {base} (line at 0), mean over {noun}s.{band} Dots: seeds. "
-            f"Ticks: their mean. Bars: Welch interval of the difference ({base}'s own: t interval of its mean).",
-        )
     references = frame["reference"].dropna().unique()
-    to = f"Δ vs {study.label(references[0])}" if len(references) == 1 else "Δ vs that"
-    columns = [
-        *study.columns,
-        tables.intervals("delta_base", f"Δ vs {base}", signed=True),
-        tables.words("reference", "Compared with", study.label),
-        tables.intervals("delta", to, signed=True),
-        tables.words("reading", "That is", READINGS.get),
-    ]
+    heads = {**study.heads, "delta_base": f"Δ vs {base}", "improves": f"P(better than {base})",
+             "reference": "Compared with", "delta": "Δ vs that", "reading": "That change"}  # fmt: skip
     if len(references) == 1:
-        columns.pop(-3)
-    sheet.table(f"{study.name}-differences", frame, columns)
-    if frame["reading"].notna().any():
-        sheet.text("Δ: difference with its interval, not corrected; the verdict is. Where there is none, none was due.")
+        del heads["reference"]
+        heads["delta"] = f"Δ vs {study.label(references[0])}"
+    caption = ("differences with 95 % CI; the verdict is corrected for their number (Holm). P: probability of "
+               "improvement (rliable), over pairs of seeds, mean over tasks.")  # fmt: skip
+    sheet.table(f"{study.name}-differences", frame, heads, caption, reference=study.label, reading=READINGS.get)
 
 
 def difference_frame(study: Study, rules: Rules, judged: Judged | None = None) -> pd.DataFrame:
@@ -69,7 +49,7 @@ def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: 
     scores = study.seed_scores(variant, task_set)
     row: dict[str, Any] = {
         "task_set": task_set, "variant": variant.name, "seeds": len(scores),
-        "score": study.interval(scores, rules.level),
+        "score": study.interval(scores, rules.level), "improves": None,
         "delta_base": None, "delta": None, "reference": None, "reading": None,
         "set": study.set_title(task_set), "agent": variant.label,
     }  # fmt: skip
@@ -77,7 +57,14 @@ def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: 
     if variant != study.base:
         samples = study.compare(variant, study.base, task_set)
         row["delta_base"] = samples and samples.interval(rules.level)
-        _note_mismatches(study, variant, study.base, task_set)
+        if samples is not None:
+            row["improves"] = probability_of_improvement(
+                *common([study.table(v, task_set) for v in (variant, study.base)])
+            )
+        for line in study.mismatches(variant, study.base, task_set):
+            problem = ("/".join(variant.runs), f"not compared with {'/'.join(study.base.runs)}: {line}")
+            if problem not in study.results.problems:
+                study.results.problems.append(problem)
     samples = study.compare(variant, reference, task_set) if reference not in (None, study.base) else None
     if samples is not None and reference is not None:
         row |= {"delta": samples.interval(rules.level), "reference": reference.name}
@@ -86,43 +73,25 @@ def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: 
     return row
 
 
-def _note_mismatches(study: Study, variant: Variant, other: Variant, task_set: str) -> None:
-    """Why there is no difference, among the problems of the report."""
-    for line in study.mismatches(variant, other, task_set):
-        problem = ("/".join(variant.runs), f"not compared with {'/'.join(other.runs)}: {line}")
-        if problem not in study.results.problems:
-            study.results.problems.append(problem)
-
-
-def relative(study: Study, task_set: str, rules: Rules) -> Figure | None:
-    """Every variant as a difference from the base agent, the full agent as a band; None without base or others."""
-    shown = study.variants_on(task_set, sweeps=False)
-    groups: dict[str, list[StripRow]] = {}
-    for i, (header, variants) in enumerate(grouped(shown).items()):
-        made = [_relative_row(study, v, task_set, rules, _OF_GROUPS[i % len(_OF_GROUPS)]) for v in variants]
-        groups[header] = [row for row in made if row is not None]
-    if not any(groups.values()) or study.base not in shown or len(shown) < 3:
-        return None
-    figure, axes = figures.strip(groups, f"difference from {study.base.label},\n{study.score.label}")
-    axes.axvline(0, color=study.base.look.colour, lw=1.6, ls=study.base.look.line)
-    gain = study.compare(study.full, study.base, task_set) if study.full is not None else None
-    if gain is not None and study.full is not None:
-        interval = gain.interval(rules.level)
-        if interval.known:
-            axes.axvspan(interval.low, interval.high, color=study.full.look.colour, alpha=0.1, lw=0, zorder=0)
-        axes.axvline(interval.estimate, color=study.full.look.colour, lw=1, alpha=0.6, zorder=1)
-    return figure
-
-
-def _relative_row(
-    study: Study, variant: Variant, task_set: str, rules: Rules, of_group: tuple[str, str]
-) -> StripRow | None:
-    own, base = study.common_scores([variant, study.base], task_set)
-    if not own or not base:
-        return None
-    zero = sum(base.values()) / len(base)
-    shifted = [score - zero for score in own.values()]
-    samples = None if variant == study.base else study.compare(variant, study.base, task_set)
-    interval = (samples or mean_of(shifted)).interval(rules.level)
-    look = variant.look if variant in (study.base, study.full) else Look(variant.label, *of_group)
-    return StripRow(look, shifted, interval)
+def write_sweeps(study: Study, sheet: Sheet) -> None:
+    """The table of all sweeps (those over one value are drawn among the ablations), and what choosing a grid's best
+    cell gives."""
+    rows, full = [], study.full.label if study.full is not None else ""
+    for task_set, (name, settings) in (
+        (s, sweep) for s in study.compared_sets for sweep in study.settings.sweeps.items()
+    ):
+        cells = cells_of(study, name, task_set)
+        for cell, variant in cells.items():
+            values = dict(zip(("value", "second_value"), cell, strict=False))
+            row = row_of(study, variant, task_set, sheet.rules, sheet.judged) | {"sweep": name, "title": settings.title}
+            rows.append(row | {"values": ", ".join(f"{v:g}" for v in cell)} | values)
+        fixed = paper_cell(study, name, task_set) if cells else None
+        best = tuned(study, name, fixed, task_set) if fixed is not None else None
+        if best is not None:
+            paper = ", ".join(f"{value:g}" for value in settings.paper or ())
+            gain = tables.interval(best.interval(sheet.rules.level), signed=True)
+            sheet.text(f"{settings.title}: tuned − {paper}, cross-fitted over seeds: {gain}. {best.detail}")
+    heads = {"title": "Setting", "values": "Value", **study.heads, "delta": f"Δ vs {full}", "reading": "Effect"}
+    del heads["agent"]
+    frame = pd.DataFrame(rows)
+    sheet.table(f"{study.name}-sweeps", frame, heads, "sweeps, with 95 % CI", folded=True, reading=READINGS.get)

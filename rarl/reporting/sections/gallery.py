@@ -1,65 +1,34 @@
-"""Recorded episodes: what is retrieved while an agent acts, as a strip of chosen steps and an animation."""
+"""Recorded episodes: what is retrieved for a step."""
 
 from __future__ import annotations
 
 import math
 
-from rarl.envs.pictures import STEP_RULE
 from rarl.errors import RarlError
-from rarl.reporting import pictures, tables
+from rarl.reporting import pictures
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
 
-MOST_SHOWN = 6
 
-
-def write(study: Study, sheet: Sheet) -> None:
-    """Of each agent, on the largest task set (where a task set is one task, on each), the run of median score, and of
-    the episodes recorded of it the one of median return."""
-    shown: dict[tuple[str, str], str] = {}
-    for task_set in study.used_sets:
-        for variant in study.variants_on(task_set):
+def write(study: Study, sheet: Sheet) -> bool:
+    """A step of the full agent, or of the first that retrieves, on the largest task set; whether there is one."""
+    for variant in sorted(study.variants.values(), key=lambda v: v != study.full):
+        for task_set in reversed(study.used_sets):
             run = median_run(study, variant, task_set)
-            if run is not None:
-                shown[task_set if study.spec.one_task else "", variant.name] = run
-    if not shown:
-        return
-    sheet.heading("Gallery")
-    ruled = False
-    for (_, name), run in list(shown.items())[:MOST_SHOWN]:
-        try:
-            gallery = pictures.read_gallery(study.results.galleries[run])
-            episode = pictures.median_episode(gallery["episodes"]) if gallery["episodes"] else None
-            drawn = pictures.draw_episode(study.spec, episode) if episode else None
-        except RarlError as error:
-            study.results.problems.append((f"{run}/gallery.json", str(error)))
-            continue
-        if episode is None or drawn is None:
-            continue
-        if not ruled:
-            ruled = True
-            sheet.text(
-                "Of each agent the run with the median score, and of its recorded episodes the one with the median "
-                f"return. Recorded by this rule: {gallery['rule'] or 'not stated'}. {STEP_RULE}"
-            )
-        who = f"{study.label(name)}. {tables.spaced(episode['task'])}"
-        what = f"{who}: {pictures.outcome(pictures.pictures_of(study.spec), episode)} (run {run})."
-        stem = run.removeprefix(f"{study.name}/").rpartition("/")[0].replace("/", "-")
-        if drawn.strip is not None:
-            sheet.figure(
-                f"{study.name}-strip-{stem}",
-                drawn.strip,
-                f"Chosen steps of an episode: {who}; then the retrieved states with the largest attention weights.",
-                f"{what} Left: the state. Then the retrieved states with the most attention; thick frame: rewarded.",
-            )
-        sheet.image(
-            f"{study.name}-episode-{stem}.webp",
-            drawn.animation,
-            f"Animation of the recorded part of an episode: {who}.",
-            f"{who}: all recorded steps." if drawn.strip is not None else what,
-        )
-    if len(shown) > MOST_SHOWN:
-        sheet.text(f"{len(shown) - MOST_SHOWN} more were recorded and are not shown.")
+            try:
+                episodes = pictures.read_gallery(study.results.galleries[run])["episodes"] if run else []
+                drawn = pictures.draw_step(study.spec, pictures.median_episode(episodes)) if episodes else None
+            except RarlError as error:
+                problem = (f"{run}/gallery.json", str(error))
+                if problem not in study.results.problems:
+                    study.results.problems.append(problem)
+                continue
+            if drawn is not None:
+                alt = f"A state of {study.spec.title} and the three retrieved states with the most attention weight."
+                what = f"{variant.label}, {study.set_title(task_set)}. {pictures.RULE} Thick frame: rewarded."
+                sheet.figure(f"{study.name}-step", *drawn, alt, what)
+                return True
+    return False
 
 
 def median_run(study: Study, variant: Variant, task_set: str) -> str | None:

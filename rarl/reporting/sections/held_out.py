@@ -1,112 +1,41 @@
-"""Held-out tasks: never learned, handed over at evaluation by their datasets alone."""
+"""Held-out tasks: never trained on, handed over at evaluation by their datasets alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
 
 from rarl.reporting import figures, tables
-from rarl.reporting.claims import Rules
-from rarl.reporting.effects import Change, Effect, effect
 from rarl.reporting.figures import PALETTE, Look, StripRow
 from rarl.reporting.results import spelled
-from rarl.reporting.sections.tasks import by_task
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study
 
-OWN, REMOVED, SWAPPED = "held-out", "held-out-removed", "held-out-swapped"
 GIVEN: Mapping[str, Look] = {  # intervention -> what is given to retrieve from
-    OWN: Look("the task's own dataset", PALETTE[1], "s"),
-    SWAPPED: Look("a learned task's dataset", PALETTE[3], "D"),
-    REMOVED: Look("nothing", PALETTE[5], "v"),
+    "held-out": Look("the task's own dataset", PALETTE[1], "s"),
+    "held-out-swapped": Look("a training task's dataset", PALETTE[3], "D"),
+    "held-out-removed": Look("nothing", PALETTE[5], "v"),
 }
-_CHANGES = {
-    REMOVED: Change("data", "Tasks never learned: nothing retrieved, in the place of their own datasets",
-                    "held-out tasks: nothing"),
-    SWAPPED: Change("data", "Tasks never learned: a learned task's dataset, in the place of their own",
-                    "held-out tasks: another's"),
-}  # fmt: skip
 
 
 def write(study: Study, sheet: Sheet) -> None:
-    """Learned tasks beside held-out ones with each dataset, over all and task by task."""
-    task_set = probed_set(study)
-    if task_set is None or study.full is None:
+    """Training tasks beside held-out ones with each dataset, on the largest task set that was probed."""
+    frame = study.interventions(study.full) if study.full is not None else study.interventions()
+    frame = frame[frame["intervention"].isin(list(GIVEN))]
+    if study.full is None or frame.empty:
         return
-    level, full = sheet.rules.level, study.full
-    frame = study.interventions(full, task_set)
+    full, task_set = study.full, next(s for s in reversed(study.used_sets) if s in set(frame["task_set"]))
     tasks = list(map(spelled, study.value(full, task_set, "held_out") or ()))
     noun = study.spec.task_noun
-    sheet.heading(f"Does the dataset decide the {noun}?")
-    sheet.text(f"{tables.plural(len(tasks), noun)} held out of training: {', '.join(map(tables.spaced, tasks))}.")
+    sheet.heading("Does retrieval generalise zero-shot?")
+    sheet.text(f"{tables.plural(len(tasks), f'held-out {noun}')}: {', '.join(map(tables.spaced, tasks))}.")
     learned = [StripRow(v.look, list(study.seed_scores(v, task_set).values())) for v in study.variants_on(task_set)]
     given = [StripRow(look, list(study.under(full, task_set, name).values())) for name, look in GIVEN.items()]
-    strip, _ = figures.strip(
-        {f"learned {noun}s": learned, f"held-out {noun}s, {full.label} is given": given},
-        study.score.label,
-        bounds=study.bounds,
-    )
-    sheet.figure(
-        study.name,
-        strip,
-        f"Score of every seed on learned {noun}s, and on held-out {noun}s with each dataset to retrieve from.",
-        f"Mean over {noun}s. Learned: last evaluation. Held out: {full.label} with what it is given to retrieve from.",
-    )
-    scores = {look: frame[frame["intervention"] == name].groupby(["task", "seed"])["score"].mean().droplevel("seed")
-              for name, look in GIVEN.items() if (frame["intervention"] == name).any()}  # fmt: skip
+    groups = {f"training {noun}s": learned, f"held-out {noun}s, {full.label} retrieves from": given}
+    strip, _ = figures.strip(groups, study.score.label, bounds=study.bounds)
     sheet.figure(
         f"{study.name}-tasks",
-        by_task(study, {"held out": scores}, study.score.label, study.score.ends),
-        f"Score on each held-out {noun} with its own dataset, with a learned one's, and with nothing to retrieve.",
-        "The same, task by task. Dots: seeds. Ticks: their mean.",
+        strip,
+        frame[["task_set", "intervention", "task", "given_task", "seed", "episodes", "score"]],
+        f"Score of every seed on training {noun}s, and on held-out {noun}s with each dataset to retrieve from.",
+        f"Mean over {noun}s. Training {noun}s: last evaluation. Dots: seeds. Tick and bar: mean with 95 % CI.",
     )
-    rows: list[dict[str, Any]]
-    rows = [{"variant": v.name, "intervention": "last evaluation", "on": f"learned {noun}s", "agent": v.label,
-             "score": study.interval(study.seed_scores(v, task_set), level), "delta": None, "won": None}
-            for v in study.variants_on(task_set)]  # fmt: skip
-    for name, look in GIVEN.items():
-        change = study.acted(full, task_set, OWN, name) if name != OWN else None
-        rows.append({
-            "variant": full.name, "intervention": name, "on": f"held-out {noun}s, {look.label}", "agent": full.label,
-            "score": study.interval(study.under(full, task_set, name), level),
-            "delta": change and change.interval(level), "won": won(study, task_set, name) if name != OWN else None,
-        })  # fmt: skip
-    columns = [
-        tables.words("agent", "Agent"),
-        tables.words("on", "On"),
-        tables.numbers("seeds", "Seeds"),
-        tables.intervals("score", study.score.label.capitalize()),
-        tables.intervals("delta", "Own dataset − this", signed=True),
-        tables.words("won", f"{noun.capitalize()}s on which the own dataset gives more"),
-    ]
-    summary = pd.DataFrame(rows)
-    sheet.table(study.name, summary.assign(seeds=[mean.n[0] for mean in summary["score"]]), columns)
-    data = frame[["intervention", "task", "given_task", "seed", "episodes", "score"]]
-    sheet.numbers(f"{study.name}-tasks", data, "Every seed, every task")
-
-
-def probed_set(study: Study) -> str | None:
-    """The largest task set on whose held-out tasks something was measured."""
-    frame = study.interventions()
-    probed = set(frame["task_set"][frame["intervention"].isin(list(GIVEN))])
-    return next((name for name in reversed(study.used_sets) if name in probed), None)
-
-
-def won(study: Study, task_set: str, against: str) -> str | None:
-    """On how many held-out tasks, of how many, the own dataset gives more than another intervention: "5 of 8"."""
-    frame = study.interventions(study.full, task_set)
-    means = frame.groupby(["intervention", "task", "seed"])["score"].mean().groupby(["intervention", "task"]).mean()
-    table = means.unstack("intervention").reindex(columns=[OWN, against]).dropna()
-    return tables.unbroken(f"{int((table[OWN] > table[against]).sum())} of {len(table)}") if len(table) else None
-
-
-def effects(study: Study, rules: Rules) -> list[Effect]:
-    """What a held-out task loses when its dataset is taken away or exchanged."""
-    task_set = probed_set(study)
-    if task_set is None or study.full is None:
-        return []
-    found = (effect(change, study, task_set, study.acted(study.full, task_set, name, OWN), rules)
-             for name, change in _CHANGES.items())  # fmt: skip
-    return [one for one in found if one is not None]

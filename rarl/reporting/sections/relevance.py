@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rarl.reporting import figures, tables
-from rarl.reporting.claims import Rules
-from rarl.reporting.effects import Change, Effect, effect
-from rarl.reporting.figures import FAINT, Look
+from rarl.reporting import figures
+from rarl.reporting.figures import FAINT
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import POSITIVE, SHARES, Bounds, Samples, independent, paired, t_interval
-from rarl.reporting.study import Study, Variant
+from rarl.reporting.statistics import POSITIVE, SHARES, Bounds, t_interval
+from rarl.reporting.study import Study
 
 _SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
-SHARE = 0.01  # that the questions are about
 _PANELS = {"recall@10": "recall@10", "mrr": "MRR"}
 
 
@@ -47,39 +43,67 @@ def probed_set(study: Study) -> str | None:
 
 
 def write(study: Study, sheet: Sheet) -> None:
-    """Returns by share, and what is found."""
+    """Scores by share, and what is found."""
     task_set = probed_set(study)
     if task_set is None:
         return
-    sheet.heading("Returns")
+    level = sheet.rules.level
+    sheet.heading("When little of the retrieval dataset is task-relevant")
     sheet.text(
-        "The retrieval dataset of each task is mixed from its own trajectories, which are relevant, and those of other "
-        "tasks. The query observes the task, the rest of the agent does not: what to do must come from what is "
-        "retrieved. One network was trained on a mixture of all shares and is evaluated at each. "
-        + batch_text(study, task_set)
+        "Each task's retrieval dataset mixes its own trajectories (relevant) with those of other tasks. Only the query "
+        "observes the task ID. One network is trained on all shares and evaluated at each."
     )
     seeds = seed_frame(study, task_set)
+    own = seeds[(seeds["way"] == "") & (seeds["share"] > 0)].rename(columns={"score": "value"})
     sheet.figure(
-        f"{study.name}-returns",
-        returns(study, seeds, sheet.rules.level),
-        "Score against the share of relevant trajectories for each way to find a retrieval batch, with intervals.",
-        f"{study.set_title(task_set)}: {study.score.label} against the share of the data that is relevant. "
-        "Hollow: means of the same networks when their batch is found in the other way. Dotted, of the same colour: "
-        "where nothing is relevant.",
+        f"{study.name}-share",
+        by_share(study, {"": own}, study.bounds, study.score.label),
+        seeds,
+        "Score against the share of relevant trajectories for each way to retrieve, with confidence intervals.",
+        f"{study.set_title(task_set)}: mean with 95 % CI against the share of relevant trajectories.",
     )
-    unit = study.score.label.capitalize()
-    columns = [
-        tables.words("who", "Network"),
-        tables.Column("share", "Share", "{:g}".format),
-        tables.numbers("seeds", "Seeds"),
-        tables.intervals("score", unit),
-        tables.intervals("delta_all", "Δ vs all relevant", signed=True),
-        tables.words("reference", "Compared with", study.label),
-        tables.intervals("delta", "Δ vs that, at the same share", signed=True),
-    ]
-    frame = share_frame(study, seeds, sheet.rules.level)
-    sheet.table(f"{study.name}-returns", frame, columns, folded="All returns")
-    _found(study, sheet, task_set)
+    found = quantities(study, task_set)
+    drawn = {title: found[(found["way"] == "") & (found["share"] > 0) & (found["quantity"] == name)]
+             for name, title in _PANELS.items()}  # fmt: skip
+    if not all(map(len, drawn.values())):
+        return
+    keys = ["variant", "way", "share", "quantity"]
+    rows = [dict(zip(keys, key, strict=True))
+            | {"seeds": len(values), "value": t_interval(values, level, _bounds(key[3]))}
+            for key, values in found.groupby(keys, sort=False)["value"]]  # fmt: skip
+    pool = study.value(study.base, task_set, "agent.retrieval.pool.trajectories") or 0
+    sheet.figure(
+        f"{study.name}-found",
+        by_share(study, drawn, SHARES, "", pool),
+        pd.DataFrame(rows),
+        "Recall at ten and mean reciprocal rank against the share of relevant trajectories, with chance.",
+        "Recall@10 and mean reciprocal rank (MRR) of relevant trajectories, with 95 % CI. An index ranks the whole "
+        "dataset, uniform sampling what was drawn. Grey: chance.",
+    )
+
+
+def by_share(
+    study: Study, panels: Mapping[str, pd.DataFrame], bounds: Bounds, ylabel: str, trajectories: int = 0
+) -> Figure:
+    """Values against the share, a panel for each title; with chance where the number of trajectories is given."""
+    looks = {name: study.variants[name].look for frame in panels.values() for name in frame["variant"].unique()}
+    figure = figures.new_figure(3.2)
+    for axes, (title, frame) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels.items(), strict=True
+    ):
+        figures.curves(axes, frame.rename(columns={"variant": "agent"}), "share", "value", looks, bounds)
+        shares = sorted(frame["share"].unique())
+        if trajectories:
+            fine = np.geomspace(shares[0], shares[-1], 60)
+            by_chance = [chance(str(frame["quantity"].iloc[0]), share, trajectories) for share in fine]
+            axes.plot(fine, by_chance, color=FAINT, lw=1.2, ls=(0, (1, 1.5)))
+        figures.logarithmic(axes, shares)
+        axes.tick_params(axis="x", rotation=45)
+        axes.set_ylim(bottom=0)
+        axes.set_title(title, weight="bold")
+        axes.set(xlabel="share of relevant trajectories" if len(panels) == 1 else "share relevant", ylabel=ylabel)
+    figures.legend(figure, looks.values())
+    return figure
 
 
 def seed_frame(study: Study, task_set: str) -> pd.DataFrame:
@@ -95,67 +119,6 @@ def seed_frame(study: Study, task_set: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["variant", "way", "share", "seed", "score"])
 
 
-def share_frame(study: Study, seeds: pd.DataFrame, level: float) -> pd.DataFrame:
-    """A row for each network, way and share: its score, that less its own where all is relevant, and against the
-    variant that it changes at the same share."""
-    groups = {key: dict(zip(rows["seed"], rows["score"], strict=True))
-              for key, rows in seeds.groupby(["variant", "way", "share"], sort=False, dropna=False)}  # fmt: skip
-    rows = []
-    for (name, way, share), scores in groups.items():
-        variant = study.variants[name]
-        reference = variant.relative_to[0] if variant.relative_to and way == "" else None
-        whole, other = groups.get((name, "", 1.0), {}), groups.get((reference, "", share), {})
-        lost = paired(scores, whole, bounds=study.bounds) if (way, share) != ("", 1.0) else None
-        gained = independent(scores, other, bounds=study.bounds) if share > 0 else None
-        rows.append({
-            "variant": name, "way": way, "share": share, "seeds": len(scores),
-            "score": study.interval(scores, level), "delta_all": lost and lost.interval(level),
-            "delta": gained and gained.interval(level), "reference": reference if gained else None,
-            "who": variant.label + {"": "", "removed": "; nothing retrieved"}.get(way, f"; with {study.label(way)}"),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def batch_text(study: Study, task_set: str) -> str:
-    """What a uniform batch holds, by arithmetic."""
-    n_traj = study.value(study.base, task_set, "agent.retrieval.n_traj")
-    shares = study.value(study.base, task_set, "agent.retrieval.pool.relevant")
-    if not isinstance(n_traj, int) or not isinstance(shares, list):
-        return ""
-    held = [f"{share:g}: {share * n_traj:.1f}, and none in {100 * (1 - share) ** n_traj:.0f} % of batches"
-            for share in sorted(shares, reverse=True) if share < 1]  # fmt: skip
-    return f"Relevant trajectories in a uniform batch of {n_traj}, on average, by share: {'; '.join(held)}."
-
-
-def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
-    figures.logarithmic(axes, shares)
-    axes.tick_params(axis="x", labelsize=7.5)
-    axes.set_xlabel("share of trajectories that are relevant")
-
-
-def returns(study: Study, seeds: pd.DataFrame, level: float) -> Figure:
-    """Score against the share."""
-    looks = {name: study.variants[name].look for name in seeds["variant"].unique()}
-    figure = figures.new_figure(3.9)
-    axes = figure.subplots()
-    frame = seeds[seeds["share"] > 0].rename(columns={"variant": "agent"})
-    figures.curves(axes, frame[frame["way"] == ""], "share", "score", looks, study.bounds)
-    for (name, _), rows in frame[frame["way"] != ""].groupby(["agent", "way"]):
-        means = rows.groupby("share")["score"].mean()
-        axes.plot(means.index, means, color=looks[name].colour, lw=0.9, ls=(0, (1, 1)), marker=looks[name].marker, ms=6,
-                  mfc="white", mew=1.4, zorder=5)  # fmt: skip
-    for name, rows in seeds[(seeds["share"] == 0) & (seeds["way"] == "")].groupby("variant"):
-        axes.axhline(rows["score"].mean(), color=looks[name].colour, lw=1, ls=(0, (1, 1.5)))
-    _share_axis(axes, sorted(frame["share"].unique()))
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel(study.score.label)
-    figures.legend(figure, looks.values())
-    return figure
-
-
-# ------------------------------------------------------------------------------------------------------- what is found
-
-
 def quantities(study: Study, task_set: str) -> pd.DataFrame:
     """Rows variant, way, share, quantity, seed, value: means over tasks of what was measured at each share."""
     rows = []
@@ -169,55 +132,9 @@ def quantities(study: Study, task_set: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["variant", "way", "share", "quantity", "seed", "value"])
 
 
-def _found(study: Study, sheet: Sheet, task_set: str) -> None:
-    seeds = quantities(study, task_set)
-    if seeds.empty:
-        return
-    sheet.heading("What is found")
-    sheet.figure(
-        f"{study.name}-found",
-        found(study, seeds, study.value(study.base, task_set, "agent.retrieval.pool.trajectories") or 0),
-        "Recall among the ten best and mean reciprocal rank against the share of relevant trajectories, with chance.",
-        "Recall@10: of what ten places can hold of the relevant trajectories, the share that is among the ten best. "
-        "MRR: the mean of one over the place of the first, 0 if there is none. An index ranks its whole dataset, "
-        "uniform sampling what was drawn. Dotted: a random order of the whole dataset.",
-    )
-    sheet.text(
-        "Among the trajectories that training retrieved from; “new”: among as many others of the same tasks, which it "
-        "never retrieved, though their steps were among those that it learned from."
-    )
-    keys = ["variant", "way", "share", "quantity"]
-    level = sheet.rules.level
-    rows = [dict(zip(keys, key, strict=True))
-            | {"seeds": len(values), "value": t_interval(values, level, _bounds(key[3]))}
-            for key, values in seeds.groupby(keys, sort=False)["value"]]  # fmt: skip
-    sheet.numbers(f"{study.name}-found", pd.DataFrame(rows), "These and other quantities")
-
-
 def _bounds(quantity: str) -> Bounds:
     """Numbers of things have no upper one."""
     return SHARES if any(what in quantity for what in ("recall", "mrr", "attention")) else POSITIVE
-
-
-def found(study: Study, seeds: pd.DataFrame, trajectories: int) -> Figure:
-    """Recall and MRR against the share, with chance."""
-    frame = seeds[(seeds["way"] == "") & seeds["quantity"].isin(list(_PANELS)) & (seeds["share"] > 0)]
-    looks = {name: study.variants[name].look for name in frame["variant"].unique()}
-    figure = figures.new_figure(2.9)
-    grid = figure.subplots(1, len(_PANELS), sharey=True)
-    shares = sorted(frame["share"].unique())
-    for axes, (quantity, title) in zip(grid, _PANELS.items(), strict=True):
-        here = frame[frame["quantity"] == quantity].rename(columns={"variant": "agent"})
-        figures.curves(axes, here, "share", "value", looks, SHARES)
-        fine = np.geomspace(min(shares), max(shares), 60)
-        if trajectories:
-            by_chance = [chance(quantity, share, trajectories) for share in fine]
-            axes.plot(fine, by_chance, color=FAINT, lw=1.2, ls=(0, (1, 1.5)))
-        _share_axis(axes, shares)
-        axes.set_ylim(0, 1.03)
-        axes.set_title(title, weight="bold")
-    figures.legend(figure, [*looks.values(), Look("chance", FAINT, "", (1, 1.5))])
-    return figure
 
 
 def chance(what: str, share: float, trajectories: int) -> float:
@@ -236,37 +153,3 @@ def chance(what: str, share: float, trajectories: int) -> float:
     if what == "mrr":
         return 1.0 if share >= 1 else -share * math.log(share) / (1 - share)
     return math.nan
-
-
-# ------------------------------------------------------------------------------------------------------------- effects
-
-
-def effects(study: Study, rules: Rules) -> list[Effect]:
-    """What rare relevance costs, and what an index makes of it, on the largest task set that was probed.
-
-    Of each variant's shares the one that the questions are about, and 0.
-    """
-    task_set = probed_set(study)
-    if task_set is None:
-        return []
-
-    def under(variant: Variant, share: float) -> dict[int, float]:
-        return study.under(variant, task_set, name_of(share))
-
-    def made(change: Change, samples: Samples | None) -> Effect | None:
-        return effect(change, study, task_set, samples, rules)
-
-    chosen: list[Effect | None] = []
-    for variant in study.variants_on(task_set):
-        drawn = variant in (study.base, study.full)  # in the figure of all effects
-        for share in (SHARE, 0.0):
-            what = f"a share of {share:g}" if share else "nothing"
-            change = Change("data", f"Rare relevance, {variant.label}: {what} is relevant",
-                            f"{share:g} relevant, {variant.label}" if drawn else "")  # fmt: skip
-            chosen.append(made(change, paired(under(variant, share), under(variant, 1), bounds=study.bounds)))
-        for name in variant.relative_to:
-            other = study.variants[name]
-            what = f"Where a share of {SHARE:g} is relevant: {variant.label}, in the place of {other.label}"
-            change = Change("repair", what, f"{variant.label}, {SHARE:g} relevant" if drawn else "")
-            chosen.append(made(change, independent(under(variant, SHARE), under(other, SHARE), bounds=study.bounds)))
-    return [one for one in chosen if one is not None]

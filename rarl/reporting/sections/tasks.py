@@ -1,116 +1,55 @@
-"""Task by task: every seed of every agent."""
+"""Task by task."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 
 from rarl.envs.spec import MEASURED_ON_DATA
 from rarl.reporting import figures, tables
-from rarl.reporting.figures import Look
 from rarl.reporting.results import spelled
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study
 
+_COLUMNS = ["task_set", "variant", "seed", "task", "group", "episodes", "update", "steps", "return_mean", "return_std",
+            "success_rate", *MEASURED_ON_DATA, "expert", "score"]  # fmt: skip
+
 
 def write(study: Study, sheet: Sheet) -> None:
-    """A figure where one network learns several tasks, and every run's every task as numbers."""
+    """A heat map where one network learns several tasks, and every run's every task as numbers."""
     last = study.results.select(study.results.last, study.name)
-    if last.empty:
+    group_of = {spelled(task): group for group, members in study.spec.task_groups.items() for task in members}
+    steps = last["run"].map({run: study.steps_per_update(run) for run in last["run"].unique()}).astype(float)
+    last = last.assign(group=last["task"].map(group_of), steps=last["update"] * steps)
+    frame = last[[name for name in _COLUMNS if name in last]].dropna(axis=1, how="all")
+    noun, task_set = study.spec.task_noun, study.used_sets[-1]
+    if study.spec.one_task or last["task"].nunique() < 2:
+        sheet.numbers(f"{study.name}-tasks", frame, f"Every run, every {noun}")
         return
-    noun = study.spec.task_noun
-    panels = _panels(study)
-    if not study.spec.one_task and last["task"].nunique() > 1 and panels:
-        sheet.heading(f"{noun.capitalize()} by {noun}")
-        sheet.figure(
-            f"{study.name}-tasks",
-            by_task(study, panels, study.score.label, study.score.ends, study.score.marks),
-            f"Last scores ({study.score.label}) on each {noun}, every seed a dot.",
-            "Last evaluation. Dots: seeds. Ticks: their mean.",
-        )
-    group_of = {spelled(task): group for group, tasks_ in study.spec.task_groups.items() for task in tasks_}
-    steps = last["run"].map({run: study.steps_per_update(run) for run in last["run"].unique()})
-    frame = last.assign(group=last["task"].map(group_of), steps=last["update"] * steps.astype(float))
-    columns = ["task_set", "variant", "seed", "task", "group", "episodes", "update", "steps", "return_mean",
-               "return_std", "success_rate", *MEASURED_ON_DATA, "expert", "score"]  # fmt: skip
-    sheet.numbers(
+    sheet.heading(f"Scores by {noun}")
+    means = pd.DataFrame({v.label: study.table(v, task_set).mean() for v in study.variants_on(task_set, sweeps=False)})
+    sheet.figure(
         f"{study.name}-tasks",
-        frame[[name for name in columns if name in frame]].dropna(axis=1, how="all"),
-        f"Every run, every {noun}",
+        by_task(study, means),
+        frame,
+        f"Heat map of final scores ({study.score.label}): rows are {noun}s, columns agents.",
+        f"{study.set_title(task_set)}, {study.score.label}, last evaluation, mean over seeds.",
     )
 
 
-def _panels(study: Study) -> dict[str, dict[Look, pd.Series]]:
-    """Title -> look -> scores by task: the groups of the largest task set; without groups, all task sets."""
-    sets = study.used_sets
-    groups = study.groups_on(sets[-1]) if sets else {}
-    chosen = (
-        {header: (sets[-1], variants) for header, variants in groups.items()}
-        if len(groups) > 1
-        else {study.set_title(s): (s, study.variants_on(s, sweeps=False)) for s in sets}
-    )
-    return {
-        title: {v.look: stacked(study.table(v, task_set)) for v in variants}
-        for title, (task_set, variants) in chosen.items()
-    }
-
-
-def stacked(table: pd.DataFrame) -> pd.Series:
-    """(seeds, tasks) -> by task, one value per seed."""
-    return table.stack().reset_index(level=0, drop=True)
-
-
-def by_task(
-    study: Study,
-    panels: Mapping[str, Mapping[Look, pd.Series]],
-    xlabel: str,
-    ends: tuple[float, float] | None = None,
-    marks: Mapping[str, float] | None = None,
-    chance: Mapping[str, pd.Series] | None = None,
-) -> Figure:
-    """Rows of tasks in the environment's groups, a panel per title; every value a dot, its agent's mean a tick.
-
-    Args:
-      panels: title -> look -> values by task, one per seed.
-      marks: name -> value, vertical lines.
-      chance: title -> values by task, grey ticks.
-    """
-    order = study.task_order(task for drawn in panels.values() for values in drawn.values() for task in values.index)
-    agents, count = max(map(len, panels.values())), sum(map(len, order.values()))
-    figure = figures.new_figure(max(0.2, 0.09 * agents) * count + 0.3 * len(order) + 1.2)
-    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    placed = figures.Rows(grid[0], header=0.75)
-    positions: dict[str, float] = {}
-    for header, tasks in order.items():
-        if header:
-            placed.header(header)
-        positions |= {task: placed.row(tables.spaced(task)) for task in tasks}
-    looks: dict[tuple, Look] = {}
-    for axes, (title, drawn) in zip(grid, panels.items(), strict=True):
-        offsets = np.linspace(-0.3, 0.3, len(drawn)) if len(drawn) > 1 else [0.0]
-        rows = [(values, look.marker, look.colour, offset)
-                for offset, (look, values) in zip(offsets, drawn.items(), strict=True)]  # fmt: skip
-        for values, marker, colour, offset in rows:
-            y = values.index.map(positions).to_numpy(dtype=float) + offset
-            axes.plot(values, y, ls="none", marker=marker, ms=3.4, color=colour, alpha=0.6, mew=0)
-        for values, _, colour, offset in [*rows, *([(chance[title], "", figures.FAINT, 0.0)] if chance else [])]:
-            means = values.groupby(level=0).mean()
-            y = means.index.map(positions).to_numpy(dtype=float) + offset
-            axes.plot(means, y, ls="none", marker="|", ms=7, mew=2, color=colour)
-        looks |= {(look.within(title).label, look.colour): look.within(title) for look in drawn}
-        if ends is not None:
-            axes.set_xlim(ends[0] - 0.03 * (ends[1] - ends[0]), ends[1] + 0.03 * (ends[1] - ends[0]))
-        axes.set_title(title, weight="bold", fontsize=9)
-        lines = np.array(list(positions.values())) + 0.5
-        axes.hlines(lines, 0, 1, color="#e6e6e6", lw=0.7, zorder=0, transform=axes.get_yaxis_transform())
-    placed.finish()
-    for axes in grid:
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0)
-        figures.marks(axes, marks or {}, across=False)
-    figure.supxlabel(xlabel, fontsize=9)
-    figures.legend(figure, looks.values(), line=False)
+def by_task(study: Study, means: pd.DataFrame) -> Figure:
+    """(tasks, columns) -> a heat map, tasks in the environment's groups."""
+    order = [task for members in study.task_order(means.index).values() for task in members]
+    figure = figures.new_figure(0.22 * len(order) + 2.1)
+    axes = figure.subplots()
+    ends = study.score.ends or (None, None)
+    seaborn.heatmap(
+        means.loc[order], annot=True, fmt=f".{min(study.score.digits, 2)}f", cmap="cividis", ax=axes, vmin=ends[0],
+        vmax=ends[1], cbar=False, annot_kws={"fontsize": 9}, yticklabels=list(map(tables.spaced, order)),
+    )  # fmt: skip
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(length=0, labelrotation=0)
+    axes.set_xticks(axes.get_xticks(), list(means.columns), rotation=40, ha="right", rotation_mode="anchor")
+    axes.grid(visible=False)
     return figure

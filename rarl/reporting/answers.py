@@ -1,0 +1,188 @@
+"""Claims and their answers as tables: every number and verdict in them comes from the runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from rarl.reporting import tables
+from rarl.reporting.claims import WITH_MARGIN
+from rarl.reporting.rules import BY_KIND, CONTRADICTED, EQUIVALENT, EXCLUDED, FIRST, INCONCLUSIVE, MEASURED, NOT_TESTED
+
+from rarl.reporting.rules import SUPPORTED, VOID, p_columns  # isort: skip
+from rarl.reporting.sheet import TABLE, Sheet
+from rarl.reporting.study import Study
+from rarl.reporting.verdicts import Outcome
+
+_MARKS = {SUPPORTED: "✓", CONTRADICTED: "✗", EXCLUDED: "✗", EQUIVALENT: "≈", INCONCLUSIVE: "?", VOID: "∅"}
+_ANSWERS = {SUPPORTED: "yes", CONTRADICTED: "no, the opposite"}
+# kind, or verdict -> the test that decides; else the sign
+_DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EXCLUDED: "size"}
+
+
+def verdict(outcome: Outcome) -> str:
+    """Mark and verdict, as short as a cell: "✓ supported"; a question of our own is answered with yes or no."""
+    claim, said = outcome.claim, outcome.verdict
+    word = f"{said.size} than reported" if said.outcome == EXCLUDED else said.words
+    if claim.own:
+        word = word.replace(said.outcome, _ANSWERS.get(said.outcome, said.outcome))
+        word = word.removesuffix(", the opposite") if claim.kind in WITH_MARGIN else word
+    text = f"{_MARKS.get(said.outcome, '')} {word}".strip()
+    return text + (", preliminary" if outcome.preliminary and outcome.interval is not None else "")
+
+
+def because(outcome: Outcome) -> str:
+    """What the verdict rests on: the test that decided, with p before and after Holm's correction."""
+    claim, said = outcome.claim, outcome.verdict
+    test = _DECIDES.get(claim.kind, _DECIDES.get(said.outcome, "sign"))
+    p, adjusted = said.tests.get(test, (math.nan, math.nan))
+    found = [said.reason]
+    if math.isfinite(p):
+        found.append(f"{test}: p {p_text(p)}, Holm {p_text(adjusted)}")
+    if said.outcome == INCONCLUSIVE and math.isfinite(said.smallest):
+        found.append(f"80 % power at {said.smallest:.2g}")
+    if said.size and said.outcome not in (SUPPORTED, EXCLUDED):
+        found.append(f"the paper's {claim.paper.size:g} is excluded: {said.size}")
+    return "; ".join(filter(None, found))
+
+
+def p_text(p: float) -> str:
+    """Two digits that count, down to 0.0001."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.{tables.decimals(p, 2)}f}"
+
+
+def ours(outcome: Outcome) -> str:
+    """Our number with its interval and unit."""
+    difference = outcome.samples is None or outcome.samples.design != "single"
+    text = tables.interval(outcome.interval, signed=difference)
+    return f"{text} {outcome.claim.unit}" if text != tables.NONE and outcome.claim.unit else text
+
+
+def budgets(outcome: Outcome) -> list[tuple[str, str]]:
+    """Ours as shares of the paper's sizes: [("4 % of its episodes per task", "4,000 of 100,000")]."""
+    found = []
+    for quantity, paper in outcome.claim.paper.scale.items():
+        mine = outcome.ours_scale.get(quantity)
+        if mine is not None and paper:
+            share = tables.unbroken(f"{100 * mine / paper:.2g} %")
+            found.append((f"{share} of its {quantity}", f"{tables.count(mine)} of {tables.count(paper)}"))
+    return found
+
+
+def budget(outcome: Outcome) -> str:
+    """The same in a line."""
+    return "; ".join(f"{share} ({sizes})" for share, sizes in budgets(outcome))
+
+
+def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """One row per claim and question: as numbers for tables/claims.csv, then, after `number`, in words."""
+    rows: list[dict[str, Any]] = []
+    for o in outcomes:
+        claim, paper = o.claim, o.claim.paper
+        checks = {name: "not recorded" if check is None else f"{'holds' if check.passed else 'fails'}: {check.found}"
+                  for name, check in o.checks.items()}  # fmt: skip
+        grounds = ["pre-specified" if o.specified else "exploratory", o.search]
+        detail = o.samples.detail if o.samples is not None else ""
+        rows.append({
+            "id": claim.id, "own": claim.own, "primary": claim.primary, "kind": claim.kind, "family": claim.family,
+            "family_size": o.family, "outcome": o.verdict.outcome, "reason": o.verdict.reason, "estimate": o.interval,
+            "seeds": o.interval.seeds if o.interval else None, "unit": claim.unit, "margin": claim.margin or None,
+            **p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
+            "size_excluded": o.verdict.size or None, "pre_specified": o.specified, "search": o.search or None,
+            "checks": "; ".join(f"{name}: {check.found if check else 'not recorded'}"
+                                for name, check in o.checks.items()) or None,
+            "preliminary": o.preliminary, "text": claim.text, "place": claim.place, "number": str(paper.number),
+            "anchor": Markup('<a id="{0}" href="#{0}">{1}</a>').format(claim.id, tables.unbroken(claim.id)),
+            "reported": ", ".join(filter(None, [str(paper.number), f"n={paper.n}" * bool(paper.n), claim.place])),
+            "ours": ours(o), "verdict": verdict(o), "because": because(o), "detail": detail, "budget": budget(o),
+            "share": "; ".join(share for share, _ in budgets(o)),
+            "grounds": "; ".join(filter(None, grounds)) if o.interval else "",
+            "validity": "; ".join(f"{name} {said}" for name, said in checks.items()),
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else None)
+
+
+def claim_numbers(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """The numbers alone."""
+    frame = claim_frame(outcomes)
+    return frame.loc[:, :"number"] if len(frame) else pd.DataFrame(columns=["id", "outcome", "estimate"])
+
+
+_HEADS = {
+    "text": "Claim", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict",
+    "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail", "id": "Id",
+    "grounds": "Specified and searched", "validity": "Validity checks", "anchor": "Id", "seeds": "Seeds",
+    "reason": "Why not", "share": "Of the paper's budget",
+}  # fmt: skip
+_PAPER = ("text", "verdict", "reported", "ours", "seeds", "share", "anchor")
+_KINDS = {  # title -> (which, columns)
+    "Claims of the paper": (lambda c: not c.own and not c.elsewhere, _PAPER),
+    "Claims that the paper tested on a different environment": (lambda c: c.elsewhere, _PAPER),
+    "Questions of our own": (lambda c: c.own, ("text", "verdict", "ours", "seeds", "anchor")),
+}
+
+
+def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
+    """The tables of a page's claims and questions, what each verdict rests on, and which were not tested."""
+    tested = [o for o in outcomes if o.verdict.outcome != NOT_TESTED]
+    for title, (which, names) in _KINDS.items():
+        if members := [o for o in tested if which(o.claim)]:
+            sheet.heading(title)
+            caption = "Differences are agent − baseline with 95 % CI; verdicts hold at this scale only."
+            sheet.parts += [Markup(f"{TABLE}{caption}"), _table(members, names)]
+    if tested:
+        names = ("id", "because", "detail", "grounds", "validity")
+        sheet.folded("What each verdict rests on", _table(tested, names))
+    if left := [o for o in outcomes if o.verdict.outcome == NOT_TESTED]:
+        sheet.heading("Not tested at this scale")
+        sheet.parts.append(_table(left, ("text", "reason", "reported", "budget", "anchor")))
+
+
+def _table(outcomes: Sequence[Outcome], names: Sequence[str]) -> Markup:
+    heads = {name: _HEADS[name] for name in names}
+    if all(o.claim.own for o in outcomes) and "ours" in heads:
+        heads |= {"text": "Question", "ours": "Answer"}
+    return tables.to_markdown(claim_frame(outcomes).replace("", None), heads)
+
+
+def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages: Mapping[str, str]) -> Markup:
+    """The primary claims: environment, verdict, what the paper reports, what we find, share of its budget.
+
+    Args:
+      pages: experiment -> the name of its page.
+    """
+    found: dict[str, list[list[Any]]] = {name: [] for name in pages}
+    for o in outcomes:
+        test = o.claim.test
+        if not o.claim.primary or test is None or test.experiment not in pages:
+            continue
+        study = studies[test.experiment]
+        sides = [study.variant(side).label for side in test.sides()]
+        where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
+        who = Markup("[{}]({}.md#{}): {}").format(
+            tables.md(where), pages[study.name], o.claim.id, tables.md(" vs ".join(sides))
+        )
+        last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
+        updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
+        share = "; ".join(filter(None, [*(s for s, _ in budgets(o)), updates]))
+        found[study.name].append([who, verdict(o), o.claim.paper.number, ours(o), share])
+    rows = [row for of_study in found.values() for row in of_study]
+    heads = ["Environment", "Verdict", "The paper reports", "We find", "Of the paper's budget"]
+    return tables.table(heads, rows) if rows else Markup("")
+
+
+def tally(found: Mapping[str, int]) -> str:
+    """ "4 supported, 1 contradicted"."""
+    words = {EXCLUDED: "not of the reported size", MEASURED: "measured without a verdict"}
+    return ", ".join(f"{n} {words.get(verdict, verdict)}" for verdict, n in found.items() if verdict != NOT_TESTED)
+
+
+def rules_table() -> Markup:
+    """The rules of verdicts, in their order."""
+    rows = [["any", verdict, rule] for verdict, rule in FIRST]
+    rows += [[f"“{says}”", verdict, rule] for says, kind in BY_KIND.values() for verdict, rule in kind]
+    return tables.table(["Claim", "Outcome", "Rule"], [*rows, ["any", INCONCLUSIVE, "no rule above decides"]])

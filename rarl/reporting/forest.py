@@ -1,0 +1,105 @@
+"""Ablations: how many hurt, help or change nothing, and a forest plot for each study and task set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rarl.reporting import figures, tables
+from rarl.reporting.effects import Effect
+from rarl.reporting.figures import FAINT, PALETTE, PAPER, Look
+from rarl.reporting.rules import READINGS, p_columns
+from rarl.reporting.sheet import Sheet
+
+_LOOKS: Mapping[str, Look] = {
+    "costs": Look(READINGS["costs"], PALETTE[1], "v"),
+    "helps": Look(READINGS["helps"], PALETTE[0], "^"),
+    "same": Look(READINGS["same"], PALETTE[7], "s"),
+    "open": Look(READINGS["open"], FAINT, "o"),
+    "void": Look(READINGS["void"], FAINT, "X"),
+}
+_HOLLOW = ("open", "void")
+
+
+def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collection[str]) -> None:
+    """Counts, a forest plot for each environment and task set, all effects as numbers. Call inside `figures.style()`.
+
+    Args:
+      effects: by study.
+      counted: studies whose changes of agents or their training are ablations.
+    """
+    changes = [e for name in effects if name in counted for e in effects[name] if e.change.kind != "gain"]
+    sheet.text(summary(changes))
+    groups: dict[tuple[str, str, str], list[Effect]] = {}
+    for e in changes:
+        if e.change.short and e.interval.known:
+            groups.setdefault((e.spec.name, e.where, e.task_set), []).append(e)
+    for (environment, where, _), members in groups.items():
+        unit = members[0].score.unit
+        sheet.figure(
+            f"forest-{environment}-{len(sheet.files) // 2 + 1}",
+            forest(members),
+            frame(members),
+            f"Forest plot: ablations of {where}, as differences in score with confidence intervals.",
+            f"{where}: Δ vs the agent without the change, {unit}, 95 % CI. Shaded: margin ±{members[0].score.margin:g}."
+            + (" Upper axis: in % of the gain from retrieval." if members[0].gain else ""),
+        )
+    sheet.numbers(
+        "effects" if sheet.name == "ablations" else f"{sheet.name}-effects",
+        frame([e for of_study in effects.values() for e in of_study]),
+        "All effects, those of retrieval included",
+    )
+
+
+def summary(effects: Sequence[Effect]) -> str:
+    """ "Of 48 ablations, 15 hurt, 2 help, ..." """
+    words = {"costs": "hurt", "helps": "help", "same": "are equivalent within the margin", "open": "are inconclusive",
+             "void": "are not interpretable"}  # fmt: skip
+    counts = {name: sum(e.reading == name for e in effects) for name in words}
+    said = ", ".join(f"{n} {words[name]}" for name, n in counts.items() if n)
+    return f"Of {tables.plural(len(effects), 'ablation')}: {said}." if effects else "No ablation has runs."
+
+
+def frame(effects: Sequence[Effect]) -> pd.DataFrame:
+    """One row per effect."""
+    return pd.DataFrame(
+        [
+            {"kind": e.change.kind, "change": e.change.what, "where": e.where, "environment": e.spec.name,
+             "task_set": e.task_set, "reading": e.reading, "estimate": e.interval, "seeds": e.interval.seeds,
+             "unit": e.score.unit, "share_of_gain": e.share, "gain": e.gain, **p_columns(e.verdict)}
+            for e in effects
+        ]
+    )  # fmt: skip
+
+
+def forest(effects: Sequence[Effect]) -> Figure:
+    """Rows of changes, sorted by estimate; the margin shaded; a second axis in percent of the gain where it is one."""
+    members = sorted(effects, key=lambda e: e.interval.estimate)
+    figure = figures.new_figure(0.31 * len(members) + 1.5)
+    axes = figure.subplots()
+    margin = members[0].score.margin
+    axes.axvspan(-margin, margin, color=FAINT, alpha=0.16, lw=0, zorder=0)
+    axes.axvline(0, color=FAINT, lw=1, zorder=1)
+    for position, e in enumerate(members):
+        look = _LOOKS[e.reading]
+        axes.plot([e.interval.low, e.interval.high], [position] * 2, color=look.colour, lw=2.4, alpha=0.55,
+                  solid_capstyle="butt")  # fmt: skip
+        axes.plot(e.interval.estimate, position, marker=look.marker, ms=6, color=look.colour,
+                  mfc=PAPER if e.reading in _HOLLOW else look.colour)  # fmt: skip
+    figures.rows_of(axes, {i: e.change.short for i, e in enumerate(members)})
+    axes.set_xlabel(f"Δ {members[0].score.label}")
+    gains = {e.gain for e in members}
+    gain = gains.pop() if len(gains) == 1 else None
+    if gain:
+        above = axes.secondary_xaxis(
+            "top", functions=(partial(np.multiply, 100 / gain), partial(np.multiply, gain / 100))
+        )
+        above.set_xlabel("% of the gain from retrieval", fontsize=9)
+    figures.legend(
+        figure, [look for name, look in _LOOKS.items() if any(e.reading == name for e in members)], line=False
+    )
+    return figure

@@ -1,0 +1,130 @@
+"""The report's Markdown pages as a site: built by MkDocs with the theme Material, opened without server or network."""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+import tempfile
+import warnings
+import xml.etree.ElementTree as etree
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markdown import Extension, Markdown
+from markdown.treeprocessors import Treeprocessor
+
+from rarl.errors import RarlError
+from rarl.files import read_yaml
+from rarl.reporting.registry import NAVIGATION
+from rarl.reporting.sheet import TABLE
+from rarl.reporting.tables import NONE
+
+FOLDER = "site"
+_ASSETS = Path(__file__).parent / "assets"
+_SHIM = "iframe-worker.js"  # by whose name the plugin `offline` knows that it need not bring its own, from the network
+_SCHEMES = {"default": ("light", "dark", "weather-night"), "slate": ("dark", "light", "weather-sunny")}
+
+
+def configuration(title: str, navigation: list[Any]) -> dict[str, Any]:
+    """MkDocs' settings, all but the folders. navigation: [{title: file, or a list of the same kind}]."""
+    return {
+        "site_name": title,
+        "nav": navigation,
+        "theme": {
+            "name": "material",
+            "font": False,  # those of the system: none from the network
+            "features": ["navigation.indexes", "navigation.prune", "navigation.top", "search.highlight", "toc.follow"],
+            "icon": {"logo": "material/database-search"},
+            "palette": [
+                {"media": f"(prefers-color-scheme: {now})", "scheme": scheme, "primary": "indigo", "accent": "indigo",
+                 "toggle": {"icon": f"material/{icon}", "name": f"Switch to {then} mode"}}
+                for scheme, (now, then, icon) in _SCHEMES.items()
+            ],
+        },
+        "plugins": ["search", "offline"],
+        "extra_css": [path.name for path in sorted(_ASSETS.glob("*.css"))],
+        "extra_javascript": [path.name for path in sorted(_ASSETS.glob("*.js")) if path.name != _SHIM],
+        "extra": {"generator": False, "polyfills": [_SHIM]},
+        "markdown_extensions": [
+            "md_in_html", "tables", "attr_list", {"toc": {"permalink": True}}, {"pymdownx.quotes": {"callouts": True}},
+            "rarl.reporting.site:TablesExtension",
+        ],
+        "validation": {"links": {"anchors": "warn"}},
+    }  # fmt: skip
+
+
+def build_site(folder: Path, title: str) -> Path:
+    """Build the site of the Markdown pages in `folder` into `folder`/site; returns the path of its first page.
+
+    Raises:
+      RarlError: a link leads nowhere, a page is in no navigation, or MkDocs cannot build it.
+    """
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+    from mkdocs.exceptions import MkDocsException
+
+    folder = folder.resolve()
+    navigation = folder / NAVIGATION
+    if not navigation.is_file():
+        raise RarlError(f"{navigation} is not there; `rarl report` writes it with the pages")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".site-") as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pages, made = Path(temporary) / "pages", Path(temporary) / "site"
+        shutil.copytree(folder, pages, ignore=shutil.ignore_patterns(FOLDER))
+        for asset in _ASSETS.iterdir():
+            shutil.copy(asset, pages / asset.name)
+        settings = configuration(title, read_yaml(navigation))
+        file = io.BytesIO(yaml.safe_dump(settings).encode())
+        file.name = str(Path(temporary) / "mkdocs.yml")
+        logger = logging.getLogger("mkdocs")
+        logger.setLevel(logging.ERROR)
+        try:
+            with file:
+                build(load_config(file, docs_dir=str(pages), site_dir=str(made)))
+        except (MkDocsException, OSError) as error:
+            raise RarlError(f"{folder}: MkDocs cannot build the site: {error}") from None
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        made.rename(folder / FOLDER)
+    return folder / FOLDER / "index.html"
+
+
+class _Tables(Treeprocessor):
+    """Captions, scopes and, for narrow screens, the head beside each cell."""
+
+    def run(self, root: etree.Element) -> None:
+        for parent in list(root.iter()):
+            above = None
+            for child in list(parent):
+                if child.tag == "table":
+                    self._table(child)
+                    if above is not None and above.tag == "p" and (above.text or "").startswith(TABLE):
+                        above.tag, above.text = "caption", (above.text or "").removeprefix(TABLE)
+                        parent.remove(above)
+                        child.insert(0, above)
+                above = child
+
+    @staticmethod
+    def _table(table: etree.Element) -> None:
+        heads = ["".join(th.itertext()) for th in table.iterfind("thead/tr/th")]
+        for th in table.iterfind("thead/tr/th"):
+            th.set("scope", "col")
+        for row in table.iterfind("tbody/tr"):
+            for head, cell in zip(heads, row, strict=False):
+                cell.set("data-head", head)
+                if cell.text == NONE:
+                    cell.set("data-none", "")
+            if len(row):
+                row[0].tag = "th"
+                row[0].set("scope", "row")
+        if "Verdict" in heads:  # which must be in sight
+            table.set("data-cards", "")
+
+
+class TablesExtension(Extension):
+    """By which Markdown finds `_Tables`."""
+
+    def extendMarkdown(self, md: Markdown) -> None:
+        """As Markdown asks for."""
+        md.treeprocessors.register(_Tables(md), "rarl", 5)  # after inline text is read
