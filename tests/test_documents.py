@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import rarl
+from rarl.config.scale import Scale
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -70,6 +71,18 @@ def test_the_map_names_files_that_are_there(document: str, heading: str) -> None
              for path in expanded(name)]  # fmt: skip
     assert len(named) >= 10
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_runs_and_datasets_that_are_named_are_those_of_the_default_scale() -> None:
+    text = "".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
+    scale = Scale("laptop", ROOT)
+    runs = {*re.findall(r"(?<![\w/-])(?:results/laptop/runs/)?([\w-]+/[\w-]+/[\w-]+/seed-\d+)", text)}
+    datasets = {*re.findall(r"(?:rarl datasets make |data/laptop/)([\w-]+/[\w-]+/[\w-]+)", text)}
+    own = {"mine/all/ra-dqn/seed-0", "cartpole/random/cart-pole-v1"}
+    assert runs - own <= {*scale.runs}
+    assert datasets - own <= {*scale.datasets}
+    assert len(runs) > 2
+    assert len(datasets) > 1
 
 
 def test_the_citation_has_the_versions_of_the_package() -> None:
