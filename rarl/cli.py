@@ -211,83 +211,95 @@ def _task_set(text: str) -> int | str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="rarl", description=__doc__.splitlines()[0])
+    text = "Retrieval-augmented reinforcement learning: datasets, training, probes and reports."
+    top = argparse.ArgumentParser(prog="rarl", description=text)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def add(where, name: str, function, text: str, *, scale: bool = True, job: bool = False) -> argparse.ArgumentParser:
         command = where.add_parser(name, help=text, description=text)
         command.set_defaults(function=function)
         if job:
-            command.add_argument("--digest", help="refuse if the settings of what is made have another digest")
-            command.add_argument("--code", help="refuse if the code of this job has another digest")
+            command.add_argument("--digest", help="fail if the settings have another digest")
+            command.add_argument("--code", help="fail if the code of this job has another digest")
         if scale:
-            command.add_argument("--scale", help="a file config/SCALE.yaml (default: the one of config/config.yaml)")
+            command.add_argument(
+                "--scale", help="name of a file config/SCALE.yaml (default: the scale in config/config.yaml)"
+            )
         return command
 
-    datasets = commands.add_parser("datasets", help="make, check and export retrieval datasets")
+    datasets = commands.add_parser("datasets", help="make, verify and export datasets")
     of_datasets = datasets.add_subparsers(required=True, metavar="COMMAND")
     command = add(of_datasets, "make", datasets_make, "generate one dataset", job=True)
     command.add_argument("dataset", help="ENVIRONMENT/SOURCE/TASK")
-    add(of_datasets, "list", datasets_list, "the datasets of a scale")
+    add(of_datasets, "list", datasets_list, "list the datasets of a scale")
     command = add(
-        of_datasets, "verify", datasets_verify, "check bytes, content, and that it is the planned dataset", scale=False
+        of_datasets,
+        "verify",
+        datasets_verify,
+        "check hashes and values, and that it is the planned dataset",
+        scale=False,
     )
-    command.add_argument("folder", nargs="+")
+    command.add_argument("folder", nargs="+", help="folders of datasets")
     command.add_argument(
-        "--quick", action="store_true", help="trust files whose size and times are as when they were last verified"
+        "--quick",
+        action="store_true",
+        help="trust files whose size and time did not change since they were last verified",
     )
-    command = add(of_datasets, "export", datasets_export, "write a dataset as a Minari dataset", scale=False)
-    command.add_argument("folder")
-    command.add_argument("minari_id", help="for example rarl/lift-red-v0")
-    command.add_argument("--root", help="folder of the Minari datasets (default: Minari's own)")
-    command.add_argument("--environment", help="module:SPEC or file.py:SPEC, of a dataset that no scale plans")
+    command = add(of_datasets, "export", datasets_export, "export a dataset as a Minari dataset", scale=False)
+    command.add_argument("folder", help="folder of the dataset")
+    command.add_argument("minari_id", help="name for Minari, for example rarl/lift-red-v0")
+    command.add_argument("--root", help="folder of Minari datasets (default: Minari's own)")
+    command.add_argument("--environment", help="module:SPEC or file.py:SPEC, for a dataset that belongs to no scale")
 
-    command = add(commands, "train", train, "train one run, or go on where it stopped", job=True)
+    command = add(commands, "train", train, "train one run, or resume it", job=True)
     command.add_argument("run", help="EXPERIMENT/TASK-SET/VARIANT/seed-N")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    command.add_argument("--force", action="store_true", help="start from update 0")
+    command.add_argument("--force", action="store_true", help="restart from update 0")
     command.add_argument(
-        "--record-failure", action="store_true", help="a run that diverges is recorded as failed, with exit code 0"
+        "--record-failure", action="store_true", help="record a run that diverges as failed, and exit with code 0"
     )
 
-    command = add(commands, "search", search, "try settings on a tuning seed and keep a record of it")
-    command.add_argument("experiment")
-    command.add_argument("variant")
-    command.add_argument("--task-set", type=_task_set, help="as in the scale's file (default: its last)")
+    command = add(commands, "search", search, "run one trial: changed settings on a tuning seed, recorded")
+    command.add_argument("experiment", help="name of a file in config/experiments/")
+    command.add_argument("variant", help="a variant of the experiment")
+    command.add_argument("--task-set", type=_task_set, help="a task set of the scale (default: its last)")
     command.add_argument("--seed", type=int, default=100, help="tuning seeds are 100 to 999")
     command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="for example learning.discount=0.95"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting, for example learning.discount=0.95; repeatable",
     )
 
-    text = "look into a trained agent: what it retrieves, and what happens without it"
+    text = "probe a trained agent: what it retrieves, and interventions on retrieval"
     command = add(commands, "probe", probe, text, job=True)
-    command.add_argument("run")
-    command = add(commands, "report", report, "tables, figures, pages and a site from the runs that exist", job=True)
-    command.add_argument("--preview", action="store_true", help="a preliminary one, from whatever exists")
-    command.add_argument("--only", choices=("pages", "site"), help="the pages, or the site of those there are")
-    add(commands, "index-cost", index_cost, "time and memory of an index over keys, against their number", job=True)
-    text = "time and memory of every variant beside its base, measured in one run"
+    command.add_argument("run", help="EXPERIMENT/TASK-SET/VARIANT/seed-N")
+    command = add(commands, "report", report, "build pages, figures, tables and site from the existing runs", job=True)
+    command.add_argument("--preview", action="store_true", help="a preview, from whatever exists")
+    command.add_argument("--only", choices=("pages", "site"), help="only the pages, or only the site of existing pages")
+    add(commands, "index-cost", index_cost, "time and memory of nearest-neighbour search, by number of keys", job=True)
+    text = "time and memory of every variant relative to its base"
     command = add(commands, "costs", costs, text, job=True)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    command.add_argument("--output", help="the file to write (default: results/SCALE/costs.csv)")
+    command.add_argument("--output", help="output file (default: results/SCALE/costs.csv)")
+    command = add(commands, "verify", verify, "check datasets and checkpoints against their records and the settings")
+    command.add_argument("--full", action="store_true", help="read every byte, even of files that seem unchanged")
     command = add(
-        commands, "verify", verify, "compare datasets and checkpoints with their own records and the settings"
+        commands,
+        "restore",
+        restore,
+        "restore damaged or missing files from DVC's cache or remote; others stay untouched",
     )
-    command.add_argument("--full", action="store_true", help="read every byte, also of files that seem unchanged")
-    command = add(
-        commands, "restore", restore, "bring back damaged or missing files that DVC keeps; others stay untouched"
-    )
-    command.add_argument("path", nargs="*", help="files or folders (default: all that is missing or damaged)")
-    command = add(
-        commands, "record", record, "what `make record` and `dvc repro` do before DVC records a finished scale"
-    )
-    command.add_argument("--check", action="store_true", help="only look whether the scale can be recorded here")
-    add(commands, "plan", plan, "what `snakemake all` will do and about how long it takes here")
-    environment = commands.add_parser("env", help="look at an environment, yours too")
+    command.add_argument("path", nargs="*", help="files or folders (default: everything missing or damaged)")
+    command = add(commands, "record", record, "prepare a finished scale for DVC, as `make record` and `dvc repro` do")
+    command.add_argument("--check", action="store_true", help="only check whether the scale can be recorded")
+    add(commands, "plan", plan, "what `snakemake all` would run, and its estimated time on this machine")
+    environment = commands.add_parser("env", help="check an environment, also one of your own")
     of_environment = environment.add_subparsers(required=True, metavar="COMMAND")
-    text = "check what a specification says, play it, and say what is wrong"
+    text = "check a specification, play the environment, and report what is wrong"
     command = add(of_environment, "check", env_check, text, scale=False)
-    command.add_argument("environment", metavar="SPEC", help="an environment's name, my_env:SPEC or my_env.py:SPEC")
+    command.add_argument("environment", metavar="SPEC", help="name of an environment, module:SPEC or file.py:SPEC")
     return top
 
 
