@@ -18,7 +18,7 @@ import pandas as pd
 
 from rarl.reporting import tables
 from rarl.reporting.claims import EVERY, LEVEL
-from rarl.reporting.figures import Look
+from rarl.reporting.figures import DARK, Look
 from rarl.reporting.statistics import UNBOUNDED, Bounds, Interval, t_interval
 from rarl.reporting.study import Study, Variant
 
@@ -31,7 +31,6 @@ _SHAPES = {
     "*": "M0,-1.2L.35,-.4L1.2,-.35L.55,.2L.75,1.05L0,.6L-.75,1.05L-.55,.2L-1.2,-.35L-.35,-.4Z",
 }  # fmt: skip
 _SIZE = 45  # of marks, in square pixels
-_LIGHTER = 40  # percent of white in a mark's colour on a dark page
 _INK = {"labelColor": "currentColor", "titleColor": "currentColor", "gridColor": "currentColor", "gridOpacity": 0.12,
         "domainColor": "currentColor", "tickColor": "currentColor", "labelFontSize": 12, "titleFontSize": 12,
         "titleFontWeight": "normal"}  # fmt: skip
@@ -287,7 +286,7 @@ def _shape(looks: Mapping[str, Look], field: str = "variant") -> dict[str, Any]:
 
 
 def _on_both(look: Look) -> str:
-    return f"light-dark({look.colour}, color-mix(in srgb, {look.colour}, white {_LIGHTER}%))"
+    return f"light-dark({look.colour}, {DARK[look.colour]})"
 
 
 def _dash(look: Look) -> list[float]:

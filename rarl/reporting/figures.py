@@ -37,7 +37,7 @@ INK, FAINT, GRID = "#333333", "#6b6b6b", "#e4e4e4"
 PAPER = "#fefefe"  # of hollow markers: what lies behind the figure; white is written on coloured cells
 PALETTE = ("#2f7fc8", "#bd1f01", "#c17f00", "#832db6", "#6f7f7d", "#a96b59", "#d95d00", "#717581", "#8d803f", "#23878c")
 # On a dark page, in the same order. Other colours (of maps, of pictures) stay.
-_DARK = {INK: "#dcdde0", FAINT: "#a4a8b0", GRID: "#3b3f49", PAPER: "#1e2129"} | dict(zip(PALETTE, (
+DARK = {INK: "#dcdde0", FAINT: "#a4a8b0", GRID: "#3b3f49", PAPER: "#1e2129"} | dict(zip(PALETTE, (
     "#6db3f2", "#ff7a5c", "#ffbe4d", "#c78bea", "#9fb0ae", "#d39a88", "#ff9142", "#a3a8b5", "#c8ba78", "#5cc4c9",
 ), strict=True))  # fmt: skip
 _STYLE: dict[Any, Any] = {
@@ -130,7 +130,7 @@ def save(figure: Figure, path: str | Path) -> None:
     buffer = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     rules = "".join(f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
-                    for light, dark in _DARK.items() for what in ("fill", "stroke"))  # fmt: skip
+                    for light, dark in DARK.items() for what in ("fill", "stroke"))  # fmt: skip
     style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>\n <defs>"
     with atomic_writer(Path(path), "w") as file:
         file.write(buffer.getvalue().decode("utf-8").replace("<defs>", style, 1))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rarl.reporting import figures, tables
+from rarl.reporting import charts, figures, tables
 from rarl.reporting.effects import Effect
 from rarl.reporting.figures import FAINT, PALETTE, PAPER, Look
 from rarl.reporting.rules import READINGS, p_columns
@@ -23,6 +23,7 @@ _LOOKS: Mapping[str, Look] = {
     "void": Look(READINGS["void"], FAINT, "X"),
 }
 _HOLLOW = ("open", "void")
+_KINDS = {"part": "of the agent", "data": "of what it retrieves from", "repair": "repairs"}
 
 
 def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collection[str]) -> None:
@@ -38,15 +39,16 @@ def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collec
     for e in changes:
         if e.change.short and e.interval.known:
             groups.setdefault((e.spec.name, e.where, e.task_set), []).append(e)
-    for (environment, where, _), members in groups.items():
+    for number, ((environment, where, _), members) in enumerate(groups.items(), 1):
         unit = members[0].score.unit
         sheet.figure(
-            f"forest-{environment}-{len(sheet.files) // 2 + 1}",
+            f"forest-{environment}-{number}",
             forest(members),
             frame(members),
             f"Forest plot: ablations of {where}, as differences in score with confidence intervals.",
             f"{where}: Δ vs the agent without the change, {unit}, 95 % CI. Shaded: margin ±{members[0].score.margin:g}."
             + (" Upper axis: in % of the gain from retrieval." if members[0].gain else ""),
+            charts.effects(frame(members), _LOOKS, _KINDS),
         )
     sheet.numbers(
         "effects" if sheet.name == "ablations" else f"{sheet.name}-effects",
@@ -70,7 +72,8 @@ def frame(effects: Sequence[Effect]) -> pd.DataFrame:
         [
             {"kind": e.change.kind, "change": e.change.what, "where": e.where, "environment": e.spec.name,
              "task_set": e.task_set, "reading": e.reading, "estimate": e.interval, "seeds": e.interval.seeds,
-             "unit": e.score.unit, "share_of_gain": e.share, "gain": e.gain, **p_columns(e.verdict)}
+             "unit": e.score.unit, "margin": e.score.margin, "share_of_gain": e.share, "gain": e.gain,
+             **p_columns(e.verdict)}
             for e in effects
         ]
     )  # fmt: skip

@@ -21,30 +21,26 @@ from rarl.reporting import tables
 from rarl.reporting.charts import Chart
 from rarl.reporting.player import Player
 
+FOLDER = "interactive"
 VEGA_LITE = "6.4"  # of those in vl-convert-python
 _PICTURE = re.compile(r"""(<img\b[^>]*\bsrc=["'](?:\.\./)*figures/([\w.-]+)\.(?:svg|png|webp)["'][^>]*>)""")
 
 
-def save_chart(report: Path, name: str, chart: Chart, table: str = "") -> list[Path]:
-    """Write tables/`table`.csv (of the same name, if none is given) and interactive/`name`.json."""
-    path = report / "tables" / f"{table or name}.csv"
-    tables.write_csv(path, chart.frame)
-    return [path, _save(report, name, {"element": "data-chart", "table": f"tables/{path.name}", **chart.document})]
-
-
-def save_player(report: Path, name: str, player: Player) -> list[Path]:
-    """Write figures/`name`-sheet.webp and interactive/`name`.json."""
-    sheet = report / "figures" / f"{name}-sheet.webp"
-    with atomic_writer(sheet, "wb") as file:
-        file.write(player.sheet)
-    what = {"element": "retrieval-player", "sheet": f"figures/{sheet.name}", **player.data}
-    return [sheet, _save(report, name, what)]
-
-
-def _save(report: Path, name: str, what: Mapping[str, Any]) -> Path:
-    path = report / "interactive" / f"{name}.json"
-    write_text(path, _line(what) + "\n")
-    return path
+def save(report: Path, name: str, what: Chart | Player) -> list[Path]:
+    """Write what takes the place of the picture `name`: interactive/`name`.json and, of a chart, its numbers
+    tables/`name`-chart.csv, of a player its pictures figures/`name`-sheet.webp."""
+    if isinstance(what, Chart):
+        beside = report / "tables" / f"{name}-chart.csv"
+        tables.write_csv(beside, what.frame)
+        document = {"element": "data-chart", "table": f"tables/{beside.name}", **what.document}
+    else:
+        beside = report / "figures" / f"{name}-sheet.webp"
+        with atomic_writer(beside, "wb") as file:
+            file.write(what.sheet)
+        document = {"element": "retrieval-player", "sheet": f"figures/{beside.name}", **what.data}
+    path = report / FOLDER / f"{name}.json"
+    write_text(path, _line(document) + "\n")
+    return [beside, path]
 
 
 def put_in(site: Path, report: Path) -> int:
@@ -54,7 +50,7 @@ def put_in(site: Path, report: Path) -> int:
       site: the folder of the built pages, which has the report's figures/ and, beside its first page, assets/.
       report: that of the Markdown, figures/, tables/ and interactive/.
     """
-    count, names = 0, {path.stem for path in (report / "interactive").glob("*.json")}
+    count, names = 0, {path.stem for path in (report / FOLDER).glob("*.json")}
     for page in sorted(site.rglob("*.html")) if names else ():
         up = "../" * (len(page.relative_to(site).parts) - 1)
         parts = _PICTURE.split(page.read_text(encoding="utf-8"))  # text, picture, its name, text, ...
@@ -79,7 +75,7 @@ def _vega() -> str:
 
 
 def _element(report: Path, name: str, picture: str, up: str) -> str:
-    what = read_json(report / "interactive" / f"{name}.json")
+    what = read_json(report / FOLDER / f"{name}.json")
     if "table" in what:
         what["csv"] = (report / what["table"]).read_text(encoding="utf-8")
     inlined = _line(what).replace("<", "\\u003c")  # nothing in it ends the element

@@ -32,6 +32,7 @@ from rarl.reporting import (  # fmt: skip
 )
 from rarl.reporting.choices import read_known_faults, read_texts
 from rarl.reporting.claims import load_claims
+from rarl.reporting.interactive import FOLDER as INTERACTIVE
 from rarl.reporting.registry import ABLATIONS, BEYOND, NAVIGATION, PARTS, page_of
 from rarl.reporting.results import Results, load_results
 from rarl.reporting.sections import attention, gallery, scores
@@ -40,7 +41,13 @@ from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, counts, evaluate_claims
 
 MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
-_MADE = {"": "*.md", "variants": "*.md", "figures": "*.*", "tables": "*.csv"}  # folder -> files that builds make
+_MADE = {
+    "": "*.md",
+    "variants": "*.md",
+    "figures": "*.*",
+    "tables": "*.csv",
+    INTERACTIVE: "*.json",
+}  # folder -> files that builds make
 _TAGS = dict.fromkeys(map(ord, "<>"))  # which the theme would take for some in titles
 _TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
 

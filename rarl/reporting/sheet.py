@@ -14,8 +14,10 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from rarl.reporting import figures, tables
+from rarl.reporting import figures, interactive, tables
+from rarl.reporting.charts import Chart
 from rarl.reporting.claims import Rules
+from rarl.reporting.player import Player
 from rarl.reporting.results import Results
 from rarl.reporting.rules import Judged
 
@@ -91,10 +93,19 @@ class Sheet:
         """Write tables/`name`.csv, and a line that says what it is and links to it."""
         self.text(Markup("{}: {}.").format(what, self.csv(name, frame)))
 
-    def figure(self, name: str, figure: Figure, frame: pd.DataFrame, alt: str, caption: str) -> None:
+    def figure(
+        self,
+        name: str,
+        figure: Figure,
+        frame: pd.DataFrame,
+        alt: str,
+        caption: str,
+        more: Chart | Player | None = None,
+    ) -> None:
         """Save a figure as SVG, its data as tables/`name`.csv, and show it. Call inside `figures.style()`.
 
-        alt: what a reader who cannot see the figure needs. caption: one or two sentences.
+        alt: what a reader who cannot see the figure needs. caption: one or two sentences. more: what takes its place on
+        the site.
         """
         if self.stamp:
             figures.stamp(figure, self.stamp)
@@ -102,6 +113,8 @@ class Sheet:
         figures.save(figure, path)
         self.files.append(path)
         self.csv(name, frame)
+        if more is not None:
+            self.files += interactive.save(self.output, name, more)
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         self.parts.append(
             Markup(

@@ -17,6 +17,8 @@ from markdown.treeprocessors import Treeprocessor
 
 from rarl.errors import RarlError
 from rarl.files import read_yaml
+from rarl.reporting.interactive import FOLDER as INTERACTIVE
+from rarl.reporting.interactive import put_in
 from rarl.reporting.registry import NAVIGATION
 from rarl.reporting.sheet import TABLE
 from rarl.reporting.tables import NONE
@@ -72,7 +74,7 @@ def build_site(folder: Path, title: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".site-") as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pages, made = Path(temporary) / "pages", Path(temporary) / "site"
-        shutil.copytree(folder, pages, ignore=shutil.ignore_patterns(FOLDER))
+        shutil.copytree(folder, pages, ignore=shutil.ignore_patterns(FOLDER, INTERACTIVE))
         for asset in _ASSETS.iterdir():
             shutil.copy(asset, pages / asset.name)
         settings = configuration(title, read_yaml(navigation))
@@ -85,12 +87,13 @@ def build_site(folder: Path, title: str) -> Path:
                 build(load_config(file, docs_dir=str(pages), site_dir=str(made)))
         except (MkDocsException, OSError) as error:
             raise RarlError(f"{folder}: MkDocs cannot build the site: {error}") from None
+        put_in(made, folder)
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         made.rename(folder / FOLDER)
     return folder / FOLDER / "index.html"
 
 
-class _Tables(Treeprocessor):
+class _TableMarks(Treeprocessor):
     """Captions, scopes and, for narrow screens, the head beside each cell."""
 
     def run(self, root: etree.Element) -> None:
@@ -123,8 +126,8 @@ class _Tables(Treeprocessor):
 
 
 class TablesExtension(Extension):
-    """By which Markdown finds `_Tables`."""
+    """By which Markdown finds `_TableMarks`."""
 
     def extendMarkdown(self, md: Markdown) -> None:
         """As Markdown asks for."""
-        md.treeprocessors.register(_Tables(md), "rarl", 5)  # after inline text is read
+        md.treeprocessors.register(_TableMarks(md), "rarl", 5)  # after inline text is read

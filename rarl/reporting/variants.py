@@ -19,7 +19,7 @@ _NOT_SETTINGS = ("experiment", "task_set", "variant", "seed")
 
 
 def page_name(study: Study, variant: Variant) -> str:
-    """ "variants/gridroboman-dqn" """
+    """Where it is, below the report's folder, without the suffix."""
     return f"variants/{safe(study.name)}-{safe(variant.name)}"
 
 

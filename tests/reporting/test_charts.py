@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import vl_convert
-from matplotlib.colors import to_rgb
 
-from rarl.reporting import charts, figures
+from rarl.reporting import charts
 from rarl.reporting.figures import Look
 from rarl.reporting.statistics import Interval, t_interval
 from tests.reporting import synthetic as made
@@ -92,21 +90,6 @@ def test_points_are_means_over_all_seeds_with_their_intervals():
     fewer = frame.loc["30 tasks", "dqn", 200]
     assert (fewer["seeds"], math.isnan(fewer["seed_2"])) == (2, True)
     assert "seconds" not in frame
-
-
-@pytest.mark.parametrize("colour", figures.PALETTE)
-def test_colours_are_seen_on_a_dark_page(colour):
-    light, white = re.fullmatch(
-        r"light-dark\((#\w{6}), color-mix\(in srgb, #\w{6}, white (\d+)%\)\)", charts._on_both(Look("", colour, "o"))
-    ).groups()
-    assert light == colour
-    mixed = np.array(to_rgb(colour)) * (1 - int(white) / 100) + int(white) / 100
-    assert (luminance(mixed) + 0.05) / (luminance(np.array(to_rgb("#1e2129"))) + 0.05) >= 4.5
-
-
-def luminance(rgb):
-    """Of WCAG 2.2."""
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
 
 
 def test_the_frame_has_the_studys_means_and_intervals(studies, all_kinds):

@@ -29,13 +29,13 @@ def test_same_numbers_same_bytes(tmp_path):
     assert written[0].count("prefers-color-scheme: dark") == 1
 
 
-@pytest.mark.parametrize("pair", figures._DARK.items(), ids=lambda pair: pair[0])
+@pytest.mark.parametrize("pair", figures.DARK.items(), ids=lambda pair: pair[0])
 def test_colours_are_seen_on_both_pages(pair):
     """WCAG 2.2: 4.5 of text, 3 of marks; the grid is neither."""
     needed = 4.5 if pair[0] in (figures.INK, figures.FAINT) else 3.0
     if pair[0] not in (figures.GRID, figures.PAPER):
         assert contrast(pair[0], "#ffffff") >= needed
-        assert contrast(pair[1], figures._DARK[figures.PAPER]) >= needed
+        assert contrast(pair[1], figures.DARK[figures.PAPER]) >= needed
 
 
 def contrast(one: str, other: str) -> float:

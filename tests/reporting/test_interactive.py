@@ -38,9 +38,9 @@ def site(charts_of, tmp_path_factory):
     report, pages = root / "report", root / "pages"
     (pages / "variants").mkdir(parents=True)
     for name, chart in charts_of.items():
-        interactive.save_chart(report, name, chart)
+        interactive.save(report, name, chart)
     episode = test_player.with_weights([(0.6, 0.4), (0.3, 0.7), (0.5, 0.5)])
-    interactive.save_player(report, "episode", player.player(spec_of("gridroboman"), episode, "An agent"))
+    interactive.save(report, "episode", player.player(spec_of("gridroboman"), episode, "An agent"))
     names = (*charts_of, "episode", "plain")
     for name in names:
         (report / "figures" / f"{name}.svg").write_text(PIXEL)

@@ -40,6 +40,7 @@ rule make_report:
             category="Tables",
             labels={"what": "{name}", "scale": S},
         ),
+        interactive=directory(f"reports/{S}/interactive"),
     log:
         f"logs/{S}/report.log",
     benchmark:

@@ -6,6 +6,7 @@ import math
 
 from rarl.errors import RarlError
 from rarl.reporting import pictures
+from rarl.reporting.player import player
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
 
@@ -17,7 +18,9 @@ def write(study: Study, sheet: Sheet) -> bool:
             run = median_run(study, variant, task_set)
             try:
                 episodes = pictures.read_gallery(study.results.galleries[run])["episodes"] if run else []
-                drawn = pictures.draw_step(study.spec, pictures.median_episode(episodes)) if episodes else None
+                episode = pictures.median_episode(episodes) if episodes else None
+                drawn = pictures.draw_step(study.spec, episode) if episode else None
+                played = player(study.spec, episode, variant.label) if episode else None
             except RarlError as error:
                 problem = (f"{run}/gallery.json", str(error))
                 if problem not in study.results.problems:
@@ -26,7 +29,7 @@ def write(study: Study, sheet: Sheet) -> bool:
             if drawn is not None:
                 alt = f"A state of {study.spec.title} and the three retrieved states with the most attention weight."
                 what = f"{variant.label}, {study.set_title(task_set)}. {pictures.RULE} Thick frame: rewarded."
-                sheet.figure(f"{study.name}-step", *drawn, alt, what)
+                sheet.figure(f"{study.name}-step", *drawn, alt, what, played)
                 return True
     return False
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.stats import trim_mean
 
 from rarl.envs.spec import load
-from rarl.reporting import figures
+from rarl.reporting import charts, figures
 from rarl.reporting.claims import Rules
 from rarl.reporting.figures import Look, StripRow
 from rarl.reporting.sheet import Sheet
@@ -33,6 +33,7 @@ def write(study: Study, sheet: Sheet) -> None:
         curves,
         f"Learning curves of all agents: {study.score.label} against {axis}.",
         "Thin: seeds. Bold: mean over seeds with 95 % CI. Level lines: agents without online interaction.",
+        charts.curves(study),
     )
     sheet.heading("Final scores")
     groups: dict[str, list[StripRow]] = {}

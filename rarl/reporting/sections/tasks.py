@@ -7,7 +7,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from rarl.envs.spec import MEASURED_ON_DATA
-from rarl.reporting import figures, tables
+from rarl.reporting import charts, figures, tables
 from rarl.reporting.results import spelled
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study
@@ -35,6 +35,7 @@ def write(study: Study, sheet: Sheet) -> None:
         frame,
         f"Heat map of final scores ({study.score.label}): rows are {noun}s, columns agents.",
         f"{study.set_title(task_set)}, {study.score.label}, last evaluation, mean over seeds.",
+        charts.tasks(study),
     )
 
 
