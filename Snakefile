@@ -25,8 +25,8 @@ rule all:
     default_target: True
     input:
         dataset_targets(),
-        run_targets(SCALE.runs),
-        probe_targets(SCALE.probes()),
+        run_targets(WANTED),
+        probe_targets([run for run in SCALE.probes() if run in WANTED]),
         rules.measure_index_cost.output,
         rules.measure_costs.output,
         rules.make_report.output,
@@ -41,16 +41,24 @@ rule datasets:
         f"all datasets of scale {S}"
 
 
-rule train:
+rule extended:
     input:
         run_targets(SCALE.runs),
+        probe_targets(SCALE.probes()),
+    message:
+        f"all of scale {S} and what it leaves out; `snakemake all` shows it"
+
+
+rule train:
+    input:
+        run_targets(WANTED),
     message:
         f"all runs of scale {S}"
 
 
 rule probes:
     input:
-        probe_targets(SCALE.probes()),
+        probe_targets([run for run in SCALE.probes() if run in WANTED]),
     message:
         f"all probes of scale {S}"
 

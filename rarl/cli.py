@@ -128,7 +128,7 @@ def report(arguments: argparse.Namespace) -> None:
     if arguments.only != "site":
         page = build_report(
             scale.name,
-            planned_runs=list(scale.runs),
+            planned_runs=list(scale.wanted()),
             planned_datasets=scale.datasets,
             preview=arguments.preview,
             before_publishing=code.check,

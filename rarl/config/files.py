@@ -121,6 +121,10 @@ class TaskSetSettings(Settings):
         description="names of tasks, or all; or the size of a set, where there are sets (default: its own name)",
     )
     variants: Variants
+    extended: Variants = Field(
+        [],
+        description="more variants, which `snakemake extended` makes and `all` leaves out; reports show them once made",
+    )
     settings: dict[str, Any] = Field({})
     probes: Variants = Field([], description="variants whose final checkpoints are looked into")
 

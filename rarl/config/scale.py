@@ -182,6 +182,7 @@ class Scale:
             if experiment.extends is not None:
                 self._check_extends(name, experiment, experiment.extends)
             self._check_variants(name, experiment)
+        self._extended: set[str] = set()
         self.runs: dict[str, Run] = {}
         for run in self._runs():
             if run.id in self.runs:
@@ -244,18 +245,22 @@ class Scale:
                     )
             for size, chosen in at_scale.task_sets.items():
                 where = f"{self._path}: experiments.{name}.task_sets.{size}"
-                for listed in (*chosen.variants, *chosen.probes):
+                everything = [*chosen.variants, *chosen.extended]
+                for listed in (*everything, *chosen.probes):
                     if listed not in experiment.variants:
                         raise RarlError(
                             f"{where}: unknown variant {listed!r}; {did_you_mean(listed, experiment.variants)}"
                         )
                     if experiment.variants[listed].same_as is not None:
                         raise RarlError(f"{where}: variant {listed!r} has no runs of its own: see its 'same_as'")
-                for variant in chosen.variants:
+                for variant in everything:
                     for seed in at_scale.seeds or self.settings.seeds:
-                        yield self.run(name, size, variant, seed)
+                        run = self.run(name, size, variant, seed)
+                        if variant in chosen.extended:
+                            self._extended.add(run.id)
+                        yield run
                 for listed in chosen.probes:
-                    if listed not in chosen.variants:
+                    if listed not in everything:
                         raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
                     if self.run(name, size, listed, 0).settings.agent.base in EPISODIC:
                         raise RarlError(f"{where}: probes: variant {listed!r} is episodic control, which has no probe")
@@ -384,6 +389,11 @@ class Scale:
         chosen = self.settings.experiments[experiment].task_sets[task_set].variants[0]
         tasks = self.run(experiment, task_set, chosen, TUNING_SEEDS[0]).tasks
         return run.with_settings(run.settings.model_copy(update={"tasks": tasks, "held_out": []}))
+
+    def wanted(self) -> dict[str, Run]:
+        """The runs that `all` makes and keeps current, by id: those of `extended` variants once they were made."""
+        made = self.root / "results" / self.name / "runs"
+        return {i: run for i, run in self.runs.items() if i not in self._extended or (made / i / "run.json").is_file()}
 
     def probes(self) -> list[str]:
         """Ids of the runs whose checkpoints are looked into."""

@@ -78,7 +78,8 @@ def standing(scale: Scale) -> Standing:
     """Look at the records of everything that a scale makes; the files themselves are not read."""
     root, s = scale.root, scale.name
     why: Counter[str] = Counter()
-    runs = {run.id: _state_of_run(scale, run, why) for run in scale.runs.values()}
+    wanted = scale.wanted()
+    runs = {run.id: _state_of_run(scale, run, why) for run in wanted.values()}
     states = {
         "datasets": Counter(
             _recorded_state(root, f"data/{s}/{d.id}/manifest.json", d.digest, code_digest_of(dataset_job(d)))
@@ -87,7 +88,7 @@ def standing(scale: Scale) -> Standing:
         "runs": Counter(runs.values()),
     }
     probes: Counter[str] = Counter()
-    for run in map(scale.find_run, scale.probes()):
+    for run in (wanted[name] for name in scale.probes() if name in wanted):
         path = f"results/{s}/probes/{run.id}/attention.csv"
         state = _recorded_state(root, path, run.digest, code_digest_of(probe_job(run)))
         probes[AFTER if state == CURRENT and runs[run.id] not in (CURRENT, FAILED) else state] += 1
@@ -170,6 +171,8 @@ def describe_plan(scale: Scale, found: Standing | None = None) -> str:
     found = found or standing(scale)
     lines = [f"Scale {scale.name}: {scale.settings.description}"]
     lines += [f"  {name:9s} {_counted(counter)}" for name, counter in found.states.items()]
+    if left := len(scale.runs) - len(scale.wanted()):
+        lines.append(f"  extended  {left} more runs by `snakemake extended`; reports show them once they are made")
     lines.append(f"  page      reports/{scale.name}/site/index.html, a preview as soon as the first seed is through")
     if found.why:
         named = [f"{name} ({n})" for name, n in found.why.most_common(_MOST_NAMED)]

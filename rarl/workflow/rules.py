@@ -61,7 +61,7 @@ def prepare_environment() -> None:
 
 def preview_runs(scale: Scale) -> list[str]:
     """Ids of the runs that a first look needs: of each experiment the largest task set, with its first seed."""
-    return [run.id for run in scale.runs.values() if _is_first(run, scale)]
+    return [run.id for run in scale.wanted().values() if _is_first(run, scale)]
 
 
 def _is_first(run: Run, scale: Scale) -> bool:

@@ -819,6 +819,27 @@ def test_a_shipped_scale_is_valid(name):
     assert planned == len(scale.runs)  # no two have the same place
 
 
+def test_extended_variants_are_planned_and_wanted_once_they_were_made(tmp_path):
+    sets = tiny_project.SCALE["experiments"]["gridroboman"]["task_sets"]
+    name, (first, *others) = next((name, chosen["variants"]) for name, chosen in sets.items())
+    write(tmp_path)
+    whole = Scale("tiny", tmp_path)
+    assert whole.wanted() == whole.runs
+    scale = copy.deepcopy(tiny_project.SCALE)
+    scale["experiments"]["gridroboman"]["task_sets"][name] |= {"variants": [first], "extended": others}
+    write(tmp_path, scale)
+    found = Scale("tiny", tmp_path)
+    assert {i: run.digest for i, run in found.runs.items()} == {i: run.digest for i, run in whole.runs.items()}
+    later = set(found.runs) - set(found.wanted())
+    assert {found.runs[i].settings.variant for i in later} == set(others)
+    made = min(later)
+    (tmp_path / "results/tiny/runs" / made).mkdir(parents=True)
+    (tmp_path / "results/tiny/runs" / made / "run.json").touch()
+    assert set(found.runs) - set(found.wanted()) == later - {made}
+    scale["experiments"]["gridroboman"]["task_sets"][name]["extended"] = [first]
+    assert "is planned twice" in error_of(tmp_path, scale=scale)
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_no_two_variants_of_a_shipped_scale_are_the_same_agent(name):
     """Not by their settings, nor because no more states can be kept than the trajectories kept have."""

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from rarl.reporting import charts
+from rarl.reporting import charts, figures
 from rarl.reporting.figures import Look
 from rarl.reporting.statistics import Interval, t_interval
 from tests.reporting import synthetic as made
 
-READINGS = {"helps": Look("helps", "#3f90da", "^"), "costs": Look("hurts", "#bd1f01", "v")}
+READINGS = {"helps": Look("helps", figures.PALETTE[0], "^"), "costs": Look("hurts", figures.PALETTE[1], "v")}
 HIDDEN = "30 tasks, task hidden"
 
 

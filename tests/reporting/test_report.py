@@ -77,6 +77,10 @@ def test_links_images_and_anchors_lead_somewhere(report):
             assert target.is_file(), (page, link)
             reached.add(target)
             assert not anchor or anchor in anchors(target.read_text()), (page, link)
+    for path in report.glob("interactive/*.json"):  # of the picture of that name
+        assert (report / f"figures/{path.stem}.svg").resolve() in reached
+        what = json.loads(path.read_text())
+        reached |= {path.resolve(), (report / what.get("table", what.get("sheet"))).resolve()}
     assert {path.resolve() for path in report.glob("*/*")} <= reached
 
 
@@ -88,7 +92,7 @@ def anchors(text: str) -> set[str]:
 
 
 def test_each_figure_has_its_data_and_says_what_it_shows(report):
-    figures = {path.stem for path in (report / "figures").iterdir()}
+    figures = {path.stem for path in (report / "figures").glob("*.svg")}
     assert figures
     assert all((report / "tables" / f"{name}.csv").is_file() for name in figures)
     alts = [alt for page in report.rglob("*.md") for alt in re.findall(r'alt="([^"]*)"', page.read_text())]

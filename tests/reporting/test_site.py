@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import xml.etree.ElementTree as etree
@@ -51,6 +52,16 @@ def test_links_of_the_site_lead_somewhere(pages):
             assert target.exists(), (path, reference)
             if anchor and target in pages:
                 assert anchor in pages[target].ids, (path, reference)
+
+
+def test_charts_and_players_stand_in_the_place_of_their_pictures(report, site):
+    text = "".join(path.read_text() for path in site.rglob("*.html"))
+    made = [json.loads(path.read_text())["element"] for path in report.glob("interactive/*.json")]
+    assert {"data-chart", "retrieval-player"} == {*made}
+    for element in set(made):
+        assert text.count(f"<{element} ") >= made.count(element)
+    assert (site / "vega.js").is_file()
+    assert not (site / "interactive").exists()
 
 
 def test_nothing_comes_from_the_network(pages, site):

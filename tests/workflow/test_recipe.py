@@ -131,6 +131,23 @@ def test_a_changed_setting_concerns_only_what_depends_on_it(project: Project) ->
     assert project.planned() == {"train_run": 1, **AFTER_OTHER_SETTINGS}
 
 
+@pytest.mark.slow
+def test_extended_variants_wait_for_their_target_and_then_stay(project: Project) -> None:
+    settings = project.folder / "config/tiny.yaml"
+    with_more = settings.read_text().replace("        probes:", "        extended: [oracle]\n        probes:")
+    assert with_more != settings.read_text()
+    settings.write_text(with_more)
+    assert "train_run" not in project.planned()
+    assert project.planned("extended") == {"train_run": 1}
+    assert "extended  1 more runs" in project.snakemake("extended")
+    made = project.planned()
+    assert "make_report" in made
+    assert "train_run" not in made
+    project.snakemake("all")
+    assert project.planned() == {}
+    assert "oracle" in (project.folder / "reports/tiny/tables/runs.csv").read_text()
+
+
 def other_seed(settings: dict) -> None:
     settings["datasets"]["gridroboman"][0]["seed"] = 1
 

@@ -67,6 +67,7 @@ if PLAN is not None:
     print(PLAN, file=sys.stderr)
 
 S = SCALE.name
+WANTED = SCALE.wanted()
 MINUTES = math.ceil(60 * SCALE.settings.resources.hours)
 FIRST = set(preview_runs(SCALE))
 DATASET_KINDS = dataset_kinds(SCALE)

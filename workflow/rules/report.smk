@@ -13,7 +13,7 @@ REPORT_TEXTS = [
 
 rule make_report:
     input:
-        results=lambda _: report_inputs(list(SCALE.runs)),
+        results=lambda _: report_inputs(list(WANTED)),
         index_cost=rules.measure_index_cost.output,
         costs=rules.measure_costs.output,
         texts=REPORT_TEXTS,
@@ -80,7 +80,7 @@ rule make_site:
 
 rule make_preview:
     input:
-        results=lambda _: report_inputs([run for run in SCALE.runs if run in FIRST]),
+        results=lambda _: report_inputs([run for run in WANTED if run in FIRST]),
         texts=REPORT_TEXTS,
     output:
         f"scratch/{S}/preview/README.md",
