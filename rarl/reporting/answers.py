@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from rarl.reporting import tables
+from rarl.reporting.choices import Erratum
 from rarl.reporting.claims import WITH_MARGIN
 from rarl.reporting.rules import BY_KIND, CONTRADICTED, EQUIVALENT, EXCLUDED, FIRST, INCONCLUSIVE, MEASURED, NOT_TESTED
 
@@ -104,6 +105,25 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "validity": "; ".join(f"{name} {said}" for name, said in checks.items()),
         })  # fmt: skip
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else None)
+
+
+def write_errata(
+    sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Outcome], pages: Mapping[str, str]
+) -> None:
+    """What an earlier report said of each claim and question, what this one says, and why they differ."""
+    now = {o.claim.id: o for o in outcomes}
+    rows = []
+    for e in errata:
+        o = now.get(e.id)
+        home = pages.get(o.claim.test.experiment, "appendix") if o and o.claim.test else "appendix"
+        rows.append({
+            "id": e.id, "claim": Markup("[{}]({}.md#{})").format(tables.md(o.claim.text), home, e.id) if o else e.id,
+            "was": e.was, "number": e.number, "verdict": verdict(o) if o else "not asked any more",
+            "ours": ours(o) if o else tables.NONE, "why": e.why,
+        })  # fmt: skip
+    heads = {"claim": "Claim or question", "was": "Verdict before", "number": "Number before", "verdict": "Verdict",
+             "ours": "Number", "why": "Why they differ"}  # fmt: skip
+    sheet.table("errata", pd.DataFrame(rows), heads, "the report before this one against this one.")
 
 
 def claim_numbers(outcomes: Sequence[Outcome]) -> pd.DataFrame:

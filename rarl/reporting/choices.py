@@ -1,5 +1,6 @@
 """What people write: choices.yaml beside this module, on where we deviate from the paper and what it leaves open; and
-what is known to be wrong in a scale's results, results/{scale}/known-faults.yaml.
+what is known to be wrong in a scale's results, results/{scale}/known-faults.yaml; and what earlier results said that
+these do not, results/{scale}/errata.yaml.
 
 Read and checked before anything runs; what is wrong in it is reported in one line that names the choice and the key.
 """
@@ -20,7 +21,7 @@ from rarl.envs.spec import ENVIRONMENTS, load, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
 from rarl.reporting.claims import load_claims
-from rarl.reporting.registry import PARTS
+from rarl.reporting.registry import ERRATA, PARTS
 
 CHOICES = Path(__file__).parent / "choices.yaml"
 KNOWN_FAULTS = "known-faults.yaml"  # beside results
@@ -113,6 +114,19 @@ class _Faults(checks.Settings):
     entries: list[KnownFault]
 
 
+class Erratum(checks.Settings):
+    """What an earlier report said of a claim or question, and why this one says something else."""
+
+    id: str
+    was: str = Field(description="its verdict")
+    number: str = Field(description="its number with its interval")
+    why: str
+
+
+class _Errata(checks.Settings):
+    entries: list[Erratum]
+
+
 def read_known_faults(folder: Path) -> list[KnownFault]:
     """What the results in `folder` show, and why that is wrong, until they are made again; none without a file.
 
@@ -121,3 +135,13 @@ def read_known_faults(folder: Path) -> list[KnownFault]:
     """
     path = folder / KNOWN_FAULTS
     return validate(_Faults, {"entries": read_yaml(path)}, str(path)).entries if path.is_file() else []
+
+
+def read_errata(folder: Path) -> list[Erratum]:
+    """What earlier results in `folder` said otherwise; none without a file.
+
+    Raises:
+      RarlError: the file is no list of entries with the texts `id`, `was`, `number` and `why`.
+    """
+    path = folder / ERRATA
+    return validate(_Errata, {"entries": read_yaml(path)}, str(path)).entries if path.is_file() else []

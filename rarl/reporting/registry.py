@@ -13,6 +13,7 @@ from rarl.envs.spec import spec_of
 
 FIXED_PAGES = ("README", "method", "appendix")  # of every report; README is the overview
 ABLATIONS, BEYOND = "ablations", "beyond"
+ERRATA = "errata.yaml"  # beside results; they make a page
 NAVIGATION = "navigation.yaml"  # of the site, beside the pages
 # part -> function (study, sheet) that writes it; it writes nothing where nothing was measured
 PARTS = {

@@ -30,7 +30,7 @@ from rarl.reporting import (  # fmt: skip
     tables,
     variants,
 )
-from rarl.reporting.choices import read_known_faults, read_texts
+from rarl.reporting.choices import read_errata, read_known_faults, read_texts
 from rarl.reporting.claims import load_claims
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
 from rarl.reporting.registry import ABLATIONS, BEYOND, NAVIGATION, PARTS, page_of
@@ -159,6 +159,8 @@ def build_report(
     methods.parts.append(_render("method", report, {}))
     appendix = report.sheet("appendix", "Appendix")
     appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
+    if errata := read_errata(root / "results" / scale):
+        answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes, pages)
     before_publishing()
     for sheet in report.sheets:
         write_text(output / f"{sheet.name}.md", sheet.markdown())

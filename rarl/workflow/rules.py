@@ -73,9 +73,10 @@ def _is_first(run: Run, scale: Scale) -> bool:
 
 def report_files(scale: Scale) -> list[str]:
     """The files of a scale's report, but for those in its folders."""
-    from rarl.reporting.registry import NAVIGATION, pages_of  # which jobs have no need of
+    from rarl.reporting.registry import ERRATA, NAVIGATION, pages_of  # which jobs have no need of
 
-    return [f"{page}.md" for page in pages_of(scale.experiments.values())] + [NAVIGATION]
+    more = ["errata"] if (scale.root / "results" / scale.name / ERRATA).is_file() else []
+    return [f"{page}.md" for page in pages_of(scale.experiments.values()) + more] + [NAVIGATION]
 
 
 def plan_digest(scale: Scale) -> str:

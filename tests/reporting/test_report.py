@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from rarl.config.files import ExperimentSettings
 from rarl.errors import RarlError
@@ -103,6 +104,22 @@ def test_each_figure_has_its_data_and_says_what_it_shows(report):
 def test_every_claim_has_an_anchor_on_one_page(report):
     found = [a for page in report.glob("*.md") for a in re.findall(r'<a id="([^"]+)"', page.read_text())]
     assert sorted(found) == sorted(table(report, "claims")["id"])
+
+
+def test_errata_say_what_an_earlier_report_said(tmp_path):
+    made.write_project(tmp_path)
+    made.write_runs(tmp_path, "gridroboman", "10-tasks", {"dqn-hidden": 0.1, "ra-dqn-hidden": 0.5}, made.BOARDS[:2])
+    asked = {"id": "C3a-hidden", "was": "supported", "number": "+0.01", "why": "The target network read otherwise."}
+    path = tmp_path / "results/laptop/errata.yaml"
+    path.write_text(yaml.safe_dump([asked, asked | {"id": "Q0"}]))
+    assert "errata" in build(tmp_path)
+    rows = table(tmp_path / "reports/laptop", "errata")
+    assert rows["id"].tolist() == ["C3a-hidden", "Q0"]
+    assert rows["verdict"].tolist()[0] != rows["verdict"].tolist()[1] == "not asked any more"
+    assert "gridroboman.md#C3a-hidden" in rows["claim"][0]
+    path.write_text(yaml.safe_dump([asked | {"because": "x"}]))
+    with pytest.raises(RarlError, match=r"errata\.yaml: .*because"):
+        build(tmp_path)
 
 
 def test_search_records_are_shown_and_a_damaged_line_named(tmp_path):

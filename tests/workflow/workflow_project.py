@@ -183,7 +183,19 @@ class Project:
 
 def jobs_in(output: str) -> dict[str, int]:
     """The jobs that the "Job stats" tables of Snakemake's output announce; target rules left out."""
-    targets = {"all", "datasets", "train", "probes", "costs", "index_cost", "report", "preview", "site", "extended", "total"}
+    targets = {
+        "all",
+        "datasets",
+        "train",
+        "probes",
+        "costs",
+        "index_cost",
+        "report",
+        "preview",
+        "site",
+        "extended",
+        "total",
+    }
     jobs: Counter[str] = Counter()
     for table in re.findall(r"Job stats:\njob +count\n[- ]+\n((?:\w+ +\d+\n)+)", output):
         for line in table.splitlines():
