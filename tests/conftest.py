@@ -58,7 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Which tests go together to a process, with `--dist loadscope`: those of a file, which share what they prepare.
 
-    Each of the workflow's goes by itself. They are long, and what they share is shared by all processes.
+    Each of the workflow's slow ones goes by itself: they are long, and what they share is shared by all processes.
+    Without those, one process makes that while the others go on.
     """
     if config.getoption("dist") != "loadscope":
         return None
@@ -66,6 +67,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return nodeid if nodeid.startswith("tests/workflow/") else nodeid.partition("::")[0]
+            alone = nodeid.startswith("tests/workflow/") and "not slow" not in config.getoption("markexpr")
+            return nodeid if alone else nodeid.partition("::")[0]
 
     return Scheduling(config, log)

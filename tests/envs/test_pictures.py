@@ -16,7 +16,7 @@ from rarl.envs.babyai.vector import ACTIONS, VectorBabyAI
 from rarl.envs.babyai.view import CELLS
 from rarl.envs.spec import load, spec_of
 from rarl.errors import RarlError
-from rarl.reporting import figures, pictures
+from rarl.reporting.player import player
 from tests.reporting import synthetic as made
 
 
@@ -40,31 +40,30 @@ def level_gallery(name="UnlockPickup", seed=5, most=60):
 GALLERIES = {"gridroboman": made.board_gallery(), "babyai": level_gallery(), "atari": made.screen_gallery()}
 
 
-def draw(environment, episode):
-    with figures.style():
-        return pictures.draw_episode(spec_of(environment), episode)
+def play(environment, episode):
+    return player(spec_of(environment), episode, "An agent")
 
 
 @pytest.mark.parametrize("environment", GALLERIES)
 def test_every_step_in_the_same_bytes(environment):
     episode = GALLERIES[environment]["episodes"][0]
-    drawn = draw(environment, episode)
-    assert drawn.animation == draw(environment, episode).animation
-    image = Image.open(io.BytesIO(drawn.animation))
+    sheet, data = play(environment, episode)
+    assert sheet == play(environment, episode).sheet
     last = environment != "atari"  # the screen after the last step is not recorded
-    assert image.n_frames == len(episode["steps"]) + last
-    assert (255, 255, 255) in {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
-    chosen = drawn.strip.axes[0].get_title()
-    assert chosen == ("step 40" if environment == "atari" else "step 0")
+    assert len(data["steps"]) == len(episode["steps"]) + last
+    whole = np.asarray(Image.open(io.BytesIO(sheet)).convert("RGB"))
+    assert list(whole.shape[1::-1]) == data["size"]
+    x, y, width, height = data["boxes"][data["steps"][0]["box"]]
+    assert len(np.unique(whole[y : y + height, x : x + width].reshape(-1, 3), axis=0)) > 1
 
 
-def test_without_retrieval_there_is_an_animation_alone():
+def test_without_retrieval_there_are_states_alone():
     episode = copy.deepcopy(GALLERIES["atari"]["episodes"][0])
     for step in episode["steps"]:
         step["retrieved"] = []
-    drawn = draw("atari", episode)
-    assert drawn.strip is None
-    assert Image.open(io.BytesIO(drawn.animation)).size[0] < 252 + 100
+    data = play("atari", episode).data
+    assert data["retrieved"] == []
+    assert all(step["retrieved"] == [] for step in data["steps"])
 
 
 def changed(environment, place, value):
@@ -105,7 +104,7 @@ STEP, STATE = ("steps", 0), ("steps", 0, "retrieved", 0)
 )
 def test_an_odd_episode_is_an_error_with_its_name(environment, place, value):
     with pytest.raises(RarlError, match=r"^gallery\.json: "):
-        draw(environment, changed(environment, place, value))
+        play(environment, changed(environment, place, value))
 
 
 def test_views_are_drawn_as_minigrid_draws_them():
