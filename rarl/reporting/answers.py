@@ -9,13 +9,15 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from rarl.reporting import tables
+from rarl.reporting import searches, tables
 from rarl.reporting.choices import Erratum
 from rarl.reporting.claims import WITH_MARGIN
 from rarl.reporting.rules import BY_KIND, CONTRADICTED, EQUIVALENT, EXCLUDED, FIRST, INCONCLUSIVE, MEASURED, NOT_TESTED
 
 from rarl.reporting.rules import SUPPORTED, VOID, p_columns  # isort: skip
+from rarl.reporting.results import Results
 from rarl.reporting.sheet import TABLE, Sheet
+from rarl.reporting.statistics import power
 from rarl.reporting.study import Study
 from rarl.reporting.verdicts import Outcome
 
@@ -199,6 +201,31 @@ def tally(found: Mapping[str, int]) -> str:
     """ "4 supported, 1 contradicted"."""
     words = {EXCLUDED: "not of the reported size", MEASURED: "measured without a verdict"}
     return ", ".join(f"{n} {words.get(verdict, verdict)}" for verdict, n in found.items() if verdict != NOT_TESTED)
+
+
+def power_frame(
+    outcomes: Sequence[Outcome], trials: Sequence[searches.Trial], results: Results, level: float
+) -> pd.DataFrame:
+    """The chance to see the paper's effect (the margin, where it printed none) and half of it, by the deviation between
+    tuning seeds or, without such, between these runs: a row for each primary claim and each with a printed effect."""
+    rows = []
+    for o in outcomes:
+        claim = o.claim
+        if not o.family or not claim.test or claim.kind != "superiority" or not (claim.primary or claim.paper.size):
+            continue
+        sd, source = searches.spread(trials, claim.test.sides(), results), "tuning seeds"
+        design = "independent" if o.samples is None or o.samples.design == "independent" else "paired"
+        if math.isnan(sd) and o.samples is not None:
+            n = min(o.samples.estimate.n)
+            sd, source = o.samples.estimate.error * math.sqrt(n / (2 if design == "independent" else 1)), "these runs"
+        effect = abs(claim.paper.size or claim.margin)
+        if sd > 0:
+            chances = {f"{what}_{n}": round(100 * power(design, sd, n, share * effect, max(o.family, 1), level))
+                       for n in (5, 10) for what, share in (("whole", 1), ("half", 0.5))}  # fmt: skip
+            rows.append(
+                {"id": claim.id, "family_size": o.family, "sd": sd, "source": source, "effect": effect} | chances
+            )
+    return pd.DataFrame(rows)
 
 
 def rules_table() -> Markup:

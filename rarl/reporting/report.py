@@ -232,6 +232,7 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
         "left": Markup("\n\n").join(left.parts),
         "costs": Markup("\n\n").join(costs.parts),
         "trials": searches.counts(report.trials),
+        "power": answers.power_frame(report.outcomes, report.trials, results, sheet.rules.level),
         "trials_csv": sheet.csv("trials", searches.frame(report.trials)) if report.trials else "",
         "deviations": _choices(report, "deviation"),
         "open": _choices(report, "open"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rarl.config.files import ExperimentSettings
 from rarl.reporting import tables
-from rarl.reporting.results import Results, spec_if_there
+from rarl.reporting.results import Results, normalised, spec_if_there
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,30 @@ def _of(
             name = getattr(extended, role) or next(iter(extended.variants))
             return [t for t in trials if t.experiment == settings.extends and t.variant == name]
     return []
+
+
+def spread(trials: Sequence[Trial], sides: Sequence[tuple[str, str]], results: Results) -> float:
+    """Deviation of scores between tuning seeds of the same settings, of both sides together; NaN without such.
+
+    Approximate where scores are shares of an expert's: the records have means over tasks, not tasks.
+    """
+    squares, freedom = 0.0, 0
+    for experiment, variant in sides:
+        groups: dict[tuple, dict[int, float]] = {}
+        for t in _of(trials, experiment, variant, results.experiments):
+            groups.setdefault((t.variant, t.task_set, t.changed, t.updates), {})[t.seed] = t.last
+        scale = _per_unit(results, experiment)
+        for values in groups.values():
+            squares += float(np.var(list(values.values()))) * len(values) * scale**2
+            freedom += len(values) - 1
+    return (squares / freedom) ** 0.5 if freedom else math.nan
+
+
+def _per_unit(results: Results, experiment: str) -> float:
+    """How much score one of the measured column is, mean over the experiment's tasks."""
+    last = results.select(results.last, experiment)
+    spec = spec_if_there(results.experiments[experiment].environment) if experiment in results.experiments else None
+    if spec is None or last.empty:
+        return math.nan
+    one, none = (normalised(spec, last["task"], pd.Series(x, last.index), last["expert"]) for x in (1.0, 0.0))
+    return float((one - none).mean())

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from scipy.special import expit, logit, nctdtrinc, stdtr, stdtrit
+from scipy.special import expit, logit, nctdtr, nctdtrinc, stdtr, stdtrit
 
 from rarl.errors import RarlError, did_you_mean
 from rarl.reporting.claims import LEVEL
@@ -182,6 +182,21 @@ def t_interval(
 ) -> Interval:
     """Of the mean of per-seed values (n,). With one seed there is an estimate and no interval."""
     return mean_of(values, bounds).interval(level)
+
+
+def power(design: str, sd: float, n: int, effect: float, family: int = 1, level: float = LEVEL) -> float:
+    """The chance that the two-sided test of a difference is significant.
+
+    Args:
+      design: "independent" (two groups of n seeds) or "paired" (n seeds twice).
+      sd: between seeds; of pairs that of their differences.
+      family: tests in its family, all of which Holm's correction has still to reject.
+    """
+    pairs = {"independent": 2, "paired": 1}[design]
+    df, error = pairs * (n - 1), sd * math.sqrt(pairs / n)
+    t, shift = _t(df, 1 - (1 - level) / family), abs(effect) / error
+    # The other side's tail is not computed where it is too small for its library.
+    return float(1 - nctdtr(df, shift, t) + np.nan_to_num(nctdtr(df, shift, -t)))
 
 
 def smallest_effect(estimate: Estimate, family: int = 1, level: float = LEVEL) -> float:

@@ -11,7 +11,7 @@ from rarl.provenance import claim_digests
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.rules import NOT_TESTED, SUPPORTED, VOID
-from rarl.reporting.searches import Trial, effort, read_trials
+from rarl.reporting.searches import Trial, effort, read_trials, spread
 from rarl.reporting.verdicts import counts
 from tests.reporting import synthetic as made
 from tests.reporting.built import outcomes
@@ -158,6 +158,16 @@ def test_equal_search_is_counted(tmp_path):
         "unequal search: 2 trials against 0"
     )
     assert effort(tries, sides[:1], experiments) == effort([], sides, experiments) == ""
+
+
+def test_deviation_between_tuning_seeds(tmp_path):
+    """Of the same settings on different seeds, as a share of the expert's return of 40; a repetition is no seed."""
+    write(tmp_path)
+    results = load_results("laptop", tmp_path)
+    trials = [tried("dqn-hidden", seed, last=last) for seed, last in ((100, 4.0), (101, 8.0), (101, 8.0))]
+    sides = [("gridroboman", "ra-dqn-hidden"), ("gridroboman", "dqn-hidden")]
+    assert spread(trials, sides, results) == pytest.approx(8**0.5 / 40)
+    assert not spread(trials[1:], sides, results) > 0
 
 
 def test_tries_of_other_scales_are_not_this_ones(tmp_path):

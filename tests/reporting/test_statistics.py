@@ -19,6 +19,7 @@ from rarl.reporting.statistics import (
     left_out_best,
     mean_of,
     paired_difference_of,
+    power,
     probability_of_improvement,
     score_table,
     smallest_effect,
@@ -151,6 +152,23 @@ def test_p_is_scipys_and_that_of_the_interval():
     assert mean_of(same).interval().note == "identical across seeds"
     assert mean_of(same).p(0.05) == 1
     assert math.isnan(difference_of([1.0], [0.0, 0.1]).p(0))
+
+
+@pytest.mark.parametrize("design", ["independent", "paired"])
+def test_power_is_what_is_found(design):
+    """Against the library's distribution, and by simulation."""
+    rng, n, effect, family = np.random.default_rng(3), 5, 2.5, 4
+    drawn = rng.normal(size=(4000, 2, n)) / (1 if design == "independent" else math.sqrt(2))
+    a, b = drawn[:, 0] + effect, drawn[:, 1]
+    p = (stats.ttest_ind if design == "independent" else stats.ttest_rel)(a, b, axis=1).pvalue
+    expected = power(design, 1.0, n, effect, family)
+    assert abs((p < 0.05 / family).mean() - expected) < 0.03
+    df, error = (8, math.sqrt(2 / n)) if design == "independent" else (4, math.sqrt(1 / n))
+    t = stats.t.isf(0.05 / family / 2, df)
+    theirs = stats.nct.sf(t, df, effect / error) + stats.nct.cdf(-t, df, effect / error)
+    assert expected == pytest.approx(theirs, abs=1e-6)
+    assert power(design, 0.01, n, 5.0) == pytest.approx(1)
+    assert power(design, 1.0, 10, effect, family) > expected > power(design, 1.0, n, effect / 2, family)
 
 
 def test_the_smallest_effect_has_a_power_of_four_fifths():
