@@ -44,7 +44,7 @@ def record(root) -> dict:
     return json.loads((paths(root).record / "run.json").read_text())
 
 
-def until(condition, seconds: float = 20.0) -> None:
+def until(condition, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came"
