@@ -26,7 +26,7 @@ rule all:
     input:
         dataset_targets(),
         run_targets(WANTED),
-        probe_targets([run for run in SCALE.probes() if run in WANTED]),
+        probe_targets(WANTED_PROBES),
         rules.measure_index_cost.output,
         rules.measure_costs.output,
         rules.make_report.output,
@@ -58,7 +58,7 @@ rule train:
 
 rule probes:
     input:
-        probe_targets([run for run in SCALE.probes() if run in WANTED]),
+        probe_targets(WANTED_PROBES),
     message:
         f"all probes of scale {S}"
 

@@ -182,7 +182,6 @@ class Scale:
             if experiment.extends is not None:
                 self._check_extends(name, experiment, experiment.extends)
             self._check_variants(name, experiment)
-        self._extended: set[str] = set()
         self.runs: dict[str, Run] = {}
         for run in self._runs():
             if run.id in self.runs:
@@ -255,10 +254,7 @@ class Scale:
                         raise RarlError(f"{where}: variant {listed!r} has no runs of its own: see its 'same_as'")
                 for variant in everything:
                     for seed in at_scale.seeds or self.settings.seeds:
-                        run = self.run(name, size, variant, seed)
-                        if variant in chosen.extended:
-                            self._extended.add(run.id)
-                        yield run
+                        yield self.run(name, size, variant, seed)
                 for listed in chosen.probes:
                     if listed not in everything:
                         raise RarlError(f"{where}: probes: variant {listed!r} is not among the task set's variants")
@@ -392,21 +388,25 @@ class Scale:
 
     def wanted(self) -> dict[str, Run]:
         """The runs that `all` makes and keeps current, by id: those of `extended` variants once they were made."""
-        made = self.root / "results" / self.name / "runs"
-        return {i: run for i, run in self.runs.items() if i not in self._extended or (made / i / "run.json").is_file()}
+        later, made = set(self._listed("extended")), self.root / "results" / self.name / "runs"
+        return {i: run for i, run in self.runs.items() if i not in later or (made / i / "run.json").is_file()}
 
     def probes(self) -> list[str]:
         """Ids of the runs whose checkpoints are looked into."""
-        wanted = {
-            (name, task_set_name(key), variant)
+        return self._listed("probes")
+
+    def _listed(self, key: Literal["probes", "extended"]) -> list[str]:
+        """Ids of the runs whose variants their task sets list under this key."""
+        listed = {
+            (name, task_set_name(size), variant)
             for name, at_scale in self.settings.experiments.items()
-            for key, chosen in at_scale.task_sets.items()
-            for variant in chosen.probes
+            for size, chosen in at_scale.task_sets.items()
+            for variant in getattr(chosen, key)
         }
         return [
             run.id
             for run in self.runs.values()
-            if (run.settings.experiment, run.settings.task_set, run.settings.variant) in wanted
+            if (run.settings.experiment, run.settings.task_set, run.settings.variant) in listed
         ]
 
     def find_run(self, run_id: str) -> Run:

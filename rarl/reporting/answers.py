@@ -12,10 +12,20 @@ from markupsafe import Markup
 from rarl.reporting import searches, tables
 from rarl.reporting.choices import Erratum
 from rarl.reporting.claims import WITH_MARGIN
-from rarl.reporting.rules import BY_KIND, CONTRADICTED, EQUIVALENT, EXCLUDED, FIRST, INCONCLUSIVE, MEASURED, NOT_TESTED
-
-from rarl.reporting.rules import SUPPORTED, VOID, p_columns  # isort: skip
 from rarl.reporting.results import Results
+from rarl.reporting.rules import (
+    BY_KIND,
+    CONTRADICTED,
+    EQUIVALENT,
+    EXCLUDED,
+    FIRST,
+    INCONCLUSIVE,
+    MEASURED,
+    NOT_TESTED,
+    SUPPORTED,
+    VOID,
+    p_columns,
+)
 from rarl.reporting.sheet import TABLE, Sheet
 from rarl.reporting.statistics import power
 from rarl.reporting.study import Study
@@ -220,7 +230,7 @@ def power_frame(
             sd, source = o.samples.estimate.error * math.sqrt(n / (2 if design == "independent" else 1)), "these runs"
         effect = abs(claim.paper.size or claim.margin)
         if sd > 0:
-            chances = {f"{what}_{n}": round(100 * power(design, sd, n, share * effect, max(o.family, 1), level))
+            chances = {f"{what}_{n}": round(100 * power(design, sd, n, share * effect, o.family, level))
                        for n in (5, 10) for what, share in (("whole", 1), ("half", 0.5))}  # fmt: skip
             rows.append(
                 {"id": claim.id, "family_size": o.family, "sd": sd, "source": source, "effect": effect} | chances

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,16 @@ def pictures_of(spec: EnvSpec) -> Pictures:
     return found
 
 
+@contextmanager
+def naming_the_gallery() -> Iterator[None]:
+    """Whatever comes up in an environment's code where something is odd is an error of the gallery."""
+    try:
+        yield
+    except Exception as error:
+        what = "" if isinstance(error, RarlError) else f"not a gallery, {type(error).__name__}: "
+        raise RarlError(f"gallery.json: {what}{error}") from None
+
+
 def draw_step(spec: EnvSpec, episode: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame] | None:
     """A chosen step of a recorded episode and what it shows as numbers; None where nothing is retrieved.
 
@@ -57,7 +68,7 @@ def draw_step(spec: EnvSpec, episode: Mapping[str, Any]) -> tuple[Figure, pd.Dat
       RarlError: the episode lacks something that its pictures show, or holds something odd.
     """
     look = pictures_of(spec)
-    try:
+    with naming_the_gallery():
         steps = episode["steps"]
         chosen = next((i for i in chosen_steps([step["reward"] for step in steps])[1:] if steps[i]["retrieved"]), None)
         if chosen is None:
@@ -75,9 +86,6 @@ def draw_step(spec: EnvSpec, episode: Mapping[str, Any]) -> tuple[Figure, pd.Dat
         images = [look.states(episode, PIXELS)[chosen], *(look.retrieved(state, PIXELS) for state in retrieved)]
         frame = pd.DataFrame(rows)
         return _strip(frame, images), frame
-    except Exception as error:  # whatever comes up in an environment's code where something is odd
-        what = "" if isinstance(error, RarlError) else f"not a gallery, {type(error).__name__}: "
-        raise RarlError(f"gallery.json: {what}{error}") from None
 
 
 def _said(state: Mapping[str, Any], about: str = "") -> str:

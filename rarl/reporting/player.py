@@ -16,9 +16,8 @@ from PIL import Image
 
 from rarl.envs.pictures import Pictures
 from rarl.envs.spec import EnvSpec
-from rarl.errors import RarlError
 from rarl.reporting import tables
-from rarl.reporting.pictures import pictures_of
+from rarl.reporting.pictures import naming_the_gallery, pictures_of
 
 SHOWN = 4  # retrieved states per step
 STATE_PIXELS, RETRIEVED_PIXELS = 252, 126
@@ -41,12 +40,9 @@ def player(spec: EnvSpec, episode: Mapping[str, Any], agent: str) -> Player:
     Raises:
       RarlError: the episode lacks something that its pictures show, or holds something odd.
     """
-    try:
+    with naming_the_gallery():
         made = _player(pictures_of(spec), episode, agent)
         json.dumps(made.data, allow_nan=False)
-    except Exception as error:  # whatever comes up in an environment's code where something is odd
-        what = "" if isinstance(error, RarlError) else f"not a gallery, {type(error).__name__}: "
-        raise RarlError(f"gallery.json: {what}{error}") from None
     return made
 
 

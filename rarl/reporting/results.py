@@ -20,7 +20,6 @@ from rarl.errors import RarlError
 from rarl.files import read_json
 
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
-STATUS = ("finished", "failed", "damaged", "excluded", "missing", "not planned")
 RUN_COLUMNS = [*IDENTITY, "status", "usable", "reason", "updates", "seconds_total", "seconds_training",
                "seconds_evaluation", "peak_memory_mb", "parameters", "resumed"]  # fmt: skip
 COLUMNS = {  # of a run's files, at least

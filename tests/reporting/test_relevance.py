@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rarl.reporting.sections.relevance import INDEX_COST, chance, name_of, share_of
+from rarl.reporting.sections.relevance import INDEX_COST, chance, share_of
 from tests.reporting import synthetic as made
 from tests.reporting.built import build, outcomes, table
 
@@ -18,6 +18,11 @@ OTHER_WAY = {"uniform": ("index", (0.47, 0.45, 0.40, 0.30, 0.20, 0.15)),
              "index": ("uniform", (0.46, 0.42, 0.35, 0.2, 0.13, 0.11))}  # fmt: skip
 RECALL = {"uniform": (1.0, 0.8, 0.6, 0.4, 0.3, 0.1), "index": (1.0, 1.0, 0.98, 0.95, 0.9, 0.7)}
 TASKS = made.BOARDS[:1]
+
+
+def name_of(share: float, way: str = "") -> str:
+    """ "share-0.01", "share-0.01-index" """
+    return f"share-{share:g}" + (f"-{way}" if way else "")
 
 
 def write(root, returns=RETURNS):

@@ -68,6 +68,7 @@ if PLAN is not None:
 
 S = SCALE.name
 WANTED = SCALE.wanted()
+WANTED_PROBES = [run for run in SCALE.probes() if run in WANTED]
 MINUTES = math.ceil(60 * SCALE.settings.resources.hours)
 FIRST = set(preview_runs(SCALE))
 DATASET_KINDS = dataset_kinds(SCALE)

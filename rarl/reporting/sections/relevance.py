@@ -32,11 +32,6 @@ def share_of(name: str) -> tuple[float, str] | None:
     return (float(found[1]), found[2] or "") if found else None
 
 
-def name_of(share: float, way: str = "") -> str:
-    """ "share-0.01", "share-0.01-index" """
-    return f"share-{share:g}" + (f"-{way}" if way else "")
-
-
 def probed_set(study: Study) -> str | None:
     """The largest task set at whose shares something was measured."""
     frame = study.interventions()
