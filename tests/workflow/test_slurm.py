@@ -97,7 +97,7 @@ def memory_used(cluster: Cluster) -> dict[str, tuple[float, float]]:
 def test_the_smoke_scale_on_a_cluster_without_gpus(untouched: Project, without_gpus: Cluster) -> None:
     cluster = without_gpus
     output = submit(untouched, cluster, "all", "--config", "scale=smoke")
-    assert (untouched.folder / "reports" / "smoke" / "site" / "index.html").is_file()
+    assert (untouched.folder / "reports" / "smoke" / "README.md").is_file()
     jobs = jobs_of(cluster)
     assert {job["State"] for job in jobs} == {"COMPLETED"}
     assert len(jobs) == output.count("has been submitted with SLURM jobid")
