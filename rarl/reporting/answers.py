@@ -207,6 +207,15 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
     return tables.table(heads, rows) if rows else Markup("")
 
 
+def overview_table(outcomes: Sequence[Outcome], pages: Mapping[str, str]) -> Markup:
+    """The other claims and questions that the first page answers, in the order of their file; none untested."""
+    rows = [[Markup("[{}]({}.md#{})").format(tables.md(o.claim.text), pages[o.claim.test.experiment], o.claim.id),
+             verdict(o), ours(o)]
+            for o in outcomes if o.claim.overview and o.interval is not None
+            and o.claim.test is not None and o.claim.test.experiment in pages]  # fmt: skip
+    return tables.table(["Claim or question", "Verdict", "We find"], rows) if rows else Markup("")
+
+
 def tally(found: Mapping[str, int]) -> str:
     """ "4 supported, 1 contradicted"."""
     words = {EXCLUDED: "not of the reported size", MEASURED: "measured without a verdict"}

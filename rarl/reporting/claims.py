@@ -99,6 +99,7 @@ class Claim(Settings):
     kind: Kind = "superiority"
     family: str = Field("", description="of what p is corrected with")
     primary: bool = Field(False, description="whether the report leads with it")
+    overview: bool = Field(False, description="whether the first page shows it beside those")
     validity: list[str] = Field([], description="the checks without which it means nothing")
     margin: float = Field(0.0, ge=0, description="half-width of what counts as no difference")
     unit: str = ""

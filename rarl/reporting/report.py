@@ -207,9 +207,15 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
     first = answers.first_table(report.outcomes, report.studies, report.pages)
     runs = report.results.runs
     primary = [o for o in report.outcomes if o.claim.primary and o.claim.test]
+    use = _use_and_costs(report, mains, primary)
     return {
         "numbers": counts(report.outcomes)["paper"],
         "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
+        "questions": answers.overview_table(report.outcomes, report.pages),
+        "use": tables.to_markdown(use, _USE) if len(use) else "",
+        "use_csv": sheet.csv("main-agents", use[[name for name in _USE if name in use]]) if len(use) else "",
+        "devices": sorted(set(report.costs["device"])),
+        "drawn": any(isinstance(s.value(s.base, s.used_sets[-1], "episodes"), int) for s in mains),
         "key_choices": _choices(report, "deviation", key=True),
         "curves": Markup("\n\n").join(curves.parts),
         "step": Markup("\n\n").join(step.parts),
@@ -221,6 +227,27 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
                                       if o.claim.test and o.claim.test.experiment == s.name
                                       for share, _ in answers.budgets(o))),
     }  # fmt: skip
+
+
+_USE = {
+    "agent": "Agent", "read": "States read", "effective_states": "Effective number attended",
+    "flips_removed": "Greedy actions changed without retrieval, %", "learner_step_ms": "ms per update",
+    "learner_step_ratio": "× base", "parameters_ratio": "Parameters × base",
+}  # fmt: skip
+
+
+def _use_and_costs(report: Report, mains: Sequence[Study], primary: Sequence[Outcome]) -> pd.DataFrame:
+    """How the agents of the primary claims attend, whether they use what they retrieve, and their costs."""
+    rows: list[Mapping[str, Any]] = []
+    for study in mains:
+        tests = [o.claim.test for o in primary if o.interval is not None and o.claim.test is not None]
+        last = {test.sides()[0]: test.task_set for test in tests if test.experiment == study.name}
+        for side, task_set in last.items():
+            variant = study.variant(side)
+            costs = report.costs[(report.costs["experiment"] == side[0]) & (report.costs["variant"] == side[1])]
+            found = {"agent": f"{study.title}: {variant.label}", **attention.used_by(study, variant, task_set)}
+            rows.append(dict(costs.iloc[-1]) | found if len(costs) else found)
+    return pd.DataFrame(rows)
 
 
 def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rarl.config.files import ExperimentSettings
 from rarl.errors import RarlError
 from rarl.reporting import choices
 from rarl.reporting import report as building
+from rarl.reporting.claims import load_claims
 from rarl.reporting.registry import NAVIGATION, pages_of
 from rarl.reporting.statistics import POSITIVE, t_interval
 from tests.reporting import synthetic as made
@@ -43,6 +44,10 @@ def test_the_overview_is_short_and_answers(report):
     assert len(re.sub(r"<[^>]*>", " ", text).split()) < 1200
     for name in table(report, "claims").query("primary")["id"]:
         assert f"#{name})" in text
+    answered = table(report, "claims").dropna(subset=["estimate"])["id"]
+    shown = {claim.id for claim in load_claims(made.PROJECT / "config" / "claims.yaml")[1] if claim.overview}
+    assert shown & {*answered}
+    assert all(f"#{name})" in text for name in shown & {*answered})
     assert text.index("## Does it replicate?") < text.index("-headline.svg") < text.index("-step.svg")
 
 

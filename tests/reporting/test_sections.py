@@ -129,6 +129,28 @@ def test_what_is_retrieved_as_means_over_seeds_at_the_end(tmp_path):
     assert rows.loc["ra-dqn-hidden", ["states", "flips_removed"]].tolist() == pytest.approx([64, 25])
 
 
+def test_the_first_page_tells_use_and_costs_of_the_main_agents(tmp_path):
+    names = made.write_runs(
+        tmp_path, "gridroboman", "30-tasks", {"dqn-hidden": 0.2, "ra-dqn-hidden": 0.5}, made.BOARDS[:1]
+    )
+    for name in names:
+        rows = pd.DataFrame({"update": [5, 10], "states": 30, "effective_states": [30, 6], "flips_removed": [0.9, 0.2]})
+        made.write_frame(tmp_path / f"results/laptop/runs/{name}/retrieval.csv", rows)
+    cost = {"experiment": "gridroboman", "task_set": "30-tasks", "base": "dqn-hidden", "step": "10 states"}
+    numbers = {"acting_ms": 1, "read_ms": None, "memory_mb": 9, "tensors_mb": 1, "rounds": 5, "threads": 1}
+    costs = [cost | numbers | {"variant": name, "parameters": n, "learner_step_ms": ms, "device": "cpu"}
+             for name, n, ms in (("dqn-hidden", 1000, 10), ("ra-dqn-hidden", 1500, 35))]  # fmt: skip
+    made.write_frame(tmp_path / "results/laptop/costs.csv", pd.DataFrame(costs))
+    build(tmp_path)
+    row = table(tmp_path / "reports/laptop", "main-agents").iloc[0]
+    measured = ["effective_states", "flips_removed", "learner_step_ms", "learner_step_ratio", "parameters_ratio"]
+    assert row[measured].tolist() == pytest.approx([6, 20, 35, 3.5, 1.5])
+    assert row["read"] == "30 of 30"
+    text = (tmp_path / "reports/laptop/README.md").read_text()
+    assert "(tables/main-agents.csv)" in text
+    assert "(gridroboman.md#Q3-none)" not in text  # not answered
+
+
 def test_any_agent_alone_and_one_seed(tmp_path):
     """Nothing to compare with, nothing probed: tables have what there is, and no interval."""
     made.write_runs(tmp_path, "gridroboman", "30-tasks", {"oracle": 0.7}, made.BOARDS[:2], seeds=1)

@@ -3,14 +3,15 @@ give."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from rarl.reporting.claims import EVERY
 from rarl.reporting.results import IDENTITY, spelled
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import POSITIVE, SHARES, paired, seed_means, t_interval
-from rarl.reporting.study import Study
+from rarl.reporting.study import Study, Variant
 
 
 class Quantity(NamedTuple):
@@ -92,6 +93,18 @@ def retrieval_frame(study: Study) -> pd.DataFrame:
     means = numbers.groupby([last[key] for key in IDENTITY[2:4]], sort=False).mean().reset_index()
     means[[name for name in measured if name.startswith("flips")]] *= 100
     return means.assign(agent=means["variant"].map(study.label), set=means["task_set"].map(study.set_title))
+
+
+def used_by(study: Study, variant: Variant, task_set: str) -> dict[str, Any]:
+    """A variant's row of `retrieval_frame` on a task set, with `read`, "48 of 96", the states read of those in a batch;
+    empty where nothing was recorded."""
+    frame = retrieval_frame(study)
+    rows = frame[(frame["variant"] == variant.runs[1]) & ((task_set == EVERY) | (frame["task_set"] == task_set))]
+    if rows.empty:
+        return {}
+    row, most = dict(rows.iloc[-1]), study.value(variant, task_set, "agent.retrieval.k_states")
+    there = row.get("states")
+    return row | ({"read": f"{min(most, there):.3g} of {there:.3g}"} if there and most else {})
 
 
 def write_use(study: Study, sheet: Sheet) -> None:
