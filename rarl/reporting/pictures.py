@@ -80,20 +80,20 @@ def draw_step(spec: EnvSpec, episode: Mapping[str, Any]) -> tuple[Figure, pd.Dat
             look.about or "": episode.get(look.about or "", ""),
             "step": step.get("t", chosen),
         }
-        rows = [{"picture": "state", "weight": math.nan, "rewarded": None, "text": f"{_said(now)}; action: {action}"}]
+        text = "; ".join([*said(now, look.about), f"action: {action}"])
+        rows = [{"picture": "state", "weight": math.nan, "rewarded": None, "text": text}]
         rows += [{"picture": "retrieved", "weight": _finite(state["weight"]), "rewarded": bool(state["rewarded"]),
-                  "text": _said(state, look.about or "")} for state in retrieved]  # fmt: skip
+                  "text": "; ".join(said(state, look.about))} for state in retrieved]  # fmt: skip
         images = [look.states(episode, PIXELS)[chosen], *(look.retrieved(state, PIXELS) for state in retrieved)]
         frame = pd.DataFrame(rows)
         return _strip(frame, images), frame
 
 
-def _said(state: Mapping[str, Any], about: str = "") -> str:
-    """What was recorded of a state: task, what it is about, step, return, reward."""
-    names = {"task": "{}", about: "“{}”", "step": "step {}", "return": "return {:.3g}", "reward": "reward {:+g}"}
-    return "; ".join(
-        tables.spaced(form.format(state[key])) for key, form in names.items() if state.get(key) not in ("", None)
-    )
+def said(state: Mapping[str, Any], about: str | None) -> list[str]:
+    """What was recorded of a state: task, what it is about, episode, step, return, reward."""
+    forms = {"task": tables.spaced, about or "": "“{}”".format, "episode": "episode {:,}".format,
+             "step": "step {:,}".format, "return": "return {:.3g}".format, "reward": "reward {:+g}".format}  # fmt: skip
+    return [form(state[name]) for name, form in forms.items() if state.get(name) not in ("", None)]
 
 
 def _strip(frame: pd.DataFrame, images: Sequence[Any]) -> Figure:

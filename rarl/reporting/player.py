@@ -17,7 +17,7 @@ from PIL import Image
 from rarl.envs.pictures import Pictures
 from rarl.envs.spec import EnvSpec
 from rarl.reporting import tables
-from rarl.reporting.pictures import naming_the_gallery, pictures_of
+from rarl.reporting.pictures import naming_the_gallery, pictures_of, said
 
 SHOWN = 4  # retrieved states per step
 STATE_PIXELS, RETRIEVED_PIXELS = 252, 126
@@ -61,7 +61,9 @@ def _player(look: Pictures, episode: Mapping[str, Any], agent: str) -> Player:
             if key not in described:
                 described[key] = len(retrieved)
                 box = sheet.add(look.retrieved(state, RETRIEVED_PIXELS))
-                retrieved.append({"box": box, "text": _described(look, state), "rewarded": bool(state["rewarded"])})
+                retrieved.append(
+                    {"box": box, "text": ", ".join(said(state, look.about)), "rewarded": bool(state["rewarded"])}
+                )
         weights = step.get("attended") or [(_key(state), state["weight"]) for state in step["retrieved"]]
         shown = [(described[key], float(weight)) for key, weight in weights[:SHOWN]] or shown
         action, reward = step["action"], float(step["reward"])
@@ -86,13 +88,6 @@ def _player(look: Pictures, episode: Mapping[str, Any], agent: str) -> Player:
 def _key(state: Mapping[str, Any]) -> Any:
     """What tells a retrieved state from others."""
     return state.get("candidate", json.dumps({k: v for k, v in state.items() if k != "weight"}, sort_keys=True))
-
-
-def _described(look: Pictures, state: Mapping[str, Any]) -> str:
-    """Of which task and episode a retrieved state is, as far as that was recorded."""
-    forms = {"task": tables.spaced, look.about or "": "“{}”".format, "episode": "episode {:,}".format,
-             "step": "step {:,}".format, "return": "return {:.3g}".format, "reward": "reward {:g}".format}  # fmt: skip
-    return ", ".join(form(state[name]) for name, form in forms.items() if name in state)
 
 
 def _note(steps: Sequence[Mapping[str, Any]]) -> str:
