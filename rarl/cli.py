@@ -202,7 +202,12 @@ def costs(arguments: argparse.Namespace) -> None:
     code = _loaded(arguments, costs_job(scale))
     from rarl.benchmarks.costs import measure_costs
 
-    print(measure_costs(scale, output, arguments.device, code))
+    path = measure_costs(scale, output, arguments.device, code)
+    print(path)
+    if arguments.history:
+        from rarl.benchmarks.history import append
+
+        print(append(scale.root, scale.name, path))
 
 
 def _task_set(text: str) -> int | str:
@@ -283,6 +288,7 @@ def parser() -> argparse.ArgumentParser:
     command = add(commands, "costs", costs, text, job=True)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     command.add_argument("--output", help="output file (default: results/SCALE/costs.csv)")
+    command.add_argument("--history", action="store_true", help="also append to results/costs-history.csv, by commit")
     command = add(commands, "verify", verify, "check datasets and checkpoints against their records and the settings")
     command.add_argument("--full", action="store_true", help="read every byte, even of files that seem unchanged")
     command = add(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from rarl.reporting import figures
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import Sheet
 
@@ -54,3 +56,34 @@ def write(sheet: Sheet, frame: pd.DataFrame) -> None:
              "acting_ratio": "×", "read_ms": "ms per retrieval", "memory_mb": "MB", "memory_ratio": "×"}  # fmt: skip
     caption = "costs of each variant; ×: ratio to the base, only where update steps are comparable"
     sheet.table("measured-costs", frame, heads, caption, folded=True)
+
+
+def write_history(sheet: Sheet) -> None:
+    """Learner steps by commit, see `rarl.benchmarks.history`; nothing before there are two measurements."""
+    columns = ["date", "commit", "machine", *NAMES[:1], *NAMES[2:4], "learner_step_ms"]
+    frame = sheet.results.table("costs-history", columns, of_all_scales=True)
+    if frame["commit"].nunique() > 1:
+        caption = (
+            "Milliseconds per update by fixed settings, at commits in their order. Each line: one agent, one machine."
+        )
+        alt = "Time of a learner step with and without retrieval at several commits, by environment."
+        sheet.figure("costs-history", _by_commit(sheet, frame), frame, alt, caption)
+
+
+def _by_commit(sheet: Sheet, frame: pd.DataFrame) -> Figure:
+    experiments = list(frame["experiment"].unique())
+    commits = list(frame["commit"].unique())
+    figure = figures.new_figure(0.6 + 1.7 * len(experiments))
+    for axes, name in zip(
+        figure.subplots(len(experiments), 1, sharex=True, squeeze=False)[:, 0], experiments, strict=True
+    ):
+        of_this = frame[frame["experiment"] == name]
+        lines = of_this.groupby(["variant", "machine"], sort=False)
+        for i, ((variant, machine), line) in enumerate(lines):
+            label = sheet.results.label(name, variant) + (f", {machine}" if frame["machine"].nunique() > 1 else "")
+            axes.plot([commits.index(c) for c in line["commit"]], line["learner_step_ms"], "os^vDP"[i % 6] + "-",
+                      color=figures.PALETTE[i % len(figures.PALETTE)], label=label)  # fmt: skip
+        axes.set(title=sheet.results.title(name), ylabel="ms per update", yscale="log")
+        axes.set_xticks(range(len(commits)), [commit[:7] for commit in commits], rotation=40, ha="right")
+        axes.legend()
+    return figure

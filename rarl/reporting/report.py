@@ -158,7 +158,8 @@ def build_report(
     methods = report.sheet("method", "Method and rules")
     methods.parts.append(_render("method", report, {}))
     appendix = report.sheet("appendix", "Appendix")
-    appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
+    with figures.style():
+        appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
     if errata := read_errata(root / "results" / scale):
         answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes, pages)
     before_publishing()
@@ -255,6 +256,7 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
     left, costs = replace(sheet, parts=[], level=3), replace(sheet, parts=[])
     answers.write(left, report.asked_on("appendix"))
     measured_costs.write(costs, report.costs)
+    measured_costs.write_history(costs)
     return {
         "left": Markup("\n\n").join(left.parts),
         "costs": Markup("\n\n").join(costs.parts),

@@ -32,7 +32,7 @@ COLUMNS = {  # of a run's files, at least
 MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must be numbers; by playing
 _ON_DATA = {name: name.replace("_", " ") for name in MEASURED_ON_DATA}  # where nobody can play
 _TABLES = ("last", "first", "runs", "evaluations", "training", "retrieval", "interventions", "attention")
-_WORDS = {"task", "given_task", "intervention", "quantity", "kind",
+_WORDS = {"task", "given_task", "intervention", "quantity", "kind", "scale", "date", "commit", "machine",
           "experiment", "task_set", "variant", "base", "step", "device"}  # fmt: skip
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
 
@@ -90,15 +90,17 @@ class Results:
             self._selected[key] = frame[keep]
         return self._selected[key].copy(deep=False)
 
-    def table(self, name: str, columns: list[str]) -> pd.DataFrame:
-        """results/{scale}/`name`.csv, which belongs to no run; without rows where it is missing or damaged."""
-        path = self.root / "results" / self.scale / f"{name}.csv"
+    def table(self, name: str, columns: list[str], *, of_all_scales: bool = False) -> pd.DataFrame:
+        """results/{scale}/`name`.csv, which belongs to no run, or results/`name`.csv; without rows where it is missing
+        or damaged."""
+        folder = Path("results", *([] if of_all_scales else [self.scale]))
+        path = self.root / folder / f"{name}.csv"
         if not path.is_file():
             return pd.DataFrame(columns=columns)
         try:
             return _read_csv(path, columns)
         except _Damaged as damage:
-            problem = (f"results/{self.scale}", str(damage))
+            problem = (folder.as_posix(), str(damage))
             if problem not in self.problems:
                 self.problems.append(problem)
             return pd.DataFrame(columns=columns)

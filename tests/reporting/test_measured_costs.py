@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from rarl.benchmarks import history
 from rarl.benchmarks.costs import COLUMNS
+from rarl.errors import RarlError
 from rarl.reporting import measured_costs
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
@@ -96,6 +99,32 @@ def test_a_missing_base_costs_its_experiment_the_ratios(root):
     sheet = part(root)
     assert sheet.results.problems == []
     assert table(root / "out", "measured-costs", "variant").loc["mfec"].filter(like="ratio").isna().all()
+
+
+def test_a_history_of_costs_by_commit(root, monkeypatch):
+    """Measured twice; the file is appended to, by clean commits alone, and the report draws it."""
+    monkeypatch.setattr(history.provenance, "hardware", lambda **_: {"cpu": "A processor", "cores": 2, "gpu": None})
+    costs = root / "results" / "laptop" / "costs.csv"
+    costs.write_text(",".join(COLUMNS) + "\n" + ROWS.replace(",5,1,cpu", ",,,5,1,cpu"))
+    for commit in ("a" * 40, "b" * 40):
+        state = {"commit": commit, "dirty": False}
+        monkeypatch.setattr(history.provenance, "git_state", lambda state=state: state)
+        path = history.append(root, "reference", costs)
+    frame = pd.read_csv(path)
+    assert frame["commit"].str[0].tolist() == ["a"] * 4 + ["b"] * 4
+    assert set(frame["machine"]) == {"A processor, 2 cores"}
+    assert frame["learner_step_ms"].tolist() == [10, 65, 8, 4] * 2
+    monkeypatch.setattr(history.provenance, "git_state", lambda: {"commit": "c" * 40, "dirty": True})
+    with pytest.raises(RarlError, match="commit what was changed"):
+        history.append(root, "reference", costs)
+    made.write_runs(root, "gridroboman", "10-tasks", {"dqn-hidden": 0.1}, made.BOARDS[:1], seeds=1)
+    costs.unlink()
+    assert "figures/costs-history.svg" in build(root)["appendix"]
+    path.write_text("date\n")
+    monkeypatch.setattr(history.provenance, "git_state", lambda: {"commit": "c" * 40, "dirty": False})
+    write(root, ROWS)
+    with pytest.raises(RarlError, match="its first line"):
+        history.append(root, "reference", costs)
 
 
 def test_a_preview_does_not_wait_for_it(root):
