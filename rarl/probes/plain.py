@@ -346,12 +346,20 @@ class PlainProbe:
         episodes, recorded = self.played.episodes, self.played.recorder.episodes[index]
         shown, probing = recorded.shown, self.probing
         looks = {*chosen_steps([moment.reward for moment in shown]), *range(0, len(shown), probing.every)}
+        described: set[int] = set()
+        steps = []
+        for i, moment in enumerate(shown):
+            attended = {k: rounded for k, weight in moment.attended.items() if (rounded := round(weight, 5))}
+            look = i in looks or not described.issuperset(attended)
+            described |= attended.keys() if look else set()
+            steps.append(self._step(moment, recorded, attended, look=look))
         episode = {
             "task": self.evaluation.tasks[recorded.task],
             "seed": int(self.evaluation.seeds.ravel()[index]),
             "return": float(episodes.returns[index]),
             "length": recorded.length,
-            "steps": [self._step(moment, recorded, look=i in looks) for i, moment in enumerate(shown)],
+            "actions": list(self.actions),
+            "steps": steps,
         }
         if self.spec.score.column == "success_rate":
             episode["success"] = bool(successes(self.spec, self.evaluation.tasks, episodes).ravel()[index])
@@ -361,14 +369,18 @@ class PlainProbe:
             episode |= {f"final_{name}": value for name, value in probing.state(recorded.last).items()}
         return episode
 
-    def _step(self, moment: Moment, recorded: Recorded, look: bool) -> dict[str, Any]:
+    def _step(self, moment: Moment, recorded: Recorded, attended: Mapping[int, float], look: bool) -> dict[str, Any]:
+        """A step; where nothing is described again, its candidates and their weights alone. q: in units of reward."""
         action, names = moment.action, self.actions if self.probing.named_actions else None
+        q = unrescale(torch.from_numpy(moment.q).double(), self.run.settings.learning.rescale_epsilon)
         return {
             "t": moment.t,
             **self.probing.state(moment.x),
             "action": action if names is None else names[action],
             "reward": moment.reward,
-            "retrieved": self.retrieved(recorded.group, moment.attended) if look else [],
+            "q": [float(f"{value:.4g}") for value in q.tolist()],
+            "retrieved": self.retrieved(recorded.group, attended) if look else [],
+            **({} if look or not attended else {"attended": list(attended.items())}),
         }
 
     @cached_property
@@ -377,17 +389,16 @@ class PlainProbe:
         return self.evaluation.environments().actions
 
     def retrieved(self, group: int, attended: Mapping[int, float]) -> list[dict[str, Any]]:
-        """What a gallery says of the heaviest candidates, heaviest first, without those whose weight rounds to 0."""
+        """What a gallery says of candidates and their weights. candidate: its number in the retrieval batch."""
         found: list[dict[str, Any]] = []
         for index, weight in attended.items():
-            weight, batch = round(weight, 5), required(self.played.batch, "retrieval batch")
-            if weight == 0:
-                break
+            batch = required(self.played.batch, "retrieval batch")
             trajectory, look = divmod(index, batch.a.shape[-1])
             place = group, trajectory, look
             found.append(
                 {
                     "weight": weight,
+                    "candidate": index,
                     **self._source(batch, group, trajectory),
                     "step": int(batch.steps[place]),
                     "rewarded": bool(batch.r[place] > 0),
@@ -406,4 +417,4 @@ class PlainProbe:
         source, episode = int(batch.given[group, trajectory]), int(batch.episodes[group, trajectory])
         about = {} if self.probing.about is None else self.probing.about(self._context(source, episode))
         dataset = self.memory.samplers[source].dataset
-        return {"task": self.names[source], "return": float(dataset.returns[episode]), **about}
+        return {"task": self.names[source], "episode": episode, "return": float(dataset.returns[episode]), **about}

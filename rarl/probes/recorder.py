@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,13 +20,15 @@ SHOWN = 6  # retrieved states per step in a gallery
 
 @dataclass
 class Moment:
-    """A step. x: what was observed. attended: the heaviest candidates -> their weights above 0, slots averaged."""
+    """A step. x: what was observed. attended: the heaviest candidates -> their weights above 0, slots averaged. q: of
+    each action, on the network's scale."""
 
     t: int
     x: np.ndarray
     action: int
     attended: Mapping[int, float]
     reward: float = 0.0
+    q: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 class Recorded:
@@ -119,7 +121,7 @@ class AttentionRecorder:
             there = np.flatnonzero(weights)
             there = there[np.argsort(-weights[there], kind="stable")[:SHOWN]]
             attended = dict(zip(there.tolist(), weights[there].tolist(), strict=True))
-            episode.begin(Moment(episode.length, x[i].copy(), int(actions[i]), attended))
+            episode.begin(Moment(episode.length, x[i].copy(), int(actions[i]), attended, q=self.policy.q[i].copy()))
         return actions
 
     def after(self, playing: np.ndarray, step: Step) -> None:

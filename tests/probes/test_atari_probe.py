@@ -109,21 +109,27 @@ def test_the_gallery_shows_what_is_in_the_retrieval_batch(trained, written):
     content = json.loads(text)
     assert content.keys() == {"run", "rule", "episodes"}
     (episode,) = content["episodes"]
-    assert episode.keys() == {"task", "seed", "return", "length", "steps", "final_frame"}
+    assert episode.keys() == {"task", "seed", "return", "length", "actions", "steps", "final_frame"}
     steps, batch = episode["steps"], final_state(scale, run)["memory"]
     assert [step["t"] for step in steps] == list(range(30))  # 120 frames, four to a step, nothing was scored
     frames = batch["x"][..., : 84 * 84].numpy().reshape(-1, 84, 84)
     places = batch["steps"].ravel()
     chosen = {*chosen_steps([step["reward"] for step in steps]), *range(0, 30, 6)}
+    described: dict[int, int] = {}
     for i, step in enumerate(steps):
         assert screen(step["frame"]).shape == (84, 84)
-        assert bool(step["retrieved"]) == (i in chosen)
-        weights = [state["weight"] for state in step["retrieved"]]
+        described |= {state["candidate"]: state["step"] for state in step["retrieved"]}
+        assert bool(step["retrieved"]) >= (i in chosen)
+        assert bool(step["retrieved"]) != ("attended" in step)
+        assert described.keys() >= dict(step.get("attended", [])).keys()
+        assert len(step["q"]) == len(episode["actions"])
+        assert step["q"][episode["actions"].index(step["action"])] == max(step["q"])
+        weights = [state["weight"] for state in step["retrieved"]] or [weight for _, weight in step["attended"]]
         assert weights == sorted(weights, reverse=True)
         assert len(weights) <= 6
         assert sum(weights) <= 1 + 1e-4
         for state in step["retrieved"]:
-            assert state.keys() == {"weight", "step", "rewarded", "reward", "frame"}
+            assert state.keys() == {"weight", "candidate", "step", "rewarded", "reward", "frame"}
             seen = screen(state["frame"])
             assert any((seen == frames[k]).all() for k in np.flatnonzero(places == state["step"]))
 

@@ -187,7 +187,7 @@ def test_the_gallery_says_of_which_share_it_is(probed):
     items = [(e, item) for e in gallery["episodes"] for step in e["steps"] for item in step["retrieved"]]
     assert {item["task"] == e["task"] for e, item in items} == {True, False}
     for _, item in items:
-        assert item.keys() == {"weight", "task", "return", "step", "observation", "rewarded"}
+        assert item.keys() == {"weight", "candidate", "task", "episode", "return", "step", "observation", "rewarded"}
 
 
 def test_probing_again_gives_the_same_files(probed):

@@ -150,21 +150,32 @@ def test_the_gallery_has_its_format(written, trained):
     assert "quartile" in gallery["rule"]
     assert 1 <= len(gallery["episodes"]) <= 3
     for episode in gallery["episodes"]:
-        assert episode.keys() == {"task", "seed", "return", "length", "steps", "final_observation"}
+        assert episode.keys() == {"task", "seed", "return", "length", "actions", "steps", "final_observation"}
         assert [step["t"] for step in episode["steps"]] == list(range(50))
         assert sum(step["reward"] for step in episode["steps"]) == episode["return"]
+        greedy = [max(step["q"]) == step["q"][step["action"]] for step in episode["steps"]]
+        assert np.mean(greedy) > 0.8  # the others are of epsilon
         assert len(episode["final_observation"]) == 11
         for step in episode["steps"]:
-            assert step.keys() == {"t", "observation", "action", "reward", "retrieved"}
+            assert step.keys() == {"t", "observation", "action", "reward", "q", "retrieved"}
             assert len(step["observation"]) == 11
-            assert 0 <= step["action"] < 7
+            assert len(step["q"]) == len(episode["actions"]) == 7
             weights = [item["weight"] for item in step["retrieved"]]
             assert 1 <= len(weights) <= 6
             assert weights == sorted(weights, reverse=True)
             assert all(weight > 0 for weight in weights)
             assert sum(weights) <= 1 + 1e-4
             for item in step["retrieved"]:
-                assert item.keys() == {"weight", "task", "return", "step", "observation", "rewarded"}
+                assert item.keys() == {
+                    "weight",
+                    "candidate",
+                    "task",
+                    "episode",
+                    "return",
+                    "step",
+                    "observation",
+                    "rewarded",
+                }
                 assert item["task"] == episode["task"]
                 assert item["step"] in (9, 19, 29, 39, 49)
 

@@ -89,6 +89,7 @@ def test_every_direct_dependency_is_used() -> None:
         "pillow": "PIL",
         "ale-py": "ale_py",
         "markdown-it-py": "markdown_it",
+        "vl-convert-python": "vl_convert",
     }
     loaded_by_name = {
         "beartype",
