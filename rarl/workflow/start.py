@@ -42,6 +42,9 @@ def guard(workflow: Any, scale: Scale) -> None:
             if executor_plugin.common_settings.dryrun_exec:
                 verify.check(scale, planned=False)
                 return execute(executor_plugin, *arguments, **keywords)
+            # With a limit of jobs per time span, which is on by default, Snakemake 9 looks at all jobs that are ready
+            # once more in every such span for each job that it started: after a hundred jobs that costs half a core.
+            workflow.scheduling_settings.max_jobs_per_timespan = None
             with workflow_lock.hold(scale.root, tell=logger.warning):
                 verify.check(scale, planned=False)
                 done = execute(executor_plugin, *arguments, **keywords)
