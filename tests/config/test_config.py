@@ -864,8 +864,10 @@ def test_agents_of_a_shipped_scale_differ_in_nothing_but_what_they_are(name):
         s = run.settings
         if s.agent.base in EPISODIC:  # learns in ways of its own
             continue
-        # The masking loss is what are; addition in place of the fusion is a part of A-1.
-        common = s.model_dump(exclude={"variant": True, "seed": True, "agent": True, "learning": {"masking"}})
+        # The masking loss is what are; addition in place of the fusion is a part of A-1; how fast retrieval
+        # learns is one of what an agent with retrieval is.
+        agents = {"masking", "retrieval_rate"}
+        common = s.model_dump(exclude={"variant": True, "seed": True, "agent": True, "learning": agents})
         agent = s.agent.model_dump(include={"encoder", "d_s", "fusion"})
         if s.agent.retrieval.process == "direct":
             assert agent.pop("fusion") == "add"
