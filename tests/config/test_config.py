@@ -812,7 +812,7 @@ def test_a_shipped_scale_is_valid(name):
             assert agent.with_retrieval
             assert agent.retrieval.source != "none"
     planned = sum(
-        len(chosen.variants) * len(at_scale.seeds or scale.settings.seeds)
+        (len(chosen.variants) + len(chosen.extended)) * len(at_scale.seeds or scale.settings.seeds)
         for at_scale in scale.settings.experiments.values()
         for chosen in at_scale.task_sets.values()
     )
