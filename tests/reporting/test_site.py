@@ -28,7 +28,7 @@ def site(report, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(site):
     """path -> page."""
-    return {path: Page(path.read_text()) for path in site.rglob("*.html") if path.name != "404.html"}
+    return {path: Page(path.read_text()) for path in site.rglob("*.html")}
 
 
 def files(entries) -> list[str]:
