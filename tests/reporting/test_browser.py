@@ -43,10 +43,11 @@ def show(open_page, site):
     def show_one(name: str, width: int):
         page = open_page(site / f"{name}.html", width)
         page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
-        for late in page.locator("data-chart, figure img:visible").all():
-            late.scroll_into_view_if_needed()
+        for chart in page.locator("data-chart").all():
+            chart.scroll_into_view_if_needed()
         page.wait_for_function("!document.querySelector('data-chart:not(.drawn)')")
-        page.wait_for_function("[...document.images].every((one) => !one.checkVisibility() || one.naturalWidth)")
+        page.locator("img").evaluate_all("(all) => all.forEach((one) => { one.loading = 'eager'; })")
+        page.wait_for_function("[...document.images].every((one) => one.naturalWidth)")
         return page
 
     return show_one
@@ -131,7 +132,8 @@ def test_a_narrow_page_can_be_read(show, site, name):
             small[source.name] = size
     assert small == {}
     drawn = page.locator("data-chart svg.marks text").evaluate_all(
-        "(all) => all.map((one) => parseFloat(getComputedStyle(one).fontSize) * one.getScreenCTM().a)"
+        """(all) => all.filter((one) => one.textContent.trim()).map((one) => {
+             const { a, b } = one.getScreenCTM(); return parseFloat(getComputedStyle(one).fontSize) * Math.hypot(a, b); })"""
     )
     assert min(drawn, default=SMALLEST) >= SMALLEST
     # Cells that hold a verdict alone.
@@ -142,7 +144,7 @@ def test_a_narrow_page_can_be_read(show, site, name):
     verdicts = {*READINGS.values(), *table(REPORT, "claims")["outcome"], "yes", "no"}
     shown = [(text, left, right) for text, left, right in told if text in verdicts]
     assert [one for one in shown if not 0 <= one[1] < one[2] <= NARROW] == []
-    assert bool(shown) == (name in {"ablations", "atari", "babyai", "beyond", "claims", "gridroboman", "index"})
+    assert bool(shown) == (name != "appendix")
 
 
 # --- the table of all claims ------------------------------------------------------------------------------------------
@@ -160,8 +162,7 @@ def test_claims_are_filtered(open_page, site):
     says = page.locator(".table-live output")
     assert len(rows(page, 0)) == len(claims)
     assert says.get_attribute("aria-live") or says.evaluate("(one) => one.tagName") == "OUTPUT"
-    supported = page.get_by_label("Verdict").locator("option", has_text=re.compile("✓ supported$"))
-    page.get_by_label("Verdict").select_option(supported.get_attribute("value"))
+    page.get_by_label("Verdict").select_option("✓ supported")
     expected = claims[(claims["outcome"] == "supported") & ~claims["own"]]
     assert sorted(rows(page, 0)) == sorted(expected["text"])
     assert f"{len(expected)} of {len(claims)}" in says.inner_text()
@@ -170,7 +171,7 @@ def test_claims_are_filtered(open_page, site):
     assert {*rows(page, 2)} <= {"BabyAI"}
     page.get_by_label("Verdict").select_option("")
     page.get_by_label("Environment").select_option("")
-    page.get_by_label("Search", exact=True).last.fill("ORACLE")
+    page.get_by_label("Text", exact=True).fill("ORACLE")
     assert rows(page, 0)
     assert rows(page, 0) == [text for text in claims["text"] if "oracle" in text.lower()]
 

@@ -27,7 +27,7 @@
       labelled(name, list);
       return { i, list };
     });
-    labelled("Search", box);
+    labelled("Text", box);
     controls.className = "table-live";
     controls.append(says);
     (table.closest(".md-typeset__scrollwrap") ?? table).before(controls);
