@@ -133,7 +133,8 @@ def test_a_narrow_page_can_be_read(show, site, name):
     assert small == {}
     drawn = page.locator("data-chart svg.marks text").evaluate_all(
         """(all) => all.filter((one) => one.textContent.trim()).map((one) => {
-             const { a, b } = one.getScreenCTM(); return parseFloat(getComputedStyle(one).fontSize) * Math.hypot(a, b); })"""
+             const { a, b } = one.getScreenCTM();
+             return parseFloat(getComputedStyle(one).fontSize) * Math.hypot(a, b); })"""
     )
     assert min(drawn, default=SMALLEST) >= SMALLEST
     # Cells that hold a verdict alone.
