@@ -11,7 +11,7 @@ import pytest
 from rarl.reporting.rules import READINGS
 from rarl.reporting.site import build_site
 from tests.reporting import synthetic as made
-from tests.reporting.built import Page, table
+from tests.reporting.built import Page, lost_references, table
 
 pytestmark = pytest.mark.slow
 
@@ -65,16 +65,7 @@ def violations(page) -> dict[str, list[str]]:
 
 def test_every_reference_leads_somewhere(site, parsed):
     assert {path.relative_to(site).with_suffix("").as_posix() for path in parsed} == {*PAGES}
-    lost = []
-    for path, page in parsed.items():
-        for _, reference in page.references:
-            place, _, anchor = reference.partition("#")
-            if re.match(r"(https?|mailto|data):", place):
-                continue
-            target = (path.parent / place).resolve() if place else path
-            if not target.exists() or (anchor and target in parsed and anchor not in parsed[target].ids):
-                lost.append((path.name, reference))
-    assert lost == []
+    assert lost_references(parsed) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
