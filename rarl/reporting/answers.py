@@ -119,6 +119,36 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else None)
 
 
+def home(outcome: Outcome, pages: Mapping[str, str]) -> str:
+    """The page that answers it; of those whose experiment has none (pages: experiment -> its name) the appendix."""
+    test = outcome.claim.test
+    return pages.get(test.experiment, "appendix") if test else "appendix"
+
+
+def _link(text: str, outcome: Outcome, pages: Mapping[str, str]) -> Markup:
+    return Markup("[{}]({}.md#{})").format(tables.md(text), home(outcome, pages), outcome.claim.id)
+
+
+def write_all(
+    sheet: Sheet, outcomes: Sequence[Outcome], pages: Mapping[str, str], environments: Mapping[str, str]
+) -> None:
+    """One table of all claims and questions.
+
+    Args:
+      environments: experiment -> title of its environment.
+    """
+    if not outcomes:
+        sheet.text("No claim is about these experiments.")
+        return
+    frame = claim_frame(outcomes).replace("", None)
+    frame["environment"] = [environments.get(o.claim.test.experiment) if o.claim.test else None for o in outcomes]
+    frame["link"] = [_link(tables.unbroken(o.claim.id), o, pages) for o in outcomes]
+    heads = {name: _HEADS[name] for name in ("text", "verdict", "environment", "reported", "ours", "link")}
+    caption = "Claims of the paper and questions of our own."
+    sheet.parts.append(Markup("{}{} {}").format(TABLE, caption, sheet.csv("claims", claim_numbers(outcomes))))
+    sheet.parts.append(tables.to_markdown(frame, heads))
+
+
 def write_errata(
     sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Outcome], pages: Mapping[str, str]
 ) -> None:
@@ -127,9 +157,8 @@ def write_errata(
     rows = []
     for e in errata:
         o = now.get(e.id)
-        home = pages.get(o.claim.test.experiment, "appendix") if o and o.claim.test else "appendix"
         rows.append({
-            "id": e.id, "claim": Markup("[{}]({}.md#{})").format(tables.md(o.claim.text), home, e.id) if o else e.id,
+            "id": e.id, "claim": _link(o.claim.text, o, pages) if o else e.id,
             "was": e.was, "number": e.number, "verdict": verdict(o) if o else "not asked any more",
             "ours": ours(o) if o else tables.NONE, "why": e.why,
         })  # fmt: skip
@@ -148,7 +177,7 @@ _HEADS = {
     "text": "Claim", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict",
     "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail", "id": "Id",
     "grounds": "Specified and searched", "validity": "Validity checks", "anchor": "Id", "seeds": "Seeds",
-    "reason": "Why not", "share": "Of the paper's budget",
+    "reason": "Why not", "share": "Of the paper's budget", "environment": "Environment", "link": "Id",
 }  # fmt: skip
 _PAPER = ("text", "verdict", "reported", "ours", "seeds", "share", "anchor")
 _KINDS = {  # title -> (which, columns)

@@ -244,9 +244,8 @@ def strip(
     for header, rows in groups.items():
         if header:
             position += 1.2
-            axes.text(
-                -0.01, position, header, weight="bold", ha="right", va="center", transform=axes.get_yaxis_transform()
-            )
+            axes.text(-0.01, position, _wrapped(header), weight="bold", ha="right", va="center",
+                      transform=axes.get_yaxis_transform())  # fmt: skip
         for row in rows:
             position += 1
             labels[position] = row.look.label
@@ -270,8 +269,12 @@ def strip(
     return figure, axes
 
 
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 26)
+
+
 def rows_of(axes: Axes, labels: Mapping[float, str]) -> None:
     """Position -> label of rows, from top to bottom."""
-    axes.set_yticks(list(labels), [textwrap.fill(label, 26) for label in labels.values()])
+    axes.set_yticks(list(labels), list(map(_wrapped, labels.values())))
     axes.set_ylim(max(labels) + 0.7, -0.6)
     axes.grid(axis="y", visible=False)

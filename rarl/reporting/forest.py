@@ -40,14 +40,13 @@ def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collec
         if e.change.short and e.interval.known:
             groups.setdefault((e.spec.name, e.where, e.task_set), []).append(e)
     for number, ((environment, where, _), members) in enumerate(groups.items(), 1):
-        unit = members[0].score.unit
+        score = members[0].score
         sheet.figure(
             f"forest-{environment}-{number}",
             forest(members),
             frame(members),
             f"Forest plot: ablations of {where}, as differences in score with confidence intervals.",
-            f"{where}: Δ vs the agent without the change, {unit}, 95 % CI. Shaded: margin ±{members[0].score.margin:g}."
-            + (" Upper axis: in % of the gain from retrieval." if members[0].gain else ""),
+            f"{where}: Δ vs the agent without the change, {score.unit}, 95 % CI. Shaded: margin ±{score.margin:g}.",
             charts.effects(frame(members), _LOOKS, _KINDS),
         )
     sheet.numbers(

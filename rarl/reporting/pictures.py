@@ -25,7 +25,8 @@ from rarl.reporting.figures import INK, PALETTE
 
 SHOWN = 3  # retrieved states
 PIXELS = 128  # of a state, about; cells have whole numbers of pixels
-RULE = "Seed of median score, episode of median return, step half-way to its first reward: state, retrieved states."
+# Of an episode, and of a step of it.
+RULE = ("Seed of median score, episode of median return", "step half-way to its first reward: state, retrieved states")
 
 
 def read_gallery(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rarl.config.files import ExperimentSettings
 from rarl.envs.names import slug
 from rarl.envs.spec import spec_of
 
-FIXED_PAGES = ("README", "method", "appendix")  # of every report; README is the overview
+FIXED_PAGES = ("README", "claims", "method", "appendix")  # of every report; README is the overview
 ABLATIONS, BEYOND = "ablations", "beyond"
 ERRATA = "errata.yaml"  # beside results; they make a page
 NAVIGATION = "navigation.yaml"  # of the site, beside the pages

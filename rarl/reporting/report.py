@@ -82,10 +82,7 @@ class Report:
 
     def asked_on(self, page: str) -> list[Outcome]:
         """The claims and questions of a page; those of none are in the appendix."""
-        homes = [
-            (self.pages.get(o.claim.test.experiment) if o.claim.test else None) or "appendix" for o in self.outcomes
-        ]
-        return [o for o, home in zip(self.outcomes, homes, strict=True) if home == page]
+        return [o for o in self.outcomes if answers.home(o, self.pages) == page]
 
 
 def folder_of(scale: str, root: str | Path = ".", *, preview: bool = False) -> Path:
@@ -150,6 +147,8 @@ def build_report(
         last = [ABLATIONS, BEYOND]
         for page in sorted(dict.fromkeys(pages.values()), key=lambda page: last.index(page) if page in last else -1):
             _experiments(report, page, found)
+        titles = {name: study.spec.title for name, study in studies.items()}
+        answers.write_all(report.sheet("claims", "All claims"), outcomes, pages, titles)
         front.parts.append(_render("overview", report, _overview(report, front, found) | {"faults": faults}))
     for study in shown.values():
         for variant in variants.own_variants(study):
@@ -220,7 +219,6 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
         "key_choices": _choices(report, "deviation", key=True),
         "curves": Markup("\n\n").join(curves.parts),
         "step": Markup("\n\n").join(step.parts),
-        "claims_csv": sheet.csv("claims", answers.claim_numbers(report.outcomes)),
         "pages": [other for other in report.sheets[1:] if "/" not in other.name],
         "judged": [o for o in report.outcomes if o.interval is not None],
         "seeds": runs[runs["usable"]].groupby(["experiment", "task_set", "variant"]).size(),

@@ -88,6 +88,7 @@ def build_site(folder: Path, title: str) -> Path:
         except (MkDocsException, OSError) as error:
             raise RarlError(f"{folder}: MkDocs cannot build the site: {error}") from None
         put_in(made, folder)
+        (made / "404.html").unlink(missing_ok=True)  # its links are those of a server's root
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         made.rename(folder / FOLDER)
     return folder / FOLDER / "index.html"
@@ -121,8 +122,12 @@ class _TableMarks(Treeprocessor):
             if len(row):
                 row[0].tag = "th"
                 row[0].set("scope", "row")
-        if {"Verdict", "Why not"} & {*heads}:  # which must be in sight
+        words = {"".join(th.itertext()) for th in table.iterfind("thead/tr/th") if "right" not in th.get("style", "")}
+        # On a narrow screen verdicts must be in sight, and a column holds too little prose.
+        if words & {"Verdict", "Why not", "That change", "Effect"} or len(words) == len(heads) > 3:
             table.set("data-cards", "")
+        if {"Claim", "Verdict", "Environment"} <= words:
+            table.set("data-filters", "Verdict,Environment")  # for assets/tables.js
 
 
 class TablesExtension(Extension):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -56,3 +58,16 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text.append(data)
+
+
+def lost_references(pages: Mapping[Path, Page]) -> list[tuple[str, str]]:
+    """[(page, reference)] of those within a site that lead nowhere."""
+    lost = []
+    for path, page in pages.items():
+        for _, reference in page.references:
+            place, _, anchor = reference.partition("#")
+            target = (path.parent / place).resolve() if place else path
+            found = target.exists() and (not anchor or target not in pages or anchor in pages[target].ids)
+            if not found and not re.match(r"[a-z]+:", place):
+                lost.append((path.name, reference))
+    return lost

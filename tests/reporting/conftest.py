@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -86,3 +87,38 @@ def report(project) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return build_report("laptop", root, planned_runs=planned, planned_datasets=made.DATASETS).parent
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium, or that of `playwright install chromium`; for a module: its loop would disturb others."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        program = shutil.which("chromium") or playwright.chromium.executable_path
+        if not Path(program).is_file():
+            pytest.skip("there is no chromium")
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """(path, width) -> the page, open. That none says an error or asks for more than files is checked at the end."""
+    opened, errors, asked = [], [], []
+
+    def open_one(path: Path, width: int = 1000):
+        page = browser.new_page(viewport={"width": width, "height": 900}, reduced_motion="reduce")
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        opened.append(page)
+        return page
+
+    yield open_one
+    for page in opened:
+        page.close()
+    assert errors == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

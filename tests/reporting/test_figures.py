@@ -65,6 +65,15 @@ def test_rows_of_a_strip_under_their_headers():
     assert figure.get_size_inches()[1] > 1
 
 
+def test_nothing_of_a_strip_is_cut_off():
+    groups = {"held-out tasks, RA-DQN retrieves from": [row(1.0, 2.0)]}
+    with figures.style():
+        figure, _ = figures.strip(groups, "share of the expert's return")
+        figure.canvas.draw()
+        box = figure.get_tightbbox()
+    assert 0 <= box.x0 < box.x1 <= figures.WIDTH
+
+
 @pytest.mark.parametrize("across", [True, False])
 def test_marks_are_drawn_where_the_axis_reaches_them(across):
     with figures.style():

@@ -111,29 +111,9 @@ def test_nothing_is_changed_where_there_is_nothing_to_put_in(tmp_path):
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or pytest.skip("there is no chromium")
-    with driver.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def page(browser, site):
-    """The page, open; that it says no error and asks for files alone is checked at the end."""
-    opened = browser.new_page(viewport={"width": 1000, "height": 900}, reduced_motion="reduce")
-    errors, asked = [], []
-    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.goto((site[1] / "index.html").as_uri())
-    yield opened
-    assert not errors
-    assert all(url.startswith(("file:", "data:")) for url in asked)
-    opened.close()
+def page(open_page, site):
+    return open_page(site[1] / "index.html")
 
 
 def chart(page, name):

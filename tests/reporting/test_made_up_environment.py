@@ -88,5 +88,5 @@ def test_effects(folder):
 
 
 def test_its_page_and_the_overview(folder):
-    assert {path.stem for path in folder.glob("*.md")} == {"README", "made-up", "method", "appendix"}
+    assert {path.stem for path in folder.glob("*.md")} == {"README", "made-up", "claims", "method", "appendix"}
     assert "(made-up.md)" in (folder / "README.md").read_text()

@@ -24,7 +24,7 @@ from tests.reporting.built import build, table
 def test_a_page_for_each_environment_and_variant(report):
     pages = {path.relative_to(report).as_posix() for path in report.rglob("*.md")}
     assert {name for name in pages if "/" not in name} == {
-        "README.md", "gridroboman.md", "babyai.md", "atari.md", "method.md", "appendix.md"}  # fmt: skip
+        "README.md", "gridroboman.md", "babyai.md", "atari.md", "claims.md", "method.md", "appendix.md"}  # fmt: skip
     runs = table(report, "runs")
     variants = runs[runs["usable"]].drop_duplicates(["experiment", "variant"])
     assert {name for name in pages if "/" in name} == {

@@ -31,7 +31,7 @@ def test_same_runs_same_bytes_and_no_stale_figure(tmp_path):
 
 def test_without_any_run(tmp_path):
     made.write_project(tmp_path)
-    assert set(build(tmp_path)) == {"README", "method", "appendix"}
+    assert set(build(tmp_path)) == {"README", "claims", "method", "appendix"}
     assert "gridroboman" in build(tmp_path, planned_runs=["gridroboman/30-tasks/dqn-hidden/seed-0"])
     assert table(tmp_path / "reports/laptop", "runs")["status"].tolist() == ["missing"]
 

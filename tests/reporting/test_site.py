@@ -14,7 +14,7 @@ from markdown import Markdown
 from rarl.errors import RarlError
 from rarl.reporting.registry import NAVIGATION
 from rarl.reporting.site import TablesExtension, build_site
-from tests.reporting.built import Page
+from tests.reporting.built import Page, lost_references
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def site(report, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(site):
     """path -> page."""
-    return {path: Page(path.read_text()) for path in site.rglob("*.html") if path.name != "404.html"}
+    return {path: Page(path.read_text()) for path in site.rglob("*.html")}
 
 
 def files(entries) -> list[str]:
@@ -43,15 +43,7 @@ def test_every_page_is_in_the_navigation(report, pages, site):
 
 
 def test_links_of_the_site_lead_somewhere(pages):
-    for path, page in pages.items():
-        for _, reference in page.references:
-            place, _, anchor = reference.partition("#")
-            if re.match(r"[a-z]+:", place):
-                continue
-            target = (path.parent / place).resolve() if place else path
-            assert target.exists(), (path, reference)
-            if anchor and target in pages:
-                assert anchor in pages[target].ids, (path, reference)
+    assert lost_references(pages) == []
 
 
 def test_charts_and_players_stand_in_the_place_of_their_pictures(report, site):

@@ -57,6 +57,7 @@
           actions: false, logLevel: 1, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } });
         if (picture) places[i].setAttribute("aria-label", picture.alt);
         places[i].setAttribute("role", "img");
+        places[i].querySelector("svg").setAttribute("aria-hidden", "true"); // marks without names
         if (what.click) view.addEventListener("click", (_, item) => {
           if (item?.datum?.[what.click]) this.choose(what.click, item.datum[what.click]);
         });

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from markupsafe import Markup
+
 from rarl.errors import RarlError
 from rarl.reporting import pictures
 from rarl.reporting.player import player
@@ -28,8 +30,9 @@ def write(study: Study, sheet: Sheet) -> bool:
                 continue
             if drawn is not None:
                 alt = f"A state of {study.spec.title} and the three retrieved states with the most attention weight."
-                what = f"{variant.label}, {study.set_title(task_set)}. {pictures.RULE} Thick frame: rewarded."
-                sheet.figure(f"{study.name}-step", *drawn, alt, what, played)
+                who = f"{variant.label}, {study.set_title(task_set)}"
+                what = Markup('{}. {}<span class="still">, {}</span>. Thick frame: rewarded.')
+                sheet.figure(f"{study.name}-step", *drawn, alt, what.format(who, *pictures.RULE), played)
                 return True
     return False
 
