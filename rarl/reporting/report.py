@@ -244,7 +244,7 @@ def _use_and_costs(report: Report, mains: Sequence[Study], primary: Sequence[Out
         for side, task_set in last.items():
             variant = study.variant(side)
             costs = report.costs[(report.costs["experiment"] == side[0]) & (report.costs["variant"] == side[1])]
-            found = {"agent": f"{study.title}: {variant.label}", **attention.used_by(study, variant, task_set)}
+            found = attention.used_by(study, variant, task_set) | {"agent": f"{study.title}: {variant.label}"}
             rows.append(dict(costs.iloc[-1]) | found if len(costs) else found)
     return pd.DataFrame(rows)
 

@@ -145,7 +145,7 @@ def test_the_first_page_tells_use_and_costs_of_the_main_agents(tmp_path):
     row = table(tmp_path / "reports/laptop", "main-agents").iloc[0]
     measured = ["effective_states", "flips_removed", "learner_step_ms", "learner_step_ratio", "parameters_ratio"]
     assert row[measured].tolist() == pytest.approx([6, 20, 35, 3.5, 1.5])
-    assert row["read"] == "30 of 30"
+    assert row[["agent", "read"]].tolist() == ["Gridroboman: RA-DQN, task hidden", "30 of 30"]
     text = (tmp_path / "reports/laptop/README.md").read_text()
     assert "(tables/main-agents.csv)" in text
     assert "(gridroboman.md#Q3-none)" not in text  # not answered
