@@ -158,7 +158,7 @@ class Study:
     def set_title(self, task_set: str) -> str:
         """A task set for people: "30 tasks"; "1,000 episodes per level" where sets differ in that alone."""
         if task_set == EVERY:
-            return tables.plural(len(self.used_sets), self.spec.task_noun)
+            return tables.plural(len(self.used_sets or self.task_sets), self.spec.task_noun)
         known = {chosen.name: chosen for chosen in self.task_sets}
         chosen = known.get(task_set)
         if chosen and chosen.episodes and len(known) > 1 and len({c.tasks for c in known.values()}) == 1:
