@@ -27,12 +27,15 @@ _KINDS = {"part": "of the agent", "data": "of what it retrieves from", "repair":
 
 
 def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collection[str]) -> None:
-    """Counts, a forest plot for each environment and task set, all effects as numbers. Call inside `figures.style()`.
+    """Counts, a forest plot for each environment and task set, all effects as numbers; nothing without effects. Call
+    inside `figures.style()`.
 
     Args:
       effects: by study.
       counted: studies whose changes of agents or their training are ablations.
     """
+    if not any(effects.values()):
+        return
     changes = [e for name in effects if name in counted for e in effects[name] if e.change.kind != "gain"]
     sheet.text(summary(changes))
     groups: dict[tuple[str, str, str], list[Effect]] = {}
