@@ -40,7 +40,8 @@ class Runs:
         self.games = table[["random", "human"]].astype(float)
 
     def environment(self, experiment: str) -> str:
-        return self.experiments[experiment]["environment"]
+        """The control's levels are BabyAI's, too."""
+        return self.experiments[experiment]["environment"].removeprefix("rarl.envs.").partition(".")[0]
 
     @cached_property
     def records(self) -> dict[tuple, dict]:
