@@ -33,6 +33,12 @@ from rarl.reporting.verdicts import Outcome
 
 _MARKS = {SUPPORTED: "✓", CONTRADICTED: "✗", EXCLUDED: "✗", EQUIVALENT: "≈", INCONCLUSIVE: "?", VOID: "∅"}
 _ANSWERS = {SUPPORTED: "yes", CONTRADICTED: "no, the opposite"}
+# validity check -> why an answer means nothing if it fails
+_FAILED = {
+    "learned": "no agent is sure to have learned", "reads": "retrieval is not used",
+    "attends": "attention is not divided", "control": "the probe's control failed",
+    "finds": "nothing relevant is found",
+}  # fmt: skip
 # kind, or verdict -> the test that decides; else the sign
 _DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EXCLUDED: "size"}
 
@@ -224,23 +230,35 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
         study = studies[test.experiment]
         sides = [study.variant(side).label for side in test.sides()]
         where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
-        who = Markup("[{}]({}.md#{}): {}").format(
-            tables.md(where), pages[study.name], o.claim.id, tables.md(" vs ".join(sides))
-        )
+        # What nobody else asked is asked in words, so that it is not taken for the paper's claim.
+        what = o.claim.text.partition(": ")[2] or o.claim.text if o.claim.own else " vs ".join(sides)
+        who = Markup("[{}]({}.md#{}): {}").format(tables.md(where), pages[study.name], o.claim.id, tables.md(what))
         last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
         updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
-        share = "; ".join(filter(None, [*(s for s, _ in budgets(o)), updates]))
-        found[study.name].append([who, verdict(o), o.claim.paper.number, ours(o), share])
+        share = "; ".join(filter(None, [*(f"{s} ({sizes})" for s, sizes in budgets(o)), updates]))
+        failed = [_FAILED[name] for name, check in o.checks.items() if check is not None and not check.passed]
+        said = ": ".join(filter(None, [verdict(o), "; ".join(failed) if o.verdict.outcome == VOID else ""]))
+        found[study.name].append([who, said, o.claim.paper.number, _scores(o) + ours(o), share])
     rows = [row for of_study in found.values() for row in of_study]
-    heads = ["Environment", "Verdict", "The paper reports", "We find", "Of the paper's budget"]
+    heads = ["Environment", "Verdict", "The paper reports", "We find", "Budget, of the paper's"]
     return tables.table(heads, rows) if rows else Markup("")
+
+
+def _scores(outcome: Outcome) -> str:
+    """ "0.12 → 0.50: ", the means of baseline and agent, where two groups are compared."""
+    samples = outcome.samples
+    if samples is None or samples.design != "independent":
+        return ""
+    means = [sum(side.values()) / len(side) for side in (samples.b, samples.a)]
+    digits = tables.decimals(max(map(abs, means)), 2)
+    return " → ".join(tables.number(mean, digits) for mean in means) + ": "
 
 
 def overview_table(outcomes: Sequence[Outcome], pages: Mapping[str, str]) -> Markup:
     """The other claims and questions that the first page answers, in the order of their file; none untested."""
     rows = [[Markup("[{}]({}.md#{})").format(tables.md(o.claim.text), pages[o.claim.test.experiment], o.claim.id),
              verdict(o), ours(o)]
-            for o in outcomes if o.claim.overview and o.interval is not None
+            for o in outcomes if o.claim.overview and not o.claim.primary and o.interval is not None
             and o.claim.test is not None and o.claim.test.experiment in pages]  # fmt: skip
     return tables.table(["Claim or question", "Verdict", "We find"], rows) if rows else Markup("")
 

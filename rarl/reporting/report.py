@@ -208,6 +208,7 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
     runs = report.results.runs
     primary = [o for o in report.outcomes if o.claim.primary and o.claim.test]
     use = _use_and_costs(report, mains, primary)
+    seeds = runs[runs["usable"]].groupby(["experiment", "task_set", "variant"]).size()
     return {
         "numbers": counts(report.outcomes)["paper"],
         "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
@@ -221,17 +222,16 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
         "step": Markup("\n\n").join(step.parts),
         "pages": [other for other in report.sheets[1:] if "/" not in other.name],
         "judged": [o for o in report.outcomes if o.interval is not None],
-        "seeds": runs[runs["usable"]].groupby(["experiment", "task_set", "variant"]).size(),
-        "budgets": list(dict.fromkeys(f"{s.title}: {share}" for s in mains for o in primary
-                                      if o.claim.test and o.claim.test.experiment == s.name
-                                      for share, _ in answers.budgets(o))),
+        "seeds": seeds,
+        "per_agent": tables.plural(int(seeds.median()), "seed") if len(seeds) else "no seed",
+        "budgets": any(answers.budgets(o) for o in primary),
     }  # fmt: skip
 
 
 _USE = {
-    "agent": "Agent", "read": "States read", "effective_states": "Effective number attended",
-    "flips_removed": "Greedy actions changed without retrieval, %", "learner_step_ms": "ms per update",
-    "learner_step_ratio": "× base", "parameters_ratio": "Parameters × base",
+    "agent": "Agent", "read": "States read, of those in the batch", "effective_states": "Effective number attended",
+    "flips_removed": "Greedy actions that change without retrieval, %", "learner_step_ms": "ms per update",
+    "learner_step_ratio": "× base agent", "parameters_ratio": "Parameters, × base agent",
 }  # fmt: skip
 
 
