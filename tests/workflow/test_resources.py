@@ -103,12 +103,12 @@ def kept_bytes(settings: RunSettings) -> float:
 @pytest.mark.parametrize(
     ("scale", "run"),
     [
-        ("laptop", "gridroboman/30-tasks/dqn-hidden/seed-0"),
+        ("laptop", "gridroboman/30-tasks/dqn-hidden/seed-1000"),
         ("paper", "gridroboman/30-tasks/dqn-hidden/seed-0"),
-        ("laptop", "babyai/6-levels-4000-episodes/rdqn/seed-0"),
+        ("laptop", "babyai/6-levels-1000-episodes/rdqn/seed-1000"),
         ("workstation", "babyai/40-levels-10000-episodes/rdqn/seed-0"),
         ("paper", "babyai/40-levels-200000-episodes/rdqn/seed-0"),
-        ("laptop", "atari/kung-fu-master/r2d2/seed-0"),
+        ("laptop", "atari/kung-fu-master/r2d2/seed-1000"),
         ("workstation", "atari/frostbite/r2d2/seed-0"),
         ("workstation", "atari/frostbite/dqn/seed-0"),
         ("paper", "ancestors-atari/frostbite/nec/seed-0"),
