@@ -200,14 +200,15 @@ def costs(arguments: argparse.Namespace) -> None:
     _check_digest(arguments, cost_digest(scale), f"costs of scale {scale.name}")
     output = Path(arguments.output) if arguments.output else None
     code = _loaded(arguments, costs_job(scale))
+    from rarl.benchmarks import history
     from rarl.benchmarks.costs import measure_costs
 
+    if arguments.history:
+        history.kept(scale.root)
     path = measure_costs(scale, output, arguments.device, code)
     print(path)
     if arguments.history:
-        from rarl.benchmarks.history import append
-
-        print(append(scale.root, scale.name, path))
+        print(history.append(scale.root, scale.name, path))
 
 
 def _task_set(text: str) -> int | str:

@@ -19,28 +19,32 @@ KEPT = ("experiment", "variant", "base", "learner_step_ms", "acting_ms", "gpu_bu
 COLUMNS = ("date", "commit", "machine", "scale", *KEPT)
 
 
-def append(root: Path, scale: str, costs: Path) -> Path:
-    """Add the rows of a table of costs, measured just now by the code of this commit.
+def kept(root: Path) -> list[list[str]]:
+    """The rows so far, their names first; to be asked before minutes are spent on measuring.
 
     Raises:
       RarlError: the history has other columns, or code was changed since the commit.
     """
-    path, state = root / "results" / NAME, provenance.git_state()
-    if state["dirty"] is not False:
+    path = root / "results" / NAME
+    if provenance.git_state()["dirty"] is not False:
         raise RarlError(f"{path}: a history names commits; commit what was changed, then measure again")
-    rows = [list(COLUMNS)]
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
-        if not rows or tuple(rows[0]) != COLUMNS:
-            raise RarlError(f"{path}: its first line is not {','.join(COLUMNS)}")
+    if not path.is_file():
+        return [list(COLUMNS)]
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise RarlError(f"{path}: its first line is not {','.join(COLUMNS)}")
+    return rows
+
+
+def append(root: Path, scale: str, costs: Path) -> Path:
+    """Add the rows of a table of costs, measured just now by the code of this commit; raises what `kept` does."""
+    rows, path = kept(root), root / "results" / NAME
+    found = provenance.hardware(device="cuda:0")
+    machines = {"cpu": f"{found['cpu']}, {found['cores']} cores", "cuda": found["gpu"]}
+    today, commit = datetime.datetime.now(datetime.UTC).date().isoformat(), provenance.git_state()["commit"]
     with costs.open(encoding="utf-8", newline="") as file:
-        measured = list(csv.DictReader(file))
-    found = provenance.hardware()
-    machine = f"{found['cpu']}, {found['cores']} cores"
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    for row in measured:
-        place = machine if row["device"] == "cpu" else provenance.hardware(device="cuda:0")["gpu"] or machine
-        rows.append([today, state["commit"], place, scale, *(row[name] for name in KEPT)])
+        for row in csv.DictReader(file):
+            rows.append([today, commit, machines[row["device"]], scale, *(row[name] for name in KEPT)])
     write_text(path, csv_text(rows))
     return path

@@ -236,7 +236,7 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
         last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
         updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
         share = "; ".join(filter(None, [*(f"{s} ({sizes})" for s, sizes in budgets(o)), updates]))
-        failed = [_FAILED[name] for name, check in o.checks.items() if check is not None and not check.passed]
+        failed = [_FAILED.get(name, name) for name, check in o.checks.items() if check is not None and not check.passed]
         said = ": ".join(filter(None, [verdict(o), "; ".join(failed) if o.verdict.outcome == VOID else ""]))
         found[study.name].append([who, said, o.claim.paper.number, _scores(o) + ours(o), share])
     rows = [row for of_study in found.values() for row in of_study]
@@ -250,6 +250,8 @@ def _scores(outcome: Outcome) -> str:
     if samples is None or samples.design != "independent":
         return ""
     means = [sum(side.values()) / len(side) for side in (samples.b, samples.a)]
+    if not all(map(math.isfinite, means)):
+        return ""
     digits = tables.decimals(max(map(abs, means)), 2)
     return " → ".join(tables.number(mean, digits) for mean in means) + ": "
 

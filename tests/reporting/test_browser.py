@@ -99,8 +99,9 @@ def test_the_first_page_is_small_and_charts_come_late_and_once(open_page, site):
     below = page.locator("main figure img").all()
     assert below
     assert {picture.get_attribute("loading") for picture in below} == {"lazy"}
-    page.goto((site / "gridroboman.html").as_uri())
+    page.goto((site / "babyai.html").as_uri())
     page.wait_for_load_state("networkidle")
+    assert asked.count("vega.js") == 0
     charts = page.locator("data-chart")
     assert charts.count() > 1
     for chart in charts.all():
