@@ -113,8 +113,12 @@ class Cluster:
 
     def accounting(self, *columns: str) -> list[dict[str, str]]:
         """What slurmdbd knows about each job (without its steps), by column of `sacct`."""
-        lines = self.run("sacct", "-X", "--noheader", "--parsable2", f"--format={','.join(columns)}").splitlines()
-        return [dict(zip(columns, line.split("|"), strict=True)) for line in lines]
+        return [dict(zip(columns, row, strict=True)) for row in self.sacct("-X", f"--format={','.join(columns)}")]
+
+    def sacct(self, *arguments: str) -> list[list[str]]:
+        """The rows of `sacct` about every job of this cluster: by itself it starts at the last midnight."""
+        told = self.run("sacct", "--starttime=2000-01-01", "--noheader", "--parsable2", *arguments)
+        return [line.split("|") for line in told.splitlines()]
 
     def _write_configuration(self) -> None:
         self.folder.chmod(0o755)

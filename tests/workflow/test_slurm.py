@@ -80,12 +80,9 @@ def cuda_build_of_torch(folder: Path) -> str:
 
 def memory_used(cluster: Cluster) -> dict[str, tuple[float, float]]:
     """By job: the most memory of its processes, all steps together, and what was asked for, in MB of 10^6 bytes."""
-    columns = ("JobID", "MaxRSS", "ReqMem")
-    told = cluster.run("sacct", "--noheader", "--parsable2", "--units=K", f"--format={','.join(columns)}")
     used: dict[str, float] = {}
     asked: dict[str, float] = {}
-    for line in told.splitlines():
-        step, most, memory = line.split("|")
+    for step, most, memory in cluster.sacct("--units=K", "--format=JobID,MaxRSS,ReqMem"):
         job = step.partition(".")[0]
         if step == job:
             asked[job] = float(memory.rstrip("K")) * 1.024e-3
