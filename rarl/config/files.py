@@ -107,6 +107,11 @@ class ExperimentSettings(Settings):
         False,
         description="whether agents of the extended experiment are compared though data, budget or learning differ",
     )
+    across: str | None = Field(
+        None,
+        description="a setting, dotted, against which scores are drawn: a panel for each group, a line for its base "
+        "agents and one for those with retrieval",
+    )
     report: list[str] | None = Field(None, description="the parts of its report, in order; null: the usual ones")
     sweeps: Annotated[dict[str, SweepSettings], Names] = Field({})
     base: dict[str, Any] = Field(description="run settings that all variants share")

@@ -33,6 +33,7 @@ class Probing:
       stream: of random numbers, of start states and of what is drawn.
       truncated: numbers of trajectories, and
       cut: numbers of first steps of each, that are left of retrieval batches in interventions of their own.
+      experience: numbers of trajectories of the task that are given to the agent, see `rarl.probes.experience`.
       state: observation -> what of it a gallery records for pictures, ready for JSON.
       about: context of an episode -> what of it a gallery records.
       related: (context of an episode, those of trajectories (n, ...)) -> (n,) bool, which of the trajectories are about
@@ -51,6 +52,7 @@ class Probing:
     stream: int = 5
     truncated: Sequence[int] = ()
     cut: Sequence[int] = ()
+    experience: Sequence[int] = ()
     state: Callable[[np.ndarray], dict[str, Any]] = observed
     about: Callable[[np.ndarray], dict[str, Any]] | None = None
     related: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None

@@ -4,10 +4,10 @@ Interventions on the retrieval batches at evaluation, with everything else as tr
 (nothing is read), *shuffled* (states exchanged between the trajectories of a batch, at each step), *reordered* (each
 trajectory's steps in random order), *exchanged-by-reward* (all states among those of the same reward), *z-mean* (what
 is read is the same at every step: its mean over the episodes that read this batch) and, where the environment asks for
-it, *truncated-n* (n trajectories) and *cut-t* (the first t steps of each). Of several tasks: *swapped* (the dataset of
-another) and, where the environment can tell, *swapped-given* (the reward of the dataset's task on those same episodes:
-an agent that takes its task from the dataset does that one); or, where one batch serves all tasks, *others* (the task's
-own trajectories are masked out).
+it, *truncated-n* (n trajectories), *cut-t* (the first t steps of each) and *given-n* (see `experience`). Of several
+tasks: *swapped* (the dataset of another) and, where the environment can tell, *swapped-given* (the reward of the
+dataset's task on those same episodes: an agent that takes its task from the dataset does that one); or, where one batch
+serves all tasks, *others* (the task's own trajectories are masked out).
 
 Beside them, a control that learns nothing, *retrieve-and-play*: the action of the nearest of the retrieved states, and
 *retrieve-and-play-best*, of all states of the best quarter of the data.
@@ -37,6 +37,7 @@ from rarl.envs.vector import Step, VectorEnv
 from rarl.errors import required
 from rarl.nn.retrieval import Retriever, Summaries
 from rarl.probes.copying import RetrieveAndPlay
+from rarl.probes.experience import experiences
 from rarl.probes.mean_z import Constant, MeanOfZ
 from rarl.probes.recorder import AttentionRecorder, Moment, Recorded
 from rarl.probes.trained import exchanged_by_reward, final_state, network_of, reordered, shuffled
@@ -45,6 +46,7 @@ from rarl.rollouts.roll_out import Episodes
 from rarl.runs.device import choose_device
 from rarl.runs.train import open_datasets
 
+EXPERIENCES = 4  # per task and amount; its episodes are spread over them
 BEST = 0.25  # of all episodes, by return, from which is copied
 SWAP_EPISODES = 4  # per pair of tasks
 PAIRS_AT_ONCE = 150
@@ -156,7 +158,7 @@ class PlainProbe:
         rows = self.rows("own", evaluation, episodes)
         if batch is None:
             return rows
-        return rows + self._changed() + self._understood()
+        return rows + self._changed() + self._understood() + self._experienced()
 
     def _changed(self) -> list[dict[str, Any]]:
         """What if it retrieved something else?"""
@@ -194,6 +196,18 @@ class PlainProbe:
         for name, change in (("reordered", reordered), ("exchanged-by-reward", exchanged_by_reward)):
             rows += self.rows(name, evaluation, self.play(evaluation, change(batch, self.rng)))
         return rows + self._copied(batch)
+
+    def _experienced(self) -> list[dict[str, Any]]:
+        """What if it was given other experience? The same start states and seeds of draws for all; see `experience`."""
+        memory, rows = self.memory, []
+        if memory is None or memory.pooled or not self.probing.experience:
+            return []
+        evaluation = self.evaluation_of(np.arange(len(self.run.tasks)), blocks=EXPERIENCES)
+        for name, given, n in experiences(memory, self.probing.experience):
+            rng = np.random.default_rng([self.run.settings.seed, self.probing.stream, n])
+            batch = given.draw(evaluation.groups, rng, None, n_traj=n)
+            rows += self.rows(name, evaluation, self.play(evaluation, batch))
+        return rows
 
     def _with_mean_z(self, batch: RetrievalBatch) -> Episodes:
         """z is at every step what it was on average over all steps of the episodes that read the same batch."""

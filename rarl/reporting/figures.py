@@ -209,6 +209,26 @@ def logarithmic(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xlim(min(values) / 1.35, max(values) * 1.35)
 
 
+def by_amount(
+    panels: Mapping[str, pd.DataFrame], looks: Mapping[str, Look], xlabel: str, ylabel: str, bounds: Bounds = UNBOUNDED
+) -> tuple[Figure, list[Axes]]:
+    """Values against an amount, on a logarithmic axis, a panel for each title: every seed and means, as in `curves`.
+
+    panels: title -> rows with the columns agent, seed, amount, value. looks: agent -> look.
+    """
+    figure = new_figure(3.2)
+    grid = list(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)))
+    for axes, (title, frame) in zip(grid, panels.items(), strict=True):
+        curves(axes, frame, "amount", "value", looks, bounds)
+        logarithmic(axes, sorted(frame["amount"].unique()))
+        axes.tick_params(axis="x", rotation=45)
+        axes.set_ylim(bottom=0)
+        axes.set_title(title, weight="bold")
+        axes.set(xlabel=xlabel, ylabel=ylabel if axes is grid[0] else "")
+    legend(figure, looks.values())
+    return figure, grid
+
+
 def thousands(axes: Axes) -> None:
     """Few ticks on the x axis, written as 0, 500, 10k, 2M."""
     axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))

@@ -24,6 +24,7 @@ PARTS = {
     "interventions": "rarl.reporting.sections.interventions:write",
     "attention": "rarl.reporting.sections.attention:write",
     "gallery": "rarl.reporting.sections.gallery:write",
+    "across": "rarl.reporting.sections.across:write",
     "relevance": "rarl.reporting.sections.relevance:write",
     "index-cost": "rarl.reporting.sections.relevance:write_index_cost",
     "held-out": "rarl.reporting.sections.held_out:write",

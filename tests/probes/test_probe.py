@@ -31,6 +31,7 @@ PAIRS = 90
 
 TRUNCATED = ("truncated-4", "truncated-2", "truncated-1")
 CUT = ("cut-25", "cut-10", "cut-5", "cut-1")
+GIVEN = (*(f"given-{n}" for n in (1, 4, 16)), *(f"given-{kind}-{n}" for kind in ("best", "worst") for n in (1, 4)))
 ON_OWN_DATA = ("own", "removed", "shuffled", *TRUNCATED, *CUT)
 
 
@@ -80,8 +81,8 @@ def test_interventions_have_their_format(written, trained):
         assert 0 <= float(row["return_mean"]) <= 50
         assert int(row["episodes"]) > 0
     understood = "z-mean", "reordered", "exchanged-by-reward", "retrieve-and-play", "retrieve-and-play-best"
-    assert by_kind.keys() == {*ON_OWN_DATA, "swapped", "swapped-given", *understood}
-    for kind in (*ON_OWN_DATA, *understood):
+    assert by_kind.keys() == {*ON_OWN_DATA, "swapped", "swapped-given", *understood, *GIVEN}
+    for kind in (*ON_OWN_DATA, *understood, *GIVEN):
         assert [row["task"] for row in by_kind[kind]] == run.tasks
         assert all(row["task"] == row["given_task"] and row["episodes"] == "20" for row in by_kind[kind])
     every_pair = {(a, b) for a in run.tasks for b in run.tasks if a != b}
@@ -292,7 +293,8 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     monkeypatch.setattr(Evaluation, "play", played)
     monkeypatch.setattr(module, "shuffled", lambda batch, rng: originals.append(shuffled(batch, rng)) or originals[-1])
     monkeypatch.setattr(Evaluation, "policy", acting)
-    monkeypatch.setattr(PlainProbe, "_understood", lambda probe: [])
+    for other in ("_understood", "_experienced"):
+        monkeypatch.setattr(PlainProbe, other, lambda probe: [])
     rows = probe.interventions()
 
     own, removed, mixed, *falling = calls[:10]

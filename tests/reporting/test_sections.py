@@ -103,8 +103,9 @@ def test_interventions_of_every_environment(report):
 
 
 def test_names_of_amounts():
-    assert amount_of("truncated-8") == ("trajectories", 8)
-    assert amount_of("cut-10") == ("steps", 10)
+    assert amount_of("truncated-8") == ("truncated", 8)
+    assert amount_of("cut-10") == ("cut", 10)
+    assert amount_of("given-best-64") == ("given-best", 64)
     for name in ("own", "cut", "cut-", "truncated-8-more", "held-out"):
         assert amount_of(name) is None
 

@@ -26,5 +26,10 @@ def features(x: np.ndarray, context: np.ndarray | None) -> np.ndarray:
 
 
 PROBING = Probing(
-    stream=1, features=features, truncated=(32, 16, 8, 4, 2, 1), cut=(25, 10, 5, 1), rewards_in=rewards_in
+    stream=1,
+    features=features,
+    truncated=(32, 16, 8, 4, 2, 1),
+    cut=(25, 10, 5, 1),
+    experience=(1, 4, 16, 64, 256),
+    rewards_in=rewards_in,
 )

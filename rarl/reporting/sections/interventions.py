@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from rarl.reporting import figures
-from rarl.reporting.figures import StripRow, in_order
+from rarl.reporting.figures import PALETTE, Look, StripRow, in_order
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
 
@@ -27,15 +28,28 @@ NAMES = {
     "retrieve-and-play": "no learning: action of the nearest retrieved state",
     "retrieve-and-play-best": "no learning: action of the nearest state in the best quarter",
 }
-# Those that leave a part of the data: first part of their names -> what the number after it counts.
-AMOUNTS = {"truncated": "trajectories", "cut": "steps"}
+# Those that give an amount of data: first part of their names -> what that is, with the number after it.
+AMOUNTS = {
+    "truncated": "{} trajectories",
+    "cut": "first {} steps of each",
+    "given": "given {} it learned from",
+    "given-best": "given {} of the best quarter",
+    "given-worst": "given {} of the worst quarter",
+    "given-new": "given {} it never saw",
+}
 _AMOUNT = re.compile(rf"({'|'.join(AMOUNTS)})-(\d+)")
+EXPERIENCE: Mapping[str, Look] = {
+    "given": Look("learned from", PALETTE[0], "o"),
+    "given-new": Look("never seen", PALETTE[1], "s", (4, 2)),
+    "given-best": Look("best quarter", PALETTE[2], "^"),
+    "given-worst": Look("worst quarter", PALETTE[4], "v"),
+}
 
 
 def amount_of(name: str) -> tuple[str, int] | None:
-    """("trajectories", 8) of the intervention truncated-8, ("steps", 10) of cut-10; None of another one."""
+    """("truncated", 8) of the intervention truncated-8, ("cut", 10) of cut-10; None of another one."""
     found = _AMOUNT.fullmatch(name)
-    return (AMOUNTS[found[1]], int(found[2])) if found else None
+    return (found[1], int(found[2])) if found else None
 
 
 def write(study: Study, sheet: Sheet) -> None:
@@ -72,7 +86,33 @@ def write(study: Study, sheet: Sheet) -> None:
         f"seeds. Tick and bar: mean with 95 % CI. Vertical: {study.base.label}.",
     )
     heads = {"what": "Retrieval dataset", **study.heads, "delta": "Δ vs as trained"}
+    _experience(study, sheet, shown[-1])
     sheet.table(f"{study.name}-interventions", frame, heads, "all test-time interventions, with 95 % CI", folded=True)
+
+
+def _experience(study: Study, sheet: Sheet, task_set: str) -> None:
+    """The score of the full agent by how many trajectories of which kind it is given at test time."""
+    variant = study.full
+    names = study.interventions(variant, task_set)["intervention"].unique() if variant is not None else ()
+    given = [(name, *amount) for name in names if (amount := amount_of(name)) and amount[0] in EXPERIENCE]
+    if variant is None or not given:
+        return
+    frame = pd.DataFrame(
+        [{"agent": kind, "amount": n, "seed": seed, "value": score} for name, kind, n in given
+         for seed, score in study.under(variant, task_set, name).items()]
+    )  # fmt: skip
+    figure, (axes,) = figures.by_amount({"": frame}, EXPERIENCE, "trajectories given", study.score.label, study.bounds)
+    bases = list(study.seed_scores(study.base, task_set).values())
+    if bases:
+        axes.axhline(float(np.mean(bases)), color=study.base.look.colour, ls=study.base.look.line, lw=1.4)
+    sheet.figure(
+        f"{study.name}-experience",
+        figure,
+        frame,
+        f"{study.score.label} of {variant.label} by how many trajectories of which kind it is given at test time.",
+        f"Experience at test time, no weight changed ({study.set_title(task_set)}, {variant.label}): trajectories of "
+        f"the {study.spec.task_noun} given to retrieve from. Horizontal: {study.base.label}.",
+    )
 
 
 def _probed(study: Study, task_set: str) -> list[Variant]:
@@ -94,11 +134,10 @@ def intervention_frame(study: Study, level: float) -> pd.DataFrame:
         for name in _names(study, variant, task_set):
             scores, amount = study.under(variant, task_set, name), amount_of(name)
             change = study.acted(variant, task_set, name, OWN) if name != OWN else None
-            what = {None: NAMES.get(name, name), "trajectories": "{} trajectories", "steps": "first {} steps of each"}
             rows.append({
                 "task_set": task_set, "variant": variant.name, "intervention": name, "seeds": len(scores),
                 "score": study.interval(scores, level), "delta": change and change.interval(level),
                 "set": study.set_title(task_set), "agent": variant.label,
-                "what": what[amount and amount[0]].format(amount and amount[1]),
+                "what": AMOUNTS[amount[0]].format(amount[1]) if amount else NAMES.get(name, name),
             })  # fmt: skip
     return pd.DataFrame(rows)

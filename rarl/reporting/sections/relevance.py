@@ -85,22 +85,14 @@ def by_share(
 ) -> Figure:
     """Values against the share, a panel for each title; with chance where the number of trajectories is given."""
     looks = {name: study.variants[name].look for frame in panels.values() for name in frame["variant"].unique()}
-    figure = figures.new_figure(3.2)
-    for axes, (title, frame) in zip(
-        np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels.items(), strict=True
-    ):
-        figures.curves(axes, frame.rename(columns={"variant": "agent"}), "share", "value", looks, bounds)
-        shares = sorted(frame["share"].unique())
+    renamed = {t: frame.rename(columns={"variant": "agent", "share": "amount"}) for t, frame in panels.items()}
+    xlabel = "share of relevant trajectories" if len(panels) == 1 else "share relevant"
+    figure, grid = figures.by_amount(renamed, looks, xlabel, ylabel, bounds)
+    for axes, frame in zip(grid, panels.values(), strict=True):
         if trajectories:
-            fine = np.geomspace(shares[0], shares[-1], 60)
+            fine = np.geomspace(frame["share"].min(), frame["share"].max(), 60)
             by_chance = [chance(str(frame["quantity"].iloc[0]), share, trajectories) for share in fine]
             axes.plot(fine, by_chance, color=FAINT, lw=1.2, ls=(0, (1, 1.5)))
-        figures.logarithmic(axes, shares)
-        axes.tick_params(axis="x", rotation=45)
-        axes.set_ylim(bottom=0)
-        axes.set_title(title, weight="bold")
-        axes.set(xlabel="share of relevant trajectories" if len(panels) == 1 else "share relevant", ylabel=ylabel)
-    figures.legend(figure, looks.values())
     return figure
 
 
