@@ -125,6 +125,8 @@ def probe_job(run: Run) -> Job:
     """Looking into a run."""
     s, spec = run.settings, spec_of(run.settings.environment)
     own = [("probe", PROBES[probe_kind(s)]), (f"{spec.name}.score.column", spec.score.column), *_fields(s, ["probing"])]
+    if s.agent.retrieval.pool is not None:  # more datasets are made
+        own.append((f"{spec.name}.sources.{s.source}", named(sources_of(spec)[s.source].make)))
     return _job("probe", [*own, *_network(s), *_playing(s), *_data(s)])
 
 

@@ -150,6 +150,10 @@ class Dataset:
         """12 hex digits that change with every setting that can change the result."""
         return _digest_of(self, {"tasks": True})
 
+    def changed(self, **settings: Any) -> Dataset:
+        """The same task's trajectories, with other values of these settings."""
+        return Dataset(self.environment, self.task, self.settings.model_copy(update=settings))
+
 
 class Scale:
     """A scale with its experiments, read and validated from `root`/config.

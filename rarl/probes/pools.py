@@ -7,11 +7,14 @@ other one's rows have its name behind the share: "share-0.01" and, of an agent t
 
 What is found is measured on the trajectories that training retrieved from and, where the datasets are large enough, on
 as many others ("new_recall@10", "new_mrr"): a query that knew its task's trajectories by heart would find none of them.
+
+Then one relevant trajectory among n, of other tasks and made anew: "among-n", see `distractors`.
 """
 
 from __future__ import annotations
 
 from copy import copy
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -22,6 +25,7 @@ from rarl.agents.memory import RetrievalBatch
 from rarl.agents.pools import PoolMemory, Pools, relevant
 from rarl.config.scale import Scale
 from rarl.pool_sizes import counts
+from rarl.probes.distractors import Searched, with_distractors
 from rarl.probes.plain import PlainProbe
 from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.train import open_datasets
@@ -83,6 +87,7 @@ class PoolProbe(PlainProbe):
     memory: PoolMemory
 
     def _memory(self, scale: Scale) -> PoolMemory:
+        self._scale = scale
         retrieval = self.run.settings.agent.retrieval
         memory = cast(PoolMemory, PoolMemory.of(self.run, open_datasets(scale, self.run)))
         self.index = KeyIndex(memory.pools, retrieval.index)
@@ -102,55 +107,70 @@ class PoolProbe(PlainProbe):
         return f"{super().rule} Of what could be retrieved a share of {self.shown:g} is of the task."
 
     def batches(self, evaluation: Evaluation) -> RetrievalBatch:
-        return self.find(evaluation, self.shown, next(iter(self.ways))).batch
+        return self.find(evaluation, self.of_share(self.shown), next(iter(self.ways))).batch
 
-    def find(self, evaluation: Evaluation, share: float, way: str) -> Found:
+    def of_share(self, share: float) -> Searched:
+        """The retrieval datasets of training with a share of relevant trajectories."""
+        return Searched(self.memory, self.index, share)
+
+    @cached_property
+    def among(self) -> dict[int, Searched]:
+        """Number of trajectories, one of them relevant -> what is searched."""
+        return with_distractors(self._scale, self.run, self.memory, self.network)
+
+    def find(self, evaluation: Evaluation, searched: Searched, way: str) -> Found:
         """Retrieval batches for the groups of an evaluation, asked by the states in which its episodes start."""
+        memory, index, share = searched
         tasks, x = evaluation.groups, evaluation.starts()
         starts = torch.from_numpy(x).view(len(tasks), -1, *x.shape[2:])
-        queries = self.memory.queries(self.network, starts, tasks)
-        shares, n_traj = np.full(len(tasks), share), self.memory.settings.n_traj
+        queries = memory.queries(self.network, starts, tasks)
+        shares, n_traj = np.full(len(tasks), share), memory.settings.n_traj
         if way == "index":
-            datasets = [self.memory.pools.rows(task, share) for task in tasks.tolist()]
-            scores = [
-                self.index.scores(task, share, asked) for task, asked in zip(tasks.tolist(), queries, strict=True)
-            ]
+            datasets = [memory.pools.rows(task, share) for task in tasks.tolist()]
+            scores = [index.scores(task, share, asked) for task, asked in zip(tasks.tolist(), queries, strict=True)]
             rankings = [rows[best_of(s, len(s))] for rows, s in zip(datasets, scores, strict=True)]
-            chosen = self.memory.choose(tasks, self.rng, shares, [ranking[:n_traj] for ranking in rankings])
+            chosen = memory.choose(tasks, self.rng, shares, [ranking[:n_traj] for ranking in rankings])
         else:
-            chosen = self.memory.choose(tasks, self.rng, shares)
-            scores = [self.index.scores_of(rows, asked) for rows, asked in zip(chosen, queries, strict=True)]
+            chosen = memory.choose(tasks, self.rng, shares)
+            scores = [index.scores_of(rows, asked) for rows, asked in zip(chosen, queries, strict=True)]
             rankings = [rows[best_of(s, len(s))] for rows, s in zip(chosen, scores, strict=True)]
-        return Found(starts, self.memory.batch_of(tasks, chosen), rankings)
+        return Found(starts, memory.batch_of(tasks, chosen), rankings)
 
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv."""
         evaluation, rows = self.evaluation, []
         for share in self.shares:
             for way, suffix in self.ways.items():
-                played = self.play(evaluation, self.find(evaluation, share, way).batch)
+                played = self.play(evaluation, self.find(evaluation, self.of_share(share), way).batch)
                 rows += self.rows(f"share-{share:g}{suffix}", evaluation, played)
+        for n, searched in self.among.items():
+            for way, suffix in self.ways.items():
+                played = self.play(evaluation, self.find(evaluation, searched, way).batch)
+                rows += self.rows(f"among-{n}{suffix}", evaluation, played)
         return rows + self.rows("removed", evaluation, self.play(evaluation, None))
 
     @torch.no_grad()
     def attention(self) -> list[dict[str, Any]]:
         """Rows of attention.csv: rankings of trajectories, and where attention goes."""
         evaluation, rows = self.evaluation, []
-        for share in self.shares[:-1]:
+        places = {f"share-{share:g}": self.of_share(share) for share in self.shares[:-1]}
+        places |= {f"among-{n}": searched for n, searched in self.among.items()}
+        for place, searched in places.items():
             for way, suffix in self.ways.items():
-                found = self.find(evaluation, share, way)
-                for name, values in self._quantities(evaluation.groups, share, way, found).items():
+                found = self.find(evaluation, searched, way)
+                for name, values in self._quantities(evaluation.groups, searched, way, found).items():
                     each = np.asarray(values).reshape(len(self.names), BLOCKS).mean(axis=1)
                     rows += [
-                        {"task": task, "quantity": f"share-{share:g}{suffix}/{name}", "value": float(value)}
+                        {"task": task, "quantity": f"{place}{suffix}/{name}", "value": float(value)}
                         for task, value in zip(self.names, each, strict=True)
                     ]
         return rows
 
-    def _quantities(self, groups: np.ndarray, share: float, way: str, found: Found) -> dict[str, Any]:
+    def _quantities(self, groups: np.ndarray, searched: Searched, way: str, found: Found) -> dict[str, Any]:
         """Name -> one number for each group."""
-        given, batch = self.memory.pools.given, found.batch
-        there = counts(self.memory.pools.settings, len(self.names), 0, share)[0]
+        memory, index, share = searched
+        given, batch = memory.pools.given, found.batch
+        there = counts(memory.pools.settings, len(self.names), 0, share)[0]
         hits = [given[ranking] == task for task, ranking in zip(groups, found.rankings, strict=True)]
         quantities = {f"recall@{k}": [recall_at_k(hit, k, there) for hit in hits] for k in PLACES}
         quantities["mrr"] = [reciprocal_rank(hit) for hit in hits]
@@ -160,14 +180,14 @@ class PoolProbe(PlainProbe):
         alpha = self.network(found.starts, context, batch.summarise(self.network))[1].alpha
         mass = alpha.unflatten(-1, (of_task.shape[1], -1)).sum(-1) * torch.from_numpy(of_task)[:, None, None]
         quantities["attention_on_relevant"] = mass.sum(-1).mean((1, 2)).numpy()
-        if way == "index" and self.new:
+        if way == "index" and memory is self.memory and self.new:
             new = self._hits_among_new(self.new.pools, groups, share, found.starts)
             quantities["new_recall@10"] = [recall_at_k(hit, 10, there) for hit in new]
             quantities["new_mrr"] = [reciprocal_rank(hit) for hit in new]
-        if way == "index" and self.index.kind != "exact":
-            queries = self.memory.queries(self.network, found.starts, groups)
+        if way == "index" and index.kind != "exact":
+            queries = memory.queries(self.network, found.starts, groups)
             exact = [
-                self.memory.pools.rows(task, share)[best_of(self.index.scores(task, share, asked, "exact"), 10)]
+                memory.pools.rows(task, share)[best_of(index.scores(task, share, asked, "exact"), 10)]
                 for task, asked in zip(groups.tolist(), queries, strict=True)
             ]
             quantities["index_recall@10"] = [

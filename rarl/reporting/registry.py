@@ -26,6 +26,7 @@ PARTS = {
     "gallery": "rarl.reporting.sections.gallery:write",
     "across": "rarl.reporting.sections.across:write",
     "relevance": "rarl.reporting.sections.relevance:write",
+    "distractors": "rarl.reporting.sections.relevance:write_distractors",
     "index-cost": "rarl.reporting.sections.relevance:write_index_cost",
     "held-out": "rarl.reporting.sections.held_out:write",
 }

@@ -20,6 +20,7 @@ from tests import tiny_project
 from tests.tiny_relevance import SHARES, changes
 
 KINDS = [None, "exact", "hnsw"]
+AMONG = (12, 120, 1200)  # trajectories, one of them relevant
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,10 @@ def test_every_share_is_tried_both_ways(probed):
     columns, rows = rows_of(folder / "interventions.csv")
     assert columns == ["intervention", "task", "given_task", "episodes", "return_mean"]
     other = "uniform" if run.settings.agent.retrieval.propose == "index" else "index"
-    names = [f"share-{share}{way}" for share in ("1", "0.5", "0.1", "0") for way in ("", f"-{other}")]
+    places = [*(f"share-{share}" for share in ("1", "0.5", "0.1", "0")), *(f"among-{n}" for n in AMONG)]
+    names = [f"{place}{way}" for place in places for way in ("", f"-{other}")]
     assert list(dict.fromkeys(row["intervention"] for row in rows)) == [*names, "removed"]
-    assert len(rows) == 10 * 9
+    assert len(rows) == 10 * 15
     for row in rows:
         assert row["task"] == row["given_task"]
         assert row["episodes"] == "20"
@@ -65,9 +67,10 @@ def test_rankings_have_their_format(probed):
     retrieval = run.settings.agent.retrieval
     other = "uniform" if retrieval.propose == "index" else "index"
     measures = {"recall@1", "recall@10", "recall@64", "mrr", "relevant_in_batch", "attention_on_relevant"}
-    expected = {f"share-{share:g}{way}/{m}" for share in SHARES for way in ("", f"-{other}") for m in measures}
+    places = [*(f"share-{share:g}" for share in SHARES), *(f"among-{n}" for n in AMONG)]
+    expected = {f"{place}{way}/{m}" for place in places for way in ("", f"-{other}") for m in measures}
     if retrieval.index and retrieval.index.kind != "exact":
-        expected |= {f"share-{share:g}/index_recall@10" for share in SHARES}
+        expected |= {f"{place}/index_recall@10" for place in places}
     values = {(row["task"], row["quantity"]): float(row["value"]) for row in rows}
     assert values.keys() == {(task, quantity) for task in run.tasks for quantity in expected}
     assert len(rows) == len(values)
@@ -93,7 +96,7 @@ def test_what_is_found_is_what_scores_best(project, way):
     evaluation = probe.evaluation_of(np.array([0, 7]), episodes=8, blocks=2)
     tasks = np.array([0, 0, 7, 7])
     assert evaluation.groups.tolist() == tasks.tolist()
-    found = probe.find(evaluation, 0.5, way)
+    found = probe.find(evaluation, probe.of_share(0.5), way)
     starts = torch.from_numpy(seeded_boards(evaluation.seeds.ravel()).observe()).view(4, 4, 11)
     assert torch.equal(found.starts, starts)
     keys = probe.memory.keys(probe.network)
@@ -109,7 +112,7 @@ def test_what_is_found_is_what_scores_best(project, way):
         assert found.rankings[g].tolist() == expected.tolist()
         if way == "index":
             assert batch == expected[:6].tolist()
-    quantities = probe._quantities(tasks, 0.5, way, found)
+    quantities = probe._quantities(tasks, probe.of_share(0.5), way, found)
     for g, task in enumerate(tasks.tolist()):
         hits = probe.memory.pools.given[found.rankings[g]] == task
         assert quantities["recall@1"][g] == recall_at_k(hits, 1, 6)
@@ -123,7 +126,7 @@ def test_attention_is_counted_on_the_relevant(project, monkeypatch):
     train_run(project, run, device="cpu")
     probe = PoolProbe(project, run)
     tasks = np.array([2, 5])
-    found = probe.find(probe.evaluation_of(tasks, episodes=2, blocks=1), 0.5, "uniform")
+    found = probe.find(probe.evaluation_of(tasks, episodes=2, blocks=1), probe.of_share(0.5), "uniform")
     forward = probe.network.forward
 
     def on_two_trajectories(x, task, retrieved=None, **more):
@@ -133,7 +136,7 @@ def test_attention_is_counted_on_the_relevant(project, monkeypatch):
         return q, step._replace(alpha=alpha.flatten(-2))
 
     monkeypatch.setattr(probe.network, "forward", on_two_trajectories)
-    mass = probe._quantities(tasks, 0.5, "uniform", found)["attention_on_relevant"]
+    mass = probe._quantities(tasks, probe.of_share(0.5), "uniform", found)["attention_on_relevant"]
     of_task = found.batch.given == tasks[:, None]
     assert mass == pytest.approx(0.75 * of_task[:, 0] + 0.25 * of_task[:, 4])
 
@@ -151,15 +154,16 @@ def test_what_was_never_retrieved_is_searched_too(project):
     assert torch.equal(probe.new_index.keys, probe.new.keys(probe.network))
     tasks = np.array([0, 7])
     evaluation = probe.evaluation_of(tasks, episodes=4, blocks=1)
-    found = probe.find(evaluation, 0.5, "index")
-    quantities = probe._quantities(tasks, 0.5, "index", found)
+    found = probe.find(evaluation, probe.of_share(0.5), "index")
+    quantities = probe._quantities(tasks, probe.of_share(0.5), "index", found)
     for g, task in enumerate(tasks.tolist()):
         asked = probe.memory.queries(probe.network, found.starts, tasks)[g]
         rows = new.rows(task, 0.5)
         hits = new.given[rows[best_of(exact_scores(asked, probe.new.keys(probe.network)[rows]), 8)]] == task
         assert quantities["new_recall@10"][g] == recall_at_k(hits, 10, 4)
         assert quantities["new_mrr"][g] == reciprocal_rank(hits)
-    assert "new_mrr" not in probe._quantities(tasks, 0.5, "uniform", probe.find(evaluation, 0.5, "uniform"))
+    drawn = probe.find(evaluation, probe.of_share(0.5), "uniform")
+    assert "new_mrr" not in probe._quantities(tasks, probe.of_share(0.5), "uniform", drawn)
 
 
 def test_datasets_that_hold_too_few_others(probed):
@@ -173,19 +177,22 @@ def test_an_index_finds_at_evaluation_what_scores_best_now(probed):
     scale, run, _ = probed
     probe = PoolProbe(scale, run)
     assert torch.equal(probe.index.keys, probe.memory.keys(probe.network))
-    found = probe.find(probe.evaluation_of(np.arange(10), episodes=1, blocks=1), 1.0, "index")
+    found = probe.find(probe.evaluation_of(np.arange(10), episodes=1, blocks=1), probe.of_share(1.0), "index")
     queries = probe.memory.queries(probe.network, found.starts, np.arange(10))
     scores = probe.index.scores(3, 1.0, queries[3])
     assert found.rankings[3].tolist() == probe.memory.pools.rows(3, 1.0)[best_of(scores, 99)].tolist()
 
 
 def test_the_gallery_says_of_which_share_it_is(probed):
-    _, run, folder = probed
+    scale, run, folder = probed
     gallery = json.loads((folder / "gallery.json").read_text())
     assert gallery["run"] == run.id
     assert "a share of 0.5 is of the task" in gallery["rule"]
     items = [(e, item) for e in gallery["episodes"] for step in e["steps"] for item in step["retrieved"]]
-    assert {item["task"] == e["task"] for e, item in items} == {True, False}
+    assert {item["task"] for _, item in items} <= set(run.tasks)
+    probe = PoolProbe(scale, run)
+    own = probe.played.batch.given == probe.evaluation.groups[:, None]
+    assert 0 < own.mean() < 1
     for _, item in items:
         assert item.keys() == {"weight", "candidate", "task", "episode", "return", "step", "observation", "rewarded"}
 
@@ -222,3 +229,27 @@ def test_the_reciprocal_rank_is_that_of_the_first_hit():
     assert reciprocal_rank(HITS[1:]) == 1
     assert reciprocal_rank(HITS[2:]) == 1 / 2
     assert reciprocal_rank(np.array([False] * 9 + [True])) == pytest.approx(0.1)
+
+
+def test_one_relevant_trajectory_among_others_made_anew(project):
+    run = tiny_project.run_of(project.root, "ra-dqn", 1, changes("exact"))
+    train_run(project, run, device="cpu")
+    probe = PoolProbe(project, run)
+    assert tuple(probe.among) == AMONG
+    known = [sampler.dataset for sampler in probe.memory.samplers]
+    for n, (memory, index, share) in probe.among.items():
+        pools = memory.pools
+        keys = memory.keys(probe.network)
+        for task in range(10):
+            rows = pools.rows(task, share)
+            assert len(rows) == n
+            assert (pools.given[rows] == task).sum() == 1
+            assert np.bincount(pools.given[rows], minlength=10).max() <= -(-n // 9)
+            asked = torch.randn(3, keys.shape[-1])
+            assert index.scores(task, share, asked).tolist() == exact_scores(asked, keys[rows]).tolist()
+    for old, sampler in zip(known, probe.among[1200].memory.samplers, strict=True):
+        new = sampler.dataset
+        assert new.task == old.task
+        assert new.episodes > old.episodes
+        assert not (new.observations[:51] == old.observations[:51]).all()  # another first episode
+        assert not new.folder.exists()

@@ -16,6 +16,7 @@ from tests.reporting import synthetic as made
 FOUR = {"dqn-hidden": 0.10, "dqn-observed": 0.35, "ra-dqn-hidden": 0.50, "ra-dqn-observed": 0.57}
 CONTROLS = {"oracle": 0.72, "no-retrieval": 0.11, "random-tasks": 0.10, "same-batch": 0.58}
 TASKS = made.BOARDS[:3]
+GIVEN = {"given-4": 0.20, "given-64": 0.50, "given-best-64": 0.51, "given-worst-64": 0.30, "given-new-64": 0.49}
 AMOUNTS = {"truncated-32": 0.45, "truncated-8": 0.40, "truncated-1": 0.15, "cut-25": 0.44, "cut-10": 0.35}
 
 
@@ -25,7 +26,7 @@ def write_gridroboman(root: Path) -> list[str]:
     names = made.write_runs(root, "gridroboman", "10-tasks", FOUR, TASKS[:2], data=data)
     names += made.write_runs(root, "gridroboman", "30-tasks", FOUR | CONTROLS, TASKS, data=data)
     probed = [name for name in names if name.startswith("gridroboman/30-tasks/ra-dqn-hidden/")]
-    rows = made.same({"own": 0.50, "removed": 0.10, "shuffled": 0.49, **AMOUNTS}, TASKS)
+    rows = made.same({"own": 0.50, "removed": 0.10, "shuffled": 0.49, **AMOUNTS, **GIVEN}, TASKS)
     for i, task in enumerate(TASKS):
         given = TASKS[(i + 1) % 3]
         rows |= {("swapped", task, given): 0.12, ("swapped-given", task, given): 0.48}

@@ -18,6 +18,10 @@ OTHER_WAY = {"uniform": ("index", (0.47, 0.45, 0.40, 0.30, 0.20, 0.15)),
              "index": ("uniform", (0.46, 0.42, 0.35, 0.2, 0.13, 0.11))}  # fmt: skip
 RECALL = {"uniform": (1.0, 0.8, 0.6, 0.4, 0.3, 0.1), "index": (1.0, 1.0, 0.98, 0.95, 0.9, 0.7)}
 TASKS = made.BOARDS[:1]
+AMONG = {
+    200: 0.40,
+    200_000: 0.25,
+}  # trajectories, one of them relevant -> score with what was learned; 0.1 less without
 
 
 def name_of(share: float, way: str = "") -> str:
@@ -33,10 +37,13 @@ def write(root, returns=RETURNS):
         way, other = OTHER_WAY[kind]
         rows = dict(zip(map(name_of, SHARES), levels, strict=True))
         rows |= {name_of(share, way): level for share, level in zip(SHARES, other, strict=True)}
+        rows |= {f"among-{n}": level for n, level in AMONG.items()}
+        rows |= {f"among-{n}-{way}": level - 0.1 for n, level in AMONG.items()}
         made.write_interventions(root, names, made.same(rows | {"share-0": 0.09, "removed": 0.10}, TASKS))
         found = [(task, f"{name_of(share)}/{what}", value) for task in TASKS
                  for share, best in zip(SHARES, RECALL[kind], strict=True)
                  for what, value in (("recall@10", best), ("mrr", 0.6 * best))]  # fmt: skip
+        found += [(task, f"among-{n}/recall@10", level / 2) for task in TASKS for n, level in AMONG.items()]
         made.write_attention(root, names, found)
 
 
@@ -55,6 +62,8 @@ def test_names_of_shares():
     assert share_of("share-0.003") == (0.003, "")
     assert share_of("share-0.01-index") == (0.01, "index")
     assert share_of("removed") is None
+    assert share_of("among-200") is None
+    assert share_of("among-200-index", "among") == (200, "index")
     assert (name_of(1.0), name_of(0.003, "uniform")) == ("share-1", "share-0.003-uniform")
 
 
@@ -93,6 +102,17 @@ def test_tables_by_hand(root):
     rows = table(folder, "relevance-found", "variant", "share", "quantity")
     assert rows.loc[("index", 0.003, "recall@10"), "value"] == pytest.approx(0.70)
     assert len(table(folder, "relevance-index-cost")) == 6
+
+
+def test_one_relevant_trajectory_among_many(root):
+    said = outcomes(root)
+    assert said["Q28-index"].interval.estimate == pytest.approx(0.1)
+    assert said["Q28-kept"].interval.estimate == pytest.approx(0.25 / 0.40, abs=0.01)
+    rows = table(root / "reports/laptop", "relevance-among", "variant", "trajectories", "seed").loc["index"]
+    off, own = made.BY_SEED[3], rows["way"].isna()
+    assert rows[own].loc[(200_000, 3), "score"] == pytest.approx(0.25 + off)
+    assert rows[rows["way"] == "uniform"].loc[(200, 3), "score"] == pytest.approx(0.30 + off)
+    assert rows[own].loc[200_000, "recall@10"].mean() == pytest.approx(0.125)
 
 
 def test_runs_that_were_not_probed(tmp_path):

@@ -167,3 +167,20 @@ def test_without_experts_nothing_is_normalised(tmp_path):
     study = study_of(tmp_path, "gridroboman")
     assert study.table(study.base, "10-tasks").isna().all(axis=None)
     build(tmp_path)
+
+
+def test_scores_by_experience(report):
+    means = table(report, "gridroboman-experience").groupby(["agent", "amount"])["value"].mean()
+    assert means["given-best", 64] == pytest.approx(0.51)
+    assert means["given", 4] == pytest.approx(0.20)
+
+
+def test_scores_against_a_setting(tmp_path):
+    wide, narrow = {"dqn-hidden-256": 0.2, "ra-dqn-hidden-256": 0.6}, {"dqn-hidden-32": 0.1, "ra-dqn-hidden-32": 0.5}
+    made.write_runs(tmp_path, "widths", "30-tasks", wide | narrow, made.BOARDS[:2], data=made.DATA)
+    build(tmp_path)
+    rows = table(tmp_path / "reports/laptop", "widths-30-tasks-across", "group", "agent", "amount", "seed")
+    means = rows["value"].groupby(["group", "agent", "amount"]).mean()
+    assert means.loc["task hidden", "with retrieval", 32] == pytest.approx(0.5)
+    assert means.loc["task hidden", "without retrieval", 256] == pytest.approx(0.2)
+    assert len(means) == 4

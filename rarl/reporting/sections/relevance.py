@@ -16,20 +16,21 @@ from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import POSITIVE, SHARES, Bounds, t_interval
 from rarl.reporting.study import Study
 
-_SHARE = re.compile(r"share-(\d*\.?\d+)(?:-([a-z]+))?")
+_PLACE = re.compile(r"(share|among)-(\d*\.?\d+)(?:-([a-z]+))?")
 _PANELS = {"recall@10": "recall@10", "mrr": "MRR"}
 INDEX_COST = {"kind": "Index", "states": "States", "build_seconds": "Build, s", "query_ms": "Query, ms",
          "single_query_ms": "Single query, ms", "memory_mb": "Memory, MB", "recall_at_10": "Recall@10",
          "refresh_seconds": "Refresh, s", "threads": "Threads"}  # fmt: skip
 
 
-def share_of(name: str) -> tuple[float, str] | None:
+def share_of(name: str, kind: str = "share") -> tuple[float, str] | None:
     """(share, way to find a batch) of an intervention's name, or of the first part of a quantity's; None of others.
 
-    The way "" is the one that a network was trained with.
+    The way "" is the one that a network was trained with. kind: "among" for the number of trajectories, one of them
+    relevant.
     """
-    found = _SHARE.fullmatch(name)
-    return (float(found[1]), found[2] or "") if found else None
+    found = _PLACE.fullmatch(name)
+    return (float(found[2]), found[3] or "") if found and found[1] == kind else None
 
 
 def probed_set(study: Study) -> str | None:
@@ -80,6 +81,37 @@ def write(study: Study, sheet: Sheet) -> None:
     )
 
 
+def write_distractors(study: Study, sheet: Sheet) -> None:
+    """Score and recall by the number of trajectories, where one of them is relevant."""
+    task_set = probed_set(study)
+    if task_set is None:
+        return
+    seeds, found = seed_frame(study, task_set, "among"), quantities(study, task_set, "among")
+    recall = found[found["quantity"] == "recall@10"]
+    if seeds.dropna(subset=["share"]).empty or recall.empty:
+        return
+    sheet.heading("One relevant trajectory among many")
+    sheet.text(
+        "Retrieval datasets made after training, each with one trajectory of the task; the others are of other tasks. "
+        "No network had seen any of them."
+    )
+    panels = {study.score.label: seeds.rename(columns={"score": "value"}), "recall@10": recall}
+    drawn = {title: frame[(frame["way"] == "") & frame["share"].notna()].rename(
+                 columns={"variant": "agent", "share": "amount"}) for title, frame in panels.items()}  # fmt: skip
+    looks = {v.name: v.look for v in study.variants_on(task_set) if (seeds["variant"] == v.name).any()}
+    figure, _ = figures.by_amount(drawn, looks, "trajectories", "", study.bounds)
+    renamed = {"share": "trajectories", "value": "recall@10"}
+    frame = seeds.merge(recall.drop(columns="quantity"), on=["variant", "way", "share", "seed"], how="left")
+    sheet.figure(
+        f"{study.name}-among",
+        figure,
+        frame.rename(columns=renamed),
+        "Score and recall at ten against the number of trajectories, one of them relevant, for each way to retrieve.",
+        f"{study.set_title(task_set)}: score and recall@10 where one trajectory of so many is relevant. Thin: seeds. "
+        "Bold: mean with 95 % CI.",
+    )
+
+
 def by_share(
     study: Study, panels: Mapping[str, pd.DataFrame], bounds: Bounds, ylabel: str, trajectories: int = 0
 ) -> Figure:
@@ -96,12 +128,13 @@ def by_share(
     return figure
 
 
-def seed_frame(study: Study, task_set: str) -> pd.DataFrame:
-    """Rows variant, way, share, seed, score: means over tasks; share NaN where nothing is retrieved."""
+def seed_frame(study: Study, task_set: str, kind: str = "share") -> pd.DataFrame:
+    """Rows variant, way, share, seed, score: means over tasks; share NaN where nothing is retrieved. kind: see
+    `share_of`."""
     rows = []
     for variant in study.variants_on(task_set):
         names = study.interventions(variant, task_set)["intervention"].unique()
-        shares = {name: share_of(name) for name in names} | {"removed": (math.nan, "removed")}
+        shares = {name: share_of(name, kind) for name in names} | {"removed": (math.nan, "removed")}
         known = {name: share for name, share in shares.items() if share is not None}
         for name, (share, way) in sorted(known.items(), key=lambda item: (item[1][1], -item[1][0])):
             rows += [{"variant": variant.name, "way": way, "share": share, "seed": seed, "score": score}
@@ -109,14 +142,15 @@ def seed_frame(study: Study, task_set: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["variant", "way", "share", "seed", "score"])
 
 
-def quantities(study: Study, task_set: str) -> pd.DataFrame:
-    """Rows variant, way, share, quantity, seed, value: means over tasks of what was measured at each share."""
+def quantities(study: Study, task_set: str, kind: str = "share") -> pd.DataFrame:
+    """Rows variant, way, share, quantity, seed, value: means over tasks of what was measured at each share. kind: see
+    `share_of`."""
     rows = []
     for variant in study.variants_on(task_set):
         frame = study.results.select(study.results.attention, *variant.runs[:1], task_set, variant.runs[1])
         for (name, seed), values in frame.astype({"value": float}).groupby(["quantity", "seed"])["value"]:
             head, _, quantity = str(name).partition("/")
-            if (found := share_of(head)) is not None:
+            if (found := share_of(head, kind)) is not None:
                 rows.append({"variant": variant.name, "way": found[1], "share": found[0], "quantity": quantity,
                              "seed": seed, "value": values.mean()})  # fmt: skip
     return pd.DataFrame(rows, columns=["variant", "way", "share", "quantity", "seed", "value"])
