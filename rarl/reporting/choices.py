@@ -35,6 +35,7 @@ class _Choice(checks.Settings):
     here: str
     config: str | None = None
     paper_values: list[Any] | None = None
+    words: dict[str, str] | None = None
     why: str
     effect: str
     key: bool = False
@@ -64,8 +65,8 @@ def read_texts(path: str | Path = CHOICES) -> dict[str, Any]:
         choice = validate(_Choice, entry, where)
         if choice.config is not None:
             _check_setting(choice.config, where)
-        elif choice.paper_values is not None:
-            raise RarlError(f"{where}: paper_values belong to the values of 'config', which is missing")
+        elif choice.paper_values is not None or choice.words is not None:
+            raise RarlError(f"{where}: paper_values and words belong to the values of 'config', which is missing")
         choices.append(choice.model_dump(exclude_none=True))
     return file.model_dump() | {"choices": choices}
 

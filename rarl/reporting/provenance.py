@@ -126,7 +126,8 @@ def rows_of(
             found = [value for of_one in values.values() for value in of_one]
             if found and all(value in entry.get("paper_values", ()) for value in found):
                 continue
-            texts = _values_text(values)
+            words = entry.get("words", {}) if key else {}
+            texts = _values_text({t: [words.get(str(v), v) for v in of_one] for t, of_one in values.items()})
             here = (texts or here) if key else f"{here} ({texts})" if texts else here
         rows.append([what, entry["paper"], here, entry["why"], entry["effect"]])
     return rows

@@ -183,6 +183,19 @@ def test_choices_belong_to_experiments(both):
     assert "G |" not in text
 
 
+def test_the_first_page_calls_values_by_words(tmp_path, monkeypatch):
+    made.write_runs(tmp_path, "gridroboman", "10-tasks", {"dqn-hidden": 0.3}, made.BOARDS[:1], seeds=1)
+    entry = {"what": "A", "paper": "p", "here": "here", "why": "w", "effect": "e", "kind": "deviation", "key": True}
+    path = tmp_path / "choices.yaml"
+    entries = [entry | {"config": "agent.encoder", "words": {"relational": "offsets"}}]
+    path.write_text(json.dumps({"choices": entries}))
+    texts = choices.read_texts(path)
+    monkeypatch.setattr(building, "read_texts", lambda: texts)
+    pages = build(tmp_path)
+    assert "| A | p | offsets |" in pages["README"]
+    assert "| A | p | here (relational) |" in pages["appendix"]
+
+
 def test_choices_are_of_experiments_that_there_are():
     known = {path.stem for path in (made.PROJECT / "config/experiments").glob("*.yaml")}
     texts = choices.read_texts()
@@ -198,7 +211,7 @@ def test_choices_are_of_experiments_that_there_are():
         ("choices: [{WHAT, kind: open, papers: p}]", "choice 'x': unknown key 'papers'; did you mean 'paper'"),
         ("choices: [{WHAT, kind: open, config: learning.n_stp}]", "config: unknown key 'learning.n_stp'; did you mean"),
         ("choices: [{WHAT, kind: open, config: n_step}]", "config: unknown key 'n_step'"),
-        ("choices: [{WHAT, kind: open, paper_values: [3]}]", "paper_values belong to the values of 'config'"),
+        ("choices: [{WHAT, kind: open, paper_values: [3]}]", "belong to the values of 'config'"),
         ("choices: [3]", "choices.0: .*dictionary"),
         ("choices: {a: 1}", "choices: .*list"),
         ("limitation: [a]", "unknown key 'limitation'; did you mean 'limitations'"),
