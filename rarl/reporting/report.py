@@ -214,6 +214,7 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
         "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
         "questions": answers.overview_table(report.outcomes, report.pages),
         "use": tables.to_markdown(use, _USE) if len(use) else "",
+        **_parts(sheet, [e for name in found if report.pages[name] != BEYOND for e in found[name]]),
         "use_csv": sheet.csv("main-agents", use[[name for name in _USE if name in use]]) if len(use) else "",
         "devices": sorted(set(report.costs["device"])),
         "drawn": any(isinstance(s.value(s.base, s.used_sets[-1], "episodes"), int) for s in mains),
@@ -224,6 +225,7 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
         "judged": [o for o in report.outcomes if o.interval is not None],
         "seeds": seeds,
         "per_agent": tables.plural(int(seeds.median()), "seed") if len(seeds) else "no seed",
+        "ablations": ABLATIONS in report.pages.values(),
         "budgets": any(answers.budgets(o) for o in primary),
     }  # fmt: skip
 
@@ -233,6 +235,26 @@ _USE = {
     "flips_removed": "Greedy actions that change without retrieval, %", "learner_step_ms": "ms per update",
     "learner_step_ratio": "× base agent", "parameters_ratio": "Parameters, × base agent",
 }  # fmt: skip
+
+
+_PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score", "lost": "Of retrieval's gain lost, %",
+          "reading": "Verdict"}  # fmt: skip
+
+
+def _parts(sheet: Sheet, found: Iterable[effects.Effect]) -> dict[str, Any]:
+    """The parts of agents that matter, those first that take most of what retrieval adds; and those of which nothing is
+    visible."""
+    parts = [e for e in found if e.change.kind == "part"]
+    matter = sorted((e for e in parts if e.reading in ("costs", "helps")), key=lambda e: -(e.share or 0.0))
+    rows = [{"change": e.change.what, "where": e.where, "delta": e.interval, "reading": rules.READINGS[e.reading],
+             "lost": None if e.share is None else round(100 * e.share),
+             "effect": f"{tables.interval(e.interval, signed=True)} {e.score.unit}"} for e in matter]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    return {
+        "parts": tables.to_markdown(frame, _PARTS) if rows else "",
+        "parts_csv": sheet.csv("parts", frame.drop(columns="effect")) if rows else "",
+        "no_part": [f"{e.change.what} ({e.where})" for e in parts if e not in matter],
+    }
 
 
 def _use_and_costs(report: Report, mains: Sequence[Study], primary: Sequence[Outcome]) -> pd.DataFrame:

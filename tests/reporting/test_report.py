@@ -54,6 +54,13 @@ def test_the_overview_is_short_and_answers(report):
     assert text.index("## Does it replicate?") < text.index("-headline.svg") < text.index("-step.svg")
 
 
+def test_parts_that_matter_are_on_the_first_page(report):
+    rows = table(report, "parts", "change", "where")
+    assert rows.loc[("No bottleneck", "BabyAI, RA-RDQN, all levels"), "delta"] == pytest.approx(-12)
+    assert set(rows["reading"]) <= {"hurts", "helps"}
+    assert rows["lost"].tolist() == sorted(rows["lost"], reverse=True)
+
+
 def test_numbers_on_the_page_are_those_of_the_tables(report):
     """A verdict's interval is computed again from the CSV with one row per run."""
     runs, claims = table(report, "runs"), table(report, "claims", "id")
