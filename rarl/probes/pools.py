@@ -8,7 +8,8 @@ other one's rows have its name behind the share: "share-0.01" and, of an agent t
 What is found is measured on the trajectories that training retrieved from and, where the datasets are large enough, on
 as many others ("new_recall@10", "new_mrr"): a query that knew its task's trajectories by heart would find none of them.
 
-Then one relevant trajectory among n, of other tasks and made anew: "among-n", see `distractors`.
+Then one relevant trajectory among n, of other tasks and made anew: "among-n", see `distractors`; and none among as
+many, by the index: "among-n-none". A query may tell its task by which of the others it finds.
 """
 
 from __future__ import annotations
@@ -147,6 +148,8 @@ class PoolProbe(PlainProbe):
             for way, suffix in self.ways.items():
                 played = self.play(evaluation, self.find(evaluation, searched, way).batch)
                 rows += self.rows(f"among-{n}{suffix}", evaluation, played)
+            played = self.play(evaluation, self.find(evaluation, searched._replace(share=0.0), "index").batch)
+            rows += self.rows(f"among-{n}-none", evaluation, played)
         return rows + self.rows("removed", evaluation, self.play(evaluation, None))
 
     @torch.no_grad()

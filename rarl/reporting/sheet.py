@@ -21,6 +21,7 @@ from rarl.reporting.player import Player
 from rarl.reporting.results import Results
 from rarl.reporting.rules import Judged
 
+SAID_ONCE = ("set", "seeds")  # columns
 TABLE = "Table: "  # begins the paragraph above a table that is its caption
 
 
@@ -67,10 +68,14 @@ class Sheet:
         **forms: Callable[[Any], Any],
     ) -> None:
         """A frame as a table (see `tables.to_markdown`), opened on demand if folded, and as tables/`name`.csv with all
-        its columns; nothing without rows."""
+        its columns; nothing without rows. What is the same in all rows of `SAID_ONCE` is said in the caption."""
         if frame.empty:
             return
+        once = [c for c in SAID_ONCE if c in heads and c in frame and len(frame) > 1 and frame[c].nunique(False) == 1]
+        said = "; ".join(f"{heads[column].lower()}: {frame[column].iloc[0]}" for column in once)
+        caption = f"{caption.rstrip('.')}; {said}." if said else caption
         caption = caption[:1].upper() + caption[1:]
+        heads = {column: head for column, head in heads.items() if column not in once}
         body, link = tables.to_markdown(frame, heads, **forms), self.csv(name, frame)
         if folded:
             self.folded(caption, Markup("{}\n\n{}").format(body, link))

@@ -51,9 +51,13 @@ def test_every_share_is_tried_both_ways(probed):
     assert columns == ["intervention", "task", "given_task", "episodes", "return_mean"]
     other = "uniform" if run.settings.agent.retrieval.propose == "index" else "index"
     places = [*(f"share-{share}" for share in ("1", "0.5", "0.1", "0")), *(f"among-{n}" for n in AMONG)]
-    names = [f"{place}{way}" for place in places for way in ("", f"-{other}")]
+    names = [
+        f"{place}{way}"
+        for place in places
+        for way in ("", f"-{other}", *(["-none"] if place.startswith("among") else []))
+    ]
     assert list(dict.fromkeys(row["intervention"] for row in rows)) == [*names, "removed"]
-    assert len(rows) == 10 * 15
+    assert len(rows) == 10 * 18
     for row in rows:
         assert row["task"] == row["given_task"]
         assert row["episodes"] == "20"
@@ -245,6 +249,8 @@ def test_one_relevant_trajectory_among_others_made_anew(project):
             assert len(rows) == n
             assert (pools.given[rows] == task).sum() == 1
             assert np.bincount(pools.given[rows], minlength=10).max() <= -(-n // 9)
+            assert len(none := pools.rows(task, 0.0)) == n
+            assert task not in pools.given[none]
             asked = torch.randn(3, keys.shape[-1])
             assert index.scores(task, share, asked).tolist() == exact_scores(asked, keys[rows]).tolist()
     for old, sampler in zip(known, probe.among[1200].memory.samplers, strict=True):
