@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,7 @@ from rarl.envs.vector import VectorEnv
 from rarl.errors import RarlError, in_one_line
 from rarl.mappings import merge
 
-_NAMES = ("make", "make_vector", "prepare", "tell", "options", "content", "success", "codec", "tokens", "memory",
-          "reported", "picture")  # fmt: skip
+_WORDS = ("expert",)  # values that the normaliser of a score may have in the place of a name
 STEPS = 300  # of random play
 ENVIRONMENTS = 4
 
@@ -48,16 +48,22 @@ def check_environment(environment: str) -> Iterator[str]:
 
 def _fields(spec: EnvSpec) -> Iterator[str]:
     check_spec(spec)
-    for name in _NAMES:
-        value = getattr(spec, name)
-        if value is not None:
-            _loaded(f"{spec.name}: {name}", value)
-    for field in ("encoders", "encoder_options"):
-        for key, value in getattr(spec, field).items():
-            _loaded(f"{spec.name}: {field}[{key!r}]", value)
+    _names(spec.name, spec)
+    _names(f"{spec.name}: score", spec.score)
     for key, source in sources_of(spec).items():
-        _loaded(f"{spec.name}: sources[{key!r}].make", source.make)
+        _names(f"{spec.name}: sources[{key!r}]", source)
     yield f"{spec.name}: {len(spec.tasks)} tasks, sources {', '.join(sources_of(spec))}"
+
+
+def _names(where: str, part: Any) -> None:
+    """That all that a part of a specification names is there."""
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if field.type in ("Named", "Named | None") and value is not None and value not in _WORDS:
+            _loaded(f"{where}: {field.name}", value)
+        elif field.type == "Mapping[str, Named]":
+            for key, name in value.items():
+                _loaded(f"{where}: {field.name}[{key!r}]", name)
 
 
 def _loaded(where: str, value: Any) -> Any:

@@ -66,7 +66,8 @@ class Score:
       digits: decimals.
       factor: of the column, such as 100 for percent.
       normaliser: what counts as 0 and as 1. None: the score is taken as it is; "expert": 0, and the return of the
-        experts whose episodes the datasets hold; else a function task -> (at 0, at 1), None for an unknown task.
+        experts whose episodes the datasets hold; else a function task -> (at 0, at 1), None for an unknown task. A
+        third number is the least that there can be, None where that is not known: intervals stay above it.
       marks: name -> score, lines in figures.
       ends: of axes; None: as the numbers are.
       suffix: written after a number where the unit has to be short.

@@ -35,8 +35,8 @@ _MARKS = {SUPPORTED: "✓", CONTRADICTED: "✗", EXCLUDED: "✗", EQUIVALENT: "�
 _ANSWERS = {SUPPORTED: "yes", CONTRADICTED: "no, the opposite"}
 # validity check -> why an answer means nothing if it fails
 _FAILED = {
-    "learned": "no agent is sure to have learned", "reads": "retrieval is not used",
-    "attends": "attention is not divided", "control": "the probe's control failed",
+    "learned": "no agent is sure to have learned", "reads": "what is retrieved is not read",
+    "attends": "attention does not ask for the level", "control": "the probe's control failed",
     "finds": "nothing relevant is found",
 }  # fmt: skip
 # kind, or verdict -> the test that decides; else the sign
@@ -46,7 +46,7 @@ _DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EX
 def verdict(outcome: Outcome) -> str:
     """Mark and verdict, as short as a cell: "✓ supported"; a question of our own is answered with yes or no."""
     claim, said = outcome.claim, outcome.verdict
-    word = f"{said.size} than reported" if said.outcome == EXCLUDED else said.words
+    word = said.outcome if said.outcome == EXCLUDED else said.words
     if claim.own:
         word = word.replace(said.outcome, _ANSWERS.get(said.outcome, said.outcome))
         word = word.removesuffix(", the opposite") if claim.kind in WITH_MARGIN else word
@@ -236,12 +236,17 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
         last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
         updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
         share = "; ".join(filter(None, [*(f"{s} ({sizes})" for s, sizes in budgets(o)), updates]))
-        failed = [_FAILED.get(name, name) for name, check in o.checks.items() if check is not None and not check.passed]
-        said = ": ".join(filter(None, [verdict(o), "; ".join(failed) if o.verdict.outcome == VOID else ""]))
-        found[study.name].append([who, said, o.claim.paper.number, _scores(o) + ours(o), share])
+        found[study.name].append([who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share])
     rows = [row for of_study in found.values() for row in of_study]
     heads = ["Environment", "Verdict", "The paper reports", "We find", "Budget, of the paper's"]
     return tables.table(heads, rows) if rows else Markup("")
+
+
+def _with_reason(outcome: Outcome) -> str:
+    """The verdict; where there is none, why."""
+    failed = [name for name, check in outcome.checks.items() if check is not None and not check.passed]
+    why = "; ".join(_FAILED.get(name, name) for name in failed) if outcome.verdict.outcome == VOID else ""
+    return ": ".join(filter(None, [verdict(outcome), why]))
 
 
 def _scores(outcome: Outcome) -> str:
@@ -259,7 +264,7 @@ def _scores(outcome: Outcome) -> str:
 def overview_table(outcomes: Sequence[Outcome], pages: Mapping[str, str]) -> Markup:
     """The other claims and questions that the first page answers, in the order of their file; none untested."""
     rows = [[Markup("[{}]({}.md#{})").format(tables.md(o.claim.text), pages[o.claim.test.experiment], o.claim.id),
-             verdict(o), ours(o)]
+             _with_reason(o), ours(o)]
             for o in outcomes if o.claim.overview and not o.claim.primary and o.interval is not None
             and o.claim.test is not None and o.claim.test.experiment in pages]  # fmt: skip
     return tables.table(["Claim or question", "Verdict", "We find"], rows) if rows else Markup("")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rarl.reporting import tables
 from rarl.reporting.claims import EVERY, ClaimTest, Rules
 from rarl.reporting.sections.relevance import chance, quantities, share_of
-from rarl.reporting.statistics import SHARES, Interval, paired, t_interval
+from rarl.reporting.statistics import SHARES, Interval, paired, seed_means, t_interval
 from rarl.reporting.study import Study, Variant
 
 
@@ -37,28 +37,33 @@ def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
 
 
 def reads(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
-    """Greedy actions change when what is retrieved is exchanged for another task's, or taken away."""
+    """Greedy actions change with what is retrieved: when it is exchanged for that of another task, or drawn anew.
+
+    That they change when nothing is read shows no more than that something is added, whatever it is.
+    """
     found, chosen = [], None if test.task_set == EVERY else test.task_set
     for variant in _variants(study, test):
         frame = study.results.select(study.results.retrieval, variant.runs[0], chosen, variant.runs[1])
-        flips = [name for name in ("flips_exchanged", "flips_removed") if name in frame]
+        flips = [name for name in ("flips_exchanged", "flips_redrawn") if name in frame]
         if frame.empty or not flips:
             continue
         last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
         shares = last[flips].astype(float).max(axis=1).groupby(last["seed"]).mean()
         interval = t_interval(shares, rules.level, SHARES)
-        found.append(_Found(variant, interval, "of actions depend on it (needed", rules.reads))
+        found.append(_Found(variant, interval, "of actions depend on what it is (needed", rules.reads))
     return _any(found)
 
 
 def attends(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
-    """Attention is divided: not for every seed on own tasks alone, or on others' alone, whatever is played."""
-    table = study.attention(study.variant(test.sides()[0]), test.task_set, "other_share")
-    if table.empty:
+    """Attention asks: more of it goes to trajectories of the level that is played than that level's share of what could
+    be attended to."""
+    variant = study.variant(test.sides()[0])
+    others, could = (study.attention(variant, test.task_set, f"other_{what}") for what in ("share", "candidates"))
+    if others.empty or could.empty:
         return None
-    divided = ((table > 0.01) & (table < 0.99)).any(axis=1)
-    n = int(divided.sum())
-    return Check(2 * n > len(divided), f"attention is divided for {n} of {len(divided)} seeds")
+    more = paired(seed_means(could), seed_means(others), bounds=SHARES)
+    what = "more attention to the own level than by chance"
+    return _any([_Found(variant, more.interval(rules.level), what)] if more is not None else [])
 
 
 def control(study: Study, test: ClaimTest, rules: Rules) -> Check | None:

@@ -350,11 +350,21 @@ def normalised(spec: EnvSpec, tasks: pd.Series, raw: pd.Series, expert: pd.Serie
     if score.normaliser == "expert":
         one = expert
     elif score.normaliser is not None:
-        named = {spelled(task): task for task in spec.tasks}
-        ends = load(score.normaliser)
-        known = {task: ends(named.get(task, task)) or (math.nan, math.nan) for task in tasks.unique()}
+        known = {task: _ends(spec, task) or (math.nan, math.nan) for task in tasks.unique()}
         zero, one = (tasks.map({task: ends[i] for task, ends in known.items()}).astype(float) for i in (0, 1))
     return score.factor * (raw - zero) / (one - zero)
+
+
+def _ends(spec: EnvSpec, task: str) -> tuple[float, ...] | None:
+    named = {spelled(name): name for name in spec.tasks}
+    found: tuple[float, ...] | None = load(spec.score.normaliser)(named.get(task, task))
+    return found
+
+
+def least_of(spec: EnvSpec, task: str) -> float:
+    """The least that the score's column can be, where the environment's normaliser tells; else not a number."""
+    _, _, *least = _ends(spec, task) or (math.nan, math.nan)
+    return math.nan if not least or least[0] is None else least[0]
 
 
 def _without_seed(config: Any) -> Any:

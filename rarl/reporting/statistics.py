@@ -137,9 +137,11 @@ def _within(mean: float, half: float, bounds: Bounds) -> tuple[float, float]:
 
 
 def mean_of(values: np.ndarray | pd.Series | list[float], bounds: Bounds = UNBOUNDED) -> Estimate:
-    """The mean of per-seed values (n,). A value outside shows that `bounds` are none."""
+    """The mean of per-seed values (n,). A value outside, by more than rounding, shows that `bounds` are none."""
     x = finite(values)
-    if x.size and not bounds[0] <= x.min() <= x.max() <= bounds[1]:
+    if x.size and np.allclose(x, inside := np.clip(x, *bounds), rtol=0, atol=1e-6):
+        x = inside
+    elif x.size:
         bounds = UNBOUNDED
     mean = float(x.mean()) if x.size else math.nan
     error = float(x.std(ddof=1)) / math.sqrt(x.size) if x.size > 1 else math.nan

@@ -25,7 +25,7 @@ from rarl.reporting.claims import EVERY, LEVEL, ClaimTest
 from rarl.reporting.configurations import differences, first_run, settings_of, value_of
 from rarl.reporting.figures import Look, in_order, looks
 from rarl.reporting.registry import USUAL_PARTS
-from rarl.reporting.results import Results, spec_if_there, spelled
+from rarl.reporting.results import Results, least_of, normalised, spec_if_there, spelled
 from rarl.reporting.statistics import (
     POSITIVE,
     UNBOUNDED,
@@ -206,10 +206,17 @@ class Study:
     def bounds(self) -> Bounds:
         """Where scores can be: success and agreement are shares; a share of the expert's return has no sign where no
         reward has."""
-        factor = self.score.factor
-        if self.score.normaliser is None and self.score.column in ("success_rate", MEASURED_ON_DATA[0]):
-            return (0.0, factor)
-        return POSITIVE if self.score.normaliser == "expert" and self.spec.reward_range[0] >= 0 else UNBOUNDED
+        score = self.score
+        if score.normaliser is None and score.column in ("success_rate", MEASURED_ON_DATA[0]):
+            return (0.0, score.factor)
+        if score.normaliser == "expert":
+            return POSITIVE if self.spec.reward_range[0] >= 0 else UNBOUNDED
+        if score.normaliser is None:
+            return UNBOUNDED
+        tasks = self.results.select(self.results.last, self.name)["task"].unique()
+        least = pd.Series([least_of(self.spec, task) for task in tasks], dtype=float)
+        lows = normalised(self.spec, pd.Series(tasks), least)
+        return (float(lows.min()), math.inf) if len(lows) and lows.notna().all() else UNBOUNDED
 
     def interval(self, scores: Mapping[int, float] | Sequence[float], level: float = LEVEL) -> Interval:
         """Of the mean of seeds' scores."""

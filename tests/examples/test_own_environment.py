@@ -120,6 +120,22 @@ def test_what_is_wrong_with_somebodys_environment_is_one_line(tmp_path, made, sa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        *(({name: "no.such:THING"}, f"mine: {name}: ") for name in ("expert", "probing", "library", "picture")),
+        ({"encoders": {"mine": "no.such:THING"}}, r"mine: encoders\['mine'\]: "),
+        ({"sources": {"bot": Source(len, check="no.such:THING")}}, r"mine: sources\['bot'\]: check: "),
+        ({"score": Score(normaliser="no.such:THING")}, "mine: score: normaliser: "),
+    ],
+)
+def test_a_name_of_nothing_is_told_with_its_place(tmp_path, monkeypatch, changes, said):
+    spec = replace(RIGHT, **changes)
+    monkeypatch.setattr("rarl.env_check.spec_of", lambda environment: spec)
+    with pytest.raises(RarlError, match=said):
+        list(check_environment("mine"))
+
+
 def test_two_files_of_one_name_are_told_apart(tmp_path, monkeypatch):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

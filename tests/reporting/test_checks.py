@@ -51,9 +51,10 @@ def test_random_play_is_a_start_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("exchanged", "removed", "passed"), [(0.002, 0.004, False), (0.002, 0.3, True), (0.2, 0, True)]
+    ("exchanged", "removed", "passed"), [(0.002, 0.004, False), (0.002, 0.3, False), (0.2, 0, True)]
 )
 def test_retrieval_that_is_not_read(tmp_path, exchanged, removed, passed):
+    """That actions depend on there being something is not enough: it might be anything."""
     runs = [run for run in write(tmp_path) if "/ra-" in run]
     assert outcomes(tmp_path)["C3c-hidden"].checks["reads"] is None  # not recorded: told, and not held against it
     write_flips(tmp_path, runs, exchanged, removed)
@@ -62,10 +63,15 @@ def test_retrieval_that_is_not_read(tmp_path, exchanged, removed, passed):
     assert said.verdict.outcome == (SUPPORTED if passed else VOID)
 
 
-@pytest.mark.parametrize(("shares", "passed"), [((0.25, 0.55), True), ((0.0, 1.0), False), ((1.0, 1.0), False)])
-def test_attention_that_does_not_ask(tmp_path, shares, passed):
+@pytest.mark.parametrize(
+    ("shares", "candidates", "passed"),
+    [((0.25, 0.55), (0.67, 0.91), True), ((0.67, 0.91), (0.67, 0.91), False), ((1.0, 1.0), (0.67, 0.91), False)],
+)
+def test_attention_that_does_not_ask(tmp_path, shares, candidates, passed):
     names = made.write_runs(tmp_path, "babyai", "4-levels-800-episodes", {"ra-rdqn-all": 0.6}, made.LEVELS)
-    rows = [(level, "other_share", shares[level in made.LEVELS[2:]]) for level in made.LEVELS]
+    several = [level in made.LEVELS[2:] for level in made.LEVELS]
+    rows = [(level, "other_share", shares[i]) for level, i in zip(made.LEVELS, several, strict=True)]
+    rows += [(level, "other_candidates", candidates[i]) for level, i in zip(made.LEVELS, several, strict=True)]
     made.write_attention(tmp_path, names, rows)
     said = outcomes(tmp_path)["C5"]
     assert said.checks["attends"].passed == passed

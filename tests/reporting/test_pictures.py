@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from rarl.envs.spec import load, spec_of
 from rarl.errors import RarlError
 from rarl.reporting import figures, pictures
 from rarl.reporting.sections.gallery import median_run
@@ -53,3 +55,17 @@ def test_a_gallery_that_cannot_be_drawn_is_told_and_another_one_shown(tmp_path):
     made.write_gallery(tmp_path, names[0], made.screen_gallery())
     assert f"{names[1]}/gallery.json" in build(tmp_path)["appendix"]
     assert (tmp_path / "reports/laptop/figures/atari-step.svg").is_file()
+
+
+def test_a_hidden_mission_is_drawn_as_the_level_that_was_played():
+    spec = spec_of("rarl.envs.babyai.go_to:SPEC")
+    task, seed, actions = spec.tasks[0], 3, [0, 1, 0]
+    steps = [{"action": action, "reward": 0.0} for action in actions]
+    episode = {"task": task, "seed": seed, "steps": steps, "length": len(actions) + 1}
+    look = pictures.pictures_of(spec)
+    drawn = look.states(episode, 112)
+    assert len(drawn) == len(actions) + 1
+    assert not (drawn[0] == drawn[1]).all()  # it turned
+    env = load(spec.make_vector)([task], 0)
+    view = env.reset(np.array([seed]))[0][:49].tolist()
+    assert look.retrieved({"view": view}, 112).shape == (112, 112, 3)

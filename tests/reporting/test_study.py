@@ -21,7 +21,7 @@ def test_every_experiment_of_the_project_is_a_study(tmp_path):
     names = list(studies)
     assert set(names) == {path.stem for path in (made.PROJECT / "config/experiments").glob("*.yaml")}
     assert names.index("babyai") < names.index("ablations-babyai") < names.index("gridroboman") < names.index("atari")
-    assert studies["relevance"].parts == ("relevance", "index-cost")
+    assert studies["relevance"].parts == ("relevance", "distractors", "index-cost")
     for study in studies.values():
         assert study.base.settings.kind == "base"
         assert all(v.label and set(v.relative_to) <= set(study.variants) for v in study.variants.values())

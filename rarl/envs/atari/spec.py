@@ -34,7 +34,7 @@ SPEC = EnvSpec(
         label="human-normalised score",
         unit="of the human's score above random play",
         margin=0.05,
-        normaliser="rarl.envs.atari.scores:random_and_human",
+        normaliser="rarl.envs.atari.ends:ends",
         marks={"random": 0.0, "human": 1.0},
         meaning="The score of a game is the mean over episodes of what it counts, neither clipped nor discounted. "
         "Human-normalised it is the score less that of random play, divided by the human's less that of random play. "

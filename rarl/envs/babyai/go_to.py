@@ -23,6 +23,6 @@ SPEC = replace(
     task_noun="mission",
     task_groups={},
     probing="rarl.envs.babyai.probe:OF_MISSIONS",
-    picture=None,
+    picture="rarl.envs.babyai.pictures:OF_MISSIONS",
     library=None,
 )
