@@ -232,7 +232,8 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
 
 _USE = {
     "agent": "Agent", "read": "States read, of those in the batch", "effective_states": "Effective number attended",
-    "flips_removed": "Greedy actions that change without retrieval, %", "learner_step_ms": "ms per update",
+    "flips_other": "Greedy actions that change with another batch, %", "flips_removed": "with none, %",
+    "learner_step_ms": "ms per update",
     "learner_step_ratio": "× base agent", "parameters_ratio": "Parameters, × base agent",
 }  # fmt: skip
 
@@ -267,6 +268,9 @@ def _use_and_costs(report: Report, mains: Sequence[Study], primary: Sequence[Out
             variant = study.variant(side)
             costs = report.costs[(report.costs["experiment"] == side[0]) & (report.costs["variant"] == side[1])]
             found = attention.used_by(study, variant, task_set) | {"agent": f"{study.title}: {variant.label}"}
+            # Of another task where there is one for each; else another draw.
+            flips = pd.Series([found.get("flips_exchanged"), found.get("flips_redrawn")], dtype=float).dropna()
+            found["flips_other"] = next(iter(flips), None)
             rows.append(dict(costs.iloc[-1]) | found if len(costs) else found)
     return pd.DataFrame(rows)
 

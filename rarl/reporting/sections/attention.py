@@ -113,5 +113,5 @@ def write_use(study: Study, sheet: Sheet) -> None:
     if len(frame):
         sheet.heading("What is retrieved, and whether it is used")
         caption = ("fixed set of states, last evaluation, mean over seeds. An agent whose greedy actions do not change "
-                   "without retrieval does not use it.")  # fmt: skip
+                   "with another batch does not read what is retrieved.")  # fmt: skip
         sheet.table(f"{study.name}-retrieval", frame, _USE, caption)
