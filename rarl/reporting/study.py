@@ -189,12 +189,12 @@ class Study:
         return {header: members for header, members in groups.items() if members}
 
     def where(self, task_set: str, variant: Variant | None = None) -> str:
-        """The environment, and what of it, for lists over all experiments. variant: a full agent, named if there are
+        """The experiment, and what of it, for lists over all experiments. variant: a full agent, named if there are
         several."""
         if self.settings.extends:
             return f"{self.title}, {self.set_title(task_set)}"
         several = sum(v.settings.kind == "gain" for v in self.variants.values()) > 1
-        return f"{self.spec.title}, {variant.label}" if variant is not None and several else self.spec.title
+        return f"{self.title}, {variant.label}" if variant is not None and several else self.title
 
     @property
     def heads(self) -> dict[str, str]:
