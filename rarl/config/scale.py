@@ -165,13 +165,8 @@ class Scale:
 
     def __init__(self, name: str, root: str | Path = "."):
         self.name, self.root = check_name(name, "scale"), Path(root)
-        path = self.root / "config" / f"{name}.yaml"
-        if not path.is_file() or name in NOT_SCALES:
-            present = scales_in(self.root)
-            hint = did_you_mean(name, present) if present else "run this in the project's folder, where config/ is"
-            raise RarlError(f"{path}: no such scale; {hint}")
-        self.settings: ScaleSettings = validate(ScaleSettings, read_yaml(path), str(path))
-        self._path = path
+        self.settings = read_scale(name, root)
+        self._path = path = self.root / "config" / f"{name}.yaml"
         self.experiments: dict[str, ExperimentSettings] = {}
         for experiment in self.settings.experiments:
             file = self.root / "config" / "experiments" / f"{experiment}.yaml"
@@ -437,6 +432,20 @@ class Scale:
 def scales_in(root: str | Path = ".") -> list[str]:
     """The scales of the project in `root`."""
     return sorted(p.stem for p in (Path(root) / "config").glob("*.yaml") if p.stem not in NOT_SCALES)
+
+
+def read_scale(name: str, root: str | Path = ".") -> ScaleSettings:
+    """What the file of a scale says, by itself.
+
+    Raises:
+        RarlError: there is no such scale, or its file is wrong.
+    """
+    path = Path(root) / "config" / f"{name}.yaml"
+    if not path.is_file() or name in NOT_SCALES:
+        present = scales_in(root)
+        hint = did_you_mean(name, present) if present else "run this in the project's folder, where config/ is"
+        raise RarlError(f"{path}: no such scale; {hint}")
+    return validate(ScaleSettings, read_yaml(path), str(path))
 
 
 def _read_experiment(file: Path) -> ExperimentSettings:

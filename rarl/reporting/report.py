@@ -134,7 +134,7 @@ def build_report(
     planned = set(results.planned()["experiment"])
     shown = {name: study for name, study in studies.items() if name in planned}
     pages = {name: page_of(study.settings) for name, study in shown.items()}
-    is_result = judging.scale(scale).results
+    is_result = results.about.allows_verdicts
     mark = "preliminary" if preview and is_result else "" if is_result else scale
     stamp = mark if is_result else f"{scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
@@ -177,7 +177,7 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects
     # Without a page of ablations they are on that of their environment.
     alone = ABLATIONS not in report.pages.values()
     counted = {s.name for s in members} if alone else {name for name in found if report.pages[name] != BEYOND}
-    if sheet.rules.scale(report.results.scale).results and page != BEYOND and (alone or page == ABLATIONS):
+    if report.results.about.allows_verdicts and page != BEYOND and (alone or page == ABLATIONS):
         forest.write(sheet, {name: found[name] for name in (counted if alone else found)}, counted)
     answers.write(sheet, report.asked_on(page))
     for study in members:
@@ -303,9 +303,8 @@ def _render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
         lstrip_blocks=True,
         autoescape=False,  # `finalize` has escaped already; a second time would show the entities
     )
-    scale = report.first.rules.scale(report.results.scale)
-    common = {"tables": tables, "report": report, "judging": report.first.rules, "rules": rules, "scale": scale,
-              "answers": answers, "statistics": statistics, "runs_line": runs_line(report.results)}  # fmt: skip
+    common = {"tables": tables, "report": report, "judging": report.first.rules, "rules": rules, "answers": answers,
+              "statistics": statistics, "runs_line": runs_line(report.results)}  # fmt: skip
     return Markup(env.get_template(f"{name}.md.j2").render(common | dict(context)).strip())
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rarl.config.files import ExperimentSettings
-from rarl.config.scale import Dataset, read_experiments
+from rarl.config.files import ExperimentSettings, ScaleSettings
+from rarl.config.scale import Dataset, read_experiments, read_scale
 from rarl.envs.spec import MEASURED_ON_DATA, EnvSpec, load, plays, spec_of
 from rarl.errors import RarlError
 from rarl.files import read_json
@@ -67,6 +67,11 @@ class Results:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
     _selected: dict[tuple, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def about(self) -> ScaleSettings:
+        """What the scale says of itself."""
+        return read_scale(self.scale, self.root)
 
     @cached_property
     def last(self) -> pd.DataFrame:
