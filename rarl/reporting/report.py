@@ -30,10 +30,10 @@ from rarl.reporting import (  # fmt: skip
     tables,
     variants,
 )
-from rarl.reporting.choices import read_errata, read_known_faults, read_texts
+from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, read_entries, read_texts
 from rarl.reporting.claims import load_claims
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
-from rarl.reporting.registry import ABLATIONS, BEYOND, NAVIGATION, PARTS, page_of
+from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS, page_of
 from rarl.reporting.results import Results, load_results
 from rarl.reporting.sections import attention, gallery, scores
 from rarl.reporting.sheet import Sheet
@@ -140,7 +140,7 @@ def build_report(
     costs = measured_costs.read_costs(results, due=not preview)
     first = Sheet(output, results, judging, judged, stamp)
     report = Report(first, shown, pages, outcomes, trials, costs, mark, preview)
-    faults = read_known_faults(root / "results" / scale)
+    faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
         found = {name: effects.judge(study, judged) for name, study in shown.items()}
@@ -159,7 +159,7 @@ def build_report(
     appendix = report.sheet("appendix", "Appendix")
     with figures.style():
         appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
-    if errata := read_errata(root / "results" / scale):
+    if errata := read_entries(root / "results" / scale / ERRATA, Erratum):
         answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes, pages)
     before_publishing()
     for sheet in report.sheets:
