@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -22,7 +22,6 @@ from rarl.reporting.registry import CHECKS, MEASURES
 
 LEVEL = 0.95
 Kind = Literal["superiority", "equivalence", "no gain", "estimate", "count"]
-KINDS: tuple[str, ...] = get_args(Kind)
 WITH_MARGIN = ("equivalence", "no gain")
 EVERY = "every"  # in place of a task set's name: the claim is about all of an experiment's
 # In place of a task set's name; which one they mean depends on the scale, see `Study.named_set`.
