@@ -59,15 +59,10 @@ def panels_of(study: Study, task_sets: Iterable[str]) -> dict[str, tuple[str, li
             for task_set in task_sets for header, variants in study.groups_on(task_set).items()}  # fmt: skip
 
 
-def curves(study: Study, panels: Panels | None = None, looks: Mapping[str, Look] | None = None) -> Chart:
-    """Learning curves: a panel at a time, agents and seeds to be toggled, x to be chosen, values under the pointer.
-
-    Args:
-      panels: title -> (task set, variants); None: all.
-      looks: of variants; None: their own.
-    """
-    panels = panels_of(study, study.used_sets) if panels is None else panels
-    looks = _looks(panels) if looks is None else looks
+def curves(study: Study) -> Chart:
+    """Learning curves: a panel at a time, agents and seeds to be toggled, x to be chosen, values under the pointer."""
+    panels = panels_of(study, study.used_sets)
+    looks = _looks(panels)
     frame = points(_evaluations(study, panels), ["panel"], study.bounds)
     controls = [_panels(frame, "panel"), _x(study, frame), _agents(frame, looks), _seeds(frame)]
     view = _view(controls, frame, 320, [], _curves(study, frame, looks, controls[1]))
