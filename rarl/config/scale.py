@@ -178,10 +178,10 @@ class Scale:
         folder = self.root / "config" / "experiments"
         present = sorted(file.stem for file in folder.glob("*.yaml"))
         _check_known(f"{path}: experiments", self.settings.experiments, present, "experiment")
-        for experiment in self.settings.experiments:
-            file = folder / f"{experiment}.yaml"
-            self.experiments[experiment] = _read_experiment(file)
-            _spec(self.experiments[experiment].environment, f"{file}: environment")
+        for name in self.settings.experiments:
+            file = folder / f"{name}.yaml"
+            self.experiments[name] = _read_experiment(file)
+            _spec(self.experiments[name].environment, f"{file}: environment")
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
                 self._check_extends(name, experiment, experiment.extends)
