@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from rarl.reporting import tables
-from rarl.reporting.claims import EVERY, LEVEL
+from rarl.reporting.claims import LEVEL
 from rarl.reporting.figures import DARK, Look
 from rarl.reporting.statistics import UNBOUNDED, Bounds, Interval, t_interval
 from rarl.reporting.study import Study, Variant
@@ -148,8 +148,7 @@ def _evaluations(study: Study, panels: Panels, *more: str) -> pd.DataFrame:
     parts, results = [], study.results
     for title, (task_set, variants) in panels.items():
         for variant in variants:
-            chosen = None if task_set == EVERY else task_set
-            found = results.select(results.evaluations, variant.runs[0], chosen, variant.runs[1])
+            found = study.rows(results.evaluations, variant, task_set)
             parts.append(found.assign(panel=title, variant=variant.name))
     frame = pd.concat(parts, ignore_index=True)
     for run, rows in frame.groupby("run"):

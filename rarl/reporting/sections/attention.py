@@ -86,7 +86,7 @@ def _of(table: pd.DataFrame, tasks: set[str] | None) -> dict[int, float]:
 
 def retrieval_frame(study: Study) -> pd.DataFrame:
     """One row for each variant of a task set, means over its seeds at their last evaluation; empty without any."""
-    frame = study.results.select(study.results.retrieval, study.name)
+    frame = study.rows(study.results.retrieval)
     last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
     measured = [name for name in _USE if name in last]
     numbers = last[measured].apply(pd.to_numeric, errors="coerce")
