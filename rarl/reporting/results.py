@@ -105,10 +105,13 @@ class Results:
         try:
             return _read_csv(path, columns)
         except _Damaged as damage:
-            problem = (folder.as_posix(), str(damage))
-            if problem not in self.problems:
-                self.problems.append(problem)
+            self.note(folder.as_posix(), damage)
             return pd.DataFrame(columns=columns)
+
+    def note(self, where: str, what: object) -> None:
+        """A problem, told once."""
+        if (where, str(what)) not in self.problems:
+            self.problems.append((where, str(what)))
 
     def title(self, experiment: str) -> str:
         """What an experiment is called."""

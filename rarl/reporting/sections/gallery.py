@@ -24,9 +24,7 @@ def write(study: Study, sheet: Sheet) -> bool:
                 drawn = pictures.draw_step(study.spec, episode) if episode else None
                 played = player(study.spec, episode, variant.label) if episode else None
             except RarlError as error:
-                problem = (f"{run}/gallery.json", str(error))
-                if problem not in study.results.problems:
-                    study.results.problems.append(problem)
+                study.results.note(f"{run}/gallery.json", error)
                 continue
             if drawn is not None:
                 alt = f"A state of {study.spec.title} and the three retrieved states with the most attention weight."
