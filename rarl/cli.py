@@ -325,7 +325,3 @@ def main(argv: list[str] | None = None) -> None:
             raise
         print(f"rarl: error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(RarlError.exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -124,21 +124,6 @@ def code_of(
     return Code(found, {name: _version(name) for name in packages}, dict(uses or {}))
 
 
-def imported_modules(
-    modules: Iterable[str], *, leave_out: Iterable[str] = (), root: str | os.PathLike = PACKAGE
-) -> list[str]:
-    """The names of the modules that `code_of` covers, sorted."""
-    return sorted(name for name in code_of(modules, leave_out=leave_out, root=root).modules if "/" not in name)
-
-
-def file_of(name: str, root: str | os.PathLike = PACKAGE) -> Path | None:
-    """The source file of a module of the package in `root`; None if there is none."""
-    first, *rest = name.split(".")
-    root = Path(root)
-    file = _below(str(root.parent), [root.name, *rest]) if first == root.name else None
-    return None if file is None else Path(file)
-
-
 def _is_below(name: str, prefixes: Iterable[str]) -> bool:
     return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
 

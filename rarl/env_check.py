@@ -12,15 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rarl.config.fit import with_options
-from rarl.config.player import AGENT
+from rarl.config.player import settings_of
 from rarl.config.settings import RunSettings
-from rarl.config.validate import validate
 from rarl.envs.content import content_of
 from rarl.envs.spec import EnvSpec, check_spec, load, make_vector, plays, sources_of, spec_of
 from rarl.envs.vector import VectorEnv
 from rarl.errors import RarlError, in_one_line
-from rarl.mappings import merge
 
 _WORDS = ("expert",)  # values that the normaliser of a score may have in the place of a name
 STEPS = 300  # of random play
@@ -38,7 +35,8 @@ def check_environment(environment: str) -> Iterator[str]:
     """
     spec = spec_of(environment)
     yield from _fields(spec)
-    settings = _settings(environment, spec)
+    agent = {"task": "hidden" if spec.context else "observed", "core": "gru"}
+    settings = settings_of(environment, spec.tasks[0], 0, {"agent": agent})
     if not plays(spec):
         yield "no simulator: agents learn from datasets, and nothing is rolled out"
     else:
@@ -82,21 +80,6 @@ def _one_line(where: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise RarlError(f"{where}: {in_one_line(error)}") from error
-
-
-def _settings(environment: str, spec: EnvSpec) -> RunSettings:
-    place = {
-        "experiment": "check",
-        "environment": environment,
-        "task_set": "check",
-        "tasks": [spec.tasks[0]],
-        "variant": "check",
-        "seed": 0,
-        "source": "replay",
-        "updates": 1,
-    }
-    value = merge(merge(AGENT, {"agent": {"task": "hidden" if spec.context else "observed", "core": "gru"}}), place)
-    return validate(RunSettings, with_options(spec, value, spec.name), spec.name)
 
 
 def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:

@@ -55,6 +55,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return value
-
-
-# --------------------------------------------------------------------------------------------------------------- states

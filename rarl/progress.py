@@ -106,16 +106,10 @@ def progress_line(
 
 
 def duration(seconds: float) -> str:
-    """ "58 s", "12 min 5 s", "3 h 20 min", "2 d 4 h"."""
-    whole = round(seconds)
-    minutes, s = divmod(whole, 60)
-    hours, m = divmod(minutes, 60)
-    days, h = divmod(hours, 24)
-    if days:
-        return f"{days} d {h} h"
-    if hours:
-        return f"{hours} h {m} min"
-    return f"{minutes} min {s} s" if minutes else f"{s} s"
+    """ "3.2 s", "48 s", "12.3 min", "3.4 h"."""
+    if seconds < 120:
+        return f"{seconds:.{int(seconds < 10)}f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def _writes_to(logger: logging.Logger) -> bool:

@@ -56,8 +56,7 @@ def claim_digests(root: str | os.PathLike, scale: str) -> dict[str, str]:
         return {}
     raw = raw if isinstance(raw, Mapping) else {}
     entries = [entry for part in ("claims", "questions") for entry in raw.get(part) or () if isinstance(entry, Mapping)]
-    rules = {key: value for key, value in (raw.get("settings") or {}).items() if key != "scales"}
-    found = {"settings": digest(rules)} if entries else {}
+    found = {"settings": digest(raw.get("settings") or {})} if entries else {}
     for entry in entries:
         if scale in (entry.get("scales") or ()):
             paper = entry.get("paper")

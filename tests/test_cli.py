@@ -222,7 +222,7 @@ def test_a_dataset_is_exported(at_own, capsys):
 def test_the_plan_counts_what_is_there(at_own, capsys):
     cli.main(["plan"])
     out = capsys.readouterr().out
-    assert out.startswith("Scale tiny: The smallest sizes, for tests.")
+    assert out.startswith("Scale tiny: the smallest sizes, for tests")
     assert "datasets  30 (10 current, 20 not there)" in out
     assert "runs      7 (7 not there)" in out
     assert "probes    1 (1 not there)" in out

@@ -24,7 +24,7 @@ def test_the_line():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (12_000, "3 h 20 min"), (187_300, "2 d 4 h")],
+    [(0.4, "0.4 s"), (59.6, "60 s"), (125, "2.1 min"), (12_000, "3.3 h"), (187_300, "52.0 h")],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
@@ -44,7 +44,7 @@ def test_plain_lines_come_every_n_seconds_and_without_escapes(caplog):
         "update 40/100 (40 %), 0.5 s/update, 30 s left, loss 0.25",
         "update 60/100 (60 %), 0.5 s/update, 20 s left, loss 0.25",
         "update 80/100 (80 %), 0.5 s/update, 10 s left, loss 0.25",
-        "update 100/100 (100 %), 0.5 s/update, 0 s left, loss 0.25",
+        "update 100/100 (100 %), 0.5 s/update, 0.0 s left, loss 0.25",
     ]
     assert "\x1b" not in caplog.text
     assert "\r" not in caplog.text

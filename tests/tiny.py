@@ -19,7 +19,7 @@ from rarl.mappings import merge
 from rarl.trajectories.store import TrajectoryDataset
 
 SMALLEST: dict[str, Any] = {  # any scale begins with this
-    "description": "The smallest sizes, for tests.",
+    "description": "the smallest sizes, for tests",
     "allows_verdicts": False,
     "about_core_minutes": 0.1,
     "seeds": [0],

@@ -182,7 +182,7 @@ class ResourceSettings(Settings):
 class ScaleSettings(Settings):
     """config/{scale}.yaml."""
 
-    description: str = Field(description="one sentence for the report's first lines")
+    description: str = Field(description="a phrase for the report's first lines: 'Scale NAME: ...'")
     allows_verdicts: bool = Field(False, description="whether results at this scale may carry a verdict")
     about_core_minutes: float | None = Field(
         None, gt=0, description="measured cost of `all` on one core of a common machine; null: nobody has measured it"

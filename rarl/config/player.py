@@ -38,8 +38,8 @@ AGENT: Mapping[str, Any] = {
 }
 
 
-def run_of(environment: str, task: str, seed: int, settings: Mapping[str, Any] | None = None) -> Run:
-    """What an agent that makes a dataset does, and how its environments are played; settings: over `AGENT`."""
+def settings_of(environment: str, task: str, seed: int, settings: Mapping[str, Any] | None = None) -> RunSettings:
+    """What an agent on a task does, and how its environments are played; settings: over `AGENT`."""
     place = {
         "experiment": "datasets",
         "environment": environment,
@@ -51,8 +51,13 @@ def run_of(environment: str, task: str, seed: int, settings: Mapping[str, Any] |
         "updates": 1_000_000_000,
         "tensorboard": False,
     }
-    where = f"a dataset of {spec_of(environment).name}"
-    value = with_options(spec_of(environment), {**merge(AGENT, settings or {}), **place}, where)
-    run = Run("datasets", validate(RunSettings, value, where))
-    check_run(spec_of(environment), run.settings, where)
+    spec = spec_of(environment)
+    where = f"an agent of {spec.name}"
+    return validate(RunSettings, with_options(spec, {**merge(AGENT, settings or {}), **place}, where), where)
+
+
+def run_of(environment: str, task: str, seed: int, settings: Mapping[str, Any] | None = None) -> Run:
+    """What an agent that makes a dataset does."""
+    run = Run("datasets", settings_of(environment, task, seed, settings))
+    check_run(spec_of(environment), run.settings, f"a dataset of {spec_of(environment).name}")
     return run

@@ -38,6 +38,13 @@ def _spec(environment: str, where: str) -> EnvSpec:
         raise RarlError(f"{where}: {error}") from None
 
 
+def _check_known(where: str, named: Iterable[str | None], there: Collection[str], what: str = "variant") -> None:
+    """That all that is named in a place of a file is there."""
+    for one in named:
+        if one is not None and one not in there:
+            raise RarlError(f"{where}: unknown {what} {one!r}; {did_you_mean(one, there)}")
+
+
 def values_of(part: Any, without: Mapping[str, Any] | None = None) -> Any:
     """All that code can read from settings, as JSON values: what digests are made of.
 
@@ -165,23 +172,16 @@ class Scale:
 
     def __init__(self, name: str, root: str | Path = "."):
         self.name, self.root = check_name(name, "scale"), Path(root)
-        path = self.root / "config" / f"{name}.yaml"
-        if not path.is_file() or name in NOT_SCALES:
-            present = scales_in(self.root)
-            hint = did_you_mean(name, present) if present else "run this in the project's folder, where config/ is"
-            raise RarlError(f"{path}: no such scale; {hint}")
-        self.settings: ScaleSettings = validate(ScaleSettings, read_yaml(path), str(path))
-        self._path = path
+        self.settings = read_scale(name, root)
+        self._path = path = self.root / "config" / f"{name}.yaml"
         self.experiments: dict[str, ExperimentSettings] = {}
-        for experiment in self.settings.experiments:
-            file = self.root / "config" / "experiments" / f"{experiment}.yaml"
-            if not file.is_file():
-                present = sorted(p.stem for p in file.parent.glob("*.yaml"))
-                raise RarlError(
-                    f"{path}: experiments: unknown experiment {experiment!r}; {did_you_mean(experiment, present)}"
-                )
-            self.experiments[experiment] = _read_experiment(file)
-            _spec(self.experiments[experiment].environment, f"{file}: environment")
+        folder = self.root / "config" / "experiments"
+        present = sorted(file.stem for file in folder.glob("*.yaml"))
+        _check_known(f"{path}: experiments", self.settings.experiments, present, "experiment")
+        for name in self.settings.experiments:
+            file = folder / f"{name}.yaml"
+            self.experiments[name] = _read_experiment(file)
+            _spec(self.experiments[name].environment, f"{file}: environment")
         for name, experiment in self.experiments.items():
             if experiment.extends is not None:
                 self._check_extends(name, experiment, experiment.extends)
@@ -217,19 +217,14 @@ class Scale:
         known = [*experiment.variants, *extended]
         if not known:
             raise RarlError(f"{where}: variants: there is none")
-
-        def check(key: str, named: Iterable[str | None], there: Collection[str], what: str = "variant") -> None:
-            for one in named:
-                if one is not None and one not in there:
-                    raise RarlError(f"{where}: {key}: unknown {what} {one!r}; {did_you_mean(one, there)}")
-
-        check("base_variant", [experiment.base_variant], known)
-        check("full_variant", [experiment.full_variant], known)
-        check("beside", experiment.beside, extended)
+        _check_known(f"{where}: base_variant", [experiment.base_variant], known)
+        _check_known(f"{where}: full_variant", [experiment.full_variant], known)
+        _check_known(f"{where}: beside", experiment.beside, extended)
         for variant, settings in experiment.variants.items():
-            check(f"variants.{variant}.relative_to", settings.relative_to or (), known)
-            check(f"variants.{variant}.sweep", [settings.sweep], experiment.sweeps, "sweep")
-            check(f"variants.{variant}.same_as", [settings.same_as], extended)
+            place = f"{where}: variants.{variant}"
+            _check_known(f"{place}.relative_to", settings.relative_to or (), known)
+            _check_known(f"{place}.sweep", [settings.sweep], experiment.sweeps, "sweep")
+            _check_known(f"{place}.same_as", [settings.same_as], extended)
 
     def _base(self, experiment: str) -> dict[str, Any]:
         """The settings that all runs of an experiment share at this scale."""
@@ -240,20 +235,13 @@ class Scale:
     def _runs(self) -> Iterator[Run]:
         for name, at_scale in self.settings.experiments.items():
             experiment = self.experiments[name]
-            for listed in at_scale.variant_settings:
-                if listed not in experiment.variants:
-                    raise RarlError(
-                        f"{self._path}: experiments.{name}.variant_settings: unknown variant {listed!r}; "
-                        f"{did_you_mean(listed, experiment.variants)}"
-                    )
+            place = f"{self._path}: experiments.{name}"
+            _check_known(f"{place}.variant_settings", at_scale.variant_settings, experiment.variants)
             for size, chosen in at_scale.task_sets.items():
-                where = f"{self._path}: experiments.{name}.task_sets.{size}"
+                where = f"{place}.task_sets.{size}"
                 everything = [*chosen.variants, *chosen.extended]
+                _check_known(where, [*everything, *chosen.probes], experiment.variants)
                 for listed in (*everything, *chosen.probes):
-                    if listed not in experiment.variants:
-                        raise RarlError(
-                            f"{where}: unknown variant {listed!r}; {did_you_mean(listed, experiment.variants)}"
-                        )
                     if experiment.variants[listed].same_as is not None:
                         raise RarlError(f"{where}: variant {listed!r} has no runs of its own: see its 'same_as'")
                 for variant in everything:
@@ -299,13 +287,9 @@ class Scale:
             spec = _spec(environment, f"{self._path}: datasets.{environment}")
             for i, kind in enumerate(kinds):
                 whole = dataset_with_options(spec, kind, f"{self._path}: datasets.{environment}.{i}")
-                for task in spec.tasks if kind.tasks == "all" else kind.tasks:
-                    if task not in spec.tasks:
-                        raise RarlError(
-                            f"{self._path}: datasets.{environment}: unknown task {task!r}; "
-                            f"{did_you_mean(task, spec.tasks)}"
-                        )
-                    yield Dataset(environment, task, whole)
+                tasks = spec.tasks if kind.tasks == "all" else kind.tasks
+                _check_known(f"{self._path}: datasets.{environment}", tasks, spec.tasks, "task")
+                yield from (Dataset(environment, task, whole) for task in tasks)
 
     def _check_datasets(self) -> None:
         for run in self.runs.values():
@@ -360,9 +344,8 @@ class Scale:
         found: dict[str, dict[str, Run]] = {}
         experiments = self.settings.experiments
         measured = experiments if self.settings.costs.experiments is None else self.settings.costs.experiments
+        _check_known(f"{self._path}: costs.experiments", measured, experiments, "experiment")
         for name in measured:
-            if name not in experiments:
-                raise RarlError(f"{self._path}: costs.experiments: {name!r}; {did_you_mean(name, experiments)}")
             at_scale = experiments[name]
             key = self.largest_task_set(name)
             if key is None or not at_scale.task_sets[key].variants:
@@ -414,29 +397,43 @@ class Scale:
         ]
 
     def find_run(self, run_id: str) -> Run:
-        """The planned run of this id; an unknown one is an error with the close ones."""
-        if run_id not in self.runs:
-            raise RarlError(f"scale {self.name!r} has no run {run_id!r}; {self._hint('runs', run_id)}")
-        return self.runs[run_id]
+        """The planned run of this id; an unknown one is an error with the close ones, or a scale that has it."""
+        return self._find("run", run_id)
 
     def find_dataset(self, dataset_id: str) -> Dataset:
-        """The planned dataset of this id; an unknown one is an error with the close ones."""
-        if dataset_id not in self.datasets:
-            raise RarlError(f"scale {self.name!r} has no dataset {dataset_id!r}; {self._hint('datasets', dataset_id)}")
-        return self.datasets[dataset_id]
+        """The planned dataset of this id; an unknown one is an error with the close ones, or a scale that has it."""
+        return self._find("dataset", dataset_id)
 
-    def _hint(self, kind: Literal["runs", "datasets"], name: str) -> str:
-        """Another scale that plans this run or makes this dataset, or the close ones of this scale."""
+    def _find(self, kind: Literal["run", "dataset"], name: str) -> Any:
+        planned = getattr(self, f"{kind}s")
+        if name in planned:
+            return planned[name]
+        hint = did_you_mean(name, planned)
         for other in scales_in(self.root):
             with suppress(RarlError):
-                if other != self.name and name in getattr(Scale(other, self.root), kind):
-                    return f"scale {other!r} has: --scale {other}"
-        return did_you_mean(name, getattr(self, kind))
+                if other != self.name and name in getattr(Scale(other, self.root), f"{kind}s"):
+                    hint = f"scale {other!r} has: --scale {other}"
+                    break
+        raise RarlError(f"scale {self.name!r} has no {kind} {name!r}; {hint}")
 
 
 def scales_in(root: str | Path = ".") -> list[str]:
     """The scales of the project in `root`."""
     return sorted(p.stem for p in (Path(root) / "config").glob("*.yaml") if p.stem not in NOT_SCALES)
+
+
+def read_scale(name: str, root: str | Path = ".") -> ScaleSettings:
+    """What the file of a scale says, by itself.
+
+    Raises:
+        RarlError: there is no such scale, or its file is wrong.
+    """
+    path = Path(root) / "config" / f"{name}.yaml"
+    if not path.is_file() or name in NOT_SCALES:
+        present = scales_in(root)
+        hint = did_you_mean(name, present) if present else "run this in the project's folder, where config/ is"
+        raise RarlError(f"{path}: no such scale; {hint}")
+    return validate(ScaleSettings, read_yaml(path), str(path))
 
 
 def _read_experiment(file: Path) -> ExperimentSettings:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from rarl.reporting import tables
-from rarl.reporting.claims import EVERY, LEVEL
+from rarl.reporting.claims import LEVEL
 from rarl.reporting.figures import DARK, Look
 from rarl.reporting.statistics import UNBOUNDED, Bounds, Interval, t_interval
 from rarl.reporting.study import Study, Variant
@@ -59,15 +59,10 @@ def panels_of(study: Study, task_sets: Iterable[str]) -> dict[str, tuple[str, li
             for task_set in task_sets for header, variants in study.groups_on(task_set).items()}  # fmt: skip
 
 
-def curves(study: Study, panels: Panels | None = None, looks: Mapping[str, Look] | None = None) -> Chart:
-    """Learning curves: a panel at a time, agents and seeds to be toggled, x to be chosen, values under the pointer.
-
-    Args:
-      panels: title -> (task set, variants); None: all.
-      looks: of variants; None: their own.
-    """
-    panels = panels_of(study, study.used_sets) if panels is None else panels
-    looks = _looks(panels) if looks is None else looks
+def curves(study: Study) -> Chart:
+    """Learning curves: a panel at a time, agents and seeds to be toggled, x to be chosen, values under the pointer."""
+    panels = panels_of(study, study.used_sets)
+    looks = _looks(panels)
     frame = points(_evaluations(study, panels), ["panel"], study.bounds)
     controls = [_panels(frame, "panel"), _x(study, frame), _agents(frame, looks), _seeds(frame)]
     view = _view(controls, frame, 320, [], _curves(study, frame, looks, controls[1]))
@@ -153,8 +148,7 @@ def _evaluations(study: Study, panels: Panels, *more: str) -> pd.DataFrame:
     parts, results = [], study.results
     for title, (task_set, variants) in panels.items():
         for variant in variants:
-            chosen = None if task_set == EVERY else task_set
-            found = results.select(results.evaluations, variant.runs[0], chosen, variant.runs[1])
+            found = study.rows(results.evaluations, variant, task_set)
             parts.append(found.assign(panel=title, variant=variant.name))
     frame = pd.concat(parts, ignore_index=True)
     for run, rows in frame.groupby("run"):

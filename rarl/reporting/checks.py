@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rarl.reporting import tables
-from rarl.reporting.claims import EVERY, ClaimTest, Rules
+from rarl.reporting.claims import ClaimTest, Rules
 from rarl.reporting.sections.relevance import chance, quantities, share_of
 from rarl.reporting.statistics import SHARES, Interval, paired, seed_means, t_interval
 from rarl.reporting.study import Study, Variant
@@ -41,9 +41,9 @@ def reads(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
 
     That they change when nothing is read shows no more than that something is added, whatever it is.
     """
-    found, chosen = [], None if test.task_set == EVERY else test.task_set
+    found = []
     for variant in _variants(study, test):
-        frame = study.results.select(study.results.retrieval, variant.runs[0], chosen, variant.runs[1])
+        frame = study.rows(study.results.retrieval, variant, test.task_set)
         flips = [name for name in ("flips_exchanged", "flips_redrawn") if name in frame]
         if frame.empty or not flips:
             continue

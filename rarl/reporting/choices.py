@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ from rarl.envs.spec import ENVIRONMENTS, load, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
 from rarl.reporting.claims import load_claims
-from rarl.reporting.registry import ERRATA, PARTS
+from rarl.reporting.registry import PARTS
 
 CHOICES = Path(__file__).parent / "choices.yaml"
 KNOWN_FAULTS = "known-faults.yaml"  # beside results
@@ -105,14 +105,10 @@ def check_texts(root: str | Path = ".") -> None:
 
 
 class KnownFault(checks.Settings):
-    """What results show, and why that is wrong."""
+    """What results show, and why that is wrong, until they are made again."""
 
     shown: str
     wrong: str
-
-
-class _Faults(checks.Settings):
-    entries: list[KnownFault]
 
 
 class Erratum(checks.Settings):
@@ -124,25 +120,16 @@ class Erratum(checks.Settings):
     why: str
 
 
-class _Errata(checks.Settings):
-    entries: list[Erratum]
+Entry = TypeVar("Entry", KnownFault, Erratum)
 
 
-def read_known_faults(folder: Path) -> list[KnownFault]:
-    """What the results in `folder` show, and why that is wrong, until they are made again; none without a file.
-
-    Raises:
-      RarlError: the file is no list of entries with the texts `shown` and `wrong`.
-    """
-    path = folder / KNOWN_FAULTS
-    return validate(_Faults, {"entries": read_yaml(path)}, str(path)).entries if path.is_file() else []
-
-
-def read_errata(folder: Path) -> list[Erratum]:
-    """What earlier results in `folder` said otherwise; none without a file.
+def read_entries(path: Path, kind: type[Entry]) -> list[Entry]:
+    """A file that lies beside results; no entries without it.
 
     Raises:
-      RarlError: the file is no list of entries with the texts `id`, `was`, `number` and `why`.
+      RarlError: it is no list of such entries.
     """
-    path = folder / ERRATA
-    return validate(_Errata, {"entries": read_yaml(path)}, str(path)).entries if path.is_file() else []
+    entries = read_yaml(path) if path.is_file() else []
+    if not isinstance(entries, list):
+        raise RarlError(f"{path}: must be a list of entries with the keys {', '.join(kind.model_fields)}")
+    return [validate(kind, entry, f"{path}: entry {i}") for i, entry in enumerate(entries, 1)]

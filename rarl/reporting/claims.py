@@ -10,12 +10,11 @@ import functools
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field
 
-from rarl.config.files import NOT_SCALES
-from rarl.config.scale import task_set_name
+from rarl.config.scale import scales_in, task_set_name
 from rarl.config.validate import Settings, validate
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
@@ -23,18 +22,10 @@ from rarl.reporting.registry import CHECKS, MEASURES
 
 LEVEL = 0.95
 Kind = Literal["superiority", "equivalence", "no gain", "estimate", "count"]
-KINDS: tuple[str, ...] = get_args(Kind)
 WITH_MARGIN = ("equivalence", "no gain")
 EVERY = "every"  # in place of a task set's name: the claim is about all of an experiment's
 # In place of a task set's name; which one they mean depends on the scale, see `Study.named_set`.
 TASK_SET_RULES = (EVERY, "shared", "smaller", "larger", "probed")
-
-
-class ReportedScale(Settings):
-    """A scale: what its report says in the first line, and whether its numbers may be read as results."""
-
-    banner: str
-    results: bool = True
 
 
 class Rules(Settings):
@@ -44,12 +35,6 @@ class Rules(Settings):
     min_seeds: int = Field(5, ge=1)
     solved: float = Field(0.5, gt=0, le=1, description="share of the expert's return from which on a task is solved")
     reads: float = Field(0.01, ge=0, lt=1, description="share of actions that must depend on what is retrieved")
-    scales: dict[str, ReportedScale] = Field({})
-
-    def scale(self, name: str) -> ReportedScale:
-        """The scale of this name; an unknown one is not taken for results."""
-        unknown = ReportedScale(banner="a scale that nobody describes", results=False)
-        return self.scales.get(name, unknown)
 
 
 class Paper(Settings):
@@ -118,8 +103,8 @@ class _File(Settings):
 def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
     """Read and check claims.yaml.
 
-    What claims say of experiments is compared with config/experiments beside the file, and their task sets with the
-    scales beside it that can judge them, where these files are there.
+    What claims say of scales and experiments is compared with the files beside it, and their task sets with the scales
+    that can judge them, where these files are there.
 
     Raises:
       RarlError: the first mistake, named with the claim's id and key.
@@ -141,27 +126,15 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
                 raise RarlError(f"{path}: the id {name!r} is there twice")
             text = " ".join(str(entry["text"]).split())
             claims.append(validate(Claim, entry | {"text": text, "own": own}, where))
-            _check_claim(claims[-1], file.settings, path.parent, where)
+            _check_claim(claims[-1], path.parent, where)
             for other in claims[:-1]:
                 both = [scale for scale in other.scales if scale in claims[-1].scales]
                 if other.test == claims[-1].test is not None and both:
                     raise RarlError(f"{where}: test: {other.id} asks the same at scale {both[0]!r}")
-    return _with_scales_beside(file.settings, path.parent), claims
+    return file.settings, claims
 
 
-def _with_scales_beside(rules: Rules, folder: Path) -> Rules:
-    """The rules, with what the scales say of themselves that the file does not describe."""
-    scales = dict(rules.scales)
-    for path in sorted(folder.glob("*.yaml")):
-        raw = read_yaml(path) if path.stem not in (*scales, *NOT_SCALES) else None
-        if isinstance(raw, Mapping) and isinstance(raw.get("description"), str):
-            scales[path.stem] = ReportedScale(
-                banner=raw["description"].strip().rstrip("."), results=raw.get("allows_verdicts") is True
-            )
-    return rules.model_copy(update={"scales": scales})
-
-
-def _check_claim(claim: Claim, rules: Rules, folder: Path, where: str) -> None:
+def _check_claim(claim: Claim, folder: Path, where: str) -> None:
     def check(key: str, what: str, name: str, known: Iterable[str]) -> None:
         known = list(map(str, known))
         if known and not any(fnmatchcase(one, name) for one in known):
@@ -174,7 +147,7 @@ def _check_claim(claim: Claim, rules: Rules, folder: Path, where: str) -> None:
     for name in claim.validity:
         check("validity", "check", name, CHECKS)
     for name in claim.scales:
-        check("scales", "scale", name, rules.scales or ["none"])
+        check("scales", "scale", name, scales_in(folder.parent))
     test = claim.test
     if test is None:
         return

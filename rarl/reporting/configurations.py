@@ -23,8 +23,7 @@ _ONLINE = OnlineSettings().model_dump()
 # retrieval. An auxiliary loss is what some variants add.
 _SHARED = ("tasks", "held_out", "source", "episodes", "updates", "agent", "learning", "evaluation", "online",
            "environment_options")  # fmt: skip
-# agent.kind: of records older than agent.base and agent.retrieval.process
-_APART = ("agent.kind", "agent.fusion", "agent.retrieval", "learning.masking", "online.overlap")
+_APART = ("agent.fusion", "agent.retrieval", "learning.masking", "online.overlap")
 
 
 def settings_of(results: Results, run: str) -> dict[str, Any]:

@@ -23,15 +23,11 @@ def read_costs(results: Results, *, due: bool = True) -> pd.DataFrame:
     """
     where = f"results/{results.scale}"
     frame = results.table("costs", [*NAMES, *NUMBERS])
-    if (
-        frame.empty
-        and due
-        and not any(place == where and what.startswith("costs.csv") for place, what in results.problems)
-    ):
-        what = f"costs.csv is missing or has no rows; `rarl costs --scale {results.scale}` measures them"
-        results.problems.append((where, what))
+    told = any(place == where and what.startswith("costs.csv") for place, what in results.problems)
+    if frame.empty and due and not told:
+        results.note(where, f"costs.csv is missing or has no rows; `rarl costs --scale {results.scale}` measures them")
     if frame.duplicated(["experiment", "variant"]).any():
-        results.problems.append((where, "costs.csv names a variant twice"))
+        results.note(where, "costs.csv names a variant twice")
         return frame[:0]
     base = frame[frame["variant"] == frame["base"]].set_index("experiment")
     for column in COMPARED:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from rarl.files import digest, sha256_file
 from rarl.mappings import leaves
+from rarl.progress import duration
 from rarl.reporting import tables
 from rarl.reporting.choices import experiments_of
 from rarl.reporting.results import Results
@@ -80,7 +81,8 @@ def compute(results: Results) -> Markup:
     heads = {"experiment": "Experiment", "runs": "Runs", "updates": "Updates, at most", "points": "Evaluations",
              "episodes": "Episodes per evaluation", "total": "Wall time", "memory": "Peak memory, MB",
              "resumed": "Resumed", "failed": "Failed"}  # fmt: skip
-    return tables.to_markdown(frame.join(points).reset_index(), heads, total=tables.duration)
+    frame = frame.join(points).reset_index()
+    return tables.to_markdown(frame, heads, total=lambda seconds: tables.unbroken(duration(seconds)))
 
 
 def run_table(results: Results) -> pd.DataFrame:

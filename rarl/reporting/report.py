@@ -30,10 +30,10 @@ from rarl.reporting import (  # fmt: skip
     tables,
     variants,
 )
-from rarl.reporting.choices import read_errata, read_known_faults, read_texts
+from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, read_entries, read_texts
 from rarl.reporting.claims import load_claims
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
-from rarl.reporting.registry import ABLATIONS, BEYOND, NAVIGATION, PARTS, page_of
+from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS, page_of
 from rarl.reporting.results import Results, load_results
 from rarl.reporting.sections import attention, gallery, scores
 from rarl.reporting.sheet import Sheet
@@ -134,13 +134,13 @@ def build_report(
     planned = set(results.planned()["experiment"])
     shown = {name: study for name, study in studies.items() if name in planned}
     pages = {name: page_of(study.settings) for name, study in shown.items()}
-    is_result = judging.scale(scale).results
+    is_result = results.about.allows_verdicts
     mark = "preliminary" if preview and is_result else "" if is_result else scale
     stamp = mark if is_result else f"{scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
     first = Sheet(output, results, judging, judged, stamp)
     report = Report(first, shown, pages, outcomes, trials, costs, mark, preview)
-    faults = read_known_faults(root / "results" / scale)
+    faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
         found = {name: effects.judge(study, judged) for name, study in shown.items()}
@@ -159,7 +159,7 @@ def build_report(
     appendix = report.sheet("appendix", "Appendix")
     with figures.style():
         appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
-    if errata := read_errata(root / "results" / scale):
+    if errata := read_entries(root / "results" / scale / ERRATA, Erratum):
         answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes, pages)
     before_publishing()
     for sheet in report.sheets:
@@ -177,7 +177,7 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects
     # Without a page of ablations they are on that of their environment.
     alone = ABLATIONS not in report.pages.values()
     counted = {s.name for s in members} if alone else {name for name in found if report.pages[name] != BEYOND}
-    if sheet.rules.scale(report.results.scale).results and page != BEYOND and (alone or page == ABLATIONS):
+    if report.results.about.allows_verdicts and page != BEYOND and (alone or page == ABLATIONS):
         forest.write(sheet, {name: found[name] for name in (counted if alone else found)}, counted)
     answers.write(sheet, report.asked_on(page))
     for study in members:
@@ -307,9 +307,8 @@ def _render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
         lstrip_blocks=True,
         autoescape=False,  # `finalize` has escaped already; a second time would show the entities
     )
-    scale = report.first.rules.scale(report.results.scale)
-    common = {"tables": tables, "report": report, "judging": report.first.rules, "rules": rules, "scale": scale,
-              "answers": answers, "statistics": statistics, "runs_line": runs_line(report.results)}  # fmt: skip
+    common = {"tables": tables, "report": report, "judging": report.first.rules, "rules": rules, "answers": answers,
+              "statistics": statistics, "runs_line": runs_line(report.results)}  # fmt: skip
     return Markup(env.get_template(f"{name}.md.j2").render(common | dict(context)).strip())
 
 

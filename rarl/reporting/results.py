@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rarl.config.files import ExperimentSettings
-from rarl.config.scale import Dataset, read_experiments
+from rarl.config.files import ExperimentSettings, ScaleSettings
+from rarl.config.scale import Dataset, read_experiments, read_scale
 from rarl.envs.spec import MEASURED_ON_DATA, EnvSpec, load, plays, spec_of
 from rarl.errors import RarlError
 from rarl.files import read_json
@@ -69,6 +69,11 @@ class Results:
     _selected: dict[tuple, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
+    def about(self) -> ScaleSettings:
+        """What the scale says of itself."""
+        return read_scale(self.scale, self.root)
+
+    @cached_property
     def last(self) -> pd.DataFrame:
         """The evaluations at each run's last point: the result of a run (never its best point)."""
         frame = self.evaluations
@@ -100,10 +105,13 @@ class Results:
         try:
             return _read_csv(path, columns)
         except _Damaged as damage:
-            problem = (folder.as_posix(), str(damage))
-            if problem not in self.problems:
-                self.problems.append(problem)
+            self.note(folder.as_posix(), damage)
             return pd.DataFrame(columns=columns)
+
+    def note(self, where: str, what: object) -> None:
+        """A problem, told once."""
+        if (where, str(what)) not in self.problems:
+            self.problems.append((where, str(what)))
 
     def title(self, experiment: str) -> str:
         """What an experiment is called."""

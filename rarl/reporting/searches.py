@@ -54,7 +54,7 @@ def read_trials(results: Results) -> list[Trial]:
                 if e["scale"] == results.scale:
                     trials.append(found)
             except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-                results.problems.append((f"results/search/{path.name}", f"line {number} is not a record of a trial"))
+                results.note(f"results/search/{path.name}", f"line {number} is not a record of a trial")
     return trials
 
 

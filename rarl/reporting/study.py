@@ -132,7 +132,7 @@ class Study:
     def _task_set(self, name: str, runs: Iterable[str]) -> TaskSet:
         """By the name, "6-levels-1000-episodes"; else by the evaluations, and the runs' datasets."""
         head, data = re.match(r"(\d+)-", name), re.search(r"(\d+)-episodes?$", name)
-        tasks = int(head[1]) if head else self.results.select(self.results.last, self.name, name)["task"].nunique()
+        tasks = int(head[1]) if head else self.rows(self.results.last, task_set=name)["task"].nunique()
         episodes = [int(data[1])] if data else [n for run in runs for n in self._dataset_sizes(run)]
         return TaskSet(name, tasks or None, min(episodes, default=None))
 
@@ -147,7 +147,7 @@ class Study:
     @cached_property
     def used_sets(self) -> list[str]:
         """Names of the task sets on which variants of its own have usable runs, the largest last."""
-        used = set(self.results.select(self.results.last, self.name)["task_set"])
+        used = set(self.rows(self.results.last)["task_set"])
         return [chosen.name for chosen in self.task_sets if chosen.name in used]
 
     @cached_property
@@ -213,7 +213,7 @@ class Study:
             return POSITIVE if self.spec.reward_range[0] >= 0 else UNBOUNDED
         if score.normaliser is None:
             return UNBOUNDED
-        tasks = self.results.select(self.results.last, self.name)["task"].unique()
+        tasks = self.rows(self.results.last)["task"].unique()
         least = pd.Series([least_of(self.spec, task) for task in tasks], dtype=float)
         lows = normalised(self.spec, pd.Series(tasks), least)
         return (float(lows.min()), math.inf) if len(lows) and lows.notna().all() else UNBOUNDED
@@ -222,13 +222,18 @@ class Study:
         """Of the mean of seeds' scores."""
         return t_interval(list(scores.values() if isinstance(scores, Mapping) else scores), level, self.bounds)
 
+    def rows(self, frame: pd.DataFrame, variant: Variant | None = None, task_set: str | None = None) -> pd.DataFrame:
+        """Those of a table of `results`. variant: None takes those of the experiment's own. task_set: `EVERY` and None
+        take all."""
+        experiment, name = variant.runs if variant else (self.name, None)
+        return self.results.select(frame, experiment, None if task_set == EVERY else task_set, name)
+
     def table(self, variant: Variant, task_set: str, value: str = "score", at: str = "last") -> pd.DataFrame:
         """(seeds, tasks): a column of the last evaluations, or of the first; may be empty. Where every run learns one
         task alone, the columns are task sets, those of `EVERY` all."""
         key = (variant.runs, task_set, value, at)
         if key not in self._tables:
-            chosen = None if task_set == EVERY else task_set
-            frame = self.results.select(getattr(self.results, at), variant.runs[0], chosen, variant.runs[1])
+            frame = self.rows(getattr(self.results, at), variant, task_set)
             frame = frame.assign(task=frame["task_set"]) if self.spec.one_task else frame
             self._tables[key] = score_table(frame, value).astype(float)
         return self._tables[key]
@@ -267,10 +272,7 @@ class Study:
 
     def interventions(self, variant: Variant | None = None, task_set: str | None = None) -> pd.DataFrame:
         """Rows of interventions with a score. variant: None takes those of the experiment's own."""
-        experiment, name = variant.runs if variant else (self.name, None)
-        chosen = None if task_set == EVERY else task_set
-        frame = self.results.select(self.results.interventions, experiment, chosen, name)
-        return frame.dropna(subset=["score"])
+        return self.rows(self.results.interventions, variant, task_set).dropna(subset=["score"])
 
     def under(
         self, variant: Variant, task_set: str, intervention: str, tasks: set[str] | None = None
@@ -293,8 +295,7 @@ class Study:
         """(seeds, tasks): a quantity of attention.csv. May be empty."""
         key = (variant.runs, task_set, quantity)
         if key not in self._tables:
-            chosen = None if task_set == EVERY else task_set
-            frame = self.results.select(self.results.attention, variant.runs[0], chosen, variant.runs[1])
+            frame = self.rows(self.results.attention, variant, task_set)
             frame = frame[frame["quantity"] == quantity].astype({"value": float})
             self._tables[key] = frame.pivot_table(index="seed", columns="task", values="value", aggfunc="mean")
         return self._tables[key]
@@ -331,7 +332,7 @@ class Study:
         evaluation."""
         keys, parts = ["task_set", "variant", "seed", "run", "update"], []
         for variant in self.variants.values():
-            frame = self.results.select(self.results.evaluations, variant.runs[0], variant=variant.runs[1])
+            frame = self.rows(self.results.evaluations, variant)
             frame = frame[frame["task_set"].isin(list(task_sets))].assign(variant=variant.name)
             if len(frame):
                 grouped_ = frame.assign(raw=frame[self.score.column].astype(float)).groupby(keys)

@@ -101,17 +101,6 @@ def decimals(value: float, digits: int) -> int:
     return max(0, digits - 1 - exponent)
 
 
-def duration(seconds: Any) -> str:
-    """ "48 s", "12.3 min" or "3.4 h"."""
-    if not _is_number(seconds):
-        return NONE
-    for limit, divisor, unit, digits in ((120, 1, "s", 0), (7200, 60, "min", 1), (math.inf, 3600, "h", 1)):
-        if seconds < limit:
-            digits = 1 if unit == "s" and seconds < 10 else digits
-            return f"{number(seconds / divisor, digits)}{HARD_SPACE}{unit}"
-    raise AssertionError("unreachable: the last limit is infinite")
-
-
 def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = "") -> Markup:
     """A GitHub Markdown table. Cells are escaped unless they are Markup.
 

@@ -30,7 +30,7 @@ def safe(name: str) -> str:
 
 def own_variants(study: Study) -> list[Variant]:
     """Those with usable runs of the study's own, each of which has a page."""
-    runs = study.results.select(study.results.runs, study.name)
+    runs = study.rows(study.results.runs)
     used = set(runs["variant"][runs["usable"]])
     return [v for v in study.variants.values() if v.runs == (study.name, v.name) and v.name in used]
 

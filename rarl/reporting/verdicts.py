@@ -62,7 +62,7 @@ def evaluate_claims(
         test = claim.test.model_copy(update={"task_set": study.named_set(claim.test) or ""})
         claim = claim.model_copy(update={"test": test})
         planned = _involved(test, results.planned())
-        if results.scale not in claim.scales or not rules.scale(results.scale).results or not test.task_set:
+        if results.scale not in claim.scales or not results.about.allows_verdicts or not test.task_set:
             why = "no runs that could judge it" if planned.empty else "too small a scale to judge it"
             return Outcome(claim, Verdict(NOT_TESTED, why), ours_scale={} if planned.empty else study.sizes(test))
         samples = load(MEASURES[test.measure])(study, test, rules)

@@ -48,7 +48,7 @@ class Header:
         run: the run's name, "experiment/task-set/variant/seed-0".
         config: the resolved configuration, plain JSON values.
         update: learner steps done.
-        code_digest: `rarl.provenance.code_digest` of the code that wrote it, or None.
+        code_digest: of the code that wrote it (`rarl.code_digest.Code.digest`), or None.
         data: manifest path -> SHA-256 of the data it learned from.
         budget: what of the budget decides what the run's products hold; an empty one is not compared.
     """

@@ -1,1 +1,1 @@
-"""Trajectories on disk: the store, what is sampled from it, and how datasets are made."""
+"""Trajectories on disk: the store, its checks, what is sampled from it, and its export."""

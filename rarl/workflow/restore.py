@@ -16,7 +16,7 @@ from rarl.config.scale import Scale
 from rarl.errors import RarlError
 from rarl.files import fsync_folder, sha256_file
 from rarl.trajectories.store import MANIFEST, read_manifest
-from rarl.workflow.verify import CHECKPOINT, CHECKSUM, find_faults
+from rarl.workflow.verify import CHECKPOINT, CHECKSUM, find_faults, listed_in
 
 
 def restore(scale: Scale, paths: Sequence[str | os.PathLike] = ()) -> tuple[list[Path], list[str]]:
@@ -142,9 +142,8 @@ def _fits(fetched: Path, temporary: Path, folder: Path) -> bool:
         if fetched.name == MANIFEST:
             return bool(read_manifest(fetched.parent))
         if fetched.name == CHECKPOINT:
-            listed = (record(CHECKSUM) / CHECKSUM).read_text(encoding="utf-8")
-            return sha256_file(fetched) in {line.split()[0] for line in listed.splitlines() if line.strip()}
-    except (RarlError, OSError, UnicodeDecodeError):
+            return sha256_file(fetched) in (listed_in(record(CHECKSUM) / CHECKSUM) or ())
+    except (RarlError, OSError):
         return False
     return True
 

@@ -227,7 +227,7 @@ def _of_checkpoints(scale: Scale, hashes: Hashes) -> Iterator[Fault]:
         if said is not None and said.get("run") != run:
             yield Fault(record, "damaged (not the record of a run)" if not said else f"of another run ({said['run']})")
             continue
-        found, listed = hashes.of(path), _listed(path.with_name(CHECKSUM))
+        found, listed = hashes.of(path), listed_in(path.with_name(CHECKSUM))
         expected = said and said.get("checkpoint_sha256")
         if expected is not None and found != expected:
             yield Fault(path, f"damaged, or of another run (its SHA-256 is not the one in {record})")
@@ -260,7 +260,7 @@ def _made_from_others(record: Path, said: dict[str, Any], scale: Scale, hashes: 
             return
 
 
-def _listed(path: Path) -> list[str] | None:
+def listed_in(path: Path) -> list[str] | None:
     """The checksums in the file beside a checkpoint; None if it is missing."""
     try:
         return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

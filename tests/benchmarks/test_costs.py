@@ -110,7 +110,7 @@ def test_experiments_can_be_chosen(tmp_path):
         return {name: list(runs) for name, runs in Scale("tiny", tmp_path).cost_runs().items()}
 
     assert measured("relatives", "babyai") == {name: list(everything[name]) for name in ("relatives", "babyai")}
-    with pytest.raises(RarlError, match=r"tiny.yaml: costs.experiments: 'relative'; did you mean 'relatives'"):
+    with pytest.raises(RarlError, match=r"costs.experiments: unknown experiment 'relative'; did you mean 'relatives'"):
         measured("relative")
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from rarl.code_digest import file_of
 from rarl.config import files, validate
 from rarl.config import settings as of_runs
 from rarl.config.scale import Dataset, Run, Scale, values_of
@@ -23,7 +22,7 @@ from rarl.workflow import rules as workflow
 
 ROOT = Path(of_runs.__file__).resolve().parents[2]
 MODULES = (of_runs, files, validate)
-TREES = [ast.parse(file_of(module.__name__).read_bytes()) for module in MODULES]
+TREES = [ast.parse(Path(module.__file__).read_bytes()) for module in MODULES]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +155,7 @@ def test_there_are_checks_and_derived_values_and_no_other_functions() -> None:
 
 def changed_config(path: str) -> types.ModuleType:
     """`rarl.config.settings` with another body of one function, or another value of one constant."""
-    tree = ast.parse(file_of(of_runs.__name__).read_bytes())
+    tree = ast.parse(Path(of_runs.__file__).read_bytes())
     node = functions(tree).get(path)
     if node is not None:
         node.body = [ast.Return(ast.Constant("another"))]

@@ -31,7 +31,7 @@ def write_gridroboman(root: Path) -> list[str]:
         given = TASKS[(i + 1) % 3]
         rows |= {("swapped", task, given): 0.12, ("swapped-given", task, given): 0.48}
     made.write_interventions(root, probed, rows)
-    quantities = {"goal_state_mass": 0.6, "goal_state_share": 0.4, "kl": 1.4, "task_named": 0.9}
+    quantities = {"rewarded_share": 0.6, "rewarded_candidates": 0.4, "kl": 1.4, "task_named": 0.9}
     made.write_attention(root, probed, [(t, q, v) for t in TASKS for q, v in quantities.items()])
     for run in probed:
         made.write_gallery(root, run, made.board_gallery())

@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
+from rarl.config.files import SCALES
 from rarl.config.scale import Dataset
 from rarl.config.settings import DatasetSettings
 from rarl.envs.atari.scores import random_and_human
@@ -60,7 +61,8 @@ def at(game: str, share: float) -> float:
 def write_project(root: Path) -> Path:
     """The project's files that a report reads besides results."""
     (root / "config").mkdir(parents=True, exist_ok=True)
-    shutil.copy(PROJECT / "config" / "claims.yaml", root / "config" / "claims.yaml")
+    for name in ("claims", *SCALES):
+        shutil.copy(PROJECT / "config" / f"{name}.yaml", root / "config" / f"{name}.yaml")
     shutil.copytree(PROJECT / "config" / "experiments", root / "config" / "experiments", dirs_exist_ok=True)
     return root
 

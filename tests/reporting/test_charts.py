@@ -120,14 +120,6 @@ def test_seconds_are_those_of_training(studies, monkeypatch):
     assert frame["seconds"].tolist() == pytest.approx((0.25 * frame["update"]).tolist())
 
 
-def test_panels_may_be_others(studies):
-    study = studies["atari"]
-    looks = {v.name: v.look for v in (study.base, study.full)}
-    chart = charts.curves(study, {"both games": (charts.EVERY, [study.base, study.full])}, looks)
-    last = chart.frame[chart.frame["update"] == made.UPDATES[-1]].set_index("variant")["score"]
-    assert last.to_dict() == pytest.approx({"r2d2": 0.10, "ra-r2d2": 0.16})
-
-
 def test_curves_draw_the_means_of_the_chosen_panel_and_agents(all_kinds):
     chart = all_kinds["curves"]
     here = chart.frame[chart.frame["panel"] == HIDDEN]

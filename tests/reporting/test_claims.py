@@ -12,7 +12,7 @@ import yaml
 from rarl.envs.spec import ENVIRONMENTS, spec_of
 from rarl.errors import RarlError
 from rarl.reporting import choices
-from rarl.reporting.claims import Rules, load_claims
+from rarl.reporting.claims import load_claims
 from rarl.reporting.statistics import Samples
 from rarl.workflow.rules import scale_of
 from tests import tiny_project
@@ -27,8 +27,6 @@ def test_the_projects_claims_are_sound():
     settings, claims = load_claims(CLAIMS)
     assert len({claim.id for claim in claims if claim.primary}) == 7
     assert settings.min_seeds >= 5
-    assert {"smoke", "laptop", "workstation", "paper"} <= set(settings.scales)
-    assert not settings.scale("smoke").results
     paper = {claim.id for claim in claims if not claim.own}
     assert {"C1", "C2-A1", "C2-A6", "C5", "C6-time", "C6-parameters"} <= paper
     assert {f"C4{x}-{size}" for x in "abcd" for size in ("50k", "200k")} <= paper
@@ -51,7 +49,7 @@ def test_the_projects_claims_are_sound():
         ("claims: [{id: A, text: t, kind: equivalence}]", "margin above 0"),
         ("claims: [{id: A, text: t, verdict: yes}]", "unknown key 'verdict'"),
         ("claims: [{id: A, text: t}, {id: A, text: u}]", "'A' is there twice"),
-        ("settings: {scales: {laptop: {banner: b}}}\nclaims: [{id: A, text: t, scales: [laptp]}]", "mean 'laptop'"),
+        ("claims: [{id: A, text: t, scales: [tyny]}]", "mean 'tiny'"),
         ("claims: [{id: A, text: t, test: {measure: m}}]", "claim A: key 'test.experiment' is missing"),
         ("claims: [{id: A, text: t, margin: wide}]", "claim A: margin: .*number, got 'wide'"),
         ("claims: [{id: A, text: t, margin: .inf}]", "claims.0.margin: must be a finite number, got inf"),
@@ -63,13 +61,12 @@ def test_the_projects_claims_are_sound():
         ),
         ("claims: [{id: A, text: t, margin: 1, test: {TEST, experiment: e, a: x}}]", "claim A: family: "),
         ("claims: [{id: A, text: t, family: f, test: {TEST, experiment: e, a: x}}]", "superiority needs a margin"),
-        ("settings: {scales: {s: {banner: b}}}\nclaims: [{id: A, ASKS}, {id: B, ASKS}]", "B: test: A asks the same"),
+        ("claims: [{id: A, ASKS}, {id: B, ASKS}]", "B: test: A asks the same"),
         ("claims: [{id: A, text: t, paper: {nr: 3}}]", "claim A: unknown key 'paper.nr'"),
         ("claims: [{id: A, text: t}]\nquestion: []", "unknown key 'question'; did you mean 'questions'"),
         ("claims: [{id: A, text: t, text: u}]", "line 1: not valid YAML: key 'text' stands there twice"),
         ("claims: []\nquestions: [{id: Q, text: t, kind: superb}]", "claim Q: kind: .*did you mean 'superiority'"),
         ("claims: []\nsettings: {level: 95}", "settings.level: .*less than 1, got 95"),
-        ("claims: []\nsettings: {scales: {mine: {baner: b}}}", "settings.scales.mine"),
         (
             "claims: [{id: A, text: t, margin: 1, family: f, "
             "test: {measure: diference, experiment: x, task_set: x, a: x}}]",
@@ -80,9 +77,11 @@ def test_the_projects_claims_are_sound():
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path, text, says):
-    path = tmp_path / "claims.yaml"
-    text = text.replace("ASKS", "text: t, family: f, margin: 1, scales: [s], test: {TEST, experiment: e, a: x, b: y}")
-    path.write_text(text.replace("TEST", "measure: difference, task_set: 10-tasks"))
+    path = tmp_path / "config" / "claims.yaml"
+    path.parent.mkdir()
+    (path.parent / "tiny.yaml").touch()
+    text = text.replace("ASKS", "text: t, family: f, margin: 1, scales: [tiny], test: {TEST, experiment: e, a: x}")
+    path.write_text(text.replace("TEST", "measure: difference, task_set: larger"))
     with pytest.raises(RarlError, match=rf"claims\.yaml.*{says}") as caught:
         load_claims(path)
     assert "\n" not in str(caught.value)
@@ -104,7 +103,7 @@ def test_claims_speak_of_what_is_configured(tmp_path, change, says):
     path = tmp_path / "config" / "claims.yaml"
     test = {"measure": "difference", "experiment": "gridroboman", "task_set": "10-tasks", "a": "ra-*", "b": "dqn"}
     claim = {"id": "A", "text": "t", "family": "f", "margin": 0.1, "scales": ["tiny"], "test": test}
-    file = {"settings": {"scales": {"tiny": {"banner": "b"}}}, "claims": [claim]}
+    file = {"claims": [claim]}
     path.write_text(yaml.safe_dump(file))
     assert load_claims(path)[1][0].test.side("a") == ("gridroboman", "ra-*")
     claim["test"] = test | change
@@ -207,9 +206,3 @@ def test_designs_of_samples():
     assert Samples(a, b, "paired").interval(0.95).estimate == pytest.approx(0.75)
     assert Samples(a, b).interval(0.95).n == (3, 3)
     assert Samples(a, {0: math.nan}, "single").interval(0.95).n == (3, 1)
-    with pytest.raises(RarlError, match="did you mean 'paired'"):
-        Samples(a, b, "pairs").interval(0.95)
-
-
-def test_unknown_scale_is_no_result():
-    assert not Rules().scale("mine").results

@@ -7,7 +7,7 @@ import pytest
 
 from rarl.envs.spec import spec_of
 from rarl.reporting import figures, forest
-from rarl.reporting.claims import ReportedScale, Rules
+from rarl.reporting.claims import Rules
 from rarl.reporting.effects import Change, Effect, judge
 from rarl.reporting.results import load_results
 from rarl.reporting.rules import Case, Judged, Verdict
@@ -15,7 +15,7 @@ from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import Interval, Samples
 from tests.reporting import synthetic as project
 
-RULES = Rules(scales={"laptop": ReportedScale(banner="small")})
+RULES = Rules()
 GAIN, PART = Change("gain", "Retrieval", "RA"), Change("part", "Without slots", "no slots")
 SLOTS = Change("part", "More slots", "slots")
 

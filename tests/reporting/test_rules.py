@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from rarl.errors import RarlError
 from rarl.reporting.answers import rules_table
 from rarl.reporting.claims import Rules
 from rarl.reporting.rules import (
@@ -81,11 +80,6 @@ def test_what_comes_before_the_rules_of_a_kind():
     few = alone(Case(samples(0.2, n=3), margin=0.05))
     assert (few.outcome, few.reason) == (INCONCLUSIVE, "3 seeds, 5 needed")
     assert math.isfinite(few.tests["sign"][0])
-    for kind in ("equivalence", "no gain"):
-        with pytest.raises(RarlError, match="needs a margin above 0"):
-            judge([Case(samples(0.2), kind)], RULES)
-    with pytest.raises(RarlError, match="did you mean 'superiority'"):
-        judge([Case(samples(0.2), "superior")], RULES)
 
 
 def test_counts_need_one_seed_and_no_two_that_differ():

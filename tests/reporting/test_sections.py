@@ -117,7 +117,7 @@ def test_attention_beside_chance(report):
     )
     assert rows.loc[("other_share", "all"), "value"] == pytest.approx(0.40)
     rows = table(report, "gridroboman-attention", "quantity")
-    assert rows.loc["goal_state_mass", ["value", "delta_chance"]].tolist() == pytest.approx([0.6, 0.2])
+    assert rows.loc["rewarded_share", ["value", "delta_chance"]].tolist() == pytest.approx([0.6, 0.2])
 
 
 def test_what_is_retrieved_as_means_over_seeds_at_the_end(tmp_path):

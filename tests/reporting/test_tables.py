@@ -84,11 +84,6 @@ def test_digits_go_by_the_width_of_the_interval(estimate, half, said):
     assert tables.interval(value).replace(tables.HARD_SPACE, " ") == said
 
 
-def test_durations():
-    said = [tables.duration(s).replace(tables.HARD_SPACE, " ") for s in (3.21, 48, 119, 600, 7300, None, math.nan)]
-    assert said == ["3.2 s", "48 s", "119 s", "10.0 min", "2.0 h", tables.NONE, tables.NONE]
-
-
 def test_tables_check_their_shape():
     with pytest.raises(ValueError, match="cells"):
         tables.table(["a", "b"], [[1]])

@@ -186,7 +186,7 @@ def test_the_time_left_follows_the_speed_of_a_core(root: Path, monkeypatch: pyte
     monkeypatch.setattr(plan.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(plan, "_reference_work", lambda: 3 * plan._REFERENCE_SECONDS)
     said = describe_plan(put(root))
-    assert "About 8 s for the runs that are left" in said  # 0.1 minutes, 6 of 7 runs
+    assert "About 7.7 s for the runs that are left" in said  # 0.1 minutes, 6 of 7 runs
     assert "(2 CPU cores, no GPU; a core takes 3.0 times the reference's)" in said
 
 

@@ -20,7 +20,7 @@ NOT_SHARED = {".dvc": {"cache", "tmp", "config.local"}, "results": {"smoke", "la
 
 DQN, RA_DQN = "gridroboman/10-tasks/dqn-hidden/seed-0", "gridroboman/10-tasks/ra-dqn-hidden/seed-0"
 TINY = {
-    "description": "Two short runs.",
+    "description": "two short runs",
     "allows_verdicts": False,
     "about_core_minutes": 0.5,
     "seeds": [0],

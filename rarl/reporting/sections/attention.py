@@ -26,15 +26,13 @@ QUANTITIES = {
     "kl": Quantity("KL of z's posterior from its prior, nats/step"),
     "task_named": Quantity("task decodable from z (accuracy of a linear probe)"),
     "rewarded_share": Quantity("attention on rewarded states", "rewarded_candidates"),
-    # As products from before probes were the same everywhere call it.
-    "goal_state_mass": Quantity("attention on rewarded states", "goal_state_share"),
     "other_share": Quantity("attention on other tasks' trajectories", "other_candidates"),
     "related_there": Quantity("batches that contain a trajectory with the same target object"),
     "related_share": Quantity("attention on trajectories with the same target object", "related_candidates"),
     "place_distance": Quantity("distance in steps between attended and current position", "place_candidates"),
 }
-_SHARES = {"task_named", "related_there", *(name for name in QUANTITIES if name.endswith(("_share", "_mass")))}
-_BY_GROUP = ("other_share", "rewarded_share", "goal_state_mass")
+_SHARES = {"task_named", "related_there", *(name for name in QUANTITIES if name.endswith("_share"))}
+_BY_GROUP = ("other_share", "rewarded_share")
 _USE = {  # of retrieval.csv
     "agent": "Agent", "set": "Task set", "states": "States per batch", "steps_per_trajectory": "Steps per trajectory",
     "last_share": "Share of last steps", "effective_states": "Effective number of attended states",
@@ -86,7 +84,7 @@ def _of(table: pd.DataFrame, tasks: set[str] | None) -> dict[int, float]:
 
 def retrieval_frame(study: Study) -> pd.DataFrame:
     """One row for each variant of a task set, means over its seeds at their last evaluation; empty without any."""
-    frame = study.results.select(study.results.retrieval, study.name)
+    frame = study.rows(study.results.retrieval)
     last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
     measured = [name for name in _USE if name in last]
     numbers = last[measured].apply(pd.to_numeric, errors="coerce")

@@ -62,9 +62,7 @@ def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: 
                 *common([study.table(v, task_set) for v in (variant, study.base)])
             )
         for line in study.mismatches(variant, study.base, task_set):
-            problem = ("/".join(variant.runs), f"not compared with {'/'.join(study.base.runs)}: {line}")
-            if problem not in study.results.problems:
-                study.results.problems.append(problem)
+            study.results.note("/".join(variant.runs), f"not compared with {'/'.join(study.base.runs)}: {line}")
     samples = study.compare(variant, reference, task_set) if reference not in (None, study.base) else None
     if samples is not None and reference is not None:
         row |= {"delta": samples.interval(rules.level), "reference": reference.name}

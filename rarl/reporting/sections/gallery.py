@@ -24,9 +24,7 @@ def write(study: Study, sheet: Sheet) -> bool:
                 drawn = pictures.draw_step(study.spec, episode) if episode else None
                 played = player(study.spec, episode, variant.label) if episode else None
             except RarlError as error:
-                problem = (f"{run}/gallery.json", str(error))
-                if problem not in study.results.problems:
-                    study.results.problems.append(problem)
+                study.results.note(f"{run}/gallery.json", error)
                 continue
             if drawn is not None:
                 alt = f"A state of {study.spec.title} and the three retrieved states with the most attention weight."
@@ -39,7 +37,7 @@ def write(study: Study, sheet: Sheet) -> bool:
 
 def median_run(study: Study, variant: Variant, task_set: str) -> str | None:
     """Among the runs with a gallery, the one of (lower) median score: neither the best nor the worst seed; or None."""
-    runs = study.results.select(study.results.runs, variant.runs[0], task_set, variant.runs[1])
+    runs = study.rows(study.results.runs, variant, task_set)
     scores = study.seed_scores(variant, task_set)
     known = sorted((scores.get(int(seed), -math.inf), run) for run, seed in zip(runs["run"], runs["seed"], strict=True)
                    if run in study.results.galleries)  # fmt: skip

@@ -147,7 +147,7 @@ def quantities(study: Study, task_set: str, kind: str = "share") -> pd.DataFrame
     `share_of`."""
     rows = []
     for variant in study.variants_on(task_set):
-        frame = study.results.select(study.results.attention, *variant.runs[:1], task_set, variant.runs[1])
+        frame = study.rows(study.results.attention, variant, task_set)
         for (name, seed), values in frame.astype({"value": float}).groupby(["quantity", "seed"])["value"]:
             head, _, quantity = str(name).partition("/")
             if (found := share_of(head, kind)) is not None:

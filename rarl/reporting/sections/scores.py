@@ -177,7 +177,7 @@ def reported(study: Study, variant: Variant, task_set: str) -> tuple[float, floa
     It is set beside the least and the most data; with one amount there is nothing to choose by.
     """
     if study.spec.reported is not None and study.spec.one_task:
-        tasks = study.results.select(study.results.last, *variant.runs[:1], task_set, variant.runs[1])["task"].unique()
+        tasks = study.rows(study.results.last, variant, task_set)["task"].unique()
         return load(study.spec.reported)(variant.name, str(tasks[0])) if len(tasks) == 1 else None
     printed, sets = variant.settings.reported, study.used_sets
     if not printed or len(sets) < 2 or task_set not in (sets[0], sets[-1]):

@@ -18,7 +18,7 @@ _COLUMNS = ["task_set", "variant", "seed", "task", "group", "episodes", "update"
 
 def write(study: Study, sheet: Sheet) -> None:
     """A heat map where one network learns several tasks, and every run's every task as numbers."""
-    last = study.results.select(study.results.last, study.name)
+    last = study.rows(study.results.last)
     group_of = {spelled(task): group for group, members in study.spec.task_groups.items() for task in members}
     steps = last["run"].map({run: study.steps_per_update(run) for run in last["run"].unique()}).astype(float)
     last = last.assign(group=last["task"].map(group_of), steps=last["update"] * steps)
