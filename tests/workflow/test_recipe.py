@@ -37,7 +37,7 @@ def test_reproduce_makes_everything(recorded: Project) -> None:
         "make_site": 1,
     }
     before, _, _ = output.partition("Building DAG of jobs")
-    assert "Scale tiny: Two short runs." in before
+    assert "Scale tiny: two short runs" in before
     assert "  datasets  10 (10 not there)" in before
     assert output.count("Scale tiny: ") == 1
     for path in ("reports/tiny/README.md", "reports/tiny/site/index.html", "scratch/tiny/preview/site/index.html"):
@@ -228,7 +228,7 @@ def test_what_is_made_again_is_told_with_the_reason_before_anything_runs(project
     project.append("rarl/runs/loop.py", ANOTHER)
     output = project.snakemake("-n", "all")
     told = [
-        "Scale tiny: Two short runs.",
+        "Scale tiny: two short runs",
         "  datasets  10 (10 current)",
         "  runs      2 (2 by other code)",
         "  probes    1 (1 by other code)",

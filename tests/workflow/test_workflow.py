@@ -76,6 +76,8 @@ def test_the_preview_needs_the_first_seed_of_the_largest_task_set(smoke: Scale) 
             ("ablations-babyai", "2-levels-24-episodes", "2-levels-24-episodes"),
             ("ablations-atari", "pong", "pong"),
             ("held-out", "4-of-6-tasks", "4-of-6-tasks"),
+            ("strong-bases", 30, "30-tasks"),
+            ("widths", 30, "30-tasks"),
             ("ancestors", 10, "10-tasks"),
             ("ancestors-atari", "pong", "pong"),
         )
