@@ -174,6 +174,14 @@ def test_every_stage_of_dvc_watches_all_code_and_its_own_rules() -> None:
         assert {"rarl", "workflow/rules/common.smk", f"workflow/rules/{file}.smk"} <= set(deps), stage
 
 
+def test_a_scale_may_leave_out_what_has_a_default() -> None:
+    """DVC refuses a stage that names a key which is not in the file."""
+    stages = yaml.safe_load((HERE / "dvc.yaml").read_text())["stages"]
+    named = [entry for stage in stages.values() for entry in stage.get("params", [])]
+    assert named
+    assert all(keys is None for entry in named for keys in entry.values())
+
+
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
