@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rarl.agents.memory import RetrievalBatch
 from rarl.envs.probing import Features
+from rarl.probes.trained import by_return
 from rarl.trajectories.store import TrajectoryDataset
 
 
@@ -58,8 +59,8 @@ class RetrieveAndPlay:
         for dataset in datasets:
             if id(dataset) in known:
                 continue
-            order = np.argsort(-dataset.returns[dataset.used], kind="stable")
-            best = np.sort(dataset.used[order[: max(int(share * len(order)), 1)]])
+            order = by_return(dataset, 1)
+            best = np.sort(order[: max(int(share * len(order)), 1)])
             episodes = [dataset.episode(int(i)) for i in best]
             x = np.concatenate([episode.observations[:-1] for episode in episodes])
             context = None

@@ -42,7 +42,8 @@ def with_distractors(scale: Scale, run: Run, memory: PoolMemory, network: ValueN
     if not sizes or len(planned) < 2 or any(dataset.settings.episodes is None for dataset in planned):
         return {}
     layouts = {n: settings.model_copy(update={"trajectories": n, "relevant": [1 / n]}) for n in sizes}
-    largest, needed = layouts[max(sizes)], needed_of_each(layouts[max(sizes)], len(planned))
+    largest = layouts[max(sizes)]
+    needed = needed_of_each(largest, len(planned))
     datasets = [_made_anew(scale, dataset, n) for dataset, n in zip(planned, needed, strict=True)]
     whole = copy(memory)
     whole.samplers, whole.index = [RetrievalSampler(dataset) for dataset in datasets], None

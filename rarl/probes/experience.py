@@ -3,12 +3,13 @@ new. No weight is changed, and how it chooses among what it is given is as train
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 
 import numpy as np
 
 from rarl.agents.memory import Memory
+from rarl.probes.trained import by_return
 from rarl.trajectories.sampling import RetrievalSampler
 from rarl.trajectories.store import TrajectoryDataset
 
@@ -21,7 +22,13 @@ def experiences(memory: Memory, amounts: Sequence[int]) -> Iterator[tuple[str, M
     *given-n*: of the episodes that the agent learned from; *given-best-n*, *given-worst-n*: of their quarter with the
     highest and the lowest returns; *given-new-n*: of the dataset's episodes that the agent did not learn from.
     """
-    for kind, chosen in (("", known), ("best-", best), ("worst-", worst), ("new-", new)):
+    kinds: dict[str, Callable[[TrajectoryDataset], np.ndarray]] = {
+        "": lambda dataset: dataset.used,
+        "best-": lambda dataset: _quarter(dataset, 1),
+        "worst-": lambda dataset: _quarter(dataset, -1),
+        "new-": lambda dataset: np.setdiff1d(np.arange(dataset.episodes), dataset.used),
+    }
+    for kind, chosen in kinds.items():
         other = copy(memory)
         other.samplers = [_of(sampler.dataset, chosen(sampler.dataset)) for sampler in memory.samplers]
         fewest = min(len(sampler.dataset.used) for sampler in other.samplers)
@@ -34,23 +41,6 @@ def _of(dataset: TrajectoryDataset, episodes: np.ndarray) -> RetrievalSampler:
     return RetrievalSampler(part)
 
 
-def known(dataset: TrajectoryDataset) -> np.ndarray:
-    """(n,), the episodes that were learned from."""
-    return dataset.used
-
-
-def best(dataset: TrajectoryDataset) -> np.ndarray:
-    """(n,), the quarter of them with the highest returns; of equal ones the first."""
-    order = np.argsort(-dataset.returns[dataset.used], kind="stable")
-    return dataset.used[order[: int(QUARTER * len(order))]]
-
-
-def worst(dataset: TrajectoryDataset) -> np.ndarray:
-    """(n,), the quarter of them with the lowest returns; of equal ones the first."""
-    order = np.argsort(dataset.returns[dataset.used], kind="stable")
-    return dataset.used[order[: int(QUARTER * len(order))]]
-
-
-def new(dataset: TrajectoryDataset) -> np.ndarray:
-    """(n,), the episodes that were not learned from."""
-    return np.setdiff1d(np.arange(dataset.episodes), dataset.used)
+def _quarter(dataset: TrajectoryDataset, sign: int) -> np.ndarray:
+    order = by_return(dataset, sign)
+    return order[: int(QUARTER * len(order))]

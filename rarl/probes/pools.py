@@ -14,6 +14,7 @@ many, by the index: "among-n-none". A query may tell its task by which of the ot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -114,6 +115,11 @@ class PoolProbe(PlainProbe):
         """The retrieval datasets of training with a share of relevant trajectories."""
         return Searched(self.memory, self.index, share)
 
+    def places(self, shares: Sequence[float]) -> dict[str, Searched]:
+        """Name -> what is searched: datasets of training with these shares, and those with distractors."""
+        found = {f"share-{share:g}": self.of_share(share) for share in shares}
+        return found | {f"among-{n}": searched for n, searched in self.among.items()}
+
     @cached_property
     def among(self) -> dict[int, Searched]:
         """Number of trajectories, one of them relevant -> what is searched."""
@@ -140,25 +146,19 @@ class PoolProbe(PlainProbe):
     def interventions(self) -> list[dict[str, Any]]:
         """Rows of interventions.csv."""
         evaluation, rows = self.evaluation, []
-        for share in self.shares:
-            for way, suffix in self.ways.items():
-                played = self.play(evaluation, self.find(evaluation, self.of_share(share), way).batch)
-                rows += self.rows(f"share-{share:g}{suffix}", evaluation, played)
-        for n, searched in self.among.items():
-            for way, suffix in self.ways.items():
-                played = self.play(evaluation, self.find(evaluation, searched, way).batch)
-                rows += self.rows(f"among-{n}{suffix}", evaluation, played)
-            played = self.play(evaluation, self.find(evaluation, searched._replace(share=0.0), "index").batch)
-            rows += self.rows(f"among-{n}-none", evaluation, played)
+        for place, searched in self.places(self.shares).items():
+            found = {f"{place}{suffix}": (searched, way) for way, suffix in self.ways.items()}
+            if searched.memory is not self.memory:
+                found[f"{place}-none"] = searched._replace(share=0.0), "index"
+            for name, (of, way) in found.items():
+                rows += self.rows(name, evaluation, self.play(evaluation, self.find(evaluation, of, way).batch))
         return rows + self.rows("removed", evaluation, self.play(evaluation, None))
 
     @torch.no_grad()
     def attention(self) -> list[dict[str, Any]]:
         """Rows of attention.csv: rankings of trajectories, and where attention goes."""
         evaluation, rows = self.evaluation, []
-        places = {f"share-{share:g}": self.of_share(share) for share in self.shares[:-1]}
-        places |= {f"among-{n}": searched for n, searched in self.among.items()}
-        for place, searched in places.items():
+        for place, searched in self.places(self.shares[:-1]).items():
             for way, suffix in self.ways.items():
                 found = self.find(evaluation, searched, way)
                 for name, values in self._quantities(evaluation.groups, searched, way, found).items():

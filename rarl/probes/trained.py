@@ -14,6 +14,7 @@ from rarl.config.scale import Run, Scale
 from rarl.nn.value_network import ValueNetwork
 from rarl.runs import checkpoints
 from rarl.runs.train import load_published
+from rarl.trajectories.store import TrajectoryDataset
 
 
 def final_state(scale: Scale, run: Run) -> Mapping[str, Any]:
@@ -30,6 +31,12 @@ def network_of(run: Run, state: Mapping[str, Any], n_actions: int) -> ValueNetwo
     network = build_network(run.settings, n_actions)
     checkpoints.restore(network, state.get("network", {}), f"the checkpoint of {run.id}")
     return network.requires_grad_(False)
+
+
+def by_return(dataset: TrajectoryDataset, sign: int) -> np.ndarray:
+    """(n,), the used episodes of a dataset by their returns, the highest first (sign 1) or the lowest (-1); equal ones
+    as they lie."""
+    return dataset.used[np.argsort(-sign * dataset.returns[dataset.used], kind="stable")]
 
 
 def shuffled(batch: RetrievalBatch, rng: np.random.Generator) -> RetrievalBatch:

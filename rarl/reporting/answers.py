@@ -46,7 +46,7 @@ _DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EX
 def verdict(outcome: Outcome) -> str:
     """Mark and verdict, as short as a cell: "✓ supported"; a question of our own is answered with yes or no."""
     claim, said = outcome.claim, outcome.verdict
-    word = said.outcome if said.outcome == EXCLUDED else said.words
+    word = said.words
     if claim.own:
         word = word.replace(said.outcome, _ANSWERS.get(said.outcome, said.outcome))
         word = word.removesuffix(", the opposite") if claim.kind in WITH_MARGIN else word

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from rarl.reporting import tables
 from rarl.reporting.claims import ClaimTest, Rules
+from rarl.reporting.sections.attention import last_records
 from rarl.reporting.sections.relevance import chance, quantities, share_of
 from rarl.reporting.statistics import SHARES, Interval, paired, seed_means, t_interval
 from rarl.reporting.study import Study, Variant
@@ -43,14 +44,10 @@ def reads(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     """
     found = []
     for variant in _variants(study, test):
-        frame = study.rows(study.results.retrieval, variant, test.task_set)
-        flips = [name for name in ("flips_exchanged", "flips_redrawn") if name in frame]
-        if frame.empty or not flips:
-            continue
-        last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
-        shares = last[flips].astype(float).max(axis=1).groupby(last["seed"]).mean()
-        interval = t_interval(shares, rules.level, SHARES)
-        found.append(_Found(variant, interval, "of actions depend on what it is (needed", rules.reads))
+        last = last_records(study, variant, test.task_set)
+        if last["flips_other"].notna().any():
+            interval = t_interval(last.groupby("seed")["flips_other"].mean(), rules.level, SHARES)
+            found.append(_Found(variant, interval, "of actions depend on what it is (needed", rules.reads))
     return _any(found)
 
 

@@ -233,8 +233,8 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
 _USE = {
     "agent": "Agent", "read": "States read, of those in the batch", "effective_states": "Effective number attended",
     "flips_other": "Greedy actions that change with another batch, %", "flips_removed": "with none, %",
-    "learner_step_ms": "ms per update",
-    "learner_step_ratio": "× base agent", "parameters_ratio": "Parameters, × base agent",
+    "learner_step_ms": "ms per update", "learner_step_ratio": "× base agent",
+    "parameters_ratio": "Parameters, × base agent",
 }  # fmt: skip
 
 
@@ -245,16 +245,19 @@ _PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score",
 def _parts(sheet: Sheet, found: Iterable[effects.Effect]) -> dict[str, Any]:
     """The parts of agents that matter, those first that take most of what retrieval adds; and those of which nothing is
     visible."""
-    parts = [e for e in found if e.change.kind == "part"]
-    matter = sorted((e for e in parts if e.reading in ("costs", "helps")), key=lambda e: -(e.share or 0.0))
+    parts: dict[bool, list[effects.Effect]] = {True: [], False: []}
+    for e in found:
+        if e.change.kind == "part":
+            parts[e.reading in ("costs", "helps")].append(e)
     rows = [{"change": e.change.what, "where": e.where, "delta": e.interval, "reading": rules.READINGS[e.reading],
              "lost": None if e.share is None else round(100 * e.share),
-             "effect": f"{tables.interval(e.interval, signed=True)} {e.score.unit}"} for e in matter]  # fmt: skip
+             "effect": f"{tables.interval(e.interval, signed=True)} {e.score.unit}"}
+            for e in sorted(parts[True], key=lambda e: -(e.share or 0.0))]  # fmt: skip
     frame = pd.DataFrame(rows)
     return {
         "parts": tables.to_markdown(frame, _PARTS) if rows else "",
         "parts_csv": sheet.csv("parts", frame.drop(columns="effect")) if rows else "",
-        "no_part": [f"{e.change.what} ({e.where})" for e in parts if e not in matter],
+        "no_part": [f"{e.change.what} ({e.where})" for e in parts[False]],
     }
 
 
@@ -268,9 +271,6 @@ def _use_and_costs(report: Report, mains: Sequence[Study], primary: Sequence[Out
             variant = study.variant(side)
             costs = report.costs[(report.costs["experiment"] == side[0]) & (report.costs["variant"] == side[1])]
             found = attention.used_by(study, variant, task_set) | {"agent": f"{study.title}: {variant.label}"}
-            # Of another task where there is one for each; else another draw.
-            flips = pd.Series([found.get("flips_exchanged"), found.get("flips_redrawn")], dtype=float).dropna()
-            found["flips_other"] = next(iter(flips), None)
             rows.append(dict(costs.iloc[-1]) | found if len(costs) else found)
     return pd.DataFrame(rows)
 

@@ -358,21 +358,24 @@ def normalised(spec: EnvSpec, tasks: pd.Series, raw: pd.Series, expert: pd.Serie
     if score.normaliser == "expert":
         one = expert
     elif score.normaliser is not None:
-        known = {task: _ends(spec, task) or (math.nan, math.nan) for task in tasks.unique()}
-        zero, one = (tasks.map({task: ends[i] for task, ends in known.items()}).astype(float) for i in (0, 1))
+        zero, one, _ = ends_of(spec, tasks)
     return score.factor * (raw - zero) / (one - zero)
 
 
-def _ends(spec: EnvSpec, task: str) -> tuple[float, ...] | None:
-    named = {spelled(name): name for name in spec.tasks}
-    found: tuple[float, ...] | None = load(spec.score.normaliser)(named.get(task, task))
-    return found
+def ends_of(spec: EnvSpec, tasks: pd.Series) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """By the function that normalises scores: what counts as 0, as 1, and the least that there can be; NaN where it is
+    not known.
 
-
-def least_of(spec: EnvSpec, task: str) -> float:
-    """The least that the score's column can be, where the environment's normaliser tells; else not a number."""
-    _, _, *least = _ends(spec, task) or (math.nan, math.nan)
-    return math.nan if not least or least[0] is None else least[0]
+    Args:
+      tasks: as they are spelled in tables.
+    """
+    named, ends = {spelled(task): task for task in spec.tasks}, load(spec.score.normaliser)
+    known = {task: ends(named.get(task, task)) or () for task in tasks.unique()}
+    zero, one, least = (
+        tasks.map({task: found[i] if len(found) > i else None for task, found in known.items()}).astype(float)
+        for i in range(3)
+    )
+    return zero, one, least
 
 
 def _without_seed(config: Any) -> Any:

@@ -25,7 +25,7 @@ from rarl.reporting.claims import EVERY, LEVEL, ClaimTest
 from rarl.reporting.configurations import differences, first_run, settings_of, value_of
 from rarl.reporting.figures import Look, in_order, looks
 from rarl.reporting.registry import USUAL_PARTS
-from rarl.reporting.results import Results, least_of, normalised, spec_if_there, spelled
+from rarl.reporting.results import Results, ends_of, normalised, spec_if_there, spelled
 from rarl.reporting.statistics import (
     POSITIVE,
     UNBOUNDED,
@@ -213,9 +213,8 @@ class Study:
             return POSITIVE if self.spec.reward_range[0] >= 0 else UNBOUNDED
         if score.normaliser is None:
             return UNBOUNDED
-        tasks = self.rows(self.results.last)["task"].unique()
-        least = pd.Series([least_of(self.spec, task) for task in tasks], dtype=float)
-        lows = normalised(self.spec, pd.Series(tasks), least)
+        tasks = self.rows(self.results.last)["task"].drop_duplicates()
+        lows = normalised(self.spec, tasks, ends_of(self.spec, tasks)[2])
         return (float(lows.min()), math.inf) if len(lows) and lows.notna().all() else UNBOUNDED
 
     def interval(self, scores: Mapping[int, float] | Sequence[float], level: float = LEVEL) -> Interval:

@@ -82,10 +82,18 @@ def _of(table: pd.DataFrame, tasks: set[str] | None) -> dict[int, float]:
     return seed_means(table[[task for task in table if tasks is None or task in tasks]])
 
 
+def last_records(study: Study, variant: Variant | None = None, task_set: str | None = None) -> pd.DataFrame:
+    """What runs recorded of retrieval at their last evaluation; arguments as of `Study.rows`. `flips_other`: the share
+    of greedy actions that change with another batch, of another task or drawn anew, whichever changes more."""
+    frame = study.rows(study.results.retrieval, variant, task_set)
+    last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
+    other = last.reindex(columns=["flips_exchanged", "flips_redrawn"]).apply(pd.to_numeric, errors="coerce")
+    return last.assign(flips_other=other.max(axis=1))
+
+
 def retrieval_frame(study: Study) -> pd.DataFrame:
     """One row for each variant of a task set, means over its seeds at their last evaluation; empty without any."""
-    frame = study.rows(study.results.retrieval)
-    last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
+    last = last_records(study)
     measured = [name for name in _USE if name in last]
     numbers = last[measured].apply(pd.to_numeric, errors="coerce")
     means = numbers.groupby([last[key] for key in IDENTITY[2:4]], sort=False).mean().reset_index()
@@ -94,14 +102,15 @@ def retrieval_frame(study: Study) -> pd.DataFrame:
 
 
 def used_by(study: Study, variant: Variant, task_set: str) -> dict[str, Any]:
-    """A variant's row of `retrieval_frame` on a task set, with `read`, "48 of 96", the states read of those in a batch;
-    empty where nothing was recorded."""
+    """A variant's row of `retrieval_frame` on a task set, with `read`, "48 of 96", the states read of those in a batch,
+    and `flips_other` in percent; empty where nothing was recorded."""
     frame = retrieval_frame(study)
     rows = frame[(frame["variant"] == variant.runs[1]) & ((task_set == EVERY) | (frame["task_set"] == task_set))]
     if rows.empty:
         return {}
     row, most = dict(rows.iloc[-1]), study.value(variant, task_set, "agent.retrieval.k_states")
     there = row.get("states")
+    row["flips_other"] = 100 * last_records(study, variant, task_set)["flips_other"].mean()
     return row | ({"read": f"{min(most, there):.3g} of {there:.3g}"} if there and most else {})
 
 

@@ -96,15 +96,12 @@ def write_distractors(study: Study, sheet: Sheet) -> None:
         "No network had seen any of them."
     )
     panels = {study.score.label: seeds.rename(columns={"score": "value"}), "recall@10": recall}
-    drawn = {title: frame[(frame["way"] == "") & frame["share"].notna()].rename(
-                 columns={"variant": "agent", "share": "amount"}) for title, frame in panels.items()}  # fmt: skip
-    looks = {v.name: v.look for v in study.variants_on(task_set) if (seeds["variant"] == v.name).any()}
-    figure, _ = figures.by_amount(drawn, looks, "trajectories", "", study.bounds)
+    drawn = {title: frame[(frame["way"] == "") & frame["share"].notna()] for title, frame in panels.items()}
     renamed = {"share": "trajectories", "value": "recall@10"}
     frame = seeds.merge(recall.drop(columns="quantity"), on=["variant", "way", "share", "seed"], how="left")
     sheet.figure(
         f"{study.name}-among",
-        figure,
+        by_share(study, drawn, study.bounds, "", xlabel="trajectories"),
         frame.rename(columns=renamed),
         "Score and recall at ten against the number of trajectories, one of them relevant, for each way to retrieve.",
         f"{study.set_title(task_set)}: score and recall@10 where one trajectory of so many is relevant. Thin: seeds. "
@@ -113,12 +110,13 @@ def write_distractors(study: Study, sheet: Sheet) -> None:
 
 
 def by_share(
-    study: Study, panels: Mapping[str, pd.DataFrame], bounds: Bounds, ylabel: str, trajectories: int = 0
-) -> Figure:
+    study: Study, panels: Mapping[str, pd.DataFrame], bounds: Bounds, ylabel: str, trajectories: int = 0,
+    xlabel: str = "",
+) -> Figure:  # fmt: skip
     """Values against the share, a panel for each title; with chance where the number of trajectories is given."""
     looks = {name: study.variants[name].look for frame in panels.values() for name in frame["variant"].unique()}
     renamed = {t: frame.rename(columns={"variant": "agent", "share": "amount"}) for t, frame in panels.items()}
-    xlabel = "share of relevant trajectories" if len(panels) == 1 else "share relevant"
+    xlabel = xlabel or ("share of relevant trajectories" if len(panels) == 1 else "share relevant")
     figure, grid = figures.by_amount(renamed, looks, xlabel, ylabel, bounds)
     for axes, frame in zip(grid, panels.values(), strict=True):
         if trajectories:
