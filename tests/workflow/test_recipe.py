@@ -20,7 +20,7 @@ pytestmark = pytest.mark.workflow
 
 UPDATES = 4000  # of a run that is long enough to be killed four times
 AFTER_A_RUN = {"probe_run": 1, "make_report": 1}
-OF_CODE = ["datasets", "runs", "probes", "index-cost", "costs", "report"]  # DVC starts Snakemake in each of them
+ALL_STAGES = ["datasets", "runs", "probes", "index-cost", "costs", "report"]  # each leaves to Snakemake what is due
 AFTER_OTHER_SETTINGS = {"measure_costs": 1, **AFTER_A_RUN}  # or other code, or other data
 
 
@@ -157,15 +157,15 @@ DUELING = "dueling: bool = Field(True"  # another default
 A_REMARK, ANOTHER = "# a remark\n", "ANOTHER = 1\n"
 # What is changed, the jobs that are due then, and the stages with which DVC begins.
 CHANGES: dict[str, tuple[Callable[[Project], None], dict[str, int], list[str]]] = {
-    "datasets": (lambda project: project.scale(other_seed), EVERYTHING, ["datasets"]),
+    "datasets": (lambda project: project.scale(other_seed), EVERYTHING, ALL_STAGES),
     "claims": (lambda project: project.append("config/claims.yaml", A_REMARK), {"make_report": 1}, ["report"]),
-    "remark": (lambda project: project.append("rarl/runs/loop.py", A_REMARK), {}, OF_CODE),
+    "remark": (lambda project: project.append("rarl/runs/loop.py", A_REMARK), {}, ALL_STAGES),
     "training": (
         lambda project: project.append("rarl/runs/loop.py", ANOTHER),
         {"train_run": 2, **AFTER_OTHER_SETTINGS},
-        OF_CODE,
+        ALL_STAGES,
     ),
-    "report": (lambda project: project.append("rarl/reporting/tables.py", ANOTHER), {"make_report": 1}, OF_CODE),
+    "report": (lambda project: project.append("rarl/reporting/tables.py", ANOTHER), {"make_report": 1}, ALL_STAGES),
     "rules": (lambda project: project.append("workflow/rules/train.smk", A_REMARK), {}, ["runs"]),
 }
 # More of the same; which file concerns which job is known by tests/test_jobs.py, too.
@@ -173,26 +173,26 @@ CHANGES_OF_CODE: dict[str, tuple[Callable[[Project], None], dict[str, int], list
     "acting": (
         lambda project: project.append("rarl/benchmarks/acting.py", ANOTHER),
         {"measure_costs": 1, "make_report": 1},
-        OF_CODE,
+        ALL_STAGES,
     ),
     "networks": (
         lambda project: project.edit("rarl/nn/decays.py", "0.8", "0.7"),
         {"train_run": 2, "measure_index_cost": 1, **AFTER_OTHER_SETTINGS},
-        OF_CODE,
+        ALL_STAGES,
     ),
     "defaults": (
         lambda project: project.edit(
             "rarl/config/settings.py", "dueling: bool = Field(False", "dueling: bool = Field(True"
         ),
         {"train_run": 2, **AFTER_OTHER_SETTINGS},
-        OF_CODE,
+        ALL_STAGES,
     ),
     "babyai": (
         lambda project: project.append("rarl/envs/babyai/vector.py", ANOTHER),
         {},  # this scale has no job there
-        OF_CODE,
+        ALL_STAGES,
     ),
-    "atari": (lambda project: project.append("rarl/envs/atari/vector.py", ANOTHER), {}, OF_CODE),
+    "atari": (lambda project: project.append("rarl/envs/atari/vector.py", ANOTHER), {}, ALL_STAGES),
 }
 
 
