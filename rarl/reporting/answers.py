@@ -158,19 +158,23 @@ def write_all(
 def write_errata(
     sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Outcome], pages: Mapping[str, str]
 ) -> None:
-    """What an earlier report said of each claim and question, what this one says, and why they differ."""
+    """What an earlier report said of each claim and question, and what this one says: a table for each reason."""
     now = {o.claim.id: o for o in outcomes}
     rows = []
     for e in errata:
-        o = now.get(e.id)
-        rows.append({
-            "id": e.id, "claim": _link(o.claim.text, o, pages) if o else e.id,
-            "was": e.was, "number": e.number, "verdict": verdict(o) if o else "not asked any more",
-            "ours": ours(o) if o else tables.NONE, "why": e.why,
-        })  # fmt: skip
+        for id_, before in e.before.items():
+            o = now.get(id_)
+            rows.append({
+                "id": id_, "claim": _link(o.claim.text, o, pages) if o else id_,
+                "was": before.was, "number": before.number, "verdict": verdict(o) if o else "not asked any more",
+                "ours": ours(o) if o else tables.NONE, "why": e.why,
+            })  # fmt: skip
     heads = {"claim": "Claim or question", "was": "Verdict before", "number": "Number before", "verdict": "Verdict",
-             "ours": "Number", "why": "Why they differ"}  # fmt: skip
-    sheet.table("errata", pd.DataFrame(rows), heads, "the report before this one against this one.")
+             "ours": "Number"}  # fmt: skip
+    frame = pd.DataFrame(rows)
+    sheet.text(Markup("By the reason why they differ. {}").format(sheet.csv("errata", frame)))
+    for why, group in frame.groupby("why", sort=False):
+        sheet.parts += [Markup("{}{}").format(TABLE, tables.md(why)), tables.to_markdown(group, heads)]
 
 
 def claim_numbers(outcomes: Sequence[Outcome]) -> pd.DataFrame:

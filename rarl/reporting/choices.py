@@ -111,13 +111,18 @@ class KnownFault(checks.Settings):
     wrong: str
 
 
-class Erratum(checks.Settings):
-    """What an earlier report said of a claim or question, and why this one says something else."""
+class Before(checks.Settings):
+    """What an earlier report said of a claim or question."""
 
-    id: str
     was: str = Field(description="its verdict")
     number: str = Field(description="its number with its interval")
+
+
+class Erratum(checks.Settings):
+    """Why this report says something else than an earlier one, and of which claims and questions, by id."""
+
     why: str
+    before: dict[str, Before]
 
 
 Entry = TypeVar("Entry", KnownFault, Erratum)

@@ -124,9 +124,10 @@ def test_every_claim_has_an_anchor_on_one_page(report):
 def test_errata_say_what_an_earlier_report_said(tmp_path):
     made.write_project(tmp_path)
     made.write_runs(tmp_path, "gridroboman", "10-tasks", {"dqn-hidden": 0.1, "ra-dqn-hidden": 0.5}, made.BOARDS[:2])
-    asked = {"id": "C3a-hidden", "was": "supported", "number": "+0.01", "why": "The target network read otherwise."}
+    before = {"was": "supported", "number": "+0.01"}
+    asked = {"why": "The target network read otherwise.", "before": {"C3a-hidden": before, "Q0": before}}
     path = tmp_path / "results/laptop/errata.yaml"
-    path.write_text(yaml.safe_dump([asked, asked | {"id": "Q0"}]))
+    path.write_text(yaml.safe_dump([asked], sort_keys=False))
     assert "errata" in build(tmp_path)
     rows = table(tmp_path / "reports/laptop", "errata")
     assert rows["id"].tolist() == ["C3a-hidden", "Q0"]
