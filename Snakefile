@@ -43,10 +43,10 @@ rule datasets:
 
 rule extended:
     input:
-        run_targets(SCALE.runs),
-        probe_targets(SCALE.probes()),
+        run_targets(EXTENDED),
+        probe_targets(probes_of_extended()),
     message:
-        f"all of scale {S} and what it leaves out; `snakemake all` shows it"
+        f"what scale {S} leaves out of `all`, which shows it once it is there"
 
 
 rule train:

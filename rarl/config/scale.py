@@ -374,7 +374,7 @@ class Scale:
         return run.with_settings(run.settings.model_copy(update={"tasks": tasks, "held_out": []}))
 
     def wanted(self) -> dict[str, Run]:
-        """The runs that `all` makes and keeps current, by id: those of `extended` variants once they were made."""
+        """The runs that a report is about, by id: those of `extended` variants once they were made, wherever."""
         later, made = set(self._listed("extended")), self.root / "results" / self.name / "runs"
         return {i: run for i, run in self.runs.items() if i not in later or (made / i / "run.json").is_file()}
 

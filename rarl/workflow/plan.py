@@ -78,7 +78,7 @@ def standing(scale: Scale) -> Standing:
     """Look at the records of everything that a scale makes; the files themselves are not read."""
     root, s = scale.root, scale.name
     why: Counter[str] = Counter()
-    wanted = scale.wanted()
+    wanted = made_by_all(scale)
     runs = {run.id: _state_of_run(scale, run, why) for run in wanted.values()}
     states = {
         "datasets": Counter(
@@ -110,14 +110,8 @@ def standing(scale: Scale) -> Standing:
 def _state_of_run(scale: Scale, run: Run, why: Counter[str]) -> str:
     """By its own record, which names the code that it was made by; what changed since is counted in `why`."""
     paths = RunPaths.of(run.id, scale.name, scale.root)
-    file = paths.record / "run.json"
-    if not file.is_file() or not (paths.checkpoint / "checkpoint.pt").is_file():  # a fresh clone has the record alone
-        return MISSING
-    try:
-        record = read_json(file)
-    except RarlError:
-        return MISSING
-    if not isinstance(record, Mapping):
+    record = _record_of(paths)
+    if record is None or not (paths.checkpoint / "checkpoint.pt").is_file():  # a fresh clone has the record alone
         return MISSING
     job = train_job(run)
     state = CURRENT if record.get("status") == "finished" else FAILED
@@ -128,6 +122,52 @@ def _state_of_run(scale: Scale, run: Run, why: Counter[str]) -> str:
         why.update(_changed_settings(record.get("config"), run.recorded()))
         state = OTHER_SETTINGS
     return state
+
+
+def _record_of(paths: RunPaths) -> Mapping[str, Any] | None:
+    """A run's own record; None if there is none that can be read."""
+    with contextlib.suppress(RarlError):
+        record = read_json(paths.record / "run.json")
+        return record if isinstance(record, Mapping) else None
+    return None
+
+
+# ------------------------------------------------------------------------------------- what was made on another machine
+
+
+def made_elsewhere(scale: Scale) -> dict[str, Run]:
+    """The runs of `extended` variants of which there is the record, as git brings it, and no checkpoint.
+
+    `all` shows them and does not make them again, so that a scale can be made in sittings, on several machines.
+    """
+    there = scale.wanted()
+    return {
+        i: there[i]
+        for i in _extended(scale)
+        if i in there and not (RunPaths.of(i, scale.name, scale.root).checkpoint / "checkpoint.pt").is_file()
+    }
+
+
+def made_by_all(scale: Scale) -> dict[str, Run]:
+    """The runs that `snakemake all` makes and keeps current."""
+    elsewhere = made_elsewhere(scale)
+    return {i: run for i, run in scale.wanted().items() if i not in elsewhere}
+
+
+def made_by_extended(scale: Scale) -> dict[str, Run]:
+    """The runs that `snakemake extended` makes: all of its variants but those made elsewhere, and as today."""
+    elsewhere = made_elsewhere(scale)
+    return {i: scale.runs[i] for i in _extended(scale) if i not in elsewhere or not _is_current(scale, scale.runs[i])}
+
+
+def _extended(scale: Scale) -> list[str]:
+    return scale._listed("extended")
+
+
+def _is_current(scale: Scale, run: Run) -> bool:
+    record = _record_of(RunPaths.of(run.id, scale.name, scale.root)) or {}
+    now = ("finished", run.digest, code_digest_of(train_job(run)))
+    return (record.get("status"), record.get("config_digest"), record.get("code_digest")) == now
 
 
 def _changed_settings(then: Any, now: Mapping[str, Any]) -> Iterable[str]:
@@ -173,6 +213,10 @@ def describe_plan(scale: Scale, found: Standing | None = None) -> str:
     lines += [f"  {name:9s} {_counted(counter)}" for name, counter in found.states.items()]
     if left := len(scale.runs) - len(scale.wanted()):
         lines.append(f"  extended  {left} more runs by `snakemake extended`; reports show them once they are made")
+    if elsewhere := made_elsewhere(scale):
+        lines.append(
+            f"  elsewhere {len(elsewhere)} more runs, of which only records are here; reports show them as they are"
+        )
     lines.append(f"  page      reports/{scale.name}/site/index.html, a preview as soon as the first seed is through")
     if found.why:
         named = [f"{name} ({n})" for name, n in found.why.most_common(_MOST_NAMED)]

@@ -147,6 +147,19 @@ def test_extended_variants_wait_for_their_target_and_then_stay(project: Project)
     assert project.planned() == {}
     assert "oracle" in (project.folder / "reports/tiny/tables/runs.csv").read_text()
 
+    # As where git brings what was made on another machine: shown as it is, and made again only by other code.
+    shutil.rmtree(next((project.folder / "results/tiny/checkpoints").rglob("oracle")))
+    assert "train_run" not in project.snakemake("-n", "extended")
+    assert jobs_in(project.snakemake("all")) == {"make_report": 1}
+    assert "oracle" in (project.folder / "reports/tiny/tables/runs.csv").read_text()
+    assert project.planned() == {}
+    assert "  elsewhere 1 more runs" in project.run("rarl", "plan")
+    record = next((project.folder / "results/tiny/runs").rglob("oracle/*/run.json"))
+    record.write_text(record.read_text() + " ")
+    assert project.planned() == {"make_report": 1}
+    project.append("rarl/runs/loop.py", ANOTHER)
+    assert project.planned("extended") == {"train_run": 1}
+
 
 def other_seed(settings: dict) -> None:
     settings["datasets"]["gridroboman"][0]["seed"] = 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from rarl.errors import RarlError
-from rarl.files import sha256_file
+from rarl.files import digest, sha256_file
 from rarl.jobs import (
     code_digest_of,
     costs_job,
@@ -21,7 +21,7 @@ from rarl.jobs import (
     report_job,
     train_job,
 )
-from rarl.workflow.plan import plan_to_tell
+from rarl.workflow.plan import made_by_all, made_by_extended, made_elsewhere, plan_to_tell
 from rarl.config.scale import index_cost_plan
 from rarl.workflow.resources import (
     gpu_partition,
@@ -67,7 +67,7 @@ if PLAN is not None:
     print(PLAN, file=sys.stderr)
 
 S = SCALE.name
-WANTED = SCALE.wanted()
+WANTED, EXTENDED, ELSEWHERE = made_by_all(SCALE), made_by_extended(SCALE), made_elsewhere(SCALE)
 WANTED_PROBES = [run for run in SCALE.probes() if run in WANTED]
 MINUTES = math.ceil(60 * SCALE.settings.resources.hours)
 FIRST = set(preview_runs(SCALE))
@@ -133,6 +133,18 @@ def cores_to_time(wildcards):
     One where other machines do the work, and where times mean nothing as little as results do.
     """
     return 1 if on_cluster() or not SCALE.settings.allows_verdicts else workflow.cores
+
+
+def probes_of_extended():
+    """The runs that the target `extended` looks into: but for those that were made elsewhere and looked into there."""
+    there = [run for run in ELSEWHERE if all(Path(path).is_file() for path in probe_targets([run]))]
+    return [run for run in SCALE.probes() if run in EXTENDED or run in ELSEWHERE and run not in there]
+
+
+def records_from_elsewhere():
+    """What a report shows of runs that were made elsewhere: no job makes these files, so they are no inputs."""
+    files = [path for path in report_inputs(ELSEWHERE) if Path(path).is_file()]
+    return digest([[path, checksum(path)] for path in files]) if files else None
 
 
 def report_inputs(runs):
