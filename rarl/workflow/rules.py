@@ -57,6 +57,10 @@ def prepare_environment() -> None:
     """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # glibc returns the memory of tensors, and asks for it again, thousands of times a learner step: to keep it
+    # saves 1 % of RA-DQN's steps and 6 % of RA-RDQN's, for 1 % more memory.
+    kept = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1073741824"
+    os.environ.setdefault("GLIBC_TUNABLES", kept)
 
 
 def preview_runs(scale: Scale) -> list[str]:
