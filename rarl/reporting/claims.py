@@ -61,17 +61,10 @@ class ClaimTest(Settings):
     factor: float = Field(1.0, description="of the quantity, such as 100 for percent")
     control: str = Field("own", description="the intervention that must be better than nothing retrieved")
 
-    def side(self, which: Literal["a", "b"]) -> tuple[str, str] | None:
-        """(experiment, variant) of a side, None without one; the variant may be a pattern, such as "a6-*"."""
-        named = self.a if which == "a" else self.b
-        if named is None:
-            return None
-        experiment, _, variant = named.rpartition("/")
-        return experiment or self.experiment, variant
-
     def sides(self) -> list[tuple[str, str]]:
-        """Those that there are."""
-        return [side for side in (self.side("a"), self.side("b")) if side is not None]
+        """(experiment, variant) of a and, if there is one, of b; the variant may be a pattern, such as "a6-*"."""
+        named = [name.rpartition("/") for name in (self.a, self.b) if name is not None]
+        return [(experiment or self.experiment, variant) for experiment, _, variant in named]
 
 
 class Claim(Settings):

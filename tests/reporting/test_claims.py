@@ -105,7 +105,7 @@ def test_claims_speak_of_what_is_configured(tmp_path, change, says):
     claim = {"id": "A", "text": "t", "family": "f", "margin": 0.1, "scales": ["tiny"], "test": test}
     file = {"claims": [claim]}
     path.write_text(yaml.safe_dump(file))
-    assert load_claims(path)[1][0].test.side("a") == ("gridroboman", "ra-*")
+    assert load_claims(path)[1][0].test.sides()[0] == ("gridroboman", "ra-*")
     claim["test"] = test | change
     path.write_text(yaml.safe_dump(file))
     with pytest.raises(RarlError, match=says):
