@@ -130,7 +130,7 @@ def build_report(
     own = set(results.runs["experiment"]).isdisjoint(e for claim in claims if claim.test for e, _ in claim.test.sides())
     judged, trials = rules.Judged(judging), searches.read_trials(results)
     # Of others' experiments none is about.
-    outcomes = evaluate_claims([] if own else claims, judging, results, studies, judged, trials)
+    outcomes = evaluate_claims([] if own else claims, results, studies, judged, trials)
     planned = set(results.planned()["experiment"])
     shown = {name: study for name, study in studies.items() if name in planned}
     pages = {name: page_of(study.settings) for name, study in shown.items()}
@@ -138,7 +138,7 @@ def build_report(
     mark = "preliminary" if preview and is_result else "" if is_result else scale
     stamp = mark if is_result else f"{scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
-    first = Sheet(output, results, judging, judged, stamp)
+    first = Sheet(output, results, judged, stamp)
     report = Report(first, shown, pages, outcomes, trials, costs, mark, preview)
     faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
     with figures.style():

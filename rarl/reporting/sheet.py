@@ -35,14 +35,18 @@ class Sheet:
 
     output: Path
     results: Results
-    rules: Rules
-    judged: Judged = field(default_factory=lambda: Judged(Rules()))
+    judged: Judged
     stamp: str = ""
     name: str = "page"
     title: str = ""
     level: int = 2
     parts: list[Markup] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of judgement."""
+        return self.judged.rules
 
     @property
     def root(self) -> str:

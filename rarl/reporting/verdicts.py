@@ -11,7 +11,7 @@ import pandas as pd
 from rarl.envs.spec import load
 from rarl.provenance import claim_digests
 from rarl.reporting.checks import Check
-from rarl.reporting.claims import EVERY, Claim, ClaimTest, Rules
+from rarl.reporting.claims import EVERY, Claim, ClaimTest
 from rarl.reporting.registry import CHECKS, MEASURES
 from rarl.reporting.results import Results
 from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Verdict, judge
@@ -44,15 +44,14 @@ class Outcome:
 
 def evaluate_claims(
     claims: Sequence[Claim],
-    rules: Rules,
     results: Results,
     studies: Mapping[str, Study],
-    judged: Judged | None = None,
+    judged: Judged,
     trials: Sequence[Trial] = (),
 ) -> list[Outcome]:
     """Answer every claim from the runs; `judged` learns their verdicts. One without a test, of an experiment that
     nobody describes, or at a scale that is not in its list, is not tested, and is of no family."""
-    now = claim_digests(results.root, results.scale)
+    now, rules = claim_digests(results.root, results.scale), judged.rules
 
     def measured(claim: Claim) -> Outcome:
         """A claim with all but its verdict."""
@@ -89,7 +88,7 @@ def evaluate_claims(
         for i, verdict in zip(members, verdicts, strict=True):
             found[i] = replace(found[i], verdict=verdict, family=size)
             samples = found[i].samples
-            if judged is not None and samples is not None and verdict.outcome not in (MEASURED, NOT_TESTED):
+            if samples is not None and verdict.outcome not in (MEASURED, NOT_TESTED):
                 judged.put(samples, verdict)
     return found
 

@@ -71,7 +71,7 @@ def of(change: Change, low: float, high: float, environment: str = "gridroboman"
 def test_a_forest_of_what_was_changed(tmp_path):
     """Counts of the studies that count, a figure for each environment, all effects as numbers."""
     project.write_project(tmp_path)
-    sheet = Sheet(tmp_path, load_results("laptop", tmp_path), RULES, name="ablations")
+    sheet = Sheet(tmp_path, load_results("laptop", tmp_path), Judged(RULES), name="ablations")
     effects = [of(GAIN, 0.3, 0.5), of(PART, -0.4, -0.2), of(PART, -3.0, 2.0, "babyai"), of(SLOTS, -0.1, 0.1)]
     with figures.style():
         forest.write(sheet, {"a": effects, "b": [of(PART, 0.1, 0.2)]}, {"a"})
