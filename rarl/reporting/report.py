@@ -210,7 +210,7 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
     use = _use_and_costs(report, mains, primary)
     seeds = runs[runs["usable"]].groupby(["experiment", "task_set", "variant"]).size()
     return {
-        "numbers": counts(report.outcomes)["paper"],
+        "numbers": counts(report.outcomes),
         "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
         "questions": answers.overview_table(report.outcomes, report.pages),
         "use": tables.to_markdown(use, _USE) if len(use) else "",

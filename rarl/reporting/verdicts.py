@@ -108,12 +108,8 @@ def _involved(test: ClaimTest, runs: pd.DataFrame) -> pd.DataFrame:
     return runs[concerned & ((runs["task_set"] == test.task_set) | (test.task_set == EVERY))]
 
 
-def counts(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
-    """Whose claims -> verdict -> how many, of verdicts that there are: all that the report says of their numbers.
-
-    "paper": of the paper, "elsewhere": those that it made of another environment, "own": questions of our own.
-    """
-    groups: dict[str, list[str]] = {"paper": [], "elsewhere": [], "own": []}
-    for o in outcomes:
-        groups["own" if o.claim.own else "elsewhere" if o.claim.elsewhere else "paper"].append(o.verdict.outcome)
-    return {name: {v: said.count(v) for v in OUTCOMES if v in said} for name, said in groups.items()}
+def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """Verdict -> how many claims of the paper have it, of verdicts that there are; without those that the paper made of
+    another environment."""
+    said = [o.verdict.outcome for o in outcomes if not o.claim.own and not o.claim.elsewhere]
+    return {v: said.count(v) for v in OUTCOMES if v in said}

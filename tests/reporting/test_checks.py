@@ -88,14 +88,12 @@ def test_a_probe_needs_its_positive_control(tmp_path):
         assert (said.verdict.outcome == VOID) == (not passed)
 
 
-def test_verdicts_are_counted_in_one_place(project):
+def test_verdicts_of_the_papers_claims_are_counted(project):
     found = outcomes(*project)
     said = counts(found.values())
-    assert sum(sum(part.values()) for part in said.values()) == len(found)
-    assert sum(said["own"].values()) == sum(o.claim.own for o in found.values())
-    assert said["paper"][NOT_TESTED] == sum(
-        o.verdict.outcome == NOT_TESTED for o in found.values() if not (o.claim.own or o.claim.elsewhere)
-    )
+    papers = [o for o in found.values() if not (o.claim.own or o.claim.elsewhere)]
+    assert 0 < sum(said.values()) == len(papers) < len(found)
+    assert said[NOT_TESTED] == sum(o.verdict.outcome == NOT_TESTED for o in papers)
 
 
 # --- before the runs --------------------------------------------------------------------------------------------------
