@@ -9,30 +9,20 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from rarl.reporting import searches, tables
+from rarl.reporting import rules, searches, tables
 from rarl.reporting.choices import Erratum
 from rarl.reporting.claims import WITH_MARGIN
 from rarl.reporting.results import Results
-from rarl.reporting.rules import (
-    BY_KIND,
-    CONTRADICTED,
-    EQUIVALENT,
-    EXCLUDED,
-    FIRST,
-    INCONCLUSIVE,
-    MEASURED,
-    NOT_TESTED,
-    SUPPORTED,
-    VOID,
-    p_columns,
-)
 from rarl.reporting.sheet import TABLE, Sheet
 from rarl.reporting.statistics import power
 from rarl.reporting.study import Study
 from rarl.reporting.verdicts import Outcome
 
-_MARKS = {SUPPORTED: "✓", CONTRADICTED: "✗", EXCLUDED: "✗", EQUIVALENT: "≈", INCONCLUSIVE: "?", VOID: "∅"}
-_ANSWERS = {SUPPORTED: "yes", CONTRADICTED: "no, the opposite"}
+_MARKS = {
+    rules.SUPPORTED: "✓", rules.CONTRADICTED: "✗", rules.EXCLUDED: "✗", rules.EQUIVALENT: "≈",
+    rules.INCONCLUSIVE: "?", rules.VOID: "∅",
+}  # fmt: skip
+_ANSWERS = {rules.SUPPORTED: "yes", rules.CONTRADICTED: "no, the opposite"}
 # validity check -> why an answer means nothing if it fails
 _FAILED = {
     "learned": "no agent is sure to have learned", "reads": "what is retrieved is not read",
@@ -40,7 +30,7 @@ _FAILED = {
     "finds": "nothing relevant is found",
 }  # fmt: skip
 # kind, or verdict -> the test that decides; else the sign
-_DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EXCLUDED: "size"}
+_DECIDES = {"equivalence": "margin", "no gain": "gain", rules.EQUIVALENT: "margin", rules.EXCLUDED: "size"}
 
 
 def verdict(outcome: Outcome) -> str:
@@ -62,9 +52,9 @@ def because(outcome: Outcome) -> str:
     found = [said.reason]
     if math.isfinite(p):
         found.append(f"{test}: p {p_text(p)}, Holm {p_text(adjusted)}")
-    if said.outcome == INCONCLUSIVE and math.isfinite(said.smallest):
+    if said.outcome == rules.INCONCLUSIVE and math.isfinite(said.smallest):
         found.append(f"80 % power at {said.smallest:.2g}")
-    if said.size and said.outcome not in (SUPPORTED, EXCLUDED):
+    if said.size and said.outcome not in (rules.SUPPORTED, rules.EXCLUDED):
         found.append(f"the paper's {claim.paper.size:g} is excluded: {said.size}")
     return "; ".join(filter(None, found))
 
@@ -110,7 +100,7 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "id": claim.id, "own": claim.own, "primary": claim.primary, "kind": claim.kind, "family": claim.family,
             "family_size": o.family, "outcome": o.verdict.outcome, "reason": o.verdict.reason, "estimate": o.interval,
             "seeds": o.interval.seeds if o.interval else None, "unit": claim.unit, "margin": claim.margin or None,
-            **p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
+            **rules.p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
             "size_excluded": o.verdict.size or None, "pre_specified": o.specified, "search": o.search or None,
             "checks": "; ".join(f"{name}: {check.found if check else 'not recorded'}"
                                 for name, check in o.checks.items()) or None,
@@ -195,7 +185,7 @@ _KINDS = {  # title -> (which, columns)
 
 def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     """The tables of a page's claims and questions, what each verdict rests on, and which were not tested."""
-    tested = [o for o in outcomes if o.verdict.outcome != NOT_TESTED]
+    tested = [o for o in outcomes if o.verdict.outcome != rules.NOT_TESTED]
     for title, (which, names) in _KINDS.items():
         if members := [o for o in tested if which(o.claim)]:
             sheet.heading(title)
@@ -204,7 +194,7 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     if tested:
         names = ("id", "because", "detail", "grounds", "validity")
         sheet.folded("What each verdict rests on", _table(tested, names))
-    if left := [o for o in outcomes if o.verdict.outcome == NOT_TESTED]:
+    if left := [o for o in outcomes if o.verdict.outcome == rules.NOT_TESTED]:
         sheet.heading("Not tested at this scale")
         sheet.parts.append(_table(left, ("text", "reason", "reported", "budget", "anchor")))
 
@@ -245,7 +235,7 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
 def _with_reason(outcome: Outcome) -> str:
     """The verdict; where there is none, why."""
     failed = [name for name, check in outcome.checks.items() if check is not None and not check.passed]
-    why = "; ".join(_FAILED.get(name, name) for name in failed) if outcome.verdict.outcome == VOID else ""
+    why = "; ".join(_FAILED.get(name, name) for name in failed) if outcome.verdict.outcome == rules.VOID else ""
     return ": ".join(filter(None, [verdict(outcome), why]))
 
 
@@ -272,8 +262,8 @@ def overview_table(outcomes: Sequence[Outcome], pages: Mapping[str, str]) -> Mar
 
 def tally(found: Mapping[str, int]) -> str:
     """ "4 supported, 1 contradicted"."""
-    words = {EXCLUDED: "not of the reported size", MEASURED: "measured without a verdict"}
-    return ", ".join(f"{n} {words.get(verdict, verdict)}" for verdict, n in found.items() if verdict != NOT_TESTED)
+    words = {rules.EXCLUDED: "not of the reported size", rules.MEASURED: "measured without a verdict"}
+    return ", ".join(f"{n} {words.get(said, said)}" for said, n in found.items() if said != rules.NOT_TESTED)
 
 
 def power_frame(
@@ -303,6 +293,6 @@ def power_frame(
 
 def rules_table() -> Markup:
     """The rules of verdicts, in their order."""
-    rows = [["any", verdict, rule] for verdict, rule in FIRST]
-    rows += [[f"“{says}”", verdict, rule] for says, kind in BY_KIND.values() for verdict, rule in kind]
-    return tables.table(["Claim", "Outcome", "Rule"], [*rows, ["any", INCONCLUSIVE, "no rule above decides"]])
+    rows = [["any", verdict, rule] for verdict, rule in rules.FIRST]
+    rows += [[f"“{says}”", verdict, rule] for says, kind in rules.BY_KIND.values() for verdict, rule in kind]
+    return tables.table(["Claim", "Outcome", "Rule"], [*rows, ["any", rules.INCONCLUSIVE, "no rule above decides"]])
