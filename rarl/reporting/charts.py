@@ -151,8 +151,8 @@ def _evaluations(study: Study, panels: Panels, *more: str) -> pd.DataFrame:
             found = study.rows(results.evaluations, variant, task_set)
             parts.append(found.assign(panel=title, variant=variant.name))
     frame = pd.concat(parts, ignore_index=True)
+    frame["steps"] = study.steps(frame)
     for run, rows in frame.groupby("run"):
-        frame.loc[frame["run"] == run, "steps"] = rows["update"] * study.steps_per_update(str(run))
         trained = results.training[results.training["run"] == run]
         if "seconds" in trained:
             at = np.interp(rows["update"], [0, *trained["update"]], [0, *trained["seconds"]])

@@ -316,6 +316,11 @@ class Study:
             return float(each * len(config.get("tasks") or []) * (getattr(content, "steps", None) or math.nan))
         return math.nan
 
+    def steps(self, frame: pd.DataFrame) -> pd.Series:
+        """Steps that were played up to each row's update, by its run; see `steps_per_update`."""
+        each = {run: self.steps_per_update(run) for run in frame["run"].unique()}
+        return frame["update"] * frame["run"].map(each).astype(float)
+
     @cached_property
     def step_unit(self) -> str:
         """What `steps_per_update` counts."""
@@ -336,8 +341,7 @@ class Study:
             if len(frame):
                 grouped_ = frame.assign(raw=frame[self.score.column].astype(float)).groupby(keys)
                 curve = grouped_[["raw", "score"]].agg(lambda x: x.mean(skipna=False)).reset_index()
-                each = curve["run"].map({run: self.steps_per_update(run) for run in curve["run"].unique()})
-                parts.append(curve.assign(steps=curve["update"] * each.astype(float)))
+                parts.append(curve.assign(steps=self.steps(curve)))
         columns = ["task_set", "variant", "seed", "update", "steps", "raw", "score"]
         return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
@@ -374,8 +378,7 @@ class Study:
         if self.spec.one_task:
             last = self.results.last
             last = last[[tuple(who) in test.sides() for who in zip(last["experiment"], last["variant"], strict=True)]]
-            frames = last["update"] * last["run"].map({run: self.steps_per_update(run) for run in last["run"].unique()})
-            found = {f"frames per {noun}": frames.astype(float).min(), f"{noun}s": last["task"].nunique()}
+            found = {f"frames per {noun}": self.steps(last).min(), f"{noun}s": last["task"].nunique()}
         else:
             chosen = next((c for c in self.task_sets if c.name == test.task_set), TaskSet("", None, None))
             found = {f"episodes per {noun}": chosen.episodes, f"{noun}s": chosen.tasks}
