@@ -72,19 +72,19 @@ def judge(study: Study, judged: Judged) -> list[Effect]:
     return [replace(e, verdict=judged.of(e.samples) or e.verdict) for e in effects]
 
 
+def _gain(study: Study, full: Variant, task_set: str, level: float) -> float | None:
+    """What a full agent has over its base; None where that is not visibly above 0."""
+    samples = study.compare(full, study.variants[full.relative_to[0]], task_set) if full.relative_to else None
+    whole = samples.interval(level) if samples is not None else None
+    return whole.estimate if whole is not None and whole.low > 0 else None
+
+
 def _on_set(study: Study, rules: Rules, task_set: str) -> Iterator[tuple[tuple[str, ...], Effect | None]]:
     def made(change: Change, samples: Samples | None, full: Variant | None) -> Effect | None:
         interval = samples.interval(rules.level) if samples is not None else None
         if samples is None or interval is None or not math.isfinite(interval.estimate):
             return None
-        base = study.variants[full.relative_to[0]] if full is not None and full.relative_to else None
-        pair = (
-            study.compare(full, base, task_set)
-            if full is not None and base is not None and change.kind != "gain"
-            else None
-        )
-        whole = pair.interval(rules.level) if pair is not None else None
-        gain = whole.estimate if whole is not None and whole.known and whole.low > 0 else None
+        gain = _gain(study, full, task_set, rules.level) if full is not None and change.kind != "gain" else None
         return Effect(change, study.where(task_set, full), study.spec, task_set, samples, interval, gain)
 
     for variant in study.variants_on(task_set, sweeps=False):
