@@ -7,7 +7,6 @@ Read and checked before anything runs; what is wrong in it is reported in one li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,7 +26,9 @@ CHOICES = Path(__file__).parent / "choices.yaml"
 KNOWN_FAULTS = "known-faults.yaml"  # beside results
 
 
-class _Choice(checks.Settings):
+class Choice(checks.Settings):
+    """Where we deviate from the paper, or what it leaves open."""
+
     what: str
     experiment: str | list[str] = Field([])
     kind: Literal["deviation", "open"]
@@ -40,8 +41,15 @@ class _Choice(checks.Settings):
     effect: str
     key: bool = False
 
+    @property
+    def experiments(self) -> list[str]:
+        """Those that it is about; none where it is about all."""
+        return [self.experiment] if isinstance(self.experiment, str) else self.experiment
 
-class _Texts(checks.Settings):
+
+class Texts(checks.Settings):
+    """choices.yaml; a missing part is empty."""
+
     choices: list[Any] = Field([])
     limitations: list[str] = Field([])
     easy: list[str] = Field([])
@@ -50,25 +58,25 @@ class _Texts(checks.Settings):
     contact: str = ""
 
 
-def read_texts(path: str | Path = CHOICES) -> dict[str, Any]:
-    """choices.yaml: choices, limitations, easy, difficult, questions, contact; a missing part is empty.
+def read_texts(path: str | Path = CHOICES) -> Texts:
+    """choices.yaml, with every choice checked.
 
     Raises:
         RarlError: the first mistake, named with the choice and key.
     """
     path = Path(path)
-    file = validate(_Texts, {key: v for key, v in (read_yaml(path) or {}).items() if v is not None}, str(path))
+    file: Texts = validate(Texts, {key: v for key, v in (read_yaml(path) or {}).items() if v is not None}, str(path))
     choices = []
     for i, entry in enumerate(file.choices):
         name = entry.get("what") if isinstance(entry, dict) else None
         where = f"{path}: choice {name!r}" if name else f"{path}: choices.{i}"
-        choice = validate(_Choice, entry, where)
+        choice: Choice = validate(Choice, entry, where)
         if choice.config is not None:
             _check_setting(choice.config, where)
         elif choice.paper_values is not None or choice.words is not None:
             raise RarlError(f"{where}: paper_values and words belong to the values of 'config', which is missing")
-        choices.append(choice.model_dump(exclude_none=True))
-    return file.model_dump() | {"choices": choices}
+        choices.append(choice)
+    return file.model_copy(update={"choices": choices})
 
 
 def _check_setting(key: str, where: str) -> None:
@@ -84,12 +92,6 @@ def _options() -> list[str]:
     """The keys of what can be set about the environments that come with the project."""
     models = [spec_of(name).options for name in ENVIRONMENTS]
     return [key for model in models if model is not None for key in load(model).model_fields]
-
-
-def experiments_of(choice: Mapping[str, Any]) -> list[str]:
-    """Those that a choice is about; none where it is about all."""
-    named = choice.get("experiment") or []
-    return [named] if isinstance(named, str) else list(named)
 
 
 def check_texts(root: str | Path = ".") -> None:

@@ -14,7 +14,7 @@ from rarl.files import digest, sha256_file
 from rarl.mappings import leaves
 from rarl.progress import duration
 from rarl.reporting import tables
-from rarl.reporting.choices import experiments_of
+from rarl.reporting.choices import Choice
 from rarl.reporting.results import Results
 from rarl.reporting.study import Study
 
@@ -104,7 +104,7 @@ def configured(results: Results, key: str, experiment: str) -> list[Any]:
 
 
 def rows_of(
-    choices: Sequence[Mapping[str, Any]], kind: str, results: Results, studies: Sequence[Study], *, key: bool = False
+    choices: Sequence[Choice], kind: str, results: Results, studies: Sequence[Study], *, key: bool = False
 ) -> list[list[str]]:
     """Rows (what, paper, here, why, effect) of one kind; those of an experiment that is not among the studies are left
     out.
@@ -116,22 +116,22 @@ def rows_of(
     general = [study for study in studies if not study.settings.extends] or studies
     rows = []
     for entry in choices:
-        named = experiments_of(entry)
+        named = entry.experiments
         concerned = [study for study in studies if study.name in named] if named else general
-        if entry["kind"] != kind or not concerned or (key and not entry["key"]):
+        if entry.kind != kind or not concerned or (key and not entry.key):
             continue
-        what, here = entry["what"], entry["here"]
+        what, here = entry.what, entry.here
         if len(named) == 1 and len(studies) > 1:
             what = f"{concerned[0].title}: {what}"
-        if "config" in entry:
-            values = {study.title: configured(results, entry["config"], study.name) for study in concerned}
+        if entry.config is not None:
+            values = {study.title: configured(results, entry.config, study.name) for study in concerned}
             found = [value for of_one in values.values() for value in of_one]
-            if found and all(value in entry.get("paper_values", ()) for value in found):
+            if found and all(value in (entry.paper_values or ()) for value in found):
                 continue
-            words = entry.get("words", {}) if key else {}
+            words = (entry.words or {}) if key else {}
             texts = _values_text({t: [words.get(str(v), v) for v in of_one] for t, of_one in values.items()})
             here = (texts or here) if key else f"{here} ({texts})" if texts else here
-        rows.append([what, entry["paper"], here, entry["why"], entry["effect"]])
+        rows.append([what, entry.paper, here, entry.why, entry.effect])
     return rows
 
 

@@ -30,7 +30,7 @@ from rarl.reporting import (  # fmt: skip
     tables,
     variants,
 )
-from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, read_entries, read_texts
+from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, read_entries, read_texts
 from rarl.reporting.claims import load_claims
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
 from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS, page_of
@@ -67,7 +67,7 @@ class Report:
     costs: pd.DataFrame
     mark: str
     preview: bool
-    texts: Mapping[str, Any] = field(default_factory=lambda: read_texts())
+    texts: Texts = field(default_factory=lambda: read_texts())
     sheets: list[Sheet] = field(default_factory=list)
 
     @property
@@ -313,7 +313,7 @@ def _render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
 
 
 def _choices(report: Report, kind: str, *, key: bool = False) -> Markup:
-    rows = provenance.rows_of(report.texts["choices"], kind, report.results, list(report.studies.values()), key=key)
+    rows = provenance.rows_of(report.texts.choices, kind, report.results, list(report.studies.values()), key=key)
     heads = ["What", "Paper", "Here", "Why", "Expected effect"][: 3 if key else 5]
     return tables.table(heads, [row[: len(heads)] for row in rows]) if rows else Markup("")
 
