@@ -316,12 +316,9 @@ def _panels(frame: pd.DataFrame, field: str) -> dict[str, Any]:
 
 
 def _x(study: Study, frame: pd.DataFrame) -> dict[str, Any]:
-    """Steps at first, if all of the study's own agents play themselves."""
     names = {"update": "updates", "steps": study.step_unit, "seconds": "seconds of training"}
-    own = [name for name, variant in study.variants.items() if variant.runs[0] == study.name]
-    plays = "steps" in frame and frame["steps"][frame["variant"].isin(own)].notna().all()
-    return _select("x", "x axis", {name: text for name, text in names.items() if name in frame},
-                   "steps" if plays else "update")  # fmt: skip
+    first = study.x_axis(frame)[0] if "steps" in frame else "update"
+    return _select("x", "x axis", {name: text for name, text in names.items() if name in frame}, first)
 
 
 def _agents(frame: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, Any]:

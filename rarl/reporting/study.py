@@ -321,6 +321,12 @@ class Study:
         each = {run: self.steps_per_update(run) for run in frame["run"].unique()}
         return frame["update"] * frame["run"].map(each).astype(float)
 
+    def x_axis(self, curves: pd.DataFrame) -> tuple[str, str]:
+        """(column, what it counts) to draw curves against: steps if all of the study's own agents play themselves."""
+        own = [name for name, variant in self.variants.items() if variant.runs[0] == self.name]
+        plays = curves["steps"][curves["variant"].isin(own)].notna().all()
+        return ("steps", self.step_unit) if plays else ("update", "updates")
+
     @cached_property
     def step_unit(self) -> str:
         """What `steps_per_update` counts."""

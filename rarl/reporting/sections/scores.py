@@ -69,11 +69,12 @@ def headline(study: Study, sheet: Sheet) -> None:
     members = [v for v in study.variants.values() if v.settings.kind in ("base", "gain") and v.runs[0] == study.name]
     shown = figures.looks({v.name: (v.label, "", v.settings.kind) for v in members})
     curves = study.curves(study.used_sets if study.spec.one_task else study.used_sets[-1:])
-    curves = curves[curves["variant"].isin(list(shown))].rename(columns={"variant": "agent"})
-    frame = curves.groupby(["agent", "seed", "update"], sort=False)[["steps", "score"]].mean().reset_index()
+    curves = curves[curves["variant"].isin(list(shown))]
+    x, axis = study.x_axis(curves)
+    frame = curves.groupby(["variant", "seed", "update"], sort=False)[["steps", "score"]].mean().reset_index()
+    frame = frame.rename(columns={"variant": "agent"})
     figure = figures.new_figure(2.6)
     axes = figure.subplots()
-    x, axis = ("steps", study.step_unit) if frame["steps"].notna().all() else ("update", "updates")
     figures.curves(axes, frame, x, "score", shown, study.bounds)
     _finish(study, axes)
     axes.set(xlabel=axis, ylabel=study.score.label)
@@ -93,9 +94,7 @@ def _finish(study: Study, axes: Axes) -> None:
 def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
     """(figure, what is on the x axis): a panel per task set and group of variants."""
     frame = curves.rename(columns={"variant": "agent"})
-    own = [v.name for v in study.variants.values() if v.runs[0] == study.name]
-    plays = frame[frame["agent"].isin(own)]["steps"].notna().all()
-    x, axis = ("steps", study.step_unit) if plays else ("update", "updates")
+    x, axis = study.x_axis(curves)
     panels = [(task_set, header, variants) for task_set in study.used_sets
               for header, variants in study.groups_on(task_set).items()]  # fmt: skip
     lines = math.ceil(len(panels) / _ACROSS)
