@@ -222,10 +222,10 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
         where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
         # What nobody else asked is asked in words, so that it is not taken for the paper's claim.
         what = o.claim.text.partition(": ")[2] or o.claim.text if o.claim.own else " vs ".join(sides)
-        who = Markup("[{}]({}.md#{}): {}").format(tables.md(where), pages[study.name], o.claim.id, tables.md(what))
+        who = Markup("{}: {}").format(_link(where, o, pages), tables.md(what))
         last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
         updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
-        share = "; ".join(filter(None, [*(f"{s} ({sizes})" for s, sizes in budgets(o)), updates]))
+        share = "; ".join(filter(None, [budget(o), updates]))
         found[study.name].append([who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share])
     rows = [row for of_study in found.values() for row in of_study]
     heads = ["Environment", "Verdict", "The paper reports", "We find", "Budget, of the paper's"]
@@ -253,8 +253,7 @@ def _scores(outcome: Outcome) -> str:
 
 def overview_table(outcomes: Sequence[Outcome], pages: Mapping[str, str]) -> Markup:
     """The other claims and questions that the first page answers, in the order of their file; none untested."""
-    rows = [[Markup("[{}]({}.md#{})").format(tables.md(o.claim.text), pages[o.claim.test.experiment], o.claim.id),
-             _with_reason(o), ours(o)]
+    rows = [[_link(o.claim.text, o, pages), _with_reason(o), ours(o)]
             for o in outcomes if o.claim.overview and not o.claim.primary and o.interval is not None
             and o.claim.test is not None and o.claim.test.experiment in pages]  # fmt: skip
     return tables.table(["Claim or question", "Verdict", "We find"], rows) if rows else Markup("")
