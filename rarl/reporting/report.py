@@ -98,7 +98,6 @@ def title_of(scale: str, *, preview: bool = False) -> str:
 def build_report(
     scale: str,
     root: str | Path = ".",
-    output: str | Path | None = None,
     planned_runs: Iterable[str] | None = None,
     preview: bool = False,
     planned_datasets: Mapping[str, Dataset] | None = None,
@@ -109,9 +108,9 @@ def build_report(
 
     Args:
       root: the project's folder, with config/claims.yaml, results/ and data/.
-      output: folder to write to; default reports/{scale}, or scratch/{scale}/preview for a preview.
       planned_runs, planned_datasets: of the scale, see `load_results`.
-      preview: say "preliminary" wherever it matters; for looking at runs that are still being made.
+      preview: say "preliminary" wherever it matters, and write to scratch/{scale}/preview instead of reports/{scale};
+        for looking at runs that are still being made.
       before_publishing: called before the pages are written; if it raises, they stay as they were.
       order: of the experiments; None: as their runs come.
 
@@ -122,7 +121,7 @@ def build_report(
       RarlError: the claims file is missing or wrong. Runs that are missing, failed or damaged raise nothing.
     """
     root = Path(root)
-    output = Path(output) if output else folder_of(scale, root, preview=preview)
+    output = folder_of(scale, root, preview=preview)
     check_folder_writable(output)
     judging, claims = load_claims(root / "config" / "claims.yaml")
     results = load_results(scale, root, planned_runs, planned_datasets)
