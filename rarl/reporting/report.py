@@ -41,13 +41,7 @@ from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, counts, evaluate_claims
 
 MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
-_MADE = {
-    "": "*.md",
-    "variants": "*.md",
-    "figures": "*.*",
-    "tables": "*.csv",
-    INTERACTIVE: "*.json",
-}  # folder -> files that builds make
+_MADE = ("*.md", "variants/*.md", "figures/*.*", "tables/*.csv", f"{INTERACTIVE}/*.json")  # files that builds make
 _TAGS = dict.fromkeys(map(ord, "<>"))  # which the theme would take for some in titles
 _TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
 
@@ -339,8 +333,8 @@ def _navigation(report: Report) -> list[Any]:
 def _remove_stale(output: Path, files: Iterable[Path]) -> None:
     """A figure of an earlier build that this one did not make would show runs that are gone."""
     kept = {path.resolve() for path in files}
-    for folder, pattern in _MADE.items():
-        (output / folder).mkdir(parents=True, exist_ok=True)
-        for path in (output / folder).glob(pattern):
+    for pattern in _MADE:
+        (output / pattern).parent.mkdir(parents=True, exist_ok=True)
+        for path in output.glob(pattern):
             if path.is_file() and path.resolve() not in kept:
                 path.unlink()
