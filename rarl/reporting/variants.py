@@ -58,15 +58,11 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
         ["Checkpoint (by DVC)", tables.code(f"results/{results.scale}/checkpoints/{first}/")],
         ["In Python", tables.code(f'rarl.load("{first}")')],
         ["Parameters", tables.count((record.get("parameters") or {}).get("total"))],
-        *(
-            [
-                "Costs",
-                f"{row.learner_step_ms:.3g} ms per update, {row.acting_ms:.3g} ms per action, {row.memory_mb:.0f} MB",
-            ]
-            for row in costs.itertuples()
-            if (row.experiment, row.variant) == variant.runs
-        ),
     ]
+    for row in costs.itertuples():
+        if (row.experiment, row.variant) == variant.runs:
+            ms = f"{row.learner_step_ms:.3g} ms per update, {row.acting_ms:.3g} ms per action"
+            rows.append(["Costs", f"{ms}, {row.memory_mb:.0f} MB"])
     sheet.parts.append(tables.table(["What", "Value"], rows))
     sheet.heading("Seeds")
     last = results.select(results.last, study.name, variant=name)
