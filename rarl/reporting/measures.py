@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import pandas as pd
 
-from rarl.reporting import sweeps
+from rarl.reporting import sweeps, tables
 from rarl.reporting.claims import EVERY, ClaimTest, Rules
 from rarl.reporting.results import spelled
 from rarl.reporting.statistics import POSITIVE, SHARES, UNBOUNDED, Samples, independent, paired, score_table, seed_means
@@ -30,9 +30,7 @@ def difference(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
 
 
 def _over(study: Study, task_sets: list[str]) -> str:
-    noun = study.spec.task_noun
-    names = sorted(task_sets)
-    return f"Mean over {len(names)} {noun if len(names) == 1 else f'{noun}s'}: {', '.join(names)}."
+    return f"Mean over {tables.plural(len(task_sets), study.spec.task_noun)}: {', '.join(sorted(task_sets))}."
 
 
 def intervention(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
