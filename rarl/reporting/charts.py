@@ -162,7 +162,7 @@ def _evaluations(study: Study, panels: Panels, *more: str) -> pd.DataFrame:
     return frame.groupby(keys, sort=False)[values].agg(lambda x: x.mean(skipna=False)).reset_index()
 
 
-def points(frame: pd.DataFrame, keys: Sequence[str], bounds: Bounds = UNBOUNDED, level: float = LEVEL) -> pd.DataFrame:
+def points(frame: pd.DataFrame, keys: Sequence[str], bounds: Bounds = UNBOUNDED) -> pd.DataFrame:
     """A row for each of `keys`, variant and update: x values, mean, interval, number of seeds, and each seed's score.
 
     A mean is of all of an agent's seeds, and missing where one of them is.
@@ -175,7 +175,7 @@ def points(frame: pd.DataFrame, keys: Sequence[str], bounds: Bounds = UNBOUNDED,
     for who, group in frame.groupby([*keys, "variant"], sort=False):
         scores, at = group.pivot(index="update", columns="seed", values="score"), group.groupby("update")[xs].mean()
         for update, values in scores.iterrows():
-            mean = t_interval(list(values), level, bounds) if values.notna().all() else _NONE
+            mean = t_interval(list(values), bounds=bounds) if values.notna().all() else _NONE
             each = {f"seed_{seed}": value for seed, value in values.items()}
             of = dict(zip([*keys, "variant"], who, strict=True))
             rows.append({**of, "update": update, **at.loc[update], "score": mean, "seeds": len(values), **each})

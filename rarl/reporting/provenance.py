@@ -19,10 +19,11 @@ from rarl.reporting.results import Results
 from rarl.reporting.study import Study
 
 MOST_NAMES = 12  # of a configured list
+MOST_SEEN = 4  # different values in the table of provenance
 LOCK_FILES = ("requirements.lock", "requirements.txt", "environment.yml")
 
 
-def _seen(values: list[Any], limit: int = 4) -> str:
+def _seen(values: list[Any]) -> str:
     """Different values with how many runs have each, most common first."""
     seen = Counter(str(v) for v in values if v not in (None, ""))
     if not seen:
@@ -30,7 +31,7 @@ def _seen(values: list[Any], limit: int = 4) -> str:
     if len(seen) == 1:
         return next(iter(seen))
     shown = [f"{value} ({tables.plural(n, 'run')})" for value, n in sorted(seen.items(), key=lambda x: (-x[1], x[0]))]
-    return "; ".join(shown[:limit]) + (f"; and {len(shown) - limit} more" if len(shown) > limit else "")
+    return "; ".join(shown[:MOST_SEEN]) + (f"; and {len(shown) - MOST_SEEN} more" if len(shown) > MOST_SEEN else "")
 
 
 def making(results: Results) -> list[list[Any]]:
