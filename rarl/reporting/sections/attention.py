@@ -45,8 +45,7 @@ _USE = {  # of retrieval.csv
 def write(study: Study, sheet: Sheet) -> None:
     """The table of all quantities."""
     frame = attention_frame(study, sheet.rules.level)
-    noun = f"{study.spec.task_noun.capitalize()}s"
-    heads = {"text": "Quantity", "agent": "Agent", "set": noun, "group": "Mean over", "seeds": "Seeds",
+    heads = {"text": "Quantity", "agent": "Agent", "set": study.heads["set"], "group": "Mean over", "seeds": "Seeds",
              "value": "Value", "delta_chance": "Minus chance"}  # fmt: skip
     if len(frame):
         sheet.heading("Attention")
