@@ -48,8 +48,8 @@ class Results:
 
     runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each with the
     run's identity and environment, those of returns with a score by the environment's `Score`; NaN where it cannot be
-    known. records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return of the expert.
-    datasets: of the scale, by id. problems: (where, what), all that was wrong or odd.
+    known. records: run -> run.json. galleries: run -> path. datasets: of the scale, by id. problems: (where, what),
+    all that was wrong or odd.
     """
 
     scale: str
@@ -63,7 +63,6 @@ class Results:
     experiments: dict[str, ExperimentSettings] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     galleries: dict[str, Path] = field(default_factory=dict)
-    expert: dict[tuple[str, str], float] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
     _selected: dict[tuple, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
@@ -177,7 +176,7 @@ class _Loader:
         self.records: dict[str, dict[str, Any]] = {}
         self.galleries: dict[str, Path] = {}
         self.problems: list[tuple[str, str]] = []
-        self.expert: dict[tuple[str, str], float] = {}
+        self.expert: dict[tuple[str, str], float] = {}  # (environment, task) -> return of the expert
 
     def add(self, run: str, folder: Path, *, planned: bool, present: bool) -> None:
         row = dict.fromkeys(RUN_COLUMNS) | {"usable": False, "reason": ""}
@@ -297,7 +296,7 @@ class _Loader:
         acted = self._scored(acted.assign(measured=acted["given_task"].where(given, acted["task"])), "measured")
         tables["interventions"] = acted.drop(columns="measured")
         self._compare_configurations(runs)
-        kept = {name: getattr(self, name) for name in ("experiments", "records", "galleries", "expert", "datasets")}
+        kept = {name: getattr(self, name) for name in ("experiments", "records", "galleries", "datasets")}
         return Results(self.scale, self.root, runs, **tables, **kept, problems=self.problems)
 
     def _scored(self, frame: pd.DataFrame, task: str = "task") -> pd.DataFrame:
