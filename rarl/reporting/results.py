@@ -31,7 +31,6 @@ COLUMNS = {  # of a run's files, at least
 }
 MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must be numbers; by playing
 _ON_DATA = {name: name.replace("_", " ") for name in MEASURED_ON_DATA}  # where nobody can play
-_TABLES = ("last", "first", "runs", "evaluations", "training", "retrieval", "interventions", "attention")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind", "scale", "date", "commit", "machine",
           "experiment", "task_set", "variant", "base", "step", "device"}  # fmt: skip
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
@@ -65,7 +64,6 @@ class Results:
     galleries: dict[str, Path] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
-    _selected: dict[tuple, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def about(self) -> ScaleSettings:
@@ -84,15 +82,10 @@ class Results:
         return self.evaluations[self.evaluations["update"] == 0]
 
     def select(self, frame: pd.DataFrame, experiment: str, task_set: str | None = None, variant: str | None = None):
-        """The rows of one experiment, task set and variant. Asked for hundreds of times, so a table's are kept."""
-        own = next((name for name in _TABLES if getattr(self, name) is frame), None)
-        key = (own, experiment, task_set, variant)
-        if key not in self._selected or own is None:
-            keep = frame["experiment"] == experiment
-            for column, value in (("task_set", task_set), ("variant", variant)):
-                keep &= True if value is None else frame[column] == value
-            self._selected[key] = frame[keep]
-        return self._selected[key].copy(deep=False)
+        """The rows of one experiment, task set and variant."""
+        for column, value in (("experiment", experiment), ("task_set", task_set), ("variant", variant)):
+            frame = frame if value is None else frame[frame[column] == value]
+        return frame
 
     def table(self, name: str, columns: list[str], *, of_all_scales: bool = False) -> pd.DataFrame:
         """results/{scale}/`name`.csv, which belongs to no run, or results/`name`.csv; without rows where it is missing
