@@ -173,7 +173,9 @@ class Study:
     def groups_on(self, task_set: str) -> dict[str, list[Variant]]:
         """Header -> the variants of a task set that are shown in one panel: a group, and what it changes of others."""
         shown = self.variants_on(task_set, sweeps=False)
-        groups = grouped(shown)
+        groups: dict[str, list[Variant]] = {}
+        for variant in shown:
+            groups.setdefault(variant.settings.group, []).append(variant)
         for variants in groups.values():
             changed = {name for v in variants for name in v.relative_to if v.settings.kind not in ("base", "gain")}
             variants[:0] = [v for v in shown if v.name in changed and v not in variants]
@@ -401,14 +403,6 @@ def load_studies(results: Results, scale_order: Sequence[str] = ()) -> dict[str,
     has_runs = set(results.runs["experiment"])
     shown = [n for n in names if n in has_runs or spec_if_there(experiments[n].environment) is not None]
     return {name: Study(name, experiments, results) for name in shown}
-
-
-def grouped(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
-    """Group -> its variants, in order. Those without a group stand in front of all groups, as the one named ""."""
-    groups: dict[str, list[Variant]] = {}
-    for variant in variants:
-        groups.setdefault(variant.settings.group, []).append(variant)
-    return groups
 
 
 def common(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
