@@ -255,15 +255,12 @@ class Study:
                 found += [f"{key} {_short(x)} against {_short(y)}" for key, x, y in differing]
         return list(dict.fromkeys(found))
 
-    def common_scores(self, variants: Sequence[Variant], task_set: str) -> list[dict[int, float]]:
-        """Of each variant seed -> mean over the tasks that all of them have. Empty where they may not be compared."""
-        if any(self.mismatches(variants[0], other, task_set) for other in variants[1:]):
-            return [{} for _ in variants]
-        return list(map(seed_means, common([self.table(v, task_set) for v in variants])))
-
     def compare(self, a: Variant, b: Variant, task_set: str) -> Samples | None:
-        """a against b, with independent seeds, over the tasks that both have."""
-        return independent(*self.common_scores([a, b], task_set), bounds=self.bounds)
+        """a against b, with independent seeds, over the tasks that both have; None where they may not be compared."""
+        if self.mismatches(a, b, task_set):
+            return None
+        tables_of = common([self.table(variant, task_set) for variant in (a, b)])
+        return independent(*map(seed_means, tables_of), bounds=self.bounds)
 
     def value(self, variant: Variant, task_set: str, key: str) -> Any:
         """A variant's configured value of a dotted key, or None."""
