@@ -358,8 +358,7 @@ class Study:
         """
         rule, planned = test.task_set, self.results.planned()
         if rule in (EVERY, "shared"):
-            sets = [set(planned["task_set"][(planned["experiment"] == experiment) & _like(planned["variant"], pattern)])
-                    for experiment, pattern in test.sides()]  # fmt: skip
+            sets = [set(planned["task_set"][of_side(planned, side)]) for side in test.sides()]
             shared = set.intersection(*sets)
             if rule == EVERY or self.spec.one_task:
                 return EVERY if (all(sets) if rule == EVERY else shared) else None
@@ -408,8 +407,10 @@ def common(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     return [frame[columns] for frame in frames]
 
 
-def _like(names: pd.Series, pattern: str) -> pd.Series:
-    return names.map(lambda name: fnmatchcase(name, pattern)).astype(bool)
+def of_side(runs: pd.DataFrame, side: tuple[str, str]) -> pd.Series:
+    """Which rows are of an (experiment, variant), of which the variant may be a pattern."""
+    experiment, pattern = side
+    return (runs["experiment"] == experiment) & runs["variant"].map(lambda v: fnmatchcase(v, pattern)).astype(bool)
 
 
 def _short(value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 import pandas as pd
 
@@ -17,7 +16,7 @@ from rarl.reporting.results import Results
 from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Verdict, judge
 from rarl.reporting.searches import Trial, effort
 from rarl.reporting.statistics import Interval, Samples
-from rarl.reporting.study import Study
+from rarl.reporting.study import Study, of_side
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,7 @@ def _quantity(outcome: Outcome) -> Case:
 
 def _involved(test: ClaimTest, runs: pd.DataFrame) -> pd.DataFrame:
     """The runs of both sides."""
-    concerned = pd.Series(False, index=runs.index)
-    for experiment, pattern in test.sides():
-        named = runs["variant"].map(lambda variant, p=pattern: fnmatchcase(variant, p)).astype(bool)
-        concerned |= (runs["experiment"] == experiment) & named
+    concerned = pd.concat([of_side(runs, side) for side in test.sides()], axis=1).any(axis=1)
     return runs[concerned & ((runs["task_set"] == test.task_set) | (test.task_set == EVERY))]
 
 
