@@ -11,7 +11,7 @@ from markupsafe import Markup
 from rarl.mappings import leaves
 from rarl.reporting import tables
 from rarl.reporting.configurations import first_run, settings_of
-from rarl.reporting.provenance import commit_of
+from rarl.reporting.provenance import commit_of, run_table
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
 
@@ -65,10 +65,8 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
             rows.append(["Costs", f"{ms}, {row.memory_mb:.0f} MB"])
     sheet.parts.append(tables.table(["What", "Value"], rows))
     sheet.heading("Seeds")
-    last = results.select(results.last, study.name, variant=name)
-    scores = last.groupby("run")["score"].agg(lambda values: values.mean(skipna=False))
-    shown = runs.assign(score=runs["run"].map(scores), minutes=runs["seconds_total"] / 60)
-    shown = shown.assign(config_digest=[results.records.get(run, {}).get("config_digest") for run in shown["run"]])
+    shown = results.select(run_table(results), study.name, variant=name)
+    shown = shown.assign(minutes=shown["seconds_total"] / 60)
     heads = {"task_set": "Task set", "seed": "Seed", "score": study.score.label.capitalize(), "updates": "Updates",
              "minutes": "Minutes", "status": "Status", "config_digest": "Config"}  # fmt: skip
     sheet.parts.append(tables.to_markdown(shown, heads, task_set=tables.spaced))
