@@ -203,17 +203,9 @@ class _Loader:
             raise _Damaged(f"run.json is that of {record['run']}")
         self.records[run] = record
         seconds = record.get("seconds") or {}
-        row |= {
-            "status": record["status"],
-            "reason": record.get("reason") or "",
-            "updates": record.get("updates"),
-            "seconds_total": seconds.get("total"),
-            "seconds_training": seconds.get("training"),
-            "seconds_evaluation": seconds.get("evaluation"),
-            "peak_memory_mb": record.get("peak_memory_mb"),
-            "parameters": (record.get("parameters") or {}).get("total"),
-            "resumed": record.get("resumed"),
-        }
+        row |= {name: record.get(name) for name in ("status", "updates", "peak_memory_mb", "resumed")}
+        row |= {f"seconds_{of}": seconds.get(of) for of in ("total", "training", "evaluation")}
+        row |= {"reason": record.get("reason") or "", "parameters": (record.get("parameters") or {}).get("total")}
         environment = self._environment(record, row["experiment"])
         for task, value in (record.get("expert_returns") or {}).items():
             if _positive(value):
