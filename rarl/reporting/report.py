@@ -238,19 +238,17 @@ _PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score",
 def _parts(sheet: Sheet, found: Iterable[effects.Effect]) -> dict[str, Any]:
     """The parts of agents that matter, those first that take most of what retrieval adds; and those of which nothing is
     visible."""
-    parts: dict[bool, list[effects.Effect]] = {True: [], False: []}
-    for e in found:
-        if e.change.kind == "part":
-            parts[e.reading in ("costs", "helps")].append(e)
+    parts = [e for e in found if e.change.kind == "part"]
+    visible = [e for e in parts if e.reading in ("costs", "helps")]
     rows = [{"change": e.change.what, "where": e.where, "delta": e.interval, "reading": rules.READINGS[e.reading],
              "lost": None if e.share is None else round(100 * e.share),
              "effect": f"{tables.interval(e.interval, signed=True)} {e.score.unit}"}
-            for e in sorted(parts[True], key=lambda e: -(e.share or 0.0))]  # fmt: skip
+            for e in sorted(visible, key=lambda e: -(e.share or 0.0))]  # fmt: skip
     frame = pd.DataFrame(rows)
     return {
         "parts": tables.to_markdown(frame, _PARTS) if rows else "",
         "parts_csv": sheet.csv("parts", frame.drop(columns="effect")) if rows else "",
-        "no_part": [f"{e.change.what} ({e.where})" for e in parts[False]],
+        "no_part": [f"{e.change.what} ({e.where})" for e in parts if e.reading not in ("costs", "helps")],
     }
 
 
