@@ -245,8 +245,6 @@ def _scores(outcome: Outcome) -> str:
     if samples is None or samples.design != "independent":
         return ""
     means = [sum(side.values()) / len(side) for side in (samples.b, samples.a)]
-    if not all(map(math.isfinite, means)):
-        return ""
     digits = tables.decimals(max(map(abs, means)), 2)
     return " → ".join(tables.number(mean, digits) for mean in means) + ": "
 
