@@ -112,7 +112,7 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "grounds": "; ".join(filter(None, grounds)) if o.interval else "",
             "validity": "; ".join(f"{name} {said}" for name, said in checks.items()),
         })  # fmt: skip
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else None)
+    return pd.DataFrame(rows)
 
 
 def home(outcome: Outcome, pages: Mapping[str, str]) -> str:
@@ -136,12 +136,13 @@ def write_all(
     if not outcomes:
         sheet.text("No claim is about these experiments.")
         return
-    frame = claim_frame(outcomes).replace("", None)
+    frame = claim_frame(outcomes)
+    numbers, frame = sheet.csv("claims", frame.loc[:, :"number"]), frame.replace("", None)
     frame["environment"] = [environments.get(o.claim.test.experiment) if o.claim.test else None for o in outcomes]
     frame["link"] = [_link(tables.unbroken(o.claim.id), o, pages) for o in outcomes]
     heads = {name: _HEADS[name] for name in ("text", "verdict", "environment", "reported", "ours", "link")}
     caption = "Claims of the paper and questions of our own."
-    sheet.parts.append(Markup("{}{} {}").format(TABLE, caption, sheet.csv("claims", claim_numbers(outcomes))))
+    sheet.parts.append(Markup("{}{} {}").format(TABLE, caption, numbers))
     sheet.parts.append(tables.to_markdown(frame, heads))
 
 
@@ -161,12 +162,6 @@ def write_errata(
     heads = {"claim": "Claim or question", "was": "Verdict before", "number": "Number before", "verdict": "Verdict",
              "ours": "Number", "why": "Why they differ"}  # fmt: skip
     sheet.table("errata", pd.DataFrame(rows), heads, "the report before this one against this one.")
-
-
-def claim_numbers(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """The numbers alone."""
-    frame = claim_frame(outcomes)
-    return frame.loc[:, :"number"] if len(frame) else pd.DataFrame(columns=["id", "outcome", "estimate"])
 
 
 _HEADS = {
