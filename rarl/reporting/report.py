@@ -50,7 +50,7 @@ _TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
 class Report:
     """What the pages of a report are made from, and the pages so far.
 
-    studies: those that are shown. pages: experiment -> name of its page. mark: written over all; "": nothing.
+    studies: those that are shown. pages: experiment -> name of its page.
     """
 
     first: Sheet
@@ -59,7 +59,6 @@ class Report:
     outcomes: Sequence[Outcome]
     trials: Sequence[searches.Trial]
     costs: pd.DataFrame
-    mark: str
     preview: bool
     texts: Texts = field(default_factory=lambda: read_texts())
     sheets: list[Sheet] = field(default_factory=list)
@@ -127,12 +126,11 @@ def build_report(
     planned = set(results.planned()["experiment"])
     shown = {name: study for name, study in studies.items() if name in planned}
     pages = {name: page_of(study.settings) for name, study in shown.items()}
-    is_result = results.about.allows_verdicts
-    mark = "preliminary" if preview and is_result else "" if is_result else scale
-    stamp = mark if is_result else f"{scale}: not a result"
+    stamp = "preliminary" if preview else ""
+    stamp = stamp if results.about.allows_verdicts else f"{scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
     first = Sheet(output, results, judged, stamp)
-    report = Report(first, shown, pages, outcomes, trials, costs, mark, preview)
+    report = Report(first, shown, pages, outcomes, trials, costs, preview)
     faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
