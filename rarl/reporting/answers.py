@@ -258,9 +258,7 @@ def tally(found: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {words.get(said, said)}" for said, n in found.items() if said != rules.NOT_TESTED)
 
 
-def power_frame(
-    outcomes: Sequence[Outcome], trials: Sequence[searches.Trial], results: Results, level: float
-) -> pd.DataFrame:
+def power_frame(outcomes: Sequence[Outcome], trials: pd.DataFrame, results: Results, level: float) -> pd.DataFrame:
     """The chance to see the paper's effect (the margin, where it printed none) and half of it, by the deviation between
     tuning seeds or, without such, between these runs: a row for each primary claim and each with a printed effect."""
     rows = []

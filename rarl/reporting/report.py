@@ -57,7 +57,7 @@ class Report:
     studies: Mapping[str, Study]
     pages: Mapping[str, str]
     outcomes: Sequence[Outcome]
-    trials: Sequence[searches.Trial]
+    trials: pd.DataFrame
     costs: pd.DataFrame
     preview: bool
     texts: Texts = field(default_factory=lambda: read_texts())
@@ -275,7 +275,7 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
         "costs": Markup("\n\n").join(costs.parts),
         "trials": searches.counts(report.trials),
         "power": answers.power_frame(report.outcomes, report.trials, results, sheet.rules.level),
-        "trials_csv": sheet.csv("trials", searches.frame(report.trials)) if report.trials else "",
+        "trials_csv": sheet.csv("trials", searches.frame(report.trials)) if len(report.trials) else "",
         "deviations": _choices(report, "deviation"),
         "open": _choices(report, "open"),
         "making": tables.table(["What", "Value"], provenance.making(results)),

@@ -14,7 +14,7 @@ from rarl.reporting.claims import EVERY, Claim, ClaimTest
 from rarl.reporting.registry import CHECKS, MEASURES
 from rarl.reporting.results import Results
 from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Verdict, judge
-from rarl.reporting.searches import Trial, effort
+from rarl.reporting.searches import effort
 from rarl.reporting.statistics import Interval, Samples
 from rarl.reporting.study import Study, of_side
 
@@ -46,7 +46,7 @@ def evaluate_claims(
     results: Results,
     studies: Mapping[str, Study],
     judged: Judged,
-    trials: Sequence[Trial] = (),
+    trials: pd.DataFrame,
 ) -> list[Outcome]:
     """Answer every claim from the runs; `judged` learns their verdicts. One without a test, of an experiment that
     nobody describes, or at a scale that is not in its list, is not tested, and is of no family."""

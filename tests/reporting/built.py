@@ -14,6 +14,7 @@ from rarl.reporting.claims import load_claims
 from rarl.reporting.report import build_report
 from rarl.reporting.results import load_results
 from rarl.reporting.rules import Judged
+from rarl.reporting.searches import read_trials
 from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, evaluate_claims
 from tests.reporting import synthetic as made
@@ -41,7 +42,8 @@ def outcomes(root: Path, planned: list[str] | None = None, scale: str = "laptop"
     """All claims of the project, answered."""
     rules, claims = load_claims(root / "config" / "claims.yaml")
     results = load_results(scale, root, planned, made.DATASETS)
-    return {o.claim.id: o for o in evaluate_claims(claims, results, load_studies(results), Judged(rules))}
+    studies, trials = load_studies(results), read_trials(results)
+    return {o.claim.id: o for o in evaluate_claims(claims, results, studies, Judged(rules), trials)}
 
 
 class Page(HTMLParser):

@@ -11,7 +11,7 @@ from rarl.provenance import claim_digests
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.rules import NOT_TESTED, SUPPORTED, VOID
-from rarl.reporting.searches import Trial, effort, read_trials, spread
+from rarl.reporting.searches import effort, read_trials, spread
 from rarl.reporting.verdicts import counts
 from tests.reporting import synthetic as made
 from tests.reporting.built import outcomes
@@ -142,33 +142,35 @@ def test_digests_are_of_what_the_scale_can_judge(tmp_path):
 # --- searches ---------------------------------------------------------------------------------------------------------
 
 
-def tried(variant: str, seed: int = 100, experiment: str = "gridroboman", last: float = 1.0, **changed) -> Trial:
+def tried(variant: str, seed: int = 100, last: float = 1.0, **changed) -> dict:
     changes = tuple(f"{key}={value}" for key, value in changed.items())
-    return Trial(experiment, variant, "30", seed, changes, 100, "return_mean", last, 1.0)
+    return {"experiment": "gridroboman", "variant": variant, "task_set": "30", "seed": seed, "changed": changes,
+            "updates": 100, "last": last}  # fmt: skip
 
 
 def test_equal_search_is_counted(tmp_path):
     made.write_project(tmp_path)
     experiments = load_results("laptop", tmp_path).experiments
-    tries = [tried("dqn-hidden", rate=1), tried("ra-dqn-hidden", rate=1), tried("ra-dqn-hidden", 101, rate=2, slots=4)]
+    rows = [tried("dqn-hidden", rate=1), tried("ra-dqn-hidden", rate=1), tried("ra-dqn-hidden", 101, rate=2, slots=4)]
+    tries, more = pd.DataFrame(rows), pd.DataFrame([*rows, tried("dqn-hidden", 101)])
     sides = [("gridroboman", "ra-dqn-hidden"), ("gridroboman", "dqn-hidden")]
     assert effort(tries, sides, experiments) == (
         "unequal search: 2 trials against 1, on 2 and 1 tuning seeds; both tried rate"
     )
-    assert effort([*tries, tried("dqn-hidden", 101)], sides, experiments).startswith("equal search: 2 trials each")
+    assert effort(more, sides, experiments).startswith("equal search: 2 trials each")
     # Those of an experiment that extends it have its settings; what was changed there was not searched.
     assert effort(tries, [("ablations", "ra-dqn"), ("ablations", "dqn")], experiments).startswith("unequal search: 2 ")
     assert effort(tries, [("ablations", "ra-dqn"), ("ablations", "slots-8")], experiments).startswith(
         "unequal search: 2 trials against 0"
     )
-    assert effort(tries, sides[:1], experiments) == effort([], sides, experiments) == ""
+    assert effort(tries, sides[:1], experiments) == effort(tries[:0], sides, experiments) == ""
 
 
 def test_deviation_between_tuning_seeds(tmp_path):
     """Of the same settings on different seeds, as a share of the expert's return of 40; a repetition is no seed."""
     write(tmp_path)
     results = load_results("laptop", tmp_path)
-    trials = [tried("dqn-hidden", seed, last=last) for seed, last in ((100, 4.0), (101, 8.0), (101, 8.0))]
+    trials = pd.DataFrame([tried("dqn-hidden", seed, last) for seed, last in ((100, 4.0), (101, 8.0), (101, 8.0))])
     sides = [("gridroboman", "ra-dqn-hidden"), ("gridroboman", "dqn-hidden")]
     assert spread(trials, sides, results) == pytest.approx(8**0.5 / 40)
     assert not spread(trials[1:], sides, results) > 0
