@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from rarl.mappings import leaves
 from rarl.reporting import tables
-from rarl.reporting.configurations import first_run, settings_of
+from rarl.reporting.configurations import changed, first_run, settings_of
 from rarl.reporting.provenance import commit_of, run_table
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
@@ -70,16 +70,14 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
     heads = {"task_set": "Task set", "seed": "Seed", "score": study.score.label.capitalize(), "updates": "Updates",
              "minutes": "Minutes", "status": "Status", "config_digest": "Config"}  # fmt: skip
     sheet.parts.append(tables.to_markdown(shown, heads, task_set=tables.spaced))
-    settings = dict(leaves(settings_of(results, first)))
     if other is not None and base_run is not None:
-        base = dict(leaves(settings_of(results, base_run)))
-        differing = [[tables.code(key), _text(base.get(key)), _text(settings.get(key))]
-                     for key in dict.fromkeys([*base, *settings])
-                     if base.get(key) != settings.get(key) and key not in _NOT_SETTINGS]  # fmt: skip
+        differing = [[tables.code(key), _text(x), _text(y)] for key, x, y in changed(results, base_run, first)
+                     if key not in _NOT_SETTINGS]  # fmt: skip
         sheet.heading(f"Difference to {other.label}")
         sheet.parts.append(tables.table(["Setting", other.label, variant.label], differing))
     sheet.heading("Hyper-parameters")
-    rows = [[tables.code(key), _text(value)] for key, value in settings.items() if key not in _NOT_SETTINGS]
+    settings = leaves(settings_of(results, first))
+    rows = [[tables.code(key), _text(value)] for key, value in settings if key not in _NOT_SETTINGS]
     sheet.folded(f"All {len(rows)} settings of {first}", tables.table(["Setting", "Value"], rows))
 
 
