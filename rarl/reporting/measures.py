@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 import pandas as pd
 
@@ -102,8 +101,8 @@ def _solved_among_open(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.Series, lis
 
 def tuned(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """The cross-fitted best cell of the grid of variants a against variant b."""
-    (_, pattern), fixed = test.sides()
-    grids = {v.settings.sweep for v in study.variants.values() if v.settings.sweep and fnmatchcase(v.name, pattern)}
+    cells, fixed = test.sides()
+    grids = {v.settings.sweep for v in study.variants_like(cells) if v.settings.sweep}
     return sweeps.tuned(study, min(grids), study.variant(fixed), test.task_set) if grids else None
 
 
