@@ -91,12 +91,12 @@ class Sheet:
         details = "<details markdown>\n<summary>{}</summary>\n\n{}\n\n</details>"
         self.parts.append(Markup(details).format(tables.md(title), body))
 
-    def csv(self, name: str, frame: pd.DataFrame, text: str = "CSV") -> Markup:
+    def csv(self, name: str, frame: pd.DataFrame) -> Markup:
         """Write tables/`name`.csv and return a link to it."""
         path = self.output / "tables" / f"{name}.csv"
         tables.write_csv(path, frame)
         self.files.append(path)
-        return Markup("[{}]({}tables/{}.csv)").format(tables.md(text), self.root, name)
+        return Markup("[CSV]({}tables/{}.csv)").format(self.root, name)
 
     def numbers(self, name: str, frame: pd.DataFrame, what: str) -> None:
         """Write tables/`name`.csv, and a line that says what it is and links to it."""
