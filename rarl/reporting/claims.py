@@ -10,9 +10,9 @@ import functools
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from rarl.config.scale import scales_in, task_set_name
 from rarl.config.validate import Settings, validate
@@ -71,7 +71,7 @@ class Claim(Settings):
     """One claim of the paper, or a question of our own."""
 
     id: str = Field(min_length=1)
-    text: str = Field(min_length=1)
+    text: Annotated[str, AfterValidator(lambda text: " ".join(text.split()))] = Field(min_length=1)
     place: str = ""
     paper: Paper = Paper()
     kind: Kind = "superiority"
@@ -111,14 +111,10 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
     for own, entries in ((False, file.claims), (True, file.questions)):
         for i, entry in enumerate(entries):
             name = entry.get("id") if isinstance(entry, dict) else None
-            if not name or not entry.get("text"):
-                place = f"{'questions' if own else 'claims'}.{i}"
-                raise RarlError(f"{path}: {place}: needs an id and a text: {entry!r:.80}")
-            where = f"{path}: claim {name}"
-            if any(other.id == name for other in claims):
+            where = f"{path}: claim {name}" if name else f"{path}: {'questions' if own else 'claims'}.{i}"
+            if name and any(other.id == name for other in claims):
                 raise RarlError(f"{path}: the id {name!r} is there twice")
-            text = " ".join(str(entry["text"]).split())
-            claims.append(validate(Claim, entry | {"text": text, "own": own}, where))
+            claims.append(validate(Claim, entry | {"own": own} if isinstance(entry, dict) else entry, where))
             _check_claim(claims[-1], path.parent, where)
             for other in claims[:-1]:
                 both = [scale for scale in other.scales if scale in claims[-1].scales]

@@ -44,7 +44,9 @@ def test_the_projects_claims_are_sound():
     [
         ("claims: [", "not valid YAML"),
         ("claims: 3", "needs the keys"),
-        ("claims: [{id: A}]", "needs an id and a text"),
+        ("claims: [{id: A}]", "claim A: key 'text' is missing"),
+        ("claims: [{text: t}]", "claims.0: key 'id' is missing"),
+        ("claims: []\nquestions: [3]", "questions.0: .*dictionary"),
         ("claims: [{id: A, text: t, kind: superb}]", "did you mean 'superiority'"),
         ("claims: [{id: A, text: t, kind: equivalence}]", "margin above 0"),
         ("claims: [{id: A, text: t, verdict: yes}]", "unknown key 'verdict'"),
