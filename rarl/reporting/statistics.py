@@ -168,11 +168,8 @@ def paired_difference_of(
     a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED
 ) -> Estimate:
     """The mean of a - b, (n,) each, of the same networks."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape:
-        raise RarlError(f"paired values need equal shapes, not {a.shape} and {b.shape}")
     low, high = _of_difference(bounds)
-    return mean_of(a - b, (low - high, high - low))
+    return mean_of(np.subtract(a, b), (low - high, high - low))
 
 
 def t_interval(
