@@ -167,9 +167,9 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects
     sheet = report.sheet(page, _TITLES.get(page, title))
     # Without a page of ablations they are on that of their environment.
     alone = ABLATIONS not in report.pages.values()
-    counted = [s.name for s in members] if alone else [name for name in found if report.pages[name] != BEYOND]
     if report.results.about.allows_verdicts and page != BEYOND and (alone or page == ABLATIONS):
-        forest.write(sheet, {name: found[name] for name in (counted if alone else found)}, counted)
+        shown = {study.name: found[study.name] for study in members} if alone else found
+        forest.write(sheet, shown, [name for name in shown if report.pages[name] != BEYOND])
     answers.write(sheet, report.asked_on(page))
     for study in members:
         if len(members) > 1:
