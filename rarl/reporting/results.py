@@ -140,7 +140,7 @@ def load_results(
     places = sorted(path for path in folder.glob("runs/*/*/*/seed-*") if path.is_dir())
     found = [path.relative_to(folder / "runs").as_posix() for path in places]
     planned = found if planned_runs is None else list(planned_runs)
-    loader = _Loader(scale, root, planned_datasets or {}, read_experiments(root))
+    loader = _Loader(scale, root, planned_datasets or {})
     for run in dict.fromkeys([*planned, *found]):
         loader.add(run, folder, planned=run in planned, present=run in found)
     return loader.finish()
@@ -160,10 +160,8 @@ class _Damaged(Exception):
 
 
 class _Loader:
-    def __init__(
-        self, scale: str, root: Path, datasets: Mapping[str, Dataset], experiments: dict[str, ExperimentSettings]
-    ):
-        self.scale, self.root, self.datasets, self.experiments = scale, root, datasets, experiments
+    def __init__(self, scale: str, root: Path, datasets: Mapping[str, Dataset]):
+        self.scale, self.root, self.datasets, self.experiments = scale, root, datasets, read_experiments(root)
         self.rows: list[dict[str, Any]] = []
         self.frames: dict[str, list[pd.DataFrame]] = {kind: [] for kind in COLUMNS}
         self.records: dict[str, dict[str, Any]] = {}
@@ -208,7 +206,7 @@ class _Loader:
         row |= {"reason": record.get("reason") or "", "parameters": (record.get("parameters") or {}).get("total")}
         environment = self._environment(record, row["experiment"])
         for task, value in (record.get("expert_returns") or {}).items():
-            if _positive(value):
+            if isinstance(value, int | float) and 0 < value < math.inf:
                 self.expert.setdefault((environment, spelled(task)), float(value))
         if record["status"] == "failed":
             row["reason"] = row["reason"] or "no reason recorded"
@@ -225,7 +223,7 @@ class _Loader:
                 return
         row["usable"] = True
         who = {key: row[key] for key in IDENTITY} | {"environment": environment}
-        self._keep("evaluations", evaluations, who)
+        self.frames["evaluations"].append(evaluations.assign(**who))
         probes = folder / "probes" / run
         for kind, place in {"training": here, "retrieval": here, "interventions": probes, "attention": probes}.items():
             self._optional(kind, place / f"{kind}.csv", who, played)
@@ -236,7 +234,6 @@ class _Loader:
         frame = _read_csv(path, _columns("evaluations", played))
         if frame.empty:
             raise _Damaged(f"{path.name} has no rows")
-        frame["task"] = frame["task"].map(spelled)
         if not np.isfinite(frame["update"]).all() or frame.duplicated(["update", "task"]).any():
             raise _Damaged(f"{path.name}: an evaluation point is missing its update or is there twice")
         last = frame["update"].max()
@@ -255,12 +252,6 @@ class _Loader:
         except _Damaged as damage:
             self.problems.append((f"{who['run']}/{path.name}", str(damage)))
             return
-        for column in ("task", "given_task"):
-            if column in frame:
-                frame[column] = frame[column].map(spelled, na_action="ignore")
-        self._keep(kind, frame, who)
-
-    def _keep(self, kind: str, frame: pd.DataFrame, who: dict[str, Any]) -> None:
         if not frame.empty:
             self.frames[kind].append(frame.assign(**who))
 
@@ -368,10 +359,6 @@ def _without_seed(config: Any) -> Any:
     return sorted((key, repr(value)) for key, value in config.items() if key != "seed")
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value > 0
-
-
 def _columns(kind: str, played: bool) -> list[str]:
     """The columns of a run's file at least, whether or not its agent could play."""
     if played or kind not in ("evaluations", "interventions"):
@@ -380,7 +367,8 @@ def _columns(kind: str, played: bool) -> list[str]:
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A CSV file with at least `columns`, all of them numbers except names. A torn or odd file raises _Damaged."""
+    """A CSV file with at least `columns`, all of them numbers except names; tasks in their one spelling. A torn or odd
+    file raises _Damaged."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -401,4 +389,6 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
         if (numbers.isna() & frame[column].notna()).any():
             raise _Damaged(f"{path.name}: column {column} holds something that is not a number")
         frame[column] = numbers.astype(float)
+    for column in {"task", "given_task"} & set(frame):
+        frame[column] = frame[column].map(spelled, na_action="ignore")
     return frame
