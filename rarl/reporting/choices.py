@@ -12,10 +12,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from rarl.config import validate as checks
 from rarl.config.scale import read_experiments
 from rarl.config.settings import RunSettings
-from rarl.config.validate import keys_of, validate
+from rarl.config.validate import Settings, keys_of, validate
 from rarl.envs.spec import ENVIRONMENTS, load, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
@@ -26,7 +25,7 @@ CHOICES = Path(__file__).parent / "choices.yaml"
 KNOWN_FAULTS = "known-faults.yaml"  # beside results
 
 
-class Choice(checks.Settings):
+class Choice(Settings):
     """Where we deviate from the paper, or what it leaves open."""
 
     what: str
@@ -35,8 +34,8 @@ class Choice(checks.Settings):
     paper: str
     here: str
     config: str | None = None
-    paper_values: list[Any] | None = None
-    words: dict[str, str] | None = None
+    paper_values: list[Any] = Field([])
+    words: dict[str, str] = Field({})
     why: str
     effect: str
     key: bool = False
@@ -47,7 +46,7 @@ class Choice(checks.Settings):
         return [self.experiment] if isinstance(self.experiment, str) else self.experiment
 
 
-class Texts(checks.Settings):
+class Texts(Settings):
     """choices.yaml; a missing part is empty."""
 
     choices: list[Any] = Field([])
@@ -73,7 +72,7 @@ def read_texts(path: str | Path = CHOICES) -> Texts:
         choice: Choice = validate(Choice, entry, where)
         if choice.config is not None:
             _check_setting(choice.config, where)
-        elif choice.paper_values is not None or choice.words is not None:
+        elif choice.paper_values or choice.words:
             raise RarlError(f"{where}: paper_values and words belong to the values of 'config', which is missing")
         choices.append(choice)
     return file.model_copy(update={"choices": choices})
@@ -106,14 +105,14 @@ def check_texts(root: str | Path = ".") -> None:
                 )
 
 
-class KnownFault(checks.Settings):
+class KnownFault(Settings):
     """What results show, and why that is wrong, until they are made again."""
 
     shown: str
     wrong: str
 
 
-class Erratum(checks.Settings):
+class Erratum(Settings):
     """What an earlier report said of a claim or question, and why this one says something else."""
 
     id: str

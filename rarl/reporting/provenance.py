@@ -127,9 +127,9 @@ def rows_of(
         if entry.config is not None:
             values = {study.title: configured(results, entry.config, study.name) for study in concerned}
             found = [value for of_one in values.values() for value in of_one]
-            if found and all(value in (entry.paper_values or ()) for value in found):
+            if found and all(value in entry.paper_values for value in found):
                 continue
-            words = (entry.words or {}) if key else {}
+            words = entry.words if key else {}
             texts = _values_text({t: [words.get(str(v), v) for v in of_one] for t, of_one in values.items()})
             here = (texts or here) if key else f"{here} ({texts})" if texts else here
         rows.append([what, entry.paper, here, entry.why, entry.effect])
