@@ -126,19 +126,16 @@ def _link(text: str, outcome: Outcome, pages: Mapping[str, str]) -> Markup:
 
 
 def write_all(
-    sheet: Sheet, outcomes: Sequence[Outcome], pages: Mapping[str, str], environments: Mapping[str, str]
+    sheet: Sheet, outcomes: Sequence[Outcome], pages: Mapping[str, str], studies: Mapping[str, Study]
 ) -> None:
-    """One table of all claims and questions.
-
-    Args:
-      environments: experiment -> title of its environment.
-    """
+    """One table of all claims and questions."""
     if not outcomes:
         sheet.text("No claim is about these experiments.")
         return
     frame = claim_frame(outcomes)
     numbers, frame = sheet.csv("claims", frame.loc[:, :"number"]), frame.replace("", None)
-    frame["environment"] = [environments.get(o.claim.test.experiment) if o.claim.test else None for o in outcomes]
+    asked = [studies.get(o.claim.test.experiment) if o.claim.test else None for o in outcomes]
+    frame["environment"] = [study.spec.title if study else None for study in asked]
     frame["link"] = [_link(tables.unbroken(o.claim.id), o, pages) for o in outcomes]
     heads = {name: _HEADS[name] for name in ("text", "verdict", "environment", "reported", "ours", "link")}
     caption = "Claims of the paper and questions of our own."

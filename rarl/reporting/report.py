@@ -138,8 +138,7 @@ def build_report(
         last = [ABLATIONS, BEYOND]
         for page in sorted(dict.fromkeys(pages.values()), key=lambda page: last.index(page) if page in last else -1):
             _experiments(report, page, found)
-        titles = {name: study.spec.title for name, study in studies.items()}
-        answers.write_all(report.sheet("claims", "All claims"), outcomes, pages, titles)
+        answers.write_all(report.sheet("claims", "All claims"), outcomes, pages, studies)
         front.parts.append(_render("overview", report, _overview(report, front, found) | {"faults": faults}))
     for study in shown.values():
         for variant in variants.own_variants(study):
