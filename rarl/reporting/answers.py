@@ -255,7 +255,7 @@ def tally(found: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {words.get(said, said)}" for said, n in found.items() if said != rules.NOT_TESTED)
 
 
-def power_frame(outcomes: Sequence[Outcome], trials: pd.DataFrame, results: Results, level: float) -> pd.DataFrame:
+def power_frame(outcomes: Sequence[Outcome], results: Results, level: float) -> pd.DataFrame:
     """The chance to see the paper's effect (the margin, where it printed none) and half of it, by the deviation between
     tuning seeds or, without such, between these runs: a row for each primary claim and each with a printed effect."""
     rows = []
@@ -263,7 +263,7 @@ def power_frame(outcomes: Sequence[Outcome], trials: pd.DataFrame, results: Resu
         claim = o.claim
         if not o.family or not claim.test or claim.kind != "superiority" or not (claim.primary or claim.paper.size):
             continue
-        sd, source = searches.spread(trials, claim.test.sides(), results), "tuning seeds"
+        sd, source = searches.spread(claim.test.sides(), results), "tuning seeds"
         design = "independent" if o.samples is None or o.samples.design == "independent" else "paired"
         if math.isnan(sd) and o.samples is not None:
             n = min(o.samples.estimate.n)

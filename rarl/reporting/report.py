@@ -57,7 +57,6 @@ class Report:
     studies: Mapping[str, Study]
     pages: Mapping[str, str]
     outcomes: Sequence[Outcome]
-    trials: pd.DataFrame
     costs: pd.DataFrame
     preview: bool
     texts: Texts = field(default_factory=lambda: read_texts())
@@ -120,9 +119,9 @@ def build_report(
     results = load_results(scale, root, planned_runs, planned_datasets)
     studies = load_studies(results, list(dict.fromkeys(results.runs["experiment"])) if order is None else order)
     own = set(results.runs["experiment"]).isdisjoint(e for claim in claims if claim.test for e, _ in claim.test.sides())
-    judged, trials = rules.Judged(judging), searches.read_trials(results)
+    judged = rules.Judged(judging)
     # Of others' experiments none is about.
-    outcomes = evaluate_claims([] if own else claims, results, studies, judged, trials)
+    outcomes = evaluate_claims([] if own else claims, results, studies, judged)
     planned = set(results.planned()["experiment"])
     shown = {name: study for name, study in studies.items() if name in planned}
     pages = {name: page_of(study.settings) for name, study in shown.items()}
@@ -130,7 +129,7 @@ def build_report(
     stamp = stamp if results.about.allows_verdicts else f"{scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
     first = Sheet(output, results, judged, stamp)
-    report = Report(first, shown, pages, outcomes, trials, costs, preview)
+    report = Report(first, shown, pages, outcomes, costs, preview)
     faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
@@ -272,9 +271,9 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
     return {
         "left": Markup("\n\n").join(left.parts),
         "costs": Markup("\n\n").join(costs.parts),
-        "trials": searches.counts(report.trials),
-        "power": answers.power_frame(report.outcomes, report.trials, results, sheet.rules.level),
-        "trials_csv": sheet.csv("trials", searches.frame(report.trials)) if len(report.trials) else "",
+        "trials": searches.counts(results.trials),
+        "power": answers.power_frame(report.outcomes, results, sheet.rules.level),
+        "trials_csv": sheet.csv("trials", searches.frame(results.trials)) if len(results.trials) else "",
         "deviations": _choices(report, "deviation"),
         "open": _choices(report, "open"),
         "making": tables.table(["What", "Value"], provenance.making(results)),

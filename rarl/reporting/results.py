@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from rarl.files import read_json
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
 RUN_COLUMNS = [*IDENTITY, "status", "usable", "reason", "updates", "seconds_total", "seconds_training",
                "seconds_evaluation", "peak_memory_mb", "parameters", "resumed"]  # fmt: skip
+TRIAL_COLUMNS = ["experiment", "variant", "task_set", "seed", "changed", "updates", "measure", "last", "core_seconds"]
 COLUMNS = {  # of a run's files, at least
     "evaluations": ["update", "task", "episodes", "return_mean", "return_std", "success_rate"],
     "training": ["update"],
@@ -47,7 +49,8 @@ class Results:
 
     runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each with the
     run's identity and environment, those of returns with a score by the environment's `Score`; NaN where it cannot be
-    known. records: run -> run.json. galleries: run -> path. datasets: of the scale, by id. problems: (where, what),
+    known. trials: trainings with changed settings on tuning seeds; `last` is the mean of the column `measure` at
+    the end. records: run -> run.json. galleries: run -> path. datasets: of the scale, by id. problems: (where, what),
     all that was wrong or odd.
     """
 
@@ -59,6 +62,7 @@ class Results:
     retrieval: pd.DataFrame
     interventions: pd.DataFrame
     attention: pd.DataFrame
+    trials: pd.DataFrame
     experiments: dict[str, ExperimentSettings] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     galleries: dict[str, Path] = field(default_factory=dict)
@@ -273,7 +277,26 @@ class _Loader:
         tables["interventions"] = acted.drop(columns="measured")
         self._compare_configurations(runs)
         kept = {name: getattr(self, name) for name in ("experiments", "records", "galleries", "datasets")}
-        return Results(self.scale, self.root, runs, **tables, **kept, problems=self.problems)
+        return Results(self.scale, self.root, runs, **tables, trials=self._trials(), **kept, problems=self.problems)
+
+    def _trials(self) -> pd.DataFrame:
+        """Of results/search/*.jsonl at this scale, in their order; a damaged record is a problem."""
+        trials: list[tuple] = []
+        for path in sorted((self.root / "results" / "search").glob("*.jsonl")):
+            experiment = self.experiments.get(path.stem)
+            spec = spec_if_there(experiment.environment) if experiment else None
+            for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                try:
+                    e: dict[str, Any] = json.loads(line)
+                    updates, last = e["return_by_update"][-1]
+                    measure = e.get("measure") or (spec.score.column if spec else "return_mean")  # older do not say
+                    found = (path.stem, e["variant"], str(e["task_set"]), int(e["seed"]), tuple(e["changed"]),
+                             int(updates), measure, float(last), float(e["core_seconds"]))  # fmt: skip
+                    if e["scale"] == self.scale:
+                        trials.append(found)
+                except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+                    self.problems.append((f"results/search/{path.name}", f"line {number} is not a record of a trial"))
+        return pd.DataFrame(trials, columns=TRIAL_COLUMNS)
 
     def _scored(self, frame: pd.DataFrame, task: str = "task") -> pd.DataFrame:
         """With the columns `expert` and `score`.

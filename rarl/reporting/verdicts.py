@@ -42,11 +42,7 @@ class Outcome:
 
 
 def evaluate_claims(
-    claims: Sequence[Claim],
-    results: Results,
-    studies: Mapping[str, Study],
-    judged: Judged,
-    trials: pd.DataFrame,
+    claims: Sequence[Claim], results: Results, studies: Mapping[str, Study], judged: Judged
 ) -> list[Outcome]:
     """Answer every claim from the runs; `judged` learns their verdicts. One without a test, of an experiment that
     nobody describes, or at a scale that is not in its list, is not tested, and is of no family."""
@@ -76,7 +72,7 @@ def evaluate_claims(
             checks={name: load(CHECKS[name])(study, test, rules) for name in claim.validity} if samples else {},
             specified=bool(records)
             and all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
-            search=effort(trials, test.sides(), results.experiments),
+            search=effort(test.sides(), results),
         )
 
     found = [measured(claim) for claim in claims]
