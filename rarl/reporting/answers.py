@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -115,44 +116,33 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def home(outcome: Outcome, pages: Mapping[str, str]) -> str:
-    """The page that answers it; of those whose experiment has none (pages: experiment -> its name) the appendix."""
-    test = outcome.claim.test
-    return pages.get(test.experiment, "appendix") if test else "appendix"
+def _link(text: str, outcome: Outcome) -> Markup:
+    return Markup("[{}]({}.md#{})").format(tables.md(text), outcome.page, outcome.claim.id)
 
 
-def _link(text: str, outcome: Outcome, pages: Mapping[str, str]) -> Markup:
-    return Markup("[{}]({}.md#{})").format(tables.md(text), home(outcome, pages), outcome.claim.id)
-
-
-def write_all(
-    sheet: Sheet, outcomes: Sequence[Outcome], pages: Mapping[str, str], studies: Mapping[str, Study]
-) -> None:
+def write_all(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     """One table of all claims and questions."""
     if not outcomes:
         sheet.text("No claim is about these experiments.")
         return
     frame = claim_frame(outcomes)
     numbers, frame = sheet.csv("claims", frame.loc[:, :"number"]), frame.replace("", None)
-    asked = [studies.get(o.claim.test.experiment) if o.claim.test else None for o in outcomes]
-    frame["environment"] = [study.spec.title if study else None for study in asked]
-    frame["link"] = [_link(tables.unbroken(o.claim.id), o, pages) for o in outcomes]
+    frame["environment"] = [o.study.spec.title if o.study is not None else None for o in outcomes]
+    frame["link"] = [_link(tables.unbroken(o.claim.id), o) for o in outcomes]
     heads = {name: _HEADS[name] for name in ("text", "verdict", "environment", "reported", "ours", "link")}
     caption = "Claims of the paper and questions of our own."
     sheet.parts.append(Markup("{}{} {}").format(TABLE, caption, numbers))
     sheet.parts.append(tables.to_markdown(frame, heads))
 
 
-def write_errata(
-    sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Outcome], pages: Mapping[str, str]
-) -> None:
+def write_errata(sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Outcome]) -> None:
     """What an earlier report said of each claim and question, what this one says, and why they differ."""
     now = {o.claim.id: o for o in outcomes}
     rows = []
     for e in errata:
         o = now.get(e.id)
         rows.append({
-            "id": e.id, "claim": _link(o.claim.text, o, pages) if o else e.id,
+            "id": e.id, "claim": _link(o.claim.text, o) if o else e.id,
             "was": e.was, "number": e.number, "verdict": verdict(o) if o else "not asked any more",
             "ours": ours(o) if o else tables.NONE, "why": e.why,
         })  # fmt: skip
@@ -198,28 +188,23 @@ def _table(outcomes: Sequence[Outcome], names: Sequence[str]) -> Markup:
     return tables.to_markdown(claim_frame(outcomes).replace("", None), heads)
 
 
-def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages: Mapping[str, str]) -> Markup:
-    """The primary claims: environment, verdict, what the paper reports, what we find, share of its budget.
-
-    Args:
-      pages: experiment -> the name of its page.
-    """
-    found: dict[str, list[list[Any]]] = {name: [] for name in pages}
-    for o in outcomes:
+def first_table(outcomes: Sequence[Outcome], studies: Iterable[Study]) -> Markup:
+    """The primary claims, study by study: environment, verdict, what the paper reports, what we find, share of its
+    budget."""
+    rows = []
+    for study, o in product(studies, outcomes):
         test = o.claim.test
-        if not o.claim.primary or test is None or test.experiment not in pages:
+        if not o.claim.primary or test is None or o.study is not study:
             continue
-        study = studies[test.experiment]
         sides = [study.variant(side).label for side in test.sides()]
         where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
         # What nobody else asked is asked in words, so that it is not taken for the paper's claim.
         what = o.claim.text.partition(": ")[2] or o.claim.text if o.claim.own else " vs ".join(sides)
-        who = Markup("{}: {}").format(_link(where, o, pages), tables.md(what))
+        who = Markup("{}: {}").format(_link(where, o), tables.md(what))
         last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
         updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
         share = "; ".join(filter(None, [budget(o), updates]))
-        found[study.name].append([who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share])
-    rows = [row for of_study in found.values() for row in of_study]
+        rows.append([who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share])
     heads = ["Environment", "Verdict", "The paper reports", "We find", "Budget, of the paper's"]
     return tables.table(heads, rows) if rows else Markup("")
 
@@ -241,11 +226,10 @@ def _scores(outcome: Outcome) -> str:
     return " → ".join(tables.number(mean, digits) for mean in means) + ": "
 
 
-def overview_table(outcomes: Sequence[Outcome], pages: Mapping[str, str]) -> Markup:
+def overview_table(outcomes: Sequence[Outcome]) -> Markup:
     """The other claims and questions that the first page answers, in the order of their file; none untested."""
-    rows = [[_link(o.claim.text, o, pages), _with_reason(o), ours(o)]
-            for o in outcomes if o.claim.overview and not o.claim.primary and o.interval is not None
-            and o.claim.test is not None and o.claim.test.experiment in pages]  # fmt: skip
+    asked = [o for o in outcomes if o.claim.overview and not o.claim.primary and o.page != "appendix"]
+    rows = [[_link(o.claim.text, o), _with_reason(o), ours(o)] for o in asked if o.interval is not None]
     return tables.table(["Claim or question", "Verdict", "We find"], rows) if rows else Markup("")
 
 

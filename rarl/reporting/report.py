@@ -33,7 +33,7 @@ from rarl.reporting import (  # fmt: skip
 from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, read_entries, read_texts
 from rarl.reporting.claims import load_claims
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
-from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS, page_of
+from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS
 from rarl.reporting.results import Results, load_results
 from rarl.reporting.sections import attention, gallery, scores
 from rarl.reporting.sheet import Sheet
@@ -48,14 +48,10 @@ _TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
 
 @dataclass
 class Report:
-    """What the pages of a report are made from, and the pages so far.
-
-    studies: those that are shown. pages: experiment -> name of its page.
-    """
+    """What the pages of a report are made from, and the pages so far. studies: those that are shown."""
 
     first: Sheet
     studies: Mapping[str, Study]
-    pages: Mapping[str, str]
     outcomes: Sequence[Outcome]
     costs: pd.DataFrame
     preview: bool
@@ -74,7 +70,7 @@ class Report:
 
     def asked_on(self, page: str) -> list[Outcome]:
         """The claims and questions of a page; those of none are in the appendix."""
-        return [o for o in self.outcomes if answers.home(o, self.pages) == page]
+        return [o for o in self.outcomes if o.page == page]
 
 
 def folder_of(scale: str, root: str | Path = ".", *, preview: bool = False) -> Path:
@@ -124,32 +120,32 @@ def build_report(
     outcomes = evaluate_claims([] if own else claims, results, studies, judged)
     planned = set(results.planned()["experiment"])
     shown = {name: study for name, study in studies.items() if name in planned}
-    pages = {name: page_of(study.settings) for name, study in shown.items()}
     stamp = "preliminary" if preview else ""
     stamp = stamp if results.about.allows_verdicts else f"{scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
     first = Sheet(output, results, judged, stamp)
-    report = Report(first, shown, pages, outcomes, costs, preview)
+    report = Report(first, shown, outcomes, costs, preview)
     faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
         found = {name: effects.judge(study, judged) for name, study in shown.items()}
         last = [ABLATIONS, BEYOND]
-        for page in sorted(dict.fromkeys(pages.values()), key=lambda page: last.index(page) if page in last else -1):
+        pages = dict.fromkeys(study.page for study in shown.values())
+        for page in sorted(pages, key=lambda page: last.index(page) if page in last else -1):
             _experiments(report, page, found)
-        answers.write_all(report.sheet("claims", "All claims"), outcomes, pages, studies)
+        answers.write_all(report.sheet("claims", "All claims"), outcomes)
         front.parts.append(_render("overview", report, _overview(report, front, found) | {"faults": faults}))
     for study in shown.values():
         for variant in variants.own_variants(study):
             sheet = report.sheet(variants.page_name(study, variant), variant.label)
-            variants.write(study, variant, sheet, pages[study.name], costs)
+            variants.write(study, variant, sheet, costs)
     methods = report.sheet("method", "Method and rules")
     methods.parts.append(_render("method", report, {}))
     appendix = report.sheet("appendix", "Appendix")
     with figures.style():
         appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
     if errata := read_entries(root / "results" / scale / ERRATA, Erratum):
-        answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes, pages)
+        answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes)
     before_publishing()
     for sheet in report.sheets:
         write_text(output / f"{sheet.name}.md", sheet.markdown())
@@ -160,14 +156,14 @@ def build_report(
 
 def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects.Effect]]) -> None:
     """A page of one or several studies: their claims, then their parts."""
-    members = [study for name, study in report.studies.items() if report.pages[name] == page]
+    members = [study for study in report.studies.values() if study.page == page]
     title = members[0].title if len(members) == 1 else members[0].spec.title
     sheet = report.sheet(page, _TITLES.get(page, title))
     # Without a page of ablations they are on that of their environment.
-    alone = ABLATIONS not in report.pages.values()
+    alone = all(study.page != ABLATIONS for study in report.studies.values())
     if report.results.about.allows_verdicts and page != BEYOND and (alone or page == ABLATIONS):
         shown = {study.name: found[study.name] for study in members} if alone else found
-        forest.write(sheet, shown, [name for name in shown if report.pages[name] != BEYOND])
+        forest.write(sheet, shown, [name for name in shown if report.studies[name].page != BEYOND])
     answers.write(sheet, report.asked_on(page))
     for study in members:
         if len(members) > 1:
@@ -193,7 +189,7 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
     any(gallery.write(study, step) for study in mains)
     gains = [[e.where, tables.interval(e.interval, signed=True) + f" {e.score.unit}", rules.READINGS[e.reading]]
              for study in mains for e in found[study.name] if e.change.kind == "gain"]  # fmt: skip
-    first = answers.first_table(report.outcomes, report.studies, report.pages)
+    first = answers.first_table(report.outcomes, report.studies.values())
     runs = report.results.runs
     primary = [o for o in report.outcomes if o.claim.primary and o.claim.test]
     use = _use_and_costs(report, mains, primary)
@@ -201,9 +197,9 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
     return {
         "numbers": counts(report.outcomes),
         "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
-        "questions": answers.overview_table(report.outcomes, report.pages),
+        "questions": answers.overview_table(report.outcomes),
         "use": tables.to_markdown(use, _USE) if len(use) else "",
-        **_parts(sheet, [e for name in found if report.pages[name] != BEYOND for e in found[name]]),
+        **_parts(sheet, [e for name in found if report.studies[name].page != BEYOND for e in found[name]]),
         "use_csv": sheet.csv("main-agents", use[[name for name in _USE if name in use]]) if len(use) else "",
         "devices": sorted(set(report.costs["device"])),
         "drawn": any(isinstance(s.value(s.base, s.used_sets[-1], "episodes"), int) for s in mains),
@@ -214,7 +210,7 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
         "judged": [o for o in report.outcomes if o.interval is not None],
         "seeds": seeds,
         "per_agent": tables.plural(int(seeds.median()), "seed") if len(seeds) else "no seed",
-        "ablations": ABLATIONS in report.pages.values(),
+        "ablations": any(study.page == ABLATIONS for study in report.studies.values()),
         "budgets": any(answers.budgets(o) for o in primary),
     }  # fmt: skip
 

@@ -24,7 +24,7 @@ from rarl.reporting import tables
 from rarl.reporting.claims import EVERY, LEVEL, ClaimTest
 from rarl.reporting.configurations import differences, first_run, settings_of, value_of
 from rarl.reporting.figures import Look, in_order, looks
-from rarl.reporting.registry import USUAL_PARTS
+from rarl.reporting.registry import USUAL_PARTS, page_of
 from rarl.reporting.results import Results, ends_of, normalised, spec_if_there, spelled
 from rarl.reporting.statistics import (
     POSITIVE,
@@ -107,6 +107,11 @@ class Study:
         self.parts = USUAL_PARTS if self.settings.report is None else tuple(self.settings.report)
         self.base: Variant = self.variants[base]
         self.full: Variant | None = self.variants[full] if full else None
+
+    @cached_property
+    def page(self) -> str:
+        """The name of the page that tells of it: the appendix where the scale plans none of its runs."""
+        return page_of(self.settings) if len(self.results.planned(self.name)) else "appendix"
 
     def variant(self, runs: tuple[str, str]) -> Variant:
         """The variant of these (experiment, variant); one that the study does not show has its name for a label."""

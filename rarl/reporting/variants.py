@@ -35,13 +35,8 @@ def own_variants(study: Study) -> list[Variant]:
     return [v for v in study.variants.values() if v.runs == (study.name, v.name) and v.name in used]
 
 
-def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.DataFrame) -> None:
-    """All of it.
-
-    Args:
-      page: that shows the experiment.
-      costs: of all variants, see `measured_costs.read_costs`.
-    """
+def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame) -> None:
+    """All of it. costs: of all variants, see `measured_costs.read_costs`."""
     results, name = study.results, variant.name
     runs = results.select(results.runs, study.name, variant=name)
     first = str(runs[runs["usable"]].sort_values(["task_set", "seed"])["run"].iloc[-1])
@@ -51,7 +46,7 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
         sheet.text(f"Changes: {variant.settings.change}.")
     base_run = first_run(results, other.runs[0], first.split("/")[1], other.runs[1]) if other is not None else None
     rows: list[list[Any]] = [
-        ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), page)],
+        ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), study.page)],
         ["Command", tables.code(record.get("command") or "not recorded")],
         ["Commit", commit_of(record)],
         ["Code digest", record.get("code_digest")],

@@ -23,13 +23,15 @@ from rarl.reporting.study import Study, of_side
 class Outcome:
     """A claim with what the runs say.
 
-    due: this scale has runs that can judge it. preliminary: some of its planned runs are not there (yet). checks: of
-    its validity, None where nothing was recorded. specified: the claim, as it is now, was there before all its runs.
-    family: how many were judged together. search: how the settings of both sides were searched.
+    study: its experiment; None without a test, or where nobody describes it. due: this scale has runs that can judge
+    it. preliminary: some of its planned runs are not there (yet). checks: of its validity, None where nothing was
+    recorded. specified: the claim, as it is now, was there before all its runs. family: how many were judged together.
+    search: how the settings of both sides were searched.
     """
 
     claim: Claim
     verdict: Verdict
+    study: Study | None = None
     interval: Interval | None = None
     samples: Samples | None = None
     ours_scale: Mapping[str, float] = field(default_factory=dict)
@@ -39,6 +41,11 @@ class Outcome:
     specified: bool = False
     family: int = 0
     search: str = ""
+
+    @property
+    def page(self) -> str:
+        """The name of the page that answers it."""
+        return self.study.page if self.study is not None else "appendix"
 
 
 def evaluate_claims(
@@ -58,12 +65,14 @@ def evaluate_claims(
         planned = _involved(test, results.planned())
         if results.scale not in claim.scales or not results.about.allows_verdicts or not test.task_set:
             why = "no runs that could judge it" if planned.empty else "too small a scale to judge it"
-            return Outcome(claim, Verdict(NOT_TESTED, why), ours_scale={} if planned.empty else study.sizes(test))
+            sizes = {} if planned.empty else study.sizes(test)
+            return Outcome(claim, Verdict(NOT_TESTED, why), study, ours_scale=sizes)
         samples = load(MEASURES[test.measure])(study, test, rules)
         records = [results.records[run].get("claims") or {} for run in planned["run"][planned["usable"]]]
         return Outcome(
             claim,
             Verdict(NOT_TESTED),
+            study,
             samples.interval(rules.level) if samples else None,
             samples,
             study.sizes(test),
