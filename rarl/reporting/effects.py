@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from rarl.envs.spec import EnvSpec, Score
 from rarl.reporting.rules import INCONCLUSIVE, Case, Judged, Verdict
 from rarl.reporting.statistics import Interval, Samples
 from rarl.reporting.study import Study, Variant
@@ -30,9 +29,9 @@ class Effect:
     without. verdict: on their difference. gain: what retrieval adds; None where that is not visibly above 0.
     """
 
+    study: Study
     change: Change
     where: str
-    spec: EnvSpec
     task_set: str
     samples: Samples
     interval: Interval
@@ -49,11 +48,6 @@ class Effect:
         """Of what retrieval adds, that the change takes away."""
         return -self.interval.estimate / self.gain if self.gain else None
 
-    @property
-    def score(self) -> Score:
-        """Of its environment."""
-        return self.spec.score
-
 
 def judge(study: Study, judged: Judged) -> list[Effect]:
     """What retrieval and every change of agents and of their training do, by a study's runs, with verdicts. Those that
@@ -68,7 +62,7 @@ def judge(study: Study, judged: Judged) -> list[Effect]:
             if samples is not None:
                 gain = _gain(study, full, task_set, level) if full is not None and change.kind != "gain" else None
                 where, interval = study.where(task_set, full), samples.interval(level)
-                found[key] = Effect(change, where, study.spec, task_set, samples, interval, gain)
+                found[key] = Effect(study, change, where, task_set, samples, interval, gain)
     effects = list(found.values())
     judged.add([Case(e.samples, margin=study.score.margin) for e in effects])
     return [replace(e, verdict=judged.of(e.samples) or e.verdict) for e in effects]

@@ -19,7 +19,6 @@ from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
 from rarl.reporting import (  # fmt: skip
     answers,
-    effects,
     figures,
     forest,
     measured_costs,
@@ -32,6 +31,7 @@ from rarl.reporting import (  # fmt: skip
 )
 from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, read_entries, read_texts
 from rarl.reporting.claims import load_claims
+from rarl.reporting.effects import Effect, judge
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
 from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS
 from rarl.reporting.results import Results, load_results
@@ -48,10 +48,11 @@ _TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
 
 @dataclass
 class Report:
-    """What the pages of a report are made from, and the pages so far. studies: those that are shown."""
+    """What the pages of a report are made from, and the pages so far. studies: those shown. effects: in them."""
 
     first: Sheet
     studies: Mapping[str, Study]
+    effects: Sequence[Effect]
     outcomes: Sequence[Outcome]
     costs: pd.DataFrame
     preview: bool
@@ -124,17 +125,17 @@ def build_report(
     stamp = stamp if results.about.allows_verdicts else f"{scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
     first = Sheet(output, results, judged, stamp)
-    report = Report(first, shown, outcomes, costs, preview)
+    found = [e for study in shown.values() for e in judge(study, judged)]
+    report = Report(first, shown, found, outcomes, costs, preview)
     faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
-        found = {name: effects.judge(study, judged) for name, study in shown.items()}
         last = [ABLATIONS, BEYOND]
         pages = dict.fromkeys(study.page for study in shown.values())
         for page in sorted(pages, key=lambda page: last.index(page) if page in last else -1):
-            _experiments(report, page, found)
+            _experiments(report, page)
         answers.write_all(report.sheet("claims", "All claims"), outcomes)
-        front.parts.append(_render("overview", report, _overview(report, front, found) | {"faults": faults}))
+        front.parts.append(_render("overview", report, _overview(report, front) | {"faults": faults}))
     for study in shown.values():
         for variant in variants.own_variants(study):
             sheet = report.sheet(variants.page_name(study, variant), variant.label)
@@ -154,7 +155,7 @@ def build_report(
     return output / "README.md"
 
 
-def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects.Effect]]) -> None:
+def _experiments(report: Report, page: str) -> None:
     """A page of one or several studies: their claims, then their parts."""
     members = [study for study in report.studies.values() if study.page == page]
     title = members[0].title if len(members) == 1 else members[0].spec.title
@@ -162,8 +163,7 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects
     # Without a page of ablations they are on that of their environment.
     alone = all(study.page != ABLATIONS for study in report.studies.values())
     if report.results.about.allows_verdicts and page != BEYOND and (alone or page == ABLATIONS):
-        shown = {study.name: found[study.name] for study in members} if alone else found
-        forest.write(sheet, shown, [name for name in shown if report.studies[name].page != BEYOND])
+        forest.write(sheet, [e for e in report.effects if e.study in members or not alone])
     answers.write(sheet, report.asked_on(page))
     for study in members:
         if len(members) > 1:
@@ -181,14 +181,14 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects
         sheet.text(Markup("Variants: {}.").format(Markup(", ").join(links)))
 
 
-def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects.Effect]]) -> dict[str, Any]:
+def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
     mains = [s for s in report.studies.values() if not s.settings.extends and s.used_sets]
     curves, step = replace(sheet, parts=[]), replace(sheet, parts=[])  # with the same list of files
     for study in mains:
         scores.headline(study, curves)
     any(gallery.write(study, step) for study in mains)
-    gains = [[e.where, tables.interval(e.interval, signed=True) + f" {e.score.unit}", rules.READINGS[e.reading]]
-             for study in mains for e in found[study.name] if e.change.kind == "gain"]  # fmt: skip
+    gains = [[e.where, tables.interval(e.interval, signed=True) + f" {e.study.score.unit}", rules.READINGS[e.reading]]
+             for e in report.effects if e.study in mains and e.change.kind == "gain"]  # fmt: skip
     first = answers.first_table(report.outcomes, report.studies.values())
     runs = report.results.runs
     primary = [o for o in report.outcomes if o.claim.primary and o.claim.test]
@@ -199,7 +199,7 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
         "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
         "questions": answers.overview_table(report.outcomes),
         "use": tables.to_markdown(use, _USE) if len(use) else "",
-        **_parts(sheet, [e for name in found if report.studies[name].page != BEYOND for e in found[name]]),
+        **_parts(sheet, [e for e in report.effects if e.study.page != BEYOND]),
         "use_csv": sheet.csv("main-agents", use[[name for name in _USE if name in use]]) if len(use) else "",
         "devices": sorted(set(report.costs["device"])),
         "drawn": any(isinstance(s.value(s.base, s.used_sets[-1], "episodes"), int) for s in mains),
@@ -227,14 +227,14 @@ _PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score",
           "reading": "Verdict"}  # fmt: skip
 
 
-def _parts(sheet: Sheet, found: Iterable[effects.Effect]) -> dict[str, Any]:
+def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
     """The parts of agents that matter, those first that take most of what retrieval adds; and those of which nothing is
     visible."""
     parts = [e for e in found if e.change.kind == "part"]
     visible = [e for e in parts if e.reading in ("costs", "helps")]
     rows = [{"change": e.change.what, "where": e.where, "delta": e.interval, "reading": rules.READINGS[e.reading],
              "lost": None if e.share is None else round(100 * e.share),
-             "effect": f"{tables.interval(e.interval, signed=True)} {e.score.unit}"}
+             "effect": f"{tables.interval(e.interval, signed=True)} {e.study.score.unit}"}
             for e in sorted(visible, key=lambda e: -(e.share or 0.0))]  # fmt: skip
     frame = pd.DataFrame(rows)
     return {
