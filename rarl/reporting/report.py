@@ -17,18 +17,7 @@ from markupsafe import Markup
 from rarl.config.scale import Dataset
 from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
-from rarl.reporting import (  # fmt: skip
-    answers,
-    figures,
-    forest,
-    measured_costs,
-    provenance,
-    rules,
-    searches,
-    statistics,
-    tables,
-    variants,
-)
+from rarl.reporting import answers, figures, forest, measured_costs, provenance, rules, searches, tables, variants
 from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, read_entries, read_texts
 from rarl.reporting.claims import load_claims
 from rarl.reporting.effects import Effect, judge
@@ -37,6 +26,7 @@ from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS
 from rarl.reporting.results import Results, load_results
 from rarl.reporting.sections import attention, gallery, scores
 from rarl.reporting.sheet import Sheet
+from rarl.reporting.statistics import POWER
 from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, counts, evaluate_claims
 
@@ -291,7 +281,7 @@ def _render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
         autoescape=False,  # `finalize` has escaped already; a second time would show the entities
     )
     common = {"tables": tables, "report": report, "judging": report.first.rules, "rules": rules, "answers": answers,
-              "statistics": statistics, "runs_line": runs_line(report.results)}  # fmt: skip
+              "POWER": POWER, "runs_line": runs_line(report.results)}  # fmt: skip
     return Markup(env.get_template(f"{name}.md.j2").render(common | dict(context)).strip())
 
 
