@@ -96,17 +96,15 @@ def run_table(results: Results) -> pd.DataFrame:
     return frame
 
 
-def configured(results: Results, key: str, experiment: str) -> list[Any]:
-    """The different values of a dotted configuration key among an experiment's runs, in order of appearance."""
-    configs = [dict(leaves(record.get("config") or {})) for run, record in results.records.items()
-               if run.startswith(f"{experiment}/")]  # fmt: skip
+def configured(study: Study, key: str) -> list[Any]:
+    """The different values of a dotted configuration key among a study's runs, in order of appearance."""
+    configs = [dict(leaves(record.get("config") or {})) for run, record in study.results.records.items()
+               if run.startswith(f"{study.name}/")]  # fmt: skip
     found = [config[key] for config in configs if config.get(key) is not None]
     return [value for i, value in enumerate(found) if value not in found[:i]]
 
 
-def rows_of(
-    choices: Sequence[Choice], kind: str, results: Results, studies: Sequence[Study], *, key: bool = False
-) -> list[list[str]]:
+def rows_of(choices: Sequence[Choice], kind: str, studies: Sequence[Study], *, key: bool = False) -> list[list[str]]:
     """Rows (what, paper, here, why, effect) of one kind; those of an experiment that is not among the studies are left
     out.
 
@@ -125,7 +123,7 @@ def rows_of(
         if len(named) == 1 and len(studies) > 1:
             what = f"{concerned[0].title}: {what}"
         if entry.config is not None:
-            values = {study.title: configured(results, entry.config, study.name) for study in concerned}
+            values = {study.title: configured(study, entry.config) for study in concerned}
             found = [value for of_one in values.values() for value in of_one]
             if found and all(value in entry.paper_values for value in found):
                 continue

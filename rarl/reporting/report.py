@@ -286,7 +286,7 @@ def _render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
 
 
 def _choices(report: Report, kind: str, *, key: bool = False) -> Markup:
-    rows = provenance.rows_of(report.texts.choices, kind, report.results, list(report.studies.values()), key=key)
+    rows = provenance.rows_of(report.texts.choices, kind, list(report.studies.values()), key=key)
     heads = ["What", "Paper", "Here", "Why", "Expected effect"][: 3 if key else 5]
     return tables.table(heads, [row[: len(heads)] for row in rows]) if rows else Markup("")
 
