@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -58,9 +59,8 @@ def row_of(study: Study, variant: Variant, task_set: str, judged: Judged) -> dic
         samples = study.compare(variant, study.base, task_set)
         row["delta_base"] = samples and samples.interval(level)
         if samples is not None:
-            row["improves"] = probability_of_improvement(
-                *common([study.table(v, task_set) for v in (variant, study.base)])
-            )
+            of_both = common([study.table(v, task_set) for v in (variant, study.base)])
+            row["improves"] = probability_of_improvement(*of_both)
         for line in study.mismatches(variant, study.base, task_set):
             study.results.note("/".join(variant.runs), f"not compared with {'/'.join(study.base.runs)}: {line}")
     samples = study.compare(variant, reference, task_set) if reference not in (None, study.base) else None
@@ -74,15 +74,13 @@ def write_sweeps(study: Study, sheet: Sheet) -> None:
     """The table of all sweeps (those over one value are drawn among the ablations), and what choosing a grid's best
     cell gives."""
     rows, full = [], study.full.label if study.full is not None else ""
-    for task_set, (name, settings) in (
-        (s, sweep) for s in study.compared_sets for sweep in study.settings.sweeps.items()
-    ):
+    for task_set, (name, settings) in product(study.compared_sets, study.settings.sweeps.items()):
         cells = cells_of(study, name, task_set)
         for cell, variant in cells.items():
             values = dict(zip(("value", "second_value"), cell, strict=False))
             row = row_of(study, variant, task_set, sheet.judged) | {"sweep": name, "title": settings.title}
             rows.append(row | {"values": ", ".join(f"{v:g}" for v in cell)} | values)
-        fixed = paper_cell(study, name, task_set) if cells else None
+        fixed = paper_cell(study, name, task_set)
         best = tuned(study, name, fixed, task_set) if fixed is not None else None
         if best is not None:
             paper = ", ".join(f"{value:g}" for value in settings.paper or ())
