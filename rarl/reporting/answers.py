@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
-from rarl.reporting import searches, tables
+from rarl.reporting import rules, searches, tables
 from rarl.reporting.choices import Erratum
 from rarl.reporting.claims import WITH_MARGIN
 from rarl.reporting.results import Results
-from rarl.reporting.rules import (
-    BY_KIND,
-    CONTRADICTED,
-    EQUIVALENT,
-    EXCLUDED,
-    FIRST,
-    INCONCLUSIVE,
-    MEASURED,
-    NOT_TESTED,
-    SUPPORTED,
-    VOID,
-    p_columns,
-)
 from rarl.reporting.sheet import TABLE, Sheet
 from rarl.reporting.statistics import power
 from rarl.reporting.study import Study
 from rarl.reporting.verdicts import Outcome
 
-_MARKS = {SUPPORTED: "✓", CONTRADICTED: "✗", EXCLUDED: "✗", EQUIVALENT: "≈", INCONCLUSIVE: "?", VOID: "∅"}
-_ANSWERS = {SUPPORTED: "yes", CONTRADICTED: "no, the opposite"}
+_MARKS = {
+    rules.SUPPORTED: "✓", rules.CONTRADICTED: "✗", rules.EXCLUDED: "✗", rules.EQUIVALENT: "≈",
+    rules.INCONCLUSIVE: "?", rules.VOID: "∅",
+}  # fmt: skip
+_ANSWERS = {rules.SUPPORTED: "yes", rules.CONTRADICTED: "no, the opposite"}
 # validity check -> why an answer means nothing if it fails
 _FAILED = {
     "learned": "no agent is sure to have learned", "reads": "what is retrieved is not read",
@@ -40,7 +31,7 @@ _FAILED = {
     "finds": "nothing relevant is found",
 }  # fmt: skip
 # kind, or verdict -> the test that decides; else the sign
-_DECIDES = {"equivalence": "margin", "no gain": "gain", EQUIVALENT: "margin", EXCLUDED: "size"}
+_DECIDES = {"equivalence": "margin", "no gain": "gain", rules.EQUIVALENT: "margin", rules.EXCLUDED: "size"}
 
 
 def verdict(outcome: Outcome) -> str:
@@ -62,9 +53,9 @@ def because(outcome: Outcome) -> str:
     found = [said.reason]
     if math.isfinite(p):
         found.append(f"{test}: p {p_text(p)}, Holm {p_text(adjusted)}")
-    if said.outcome == INCONCLUSIVE and math.isfinite(said.smallest):
+    if said.outcome == rules.INCONCLUSIVE and math.isfinite(said.smallest):
         found.append(f"80 % power at {said.smallest:.2g}")
-    if said.size and said.outcome not in (SUPPORTED, EXCLUDED):
+    if said.size and said.outcome not in (rules.SUPPORTED, rules.EXCLUDED):
         found.append(f"the paper's {claim.paper.size:g} is excluded: {said.size}")
     return "; ".join(filter(None, found))
 
@@ -110,7 +101,7 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "id": claim.id, "own": claim.own, "primary": claim.primary, "kind": claim.kind, "family": claim.family,
             "family_size": o.family, "outcome": o.verdict.outcome, "reason": o.verdict.reason, "estimate": o.interval,
             "seeds": o.interval.seeds if o.interval else None, "unit": claim.unit, "margin": claim.margin or None,
-            **p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
+            **rules.p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
             "size_excluded": o.verdict.size or None, "pre_specified": o.specified, "search": o.search or None,
             "checks": "; ".join(f"{name}: {check.found if check else 'not recorded'}"
                                 for name, check in o.checks.items()) or None,
@@ -122,42 +113,29 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "grounds": "; ".join(filter(None, grounds)) if o.interval else "",
             "validity": "; ".join(f"{name} {said}" for name, said in checks.items()),
         })  # fmt: skip
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else None)
+    return pd.DataFrame(rows)
 
 
-def home(outcome: Outcome, pages: Mapping[str, str]) -> str:
-    """The page that answers it; of those whose experiment has none (pages: experiment -> its name) the appendix."""
-    test = outcome.claim.test
-    return pages.get(test.experiment, "appendix") if test else "appendix"
+def _link(text: str, outcome: Outcome) -> Markup:
+    return Markup("[{}]({}.md#{})").format(tables.md(text), outcome.page, outcome.claim.id)
 
 
-def _link(text: str, outcome: Outcome, pages: Mapping[str, str]) -> Markup:
-    return Markup("[{}]({}.md#{})").format(tables.md(text), home(outcome, pages), outcome.claim.id)
-
-
-def write_all(
-    sheet: Sheet, outcomes: Sequence[Outcome], pages: Mapping[str, str], environments: Mapping[str, str]
-) -> None:
-    """One table of all claims and questions.
-
-    Args:
-      environments: experiment -> title of its environment.
-    """
+def write_all(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
+    """One table of all claims and questions."""
     if not outcomes:
         sheet.text("No claim is about these experiments.")
         return
-    frame = claim_frame(outcomes).replace("", None)
-    frame["environment"] = [environments.get(o.claim.test.experiment) if o.claim.test else None for o in outcomes]
-    frame["link"] = [_link(tables.unbroken(o.claim.id), o, pages) for o in outcomes]
+    frame = claim_frame(outcomes)
+    numbers, frame = sheet.csv("claims", frame.loc[:, :"number"]), frame.replace("", None)
+    frame["environment"] = [o.study.spec.title if o.study is not None else None for o in outcomes]
+    frame["link"] = [_link(tables.unbroken(o.claim.id), o) for o in outcomes]
     heads = {name: _HEADS[name] for name in ("text", "verdict", "environment", "reported", "ours", "link")}
     caption = "Claims of the paper and questions of our own."
-    sheet.parts.append(Markup("{}{} {}").format(TABLE, caption, sheet.csv("claims", claim_numbers(outcomes))))
+    sheet.parts.append(Markup("{}{} {}").format(TABLE, caption, numbers))
     sheet.parts.append(tables.to_markdown(frame, heads))
 
 
-def write_errata(
-    sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Outcome], pages: Mapping[str, str]
-) -> None:
+def write_errata(sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Outcome]) -> None:
     """What an earlier report said of each claim and question, and what this one says: a table for each reason."""
     now = {o.claim.id: o for o in outcomes}
     rows = []
@@ -165,7 +143,7 @@ def write_errata(
         for id_, before in e.before.items():
             o = now.get(id_)
             rows.append({
-                "id": id_, "claim": _link(o.claim.text, o, pages) if o else id_,
+                "id": id_, "claim": _link(o.claim.text, o) if o else id_,
                 "was": before.was, "number": before.number, "verdict": verdict(o) if o else "not asked any more",
                 "ours": ours(o) if o else tables.NONE, "why": e.why,
             })  # fmt: skip
@@ -175,12 +153,6 @@ def write_errata(
     sheet.text(Markup("By the reason why they differ. {}").format(sheet.csv("errata", frame)))
     for why, group in frame.groupby("why", sort=False):
         sheet.parts += [Markup("{}{}").format(TABLE, tables.md(why)), tables.to_markdown(group, heads)]
-
-
-def claim_numbers(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """The numbers alone."""
-    frame = claim_frame(outcomes)
-    return frame.loc[:, :"number"] if len(frame) else pd.DataFrame(columns=["id", "outcome", "estimate"])
 
 
 _HEADS = {
@@ -199,7 +171,7 @@ _KINDS = {  # title -> (which, columns)
 
 def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     """The tables of a page's claims and questions, what each verdict rests on, and which were not tested."""
-    tested = [o for o in outcomes if o.verdict.outcome != NOT_TESTED]
+    tested = [o for o in outcomes if o.verdict.outcome != rules.NOT_TESTED]
     for title, (which, names) in _KINDS.items():
         if members := [o for o in tested if which(o.claim)]:
             sheet.heading(title)
@@ -208,7 +180,7 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     if tested:
         names = ("id", "because", "detail", "grounds", "validity")
         sheet.folded("What each verdict rests on", _table(tested, names))
-    if left := [o for o in outcomes if o.verdict.outcome == NOT_TESTED]:
+    if left := [o for o in outcomes if o.verdict.outcome == rules.NOT_TESTED]:
         sheet.heading("Not tested at this scale")
         sheet.parts.append(_table(left, ("text", "reason", "reported", "budget", "anchor")))
 
@@ -220,28 +192,23 @@ def _table(outcomes: Sequence[Outcome], names: Sequence[str]) -> Markup:
     return tables.to_markdown(claim_frame(outcomes).replace("", None), heads)
 
 
-def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages: Mapping[str, str]) -> Markup:
-    """The primary claims: environment, verdict, what the paper reports, what we find, share of its budget.
-
-    Args:
-      pages: experiment -> the name of its page.
-    """
-    found: dict[str, list[list[Any]]] = {name: [] for name in pages}
-    for o in outcomes:
+def first_table(outcomes: Sequence[Outcome], studies: Iterable[Study]) -> Markup:
+    """The primary claims, study by study: environment, verdict, what the paper reports, what we find, share of its
+    budget."""
+    rows = []
+    for study, o in product(studies, outcomes):
         test = o.claim.test
-        if not o.claim.primary or test is None or test.experiment not in pages:
+        if not o.claim.primary or test is None or o.study is not study:
             continue
-        study = studies[test.experiment]
         sides = [study.variant(side).label for side in test.sides()]
         where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
         # What nobody else asked is asked in words, so that it is not taken for the paper's claim.
         what = o.claim.text.partition(": ")[2] or o.claim.text if o.claim.own else " vs ".join(sides)
-        who = Markup("[{}]({}.md#{}): {}").format(tables.md(where), pages[study.name], o.claim.id, tables.md(what))
+        who = Markup("{}: {}").format(_link(where, o), tables.md(what))
         last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
         updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
-        share = "; ".join(filter(None, [*(f"{s} ({sizes})" for s, sizes in budgets(o)), updates]))
-        found[study.name].append([who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share])
-    rows = [row for of_study in found.values() for row in of_study]
+        share = "; ".join(filter(None, [budget(o), updates]))
+        rows.append([who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share])
     heads = ["Environment", "Verdict", "The paper reports", "We find", "Budget, of the paper's"]
     return tables.table(heads, rows) if rows else Markup("")
 
@@ -249,7 +216,7 @@ def first_table(outcomes: Sequence[Outcome], studies: Mapping[str, Study], pages
 def _with_reason(outcome: Outcome) -> str:
     """The verdict; where there is none, why."""
     failed = [name for name, check in outcome.checks.items() if check is not None and not check.passed]
-    why = "; ".join(_FAILED.get(name, name) for name in failed) if outcome.verdict.outcome == VOID else ""
+    why = "; ".join(_FAILED.get(name, name) for name in failed) if outcome.verdict.outcome == rules.VOID else ""
     return ": ".join(filter(None, [verdict(outcome), why]))
 
 
@@ -259,30 +226,24 @@ def _scores(outcome: Outcome) -> str:
     if samples is None or samples.design != "independent":
         return ""
     means = [sum(side.values()) / len(side) for side in (samples.b, samples.a)]
-    if not all(map(math.isfinite, means)):
-        return ""
     digits = tables.decimals(max(map(abs, means)), 2)
     return " → ".join(tables.number(mean, digits) for mean in means) + ": "
 
 
-def overview_table(outcomes: Sequence[Outcome], pages: Mapping[str, str]) -> Markup:
+def overview_table(outcomes: Sequence[Outcome]) -> Markup:
     """The other claims and questions that the first page answers, in the order of their file; none untested."""
-    rows = [[Markup("[{}]({}.md#{})").format(tables.md(o.claim.text), pages[o.claim.test.experiment], o.claim.id),
-             _with_reason(o), ours(o)]
-            for o in outcomes if o.claim.overview and not o.claim.primary and o.interval is not None
-            and o.claim.test is not None and o.claim.test.experiment in pages]  # fmt: skip
+    asked = [o for o in outcomes if o.claim.overview and not o.claim.primary and o.page != "appendix"]
+    rows = [[_link(o.claim.text, o), _with_reason(o), ours(o)] for o in asked if o.interval is not None]
     return tables.table(["Claim or question", "Verdict", "We find"], rows) if rows else Markup("")
 
 
 def tally(found: Mapping[str, int]) -> str:
     """ "4 supported, 1 contradicted"."""
-    words = {EXCLUDED: "not of the reported size", MEASURED: "measured without a verdict"}
-    return ", ".join(f"{n} {words.get(verdict, verdict)}" for verdict, n in found.items() if verdict != NOT_TESTED)
+    words = {rules.EXCLUDED: "not of the reported size", rules.MEASURED: "measured without a verdict"}
+    return ", ".join(f"{n} {words.get(said, said)}" for said, n in found.items() if said != rules.NOT_TESTED)
 
 
-def power_frame(
-    outcomes: Sequence[Outcome], trials: Sequence[searches.Trial], results: Results, level: float
-) -> pd.DataFrame:
+def power_frame(outcomes: Sequence[Outcome], results: Results, level: float) -> pd.DataFrame:
     """The chance to see the paper's effect (the margin, where it printed none) and half of it, by the deviation between
     tuning seeds or, without such, between these runs: a row for each primary claim and each with a printed effect."""
     rows = []
@@ -290,7 +251,7 @@ def power_frame(
         claim = o.claim
         if not o.family or not claim.test or claim.kind != "superiority" or not (claim.primary or claim.paper.size):
             continue
-        sd, source = searches.spread(trials, claim.test.sides(), results), "tuning seeds"
+        sd, source = searches.spread(claim.test.sides(), results), "tuning seeds"
         design = "independent" if o.samples is None or o.samples.design == "independent" else "paired"
         if math.isnan(sd) and o.samples is not None:
             n = min(o.samples.estimate.n)
@@ -307,6 +268,6 @@ def power_frame(
 
 def rules_table() -> Markup:
     """The rules of verdicts, in their order."""
-    rows = [["any", verdict, rule] for verdict, rule in FIRST]
-    rows += [[f"“{says}”", verdict, rule] for says, kind in BY_KIND.values() for verdict, rule in kind]
-    return tables.table(["Claim", "Outcome", "Rule"], [*rows, ["any", INCONCLUSIVE, "no rule above decides"]])
+    rows = [["any", verdict, rule] for verdict, rule in rules.FIRST]
+    rows += [[f"“{says}”", verdict, rule] for says, kind in rules.BY_KIND.values() for verdict, rule in kind]
+    return tables.table(["Claim", "Outcome", "Rule"], [*rows, ["any", rules.INCONCLUSIVE, "no rule above decides"]])

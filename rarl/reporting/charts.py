@@ -151,8 +151,8 @@ def _evaluations(study: Study, panels: Panels, *more: str) -> pd.DataFrame:
             found = study.rows(results.evaluations, variant, task_set)
             parts.append(found.assign(panel=title, variant=variant.name))
     frame = pd.concat(parts, ignore_index=True)
+    frame["steps"] = study.steps(frame)
     for run, rows in frame.groupby("run"):
-        frame.loc[frame["run"] == run, "steps"] = rows["update"] * study.steps_per_update(str(run))
         trained = results.training[results.training["run"] == run]
         if "seconds" in trained:
             at = np.interp(rows["update"], [0, *trained["update"]], [0, *trained["seconds"]])
@@ -162,7 +162,7 @@ def _evaluations(study: Study, panels: Panels, *more: str) -> pd.DataFrame:
     return frame.groupby(keys, sort=False)[values].agg(lambda x: x.mean(skipna=False)).reset_index()
 
 
-def points(frame: pd.DataFrame, keys: Sequence[str], bounds: Bounds = UNBOUNDED, level: float = LEVEL) -> pd.DataFrame:
+def points(frame: pd.DataFrame, keys: Sequence[str], bounds: Bounds = UNBOUNDED) -> pd.DataFrame:
     """A row for each of `keys`, variant and update: x values, mean, interval, number of seeds, and each seed's score.
 
     A mean is of all of an agent's seeds, and missing where one of them is.
@@ -175,7 +175,7 @@ def points(frame: pd.DataFrame, keys: Sequence[str], bounds: Bounds = UNBOUNDED,
     for who, group in frame.groupby([*keys, "variant"], sort=False):
         scores, at = group.pivot(index="update", columns="seed", values="score"), group.groupby("update")[xs].mean()
         for update, values in scores.iterrows():
-            mean = t_interval(list(values), level, bounds) if values.notna().all() else _NONE
+            mean = t_interval(list(values), bounds=bounds) if values.notna().all() else _NONE
             each = {f"seed_{seed}": value for seed, value in values.items()}
             of = dict(zip([*keys, "variant"], who, strict=True))
             rows.append({**of, "update": update, **at.loc[update], "score": mean, "seeds": len(values), **each})
@@ -316,12 +316,9 @@ def _panels(frame: pd.DataFrame, field: str) -> dict[str, Any]:
 
 
 def _x(study: Study, frame: pd.DataFrame) -> dict[str, Any]:
-    """Steps at first, if all of the study's own agents play themselves."""
     names = {"update": "updates", "steps": study.step_unit, "seconds": "seconds of training"}
-    own = [name for name, variant in study.variants.items() if variant.runs[0] == study.name]
-    plays = "steps" in frame and frame["steps"][frame["variant"].isin(own)].notna().all()
-    return _select("x", "x axis", {name: text for name, text in names.items() if name in frame},
-                   "steps" if plays else "update")  # fmt: skip
+    first = study.x_axis(frame)[0] if "steps" in frame else "update"
+    return _select("x", "x axis", {name: text for name, text in names.items() if name in frame}, first)
 
 
 def _agents(frame: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, Any]:

@@ -31,9 +31,10 @@ def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
         last, first = (study.seed_scores(variant, test.task_set, at) for at in ("last", "first"))
         change = paired(last, first, bounds=study.bounds)
         if change is not None:
-            found.append(_Found(variant, change.interval(rules.level), "above its start"))
+            found.append(_above(0, variant, change.interval(rules.level), "above its start"))
         if last and random is not None:
-            found.append(_Found(variant, study.interval(last, rules.level), "(random play", random))
+            what = f"(random play {random:.3g})"
+            found.append(_above(random, variant, study.interval(last, rules.level), what))
     return _any(found)
 
 
@@ -47,7 +48,8 @@ def reads(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
         last = last_records(study, variant, test.task_set)
         if last["flips_other"].notna().any():
             interval = t_interval(last.groupby("seed")["flips_other"].mean(), rules.level, SHARES)
-            found.append(_Found(variant, interval, "of actions depend on what it is (needed", rules.reads))
+            what = f"of actions depend on what it is (needed {rules.reads:.3g})"
+            found.append(_above(rules.reads, variant, interval, what))
     return _any(found)
 
 
@@ -60,7 +62,7 @@ def attends(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
         return None
     more = paired(seed_means(could), seed_means(others), bounds=SHARES)
     what = "more attention to the own level than by chance"
-    return _any([_Found(variant, more.interval(rules.level), what)] if more is not None else [])
+    return _any([_above(0, variant, more.interval(rules.level), what)] if more is not None else [])
 
 
 def control(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
@@ -68,7 +70,7 @@ def control(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     variant = study.variant(test.sides()[0])
     samples = study.acted(variant, test.task_set, test.control, "removed")
     what = f"lost when nothing is retrieved ({test.control})"
-    return _any([_Found(variant, samples.interval(rules.level), what)] if samples is not None else [])
+    return _any([_above(0, variant, samples.interval(rules.level), what)] if samples is not None else [])
 
 
 def finds(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
@@ -80,27 +82,21 @@ def finds(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
         rows = frame[(frame["variant"] == variant.name) & (frame["quantity"] == "recall@10") & (frame["way"] == "")]
         if share is not None and n and len(values := rows["value"][rows["share"] == share[0]]):
             interval = t_interval(values, rules.level, SHARES)
-            found.append(_Found(variant, interval, "recall@10 (chance", chance("recall@10", share[0], n)))
+            by_chance = chance("recall@10", share[0], n)
+            found.append(_above(by_chance, variant, interval, f"recall@10 (chance {by_chance:.3g})"))
     return _any(found)
-
-
-class _Found(NamedTuple):
-    """What was measured of a variant. what: of it; ends with an open bracket where the threshold is told."""
-
-    variant: Variant
-    interval: Interval
-    what: str
-    threshold: float = 0.0
 
 
 def _variants(study: Study, test: ClaimTest) -> list[Variant]:
     return [v for side in test.sides() for v in study.variants_like(side)]
 
 
-def _any(found: Sequence[_Found]) -> Check | None:
-    """Whether one of the intervals lies above its threshold; those that do are told, else all."""
-    passed = [one for one in found if one.interval.known and one.interval.low > one.threshold]
-    said = [f"{one.variant.label} {tables.interval(one.interval)} {one.what}"
-            + (f" {one.threshold:.3g})" if "(" in one.what and one.what[-1] != ")" else "")
-            for one in passed or found]  # fmt: skip
-    return Check(bool(passed), "; ".join(said)) if found else None
+def _above(threshold: float, variant: Variant, interval: Interval, what: str) -> Check:
+    """That what was measured of a variant lies above a threshold."""
+    return Check(interval.known and interval.low > threshold, f"{variant.label} {tables.interval(interval)} {what}")
+
+
+def _any(found: Sequence[Check]) -> Check | None:
+    """Whether one passes; those that do are told, else all."""
+    passed = [one for one in found if one.passed]
+    return Check(bool(passed), "; ".join(one.found for one in passed or found)) if found else None

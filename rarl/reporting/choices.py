@@ -7,16 +7,14 @@ Read and checked before anything runs; what is wrong in it is reported in one li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from rarl.config import validate as checks
 from rarl.config.scale import read_experiments
 from rarl.config.settings import RunSettings
-from rarl.config.validate import keys_of, validate
+from rarl.config.validate import Settings, keys_of, validate
 from rarl.envs.spec import ENVIRONMENTS, load, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
@@ -27,21 +25,30 @@ CHOICES = Path(__file__).parent / "choices.yaml"
 KNOWN_FAULTS = "known-faults.yaml"  # beside results
 
 
-class _Choice(checks.Settings):
+class Choice(Settings):
+    """Where we deviate from the paper, or what it leaves open."""
+
     what: str
     experiment: str | list[str] = Field([])
     kind: Literal["deviation", "open"]
     paper: str
     here: str
     config: str | None = None
-    paper_values: list[Any] | None = None
-    words: dict[str, str] | None = None
+    paper_values: list[Any] = Field([])
+    words: dict[str, str] = Field({})
     why: str
     effect: str
     key: bool = False
 
+    @property
+    def experiments(self) -> list[str]:
+        """Those that it is about; none where it is about all."""
+        return [self.experiment] if isinstance(self.experiment, str) else self.experiment
 
-class _Texts(checks.Settings):
+
+class Texts(Settings):
+    """choices.yaml; a missing part is empty."""
+
     choices: list[Any] = Field([])
     limitations: list[str] = Field([])
     easy: list[str] = Field([])
@@ -50,25 +57,25 @@ class _Texts(checks.Settings):
     contact: str = ""
 
 
-def read_texts(path: str | Path = CHOICES) -> dict[str, Any]:
-    """choices.yaml: choices, limitations, easy, difficult, questions, contact; a missing part is empty.
+def read_texts(path: str | Path = CHOICES) -> Texts:
+    """choices.yaml, with every choice checked.
 
     Raises:
         RarlError: the first mistake, named with the choice and key.
     """
     path = Path(path)
-    file = validate(_Texts, {key: v for key, v in (read_yaml(path) or {}).items() if v is not None}, str(path))
+    file: Texts = validate(Texts, {key: v for key, v in (read_yaml(path) or {}).items() if v is not None}, str(path))
     choices = []
     for i, entry in enumerate(file.choices):
         name = entry.get("what") if isinstance(entry, dict) else None
         where = f"{path}: choice {name!r}" if name else f"{path}: choices.{i}"
-        choice = validate(_Choice, entry, where)
+        choice: Choice = validate(Choice, entry, where)
         if choice.config is not None:
             _check_setting(choice.config, where)
-        elif choice.paper_values is not None or choice.words is not None:
+        elif choice.paper_values or choice.words:
             raise RarlError(f"{where}: paper_values and words belong to the values of 'config', which is missing")
-        choices.append(choice.model_dump(exclude_none=True))
-    return file.model_dump() | {"choices": choices}
+        choices.append(choice)
+    return file.model_copy(update={"choices": choices})
 
 
 def _check_setting(key: str, where: str) -> None:
@@ -86,12 +93,6 @@ def _options() -> list[str]:
     return [key for model in models if model is not None for key in load(model).model_fields]
 
 
-def experiments_of(choice: Mapping[str, Any]) -> list[str]:
-    """Those that a choice is about; none where it is about all."""
-    named = choice.get("experiment") or []
-    return [named] if isinstance(named, str) else list(named)
-
-
 def check_texts(root: str | Path = ".") -> None:
     """Read and check all that people write for the report of the project in `root`."""
     load_claims(Path(root) / "config" / "claims.yaml")
@@ -104,21 +105,21 @@ def check_texts(root: str | Path = ".") -> None:
                 )
 
 
-class KnownFault(checks.Settings):
+class KnownFault(Settings):
     """What results show, and why that is wrong, until they are made again."""
 
     shown: str
     wrong: str
 
 
-class Before(checks.Settings):
+class Before(Settings):
     """What an earlier report said of a claim or question."""
 
     was: str = Field(description="its verdict")
     number: str = Field(description="its number with its interval")
 
 
-class Erratum(checks.Settings):
+class Erratum(Settings):
     """Why this report says something else than an earlier one, and of which claims and questions, by id."""
 
     why: str

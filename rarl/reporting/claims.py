@@ -10,9 +10,9 @@ import functools
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from rarl.config.scale import scales_in, task_set_name
 from rarl.config.validate import Settings, validate
@@ -61,24 +61,17 @@ class ClaimTest(Settings):
     factor: float = Field(1.0, description="of the quantity, such as 100 for percent")
     control: str = Field("own", description="the intervention that must be better than nothing retrieved")
 
-    def side(self, which: Literal["a", "b"]) -> tuple[str, str] | None:
-        """(experiment, variant) of a side, None without one; the variant may be a pattern, such as "a6-*"."""
-        named = self.a if which == "a" else self.b
-        if named is None:
-            return None
-        experiment, _, variant = named.rpartition("/")
-        return experiment or self.experiment, variant
-
     def sides(self) -> list[tuple[str, str]]:
-        """Those that there are."""
-        return [side for side in (self.side("a"), self.side("b")) if side is not None]
+        """(experiment, variant) of a and, if there is one, of b; the variant may be a pattern, such as "a6-*"."""
+        named = [name.rpartition("/") for name in (self.a, self.b) if name is not None]
+        return [(experiment or self.experiment, variant) for experiment, _, variant in named]
 
 
 class Claim(Settings):
     """One claim of the paper, or a question of our own."""
 
     id: str = Field(min_length=1)
-    text: str = Field(min_length=1)
+    text: Annotated[str, AfterValidator(lambda text: " ".join(text.split()))] = Field(min_length=1)
     place: str = ""
     paper: Paper = Paper()
     kind: Kind = "superiority"
@@ -118,14 +111,10 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
     for own, entries in ((False, file.claims), (True, file.questions)):
         for i, entry in enumerate(entries):
             name = entry.get("id") if isinstance(entry, dict) else None
-            if not name or not entry.get("text"):
-                place = f"{'questions' if own else 'claims'}.{i}"
-                raise RarlError(f"{path}: {place}: needs an id and a text: {entry!r:.80}")
-            where = f"{path}: claim {name}"
-            if any(other.id == name for other in claims):
+            where = f"{path}: claim {name}" if name else f"{path}: {'questions' if own else 'claims'}.{i}"
+            if name and any(other.id == name for other in claims):
                 raise RarlError(f"{path}: the id {name!r} is there twice")
-            text = " ".join(str(entry["text"]).split())
-            claims.append(validate(Claim, entry | {"text": text, "own": own}, where))
+            claims.append(validate(Claim, entry | {"own": own} if isinstance(entry, dict) else entry, where))
             _check_claim(claims[-1], path.parent, where)
             for other in claims[:-1]:
                 both = [scale for scale in other.scales if scale in claims[-1].scales]

@@ -52,12 +52,16 @@ def first_run(results: Results, experiment: str, task_set: str, variant: str) ->
 
 def differences(results: Results, a: str, b: str) -> list[tuple[str, Any, Any]]:
     """(key, value in a, value in b) of the settings that the two should share and do not."""
-    configurations = [settings_of(results, run) for run in (a, b)]
-    of_a, of_b = (dict(leaves(config)) for config in configurations)
-    environments = {config["environment"] for config in configurations if "environment" in config}
+    environments = {value_of(results, run, "environment") for run in (a, b)} - {None}
     apart = {f"environment_options.{key}" for name in environments for key in spec_of(name).options_without_effect}
-    keys = [key for key in dict.fromkeys([*of_a, *of_b]) if _is_shared(key) and key not in apart]
-    return [(key, of_a.get(key), of_b.get(key)) for key in keys if of_a.get(key) != of_b.get(key)]
+    return [found for found in changed(results, a, b) if _is_shared(found[0]) and found[0] not in apart]
+
+
+def changed(results: Results, a: str, b: str) -> list[tuple[str, Any, Any]]:
+    """(key, value in a, value in b) of all settings that the two do not share."""
+    of_a, of_b = (dict(leaves(settings_of(results, run))) for run in (a, b))
+    values = [(key, of_a.get(key), of_b.get(key)) for key in dict.fromkeys([*of_a, *of_b])]
+    return [(key, x, y) for key, x, y in values if x != y]
 
 
 def _is_shared(key: str) -> bool:

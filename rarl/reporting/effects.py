@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from rarl.envs.spec import EnvSpec, Score
-from rarl.reporting.claims import Rules
 from rarl.reporting.rules import INCONCLUSIVE, Case, Judged, Verdict
 from rarl.reporting.statistics import Interval, Samples
 from rarl.reporting.study import Study, Variant
@@ -32,9 +29,9 @@ class Effect:
     without. verdict: on their difference. gain: what retrieval adds; None where that is not visibly above 0.
     """
 
+    study: Study
     change: Change
     where: str
-    spec: EnvSpec
     task_set: str
     samples: Samples
     interval: Interval
@@ -51,11 +48,6 @@ class Effect:
         """Of what retrieval adds, that the change takes away."""
         return -self.interval.estimate / self.gain if self.gain else None
 
-    @property
-    def score(self) -> Score:
-        """Of its environment."""
-        return self.spec.score
-
 
 def judge(study: Study, judged: Judged) -> list[Effect]:
     """What retrieval and every change of agents and of their training do, by a study's runs, with verdicts. Those that
@@ -64,36 +56,34 @@ def judge(study: Study, judged: Judged) -> list[Effect]:
     Of several task sets the largest one on which a change was tried counts. Agents of another experiment are shown with
     that one.
     """
-    found: dict[tuple[str, ...], Effect] = {}
+    level, found = judged.rules.level, {}
     for task_set in study.compared_sets:
-        found |= {key: one for key, one in _on_set(study, judged.rules, task_set) if one is not None}
+        for key, change, samples, full in _changes(study, task_set):
+            if samples is not None:
+                gain = _gain(study, full, task_set, level) if full is not None and change.kind != "gain" else None
+                where, interval = study.where(task_set, full), samples.interval(level)
+                found[key] = Effect(study, change, where, task_set, samples, interval, gain)
     effects = list(found.values())
     judged.add([Case(e.samples, margin=study.score.margin) for e in effects])
     return [replace(e, verdict=judged.of(e.samples) or e.verdict) for e in effects]
 
 
-def _on_set(study: Study, rules: Rules, task_set: str) -> Iterator[tuple[tuple[str, ...], Effect | None]]:
-    def made(change: Change, samples: Samples | None, full: Variant | None) -> Effect | None:
-        interval = samples.interval(rules.level) if samples is not None else None
-        if samples is None or interval is None or not math.isfinite(interval.estimate):
-            return None
-        base = study.variants[full.relative_to[0]] if full is not None and full.relative_to else None
-        pair = (
-            study.compare(full, base, task_set)
-            if full is not None and base is not None and change.kind != "gain"
-            else None
-        )
-        whole = pair.interval(rules.level) if pair is not None else None
-        gain = whole.estimate if whole is not None and whole.known and whole.low > 0 else None
-        return Effect(change, study.where(task_set, full), study.spec, task_set, samples, interval, gain)
+def _gain(study: Study, full: Variant, task_set: str, level: float) -> float | None:
+    """What a full agent has over its base; None where that is not visibly above 0."""
+    samples = study.compare(full, study.variants[full.relative_to[0]], task_set) if full.relative_to else None
+    whole = samples.interval(level) if samples is not None else None
+    return whole.estimate if whole is not None and whole.low > 0 else None
 
+
+def _changes(study: Study, task_set: str) -> Iterator[tuple[tuple[str, ...], Change, Samples | None, Variant | None]]:
+    """(name, what is changed, scores with it and without, the full agent whose gain it changes)."""
     for variant in study.variants_on(task_set, sweeps=False):
         s = variant.settings
         if s.change and variant.runs[0] == study.name:
             change = Change(s.kind, s.change, variant.label)
             for other in (study.variants[name] for name in variant.relative_to):
                 full = variant if s.kind == "gain" else other if other.settings.kind == "gain" else None
-                yield (variant.name, other.name), made(change, study.compare(variant, other, task_set), full)
+                yield (variant.name, other.name), change, study.compare(variant, other, task_set), full
     own = study.full
     for name, sweep in study.settings.sweeps.items():
         cells = cells_of(study, name, task_set)
@@ -103,10 +93,8 @@ def _on_set(study: Study, rules: Rules, task_set: str) -> Iterator[tuple[tuple[s
                 if variant != own:
                     what = f"{sweep.title}: {cell[0]:g}"
                     change = Change("part", f"{what} instead of {of_full[0]:g}", what)
-                    yield (name, str(cell)), made(change, study.compare(variant, own, task_set), own)
+                    yield (name, str(cell)), change, study.compare(variant, own, task_set), own
         fixed = paper_cell(study, name, task_set)
         if fixed is not None and sweep.change:
-            yield (
-                (name, "tuned"),
-                made(Change("part", sweep.change, sweep.label), tuned(study, name, fixed, task_set), own),
-            )
+            change = Change("part", sweep.change, sweep.label)
+            yield (name, "tuned"), change, tuned(study, name, fixed, task_set), own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rarl.reporting import charts, figures, tables
 from rarl.reporting.effects import Effect
 from rarl.reporting.figures import FAINT, PALETTE, PAPER, Look
+from rarl.reporting.registry import BEYOND
 from rarl.reporting.rules import READINGS, p_columns
 from rarl.reporting.sheet import Sheet
 
@@ -26,24 +27,19 @@ _HOLLOW = ("open", "void")
 _KINDS = {"part": "of the agent", "data": "of what it retrieves from", "repair": "repairs"}
 
 
-def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collection[str]) -> None:
-    """Counts, a forest plot for each environment and task set, all effects as numbers; nothing without effects. Call
-    inside `figures.style()`.
-
-    Args:
-      effects: by study.
-      counted: studies whose changes of agents or their training are ablations.
-    """
-    if not any(effects.values()):
+def write(sheet: Sheet, effects: Sequence[Effect]) -> None:
+    """Counts, a forest plot for each environment and task set, all effects as numbers; nothing without effects. What is
+    beyond the paper is no ablation. Call inside `figures.style()`."""
+    if not effects:
         return
-    changes = [e for name in effects if name in counted for e in effects[name] if e.change.kind != "gain"]
+    changes = [e for e in effects if e.study.page != BEYOND and e.change.kind != "gain"]
     sheet.text(summary(changes))
     groups: dict[tuple[str, str, str], list[Effect]] = {}
     for e in changes:
         if e.change.short and e.interval.known:
-            groups.setdefault((e.spec.name, e.where, e.task_set), []).append(e)
+            groups.setdefault((e.study.spec.name, e.where, e.task_set), []).append(e)
     for number, ((environment, where, _), members) in enumerate(groups.items(), 1):
-        score = members[0].score
+        score = members[0].study.score
         sheet.figure(
             f"forest-{environment}-{number}",
             forest(members),
@@ -54,7 +50,7 @@ def write(sheet: Sheet, effects: Mapping[str, Sequence[Effect]], counted: Collec
         )
     sheet.numbers(
         "effects" if sheet.name == "ablations" else f"{sheet.name}-effects",
-        frame([e for of_study in effects.values() for e in of_study]),
+        frame(effects),
         "All effects, those of retrieval included",
     )
 
@@ -72,9 +68,9 @@ def frame(effects: Sequence[Effect]) -> pd.DataFrame:
     """One row per effect."""
     return pd.DataFrame(
         [
-            {"kind": e.change.kind, "change": e.change.what, "where": e.where, "environment": e.spec.name,
+            {"kind": e.change.kind, "change": e.change.what, "where": e.where, "environment": e.study.spec.name,
              "task_set": e.task_set, "reading": e.reading, "estimate": e.interval, "seeds": e.interval.seeds,
-             "unit": e.score.unit, "margin": e.score.margin, "share_of_gain": e.share, "gain": e.gain,
+             "unit": e.study.score.unit, "margin": e.study.score.margin, "share_of_gain": e.share, "gain": e.gain,
              **p_columns(e.verdict)}
             for e in effects
         ]
@@ -86,8 +82,8 @@ def forest(effects: Sequence[Effect]) -> Figure:
     members = sorted(effects, key=lambda e: e.interval.estimate)
     figure = figures.new_figure(0.31 * len(members) + 1.5)
     axes = figure.subplots()
-    margin = members[0].score.margin
-    axes.axvspan(-margin, margin, color=FAINT, alpha=0.16, lw=0, zorder=0)
+    score = members[0].study.score
+    axes.axvspan(-score.margin, score.margin, color=FAINT, alpha=0.16, lw=0, zorder=0)
     axes.axvline(0, color=FAINT, lw=1, zorder=1)
     for position, e in enumerate(members):
         look = _LOOKS[e.reading]
@@ -96,7 +92,7 @@ def forest(effects: Sequence[Effect]) -> Figure:
         axes.plot(e.interval.estimate, position, marker=look.marker, ms=6, color=look.colour,
                   mfc=PAPER if e.reading in _HOLLOW else look.colour)  # fmt: skip
     figures.rows_of(axes, {i: e.change.short for i, e in enumerate(members)})
-    axes.set_xlabel(f"Δ {members[0].score.label}")
+    axes.set_xlabel(f"Δ {score.label}")
     gains = {e.gain for e in members}
     gain = gains.pop() if len(gains) == 1 else None
     if gain:

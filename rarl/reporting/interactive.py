@@ -12,7 +12,7 @@ import html
 import json
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from rarl.reporting.player import Player
 
 FOLDER = "interactive"
 VEGA_LITE = "6.4"  # of those in vl-convert-python
-_PICTURE = re.compile(r"""(<img\b[^>]*\bsrc=["'](?:\.\./)*figures/([\w.-]+)\.(?:svg|png|webp)["'][^>]*>)""")
+_PICTURE = r"""<img\b[^>]*\bsrc=["'](?:\.\./)*figures/({})\.(?:svg|png|webp)["'][^>]*>"""  # of these names
 
 
 def save(report: Path, name: str, what: Chart | Player) -> list[Path]:
@@ -50,16 +50,13 @@ def put_in(site: Path, report: Path) -> int:
       site: the folder of the built pages, which has the report's figures/ and, beside its first page, assets/.
       report: that of the Markdown, figures/, tables/ and interactive/.
     """
-    count, names = 0, {path.stem for path in (report / FOLDER).glob("*.json")}
+    count, names = 0, [re.escape(path.stem) for path in (report / FOLDER).glob("*.json")]
     for page in sorted(site.rglob("*.html")) if names else ():
         up = "../" * (len(page.relative_to(site).parts) - 1)
-        parts = _PICTURE.split(page.read_text(encoding="utf-8"))  # text, picture, its name, text, ...
-        for i in range(1, len(parts), 3):
-            if parts[i + 1] in names:
-                parts[i] = _element(report, parts[i + 1], parts[i], up)
-                count += 1
-        del parts[2::3]
-        write_text(page, "".join(parts))
+        element = partial(_element, report, up)
+        text, found = re.subn(_PICTURE.format("|".join(names)), element, page.read_text(encoding="utf-8"))
+        write_text(page, text)
+        count += found
     if count:
         write_text(site / "vega.js", _vega())
     return count
@@ -74,13 +71,13 @@ def _vega() -> str:
     return f"// See vega-license.txt.\n(() => {{{bundle}}})();\n"
 
 
-def _element(report: Path, name: str, picture: str, up: str) -> str:
-    what = read_json(report / FOLDER / f"{name}.json")
+def _element(report: Path, up: str, picture: re.Match[str]) -> str:
+    what = read_json(report / FOLDER / f"{picture[1]}.json")
     if "table" in what:
         what["csv"] = (report / what["table"]).read_text(encoding="utf-8")
     inlined = _line(what).replace("<", "\\u003c")  # nothing in it ends the element
     script = f'<script type="application/json">{inlined}</script>'
-    return f'<{what["element"]} root="{html.escape(up)}">{picture}{script}</{what["element"]}>'
+    return f'<{what["element"]} root="{html.escape(up)}">{picture[0]}{script}</{what["element"]}>'
 
 
 def _line(what: Mapping[str, Any]) -> str:

@@ -67,15 +67,11 @@ def write_history(sheet: Sheet) -> None:
 
 
 def _by_commit(sheet: Sheet, frame: pd.DataFrame) -> Figure:
-    experiments = list(frame["experiment"].unique())
-    commits = list(frame["commit"].unique())
+    commits, experiments = list(frame["commit"].unique()), frame.groupby("experiment", sort=False)
     figure = figures.new_figure(0.6 + 1.7 * len(experiments))
-    for axes, name in zip(
-        figure.subplots(len(experiments), 1, sharex=True, squeeze=False)[:, 0], experiments, strict=True
-    ):
-        of_this = frame[frame["experiment"] == name]
-        lines = of_this.groupby(["variant", "machine"], sort=False)
-        for i, ((variant, machine), line) in enumerate(lines):
+    grid = figure.subplots(len(experiments), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, rows) in zip(grid, experiments, strict=True):
+        for i, ((variant, machine), line) in enumerate(rows.groupby(["variant", "machine"], sort=False)):
             label = sheet.results.label(name, variant) + (f", {machine}" if frame["machine"].nunique() > 1 else "")
             axes.plot([commits.index(c) for c in line["commit"]], line["learner_step_ms"], "os^vDP"[i % 6] + "-",
                       color=figures.PALETTE[i % len(figures.PALETTE)], label=label)  # fmt: skip

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 import pandas as pd
 
-from rarl.reporting import sweeps
+from rarl.reporting import sweeps, tables
 from rarl.reporting.claims import EVERY, ClaimTest, Rules
 from rarl.reporting.results import spelled
 from rarl.reporting.statistics import POSITIVE, SHARES, UNBOUNDED, Samples, independent, paired, score_table, seed_means
@@ -30,9 +29,7 @@ def difference(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
 
 
 def _over(study: Study, task_sets: list[str]) -> str:
-    noun = study.spec.task_noun
-    names = sorted(task_sets)
-    return f"Mean over {len(names)} {noun if len(names) == 1 else f'{noun}s'}: {', '.join(names)}."
+    return f"Mean over {tables.plural(len(task_sets), study.spec.task_noun)}: {', '.join(sorted(task_sets))}."
 
 
 def intervention(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
@@ -104,8 +101,8 @@ def _solved_among_open(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.Series, lis
 
 def tuned(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     """The cross-fitted best cell of the grid of variants a against variant b."""
-    (_, pattern), fixed = test.sides()
-    grids = {v.settings.sweep for v in study.variants.values() if v.settings.sweep and fnmatchcase(v.name, pattern)}
+    cells, fixed = test.sides()
+    grids = {v.settings.sweep for v in study.variants_like(cells) if v.settings.sweep}
     return sweeps.tuned(study, min(grids), study.variant(fixed), test.task_set) if grids else None
 
 

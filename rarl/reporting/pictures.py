@@ -29,13 +29,12 @@ PIXELS = 128  # of a state, about; cells have whole numbers of pixels
 RULE = ("Seed of median score, episode of median return", "step half-way to its first reward: state, retrieved states")
 
 
-def read_gallery(path: Path) -> dict[str, Any]:
-    """The gallery's rule and its episodes that have steps, sorted by return; a file of another shape is an error."""
+def read_gallery(path: Path) -> list[dict[str, Any]]:
+    """The gallery's episodes that have steps, sorted by return; a file of another shape is an error."""
     gallery = read_json(path)
     try:
         episodes = [episode for episode in gallery["episodes"] if list(episode["steps"])]
-        episodes.sort(key=lambda e: (_finite(e["return"]), str(e["task"])))
-        return {"rule": str(gallery.get("rule", "")).rstrip("."), "episodes": episodes}
+        return sorted(episodes, key=lambda e: (_finite(e["return"]), str(e["task"])))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RarlError(f"{path.name}: not a gallery ({type(error).__name__}: {error})") from None
 

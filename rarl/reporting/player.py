@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from rarl.envs.pictures import Pictures
 from rarl.envs.spec import EnvSpec
 from rarl.reporting import tables
 from rarl.reporting.pictures import naming_the_gallery, pictures_of, said
@@ -32,6 +31,7 @@ class Player(NamedTuple):
     data: dict[str, Any]
 
 
+@naming_the_gallery()
 def player(spec: EnvSpec, episode: Mapping[str, Any], agent: str) -> Player:
     """The player of an episode of a gallery, by an agent of this name.
 
@@ -40,15 +40,8 @@ def player(spec: EnvSpec, episode: Mapping[str, Any], agent: str) -> Player:
     Raises:
       RarlError: the episode lacks something that its pictures show, or holds something odd.
     """
-    with naming_the_gallery():
-        made = _player(pictures_of(spec), episode, agent)
-        json.dumps(made.data, allow_nan=False)
-    return made
-
-
-def _player(look: Pictures, episode: Mapping[str, Any], agent: str) -> Player:
-    sheet, states = _Sheet(), look.states(episode, STATE_PIXELS)
-    boxes = [sheet.add(state) for state in states]
+    sheet, look = _Sheet(), pictures_of(spec)
+    boxes = [sheet.add(state) for state in look.states(episode, STATE_PIXELS)]
     described: dict[Any, int] = {}  # candidate -> its place in `retrieved`
     retrieved: list[dict[str, Any]] = []
     steps: list[dict[str, Any]] = []
@@ -82,6 +75,7 @@ def _player(look: Pictures, episode: Mapping[str, Any], agent: str) -> Player:
         "q": [min(values), max(values)] if values else None, "size": sheet.size, "boxes": sheet.boxes,
         "retrieved": retrieved, "steps": steps,
     }  # fmt: skip
+    json.dumps(data, allow_nan=False)  # what is no number is an error here
     return Player(sheet.webp(), data)
 
 

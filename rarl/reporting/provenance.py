@@ -14,15 +14,16 @@ from rarl.files import digest, sha256_file
 from rarl.mappings import leaves
 from rarl.progress import duration
 from rarl.reporting import tables
-from rarl.reporting.choices import experiments_of
+from rarl.reporting.choices import Choice
 from rarl.reporting.results import Results
 from rarl.reporting.study import Study
 
 MOST_NAMES = 12  # of a configured list
+MOST_SEEN = 4  # different values in the table of provenance
 LOCK_FILES = ("requirements.lock", "requirements.txt", "environment.yml")
 
 
-def _seen(values: list[Any], limit: int = 4) -> str:
+def _seen(values: list[Any]) -> str:
     """Different values with how many runs have each, most common first."""
     seen = Counter(str(v) for v in values if v not in (None, ""))
     if not seen:
@@ -30,7 +31,7 @@ def _seen(values: list[Any], limit: int = 4) -> str:
     if len(seen) == 1:
         return next(iter(seen))
     shown = [f"{value} ({tables.plural(n, 'run')})" for value, n in sorted(seen.items(), key=lambda x: (-x[1], x[0]))]
-    return "; ".join(shown[:limit]) + (f"; and {len(shown) - limit} more" if len(shown) > limit else "")
+    return "; ".join(shown[:MOST_SEEN]) + (f"; and {len(shown) - MOST_SEEN} more" if len(shown) > MOST_SEEN else "")
 
 
 def making(results: Results) -> list[list[Any]]:
@@ -95,17 +96,15 @@ def run_table(results: Results) -> pd.DataFrame:
     return frame
 
 
-def configured(results: Results, key: str, experiment: str) -> list[Any]:
-    """The different values of a dotted configuration key among an experiment's runs, in order of appearance."""
-    configs = [dict(leaves(record.get("config") or {})) for run, record in results.records.items()
-               if run.startswith(f"{experiment}/")]  # fmt: skip
+def configured(study: Study, key: str) -> list[Any]:
+    """The different values of a dotted configuration key among a study's runs, in order of appearance."""
+    configs = [dict(leaves(record.get("config") or {})) for run, record in study.results.records.items()
+               if run.startswith(f"{study.name}/")]  # fmt: skip
     found = [config[key] for config in configs if config.get(key) is not None]
     return [value for i, value in enumerate(found) if value not in found[:i]]
 
 
-def rows_of(
-    choices: Sequence[Mapping[str, Any]], kind: str, results: Results, studies: Sequence[Study], *, key: bool = False
-) -> list[list[str]]:
+def rows_of(choices: Sequence[Choice], kind: str, studies: Sequence[Study], *, key: bool = False) -> list[list[str]]:
     """Rows (what, paper, here, why, effect) of one kind; those of an experiment that is not among the studies are left
     out.
 
@@ -116,22 +115,22 @@ def rows_of(
     general = [study for study in studies if not study.settings.extends] or studies
     rows = []
     for entry in choices:
-        named = experiments_of(entry)
+        named = entry.experiments
         concerned = [study for study in studies if study.name in named] if named else general
-        if entry["kind"] != kind or not concerned or (key and not entry["key"]):
+        if entry.kind != kind or not concerned or (key and not entry.key):
             continue
-        what, here = entry["what"], entry["here"]
+        what, here = entry.what, entry.here
         if len(named) == 1 and len(studies) > 1:
             what = f"{concerned[0].title}: {what}"
-        if "config" in entry:
-            values = {study.title: configured(results, entry["config"], study.name) for study in concerned}
+        if entry.config is not None:
+            values = {study.title: configured(study, entry.config) for study in concerned}
             found = [value for of_one in values.values() for value in of_one]
-            if found and all(value in entry.get("paper_values", ()) for value in found):
+            if found and all(value in entry.paper_values for value in found):
                 continue
-            words = entry.get("words", {}) if key else {}
+            words = entry.words if key else {}
             texts = _values_text({t: [words.get(str(v), v) for v in of_one] for t, of_one in values.items()})
             here = (texts or here) if key else f"{here} ({texts})" if texts else here
-        rows.append([what, entry["paper"], here, entry["why"], entry["effect"]])
+        rows.append([what, entry.paper, here, entry.why, entry.effect])
     return rows
 
 

@@ -17,57 +17,36 @@ from markupsafe import Markup
 from rarl.config.scale import Dataset
 from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
-from rarl.reporting import (  # fmt: skip
-    answers,
-    effects,
-    figures,
-    forest,
-    measured_costs,
-    provenance,
-    rules,
-    searches,
-    statistics,
-    tables,
-    variants,
-)
-from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, read_entries, read_texts
+from rarl.reporting import answers, figures, forest, measured_costs, provenance, rules, searches, tables, variants
+from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, read_entries, read_texts
 from rarl.reporting.claims import load_claims
+from rarl.reporting.effects import Effect, judge
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
-from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS, page_of
+from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS
 from rarl.reporting.results import Results, load_results
 from rarl.reporting.sections import attention, gallery, scores
 from rarl.reporting.sheet import Sheet
+from rarl.reporting.statistics import POWER
 from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, counts, evaluate_claims
 
 MOST_PROBLEMS = 60  # rows of the table of failures; runs.csv has all
-_MADE = {
-    "": "*.md",
-    "variants": "*.md",
-    "figures": "*.*",
-    "tables": "*.csv",
-    INTERACTIVE: "*.json",
-}  # folder -> files that builds make
+_MADE = ("*.md", "variants/*.md", "figures/*.*", "tables/*.csv", f"{INTERACTIVE}/*.json")  # files that builds make
 _TAGS = dict.fromkeys(map(ord, "<>"))  # which the theme would take for some in titles
 _TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
 
 
 @dataclass
 class Report:
-    """What the pages of a report are made from, and the pages so far.
-
-    studies: those that are shown. pages: experiment -> name of its page. mark: written over all; "": nothing.
-    """
+    """What the pages of a report are made from, and the pages so far. studies: those shown. effects: in them."""
 
     first: Sheet
     studies: Mapping[str, Study]
-    pages: Mapping[str, str]
+    effects: Sequence[Effect]
     outcomes: Sequence[Outcome]
-    trials: Sequence[searches.Trial]
     costs: pd.DataFrame
-    mark: str
     preview: bool
-    texts: Mapping[str, Any] = field(default_factory=lambda: read_texts())
+    texts: Texts = field(default_factory=lambda: read_texts())
     sheets: list[Sheet] = field(default_factory=list)
 
     @property
@@ -82,7 +61,7 @@ class Report:
 
     def asked_on(self, page: str) -> list[Outcome]:
         """The claims and questions of a page; those of none are in the appendix."""
-        return [o for o in self.outcomes if answers.home(o, self.pages) == page]
+        return [o for o in self.outcomes if o.page == page]
 
 
 def folder_of(scale: str, root: str | Path = ".", *, preview: bool = False) -> Path:
@@ -98,7 +77,6 @@ def title_of(scale: str, *, preview: bool = False) -> str:
 def build_report(
     scale: str,
     root: str | Path = ".",
-    output: str | Path | None = None,
     planned_runs: Iterable[str] | None = None,
     preview: bool = False,
     planned_datasets: Mapping[str, Dataset] | None = None,
@@ -109,9 +87,9 @@ def build_report(
 
     Args:
       root: the project's folder, with config/claims.yaml, results/ and data/.
-      output: folder to write to; default reports/{scale}, or scratch/{scale}/preview for a preview.
       planned_runs, planned_datasets: of the scale, see `load_results`.
-      preview: say "preliminary" wherever it matters; for looking at runs that are still being made.
+      preview: say "preliminary" wherever it matters, and write to scratch/{scale}/preview instead of reports/{scale};
+        for looking at runs that are still being made.
       before_publishing: called before the pages are written; if it raises, they stay as they were.
       order: of the experiments; None: as their runs come.
 
@@ -122,45 +100,43 @@ def build_report(
       RarlError: the claims file is missing or wrong. Runs that are missing, failed or damaged raise nothing.
     """
     root = Path(root)
-    output = Path(output) if output else folder_of(scale, root, preview=preview)
+    output = folder_of(scale, root, preview=preview)
     check_folder_writable(output)
     judging, claims = load_claims(root / "config" / "claims.yaml")
     results = load_results(scale, root, planned_runs, planned_datasets)
     studies = load_studies(results, list(dict.fromkeys(results.runs["experiment"])) if order is None else order)
     own = set(results.runs["experiment"]).isdisjoint(e for claim in claims if claim.test for e, _ in claim.test.sides())
-    judged, trials = rules.Judged(judging), searches.read_trials(results)
+    judged = rules.Judged(judging)
     # Of others' experiments none is about.
-    outcomes = evaluate_claims([] if own else claims, judging, results, studies, judged, trials)
+    outcomes = evaluate_claims([] if own else claims, results, studies, judged)
     planned = set(results.planned()["experiment"])
     shown = {name: study for name, study in studies.items() if name in planned}
-    pages = {name: page_of(study.settings) for name, study in shown.items()}
-    is_result = results.about.allows_verdicts
-    mark = "preliminary" if preview and is_result else "" if is_result else scale
-    stamp = mark if is_result else f"{scale}: not a result"
+    stamp = "preliminary" if preview else ""
+    stamp = stamp if results.about.allows_verdicts else f"{scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
-    first = Sheet(output, results, judging, judged, stamp)
-    report = Report(first, shown, pages, outcomes, trials, costs, mark, preview)
+    first = Sheet(output, results, judged, stamp)
+    found = [e for study in shown.values() for e in judge(study, judged)]
+    report = Report(first, shown, found, outcomes, costs, preview)
     faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
-        found = {name: effects.judge(study, judged) for name, study in shown.items()}
         last = [ABLATIONS, BEYOND]
-        for page in sorted(dict.fromkeys(pages.values()), key=lambda page: last.index(page) if page in last else -1):
-            _experiments(report, page, found)
-        titles = {name: study.spec.title for name, study in studies.items()}
-        answers.write_all(report.sheet("claims", "All claims"), outcomes, pages, titles)
-        front.parts.append(_render("overview", report, _overview(report, front, found) | {"faults": faults}))
+        pages = dict.fromkeys(study.page for study in shown.values())
+        for page in sorted(pages, key=lambda page: last.index(page) if page in last else -1):
+            _experiments(report, page)
+        answers.write_all(report.sheet("claims", "All claims"), outcomes)
+        front.parts.append(_render("overview", report, _overview(report, front) | {"faults": faults}))
     for study in shown.values():
         for variant in variants.own_variants(study):
             sheet = report.sheet(variants.page_name(study, variant), variant.label)
-            variants.write(study, variant, sheet, pages[study.name], costs)
+            variants.write(study, variant, sheet, costs)
     methods = report.sheet("method", "Method and rules")
     methods.parts.append(_render("method", report, {}))
     appendix = report.sheet("appendix", "Appendix")
     with figures.style():
         appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
     if errata := read_entries(root / "results" / scale / ERRATA, Erratum):
-        answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes, pages)
+        answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes)
     before_publishing()
     for sheet in report.sheets:
         write_text(output / f"{sheet.name}.md", sheet.markdown())
@@ -169,16 +145,15 @@ def build_report(
     return output / "README.md"
 
 
-def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects.Effect]]) -> None:
+def _experiments(report: Report, page: str) -> None:
     """A page of one or several studies: their claims, then their parts."""
-    members = [study for name, study in report.studies.items() if report.pages[name] == page]
+    members = [study for study in report.studies.values() if study.page == page]
     title = members[0].title if len(members) == 1 else members[0].spec.title
     sheet = report.sheet(page, _TITLES.get(page, title))
     # Without a page of ablations they are on that of their environment.
-    alone = ABLATIONS not in report.pages.values()
-    counted = {s.name for s in members} if alone else {name for name in found if report.pages[name] != BEYOND}
+    alone = all(study.page != ABLATIONS for study in report.studies.values())
     if report.results.about.allows_verdicts and page != BEYOND and (alone or page == ABLATIONS):
-        forest.write(sheet, {name: found[name] for name in (counted if alone else found)}, counted)
+        forest.write(sheet, [e for e in report.effects if e.study in members or not alone])
     answers.write(sheet, report.asked_on(page))
     for study in members:
         if len(members) > 1:
@@ -196,25 +171,25 @@ def _experiments(report: Report, page: str, found: Mapping[str, Sequence[effects
         sheet.text(Markup("Variants: {}.").format(Markup(", ").join(links)))
 
 
-def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects.Effect]]) -> dict[str, Any]:
+def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
     mains = [s for s in report.studies.values() if not s.settings.extends and s.used_sets]
     curves, step = replace(sheet, parts=[]), replace(sheet, parts=[])  # with the same list of files
     for study in mains:
         scores.headline(study, curves)
     any(gallery.write(study, step) for study in mains)
-    gains = [[e.where, tables.interval(e.interval, signed=True) + f" {e.score.unit}", rules.READINGS[e.reading]]
-             for study in mains for e in found[study.name] if e.change.kind == "gain"]  # fmt: skip
-    first = answers.first_table(report.outcomes, report.studies, report.pages)
+    gains = [[e.where, tables.interval(e.interval, signed=True) + f" {e.study.score.unit}", rules.READINGS[e.reading]]
+             for e in report.effects if e.study in mains and e.change.kind == "gain"]  # fmt: skip
+    first = answers.first_table(report.outcomes, report.studies.values())
     runs = report.results.runs
     primary = [o for o in report.outcomes if o.claim.primary and o.claim.test]
     use = _use_and_costs(report, mains, primary)
     seeds = runs[runs["usable"]].groupby(["experiment", "task_set", "variant"]).size()
     return {
-        "numbers": counts(report.outcomes)["paper"],
+        "numbers": counts(report.outcomes),
         "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
-        "questions": answers.overview_table(report.outcomes, report.pages),
+        "questions": answers.overview_table(report.outcomes),
         "use": tables.to_markdown(use, _USE) if len(use) else "",
-        **_parts(sheet, [e for name in found if report.pages[name] != BEYOND for e in found[name]]),
+        **_parts(sheet, [e for e in report.effects if e.study.page != BEYOND]),
         "use_csv": sheet.csv("main-agents", use[[name for name in _USE if name in use]]) if len(use) else "",
         "devices": sorted(set(report.costs["device"])),
         "drawn": any(isinstance(s.value(s.base, s.used_sets[-1], "episodes"), int) for s in mains),
@@ -225,7 +200,7 @@ def _overview(report: Report, sheet: Sheet, found: Mapping[str, Sequence[effects
         "judged": [o for o in report.outcomes if o.interval is not None],
         "seeds": seeds,
         "per_agent": tables.plural(int(seeds.median()), "seed") if len(seeds) else "no seed",
-        "ablations": ABLATIONS in report.pages.values(),
+        "ablations": any(study.page == ABLATIONS for study in report.studies.values()),
         "budgets": any(answers.budgets(o) for o in primary),
     }  # fmt: skip
 
@@ -242,22 +217,20 @@ _PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score",
           "reading": "Verdict"}  # fmt: skip
 
 
-def _parts(sheet: Sheet, found: Iterable[effects.Effect]) -> dict[str, Any]:
+def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
     """The parts of agents that matter, those first that take most of what retrieval adds; and those of which nothing is
     visible."""
-    parts: dict[bool, list[effects.Effect]] = {True: [], False: []}
-    for e in found:
-        if e.change.kind == "part":
-            parts[e.reading in ("costs", "helps")].append(e)
+    parts = [e for e in found if e.change.kind == "part"]
+    visible = [e for e in parts if e.reading in ("costs", "helps")]
     rows = [{"change": e.change.what, "where": e.where, "delta": e.interval, "reading": rules.READINGS[e.reading],
              "lost": None if e.share is None else round(100 * e.share),
-             "effect": f"{tables.interval(e.interval, signed=True)} {e.score.unit}"}
-            for e in sorted(parts[True], key=lambda e: -(e.share or 0.0))]  # fmt: skip
+             "effect": f"{tables.interval(e.interval, signed=True)} {e.study.score.unit}"}
+            for e in sorted(visible, key=lambda e: -(e.share or 0.0))]  # fmt: skip
     frame = pd.DataFrame(rows)
     return {
         "parts": tables.to_markdown(frame, _PARTS) if rows else "",
         "parts_csv": sheet.csv("parts", frame.drop(columns="effect")) if rows else "",
-        "no_part": [f"{e.change.what} ({e.where})" for e in parts[False]],
+        "no_part": [f"{e.change.what} ({e.where})" for e in parts if e.reading not in ("costs", "helps")],
     }
 
 
@@ -284,9 +257,9 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
     return {
         "left": Markup("\n\n").join(left.parts),
         "costs": Markup("\n\n").join(costs.parts),
-        "trials": searches.counts(report.trials),
-        "power": answers.power_frame(report.outcomes, report.trials, results, sheet.rules.level),
-        "trials_csv": sheet.csv("trials", searches.frame(report.trials)) if report.trials else "",
+        "trials": searches.counts(results.trials),
+        "power": answers.power_frame(report.outcomes, results, sheet.rules.level),
+        "trials_csv": sheet.csv("trials", searches.frame(results.trials)) if len(results.trials) else "",
         "deviations": _choices(report, "deviation"),
         "open": _choices(report, "open"),
         "making": tables.table(["What", "Value"], provenance.making(results)),
@@ -308,12 +281,12 @@ def _render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:
         autoescape=False,  # `finalize` has escaped already; a second time would show the entities
     )
     common = {"tables": tables, "report": report, "judging": report.first.rules, "rules": rules, "answers": answers,
-              "statistics": statistics, "runs_line": runs_line(report.results)}  # fmt: skip
+              "POWER": POWER, "runs_line": runs_line(report.results)}  # fmt: skip
     return Markup(env.get_template(f"{name}.md.j2").render(common | dict(context)).strip())
 
 
 def _choices(report: Report, kind: str, *, key: bool = False) -> Markup:
-    rows = provenance.rows_of(report.texts["choices"], kind, report.results, list(report.studies.values()), key=key)
+    rows = provenance.rows_of(report.texts.choices, kind, list(report.studies.values()), key=key)
     heads = ["What", "Paper", "Here", "Why", "Expected effect"][: 3 if key else 5]
     return tables.table(heads, [row[: len(heads)] for row in rows]) if rows else Markup("")
 
@@ -340,8 +313,8 @@ def _navigation(report: Report) -> list[Any]:
 def _remove_stale(output: Path, files: Iterable[Path]) -> None:
     """A figure of an earlier build that this one did not make would show runs that are gone."""
     kept = {path.resolve() for path in files}
-    for folder, pattern in _MADE.items():
-        (output / folder).mkdir(parents=True, exist_ok=True)
-        for path in (output / folder).glob(pattern):
+    for pattern in _MADE:
+        (output / pattern).parent.mkdir(parents=True, exist_ok=True)
+        for path in output.glob(pattern):
             if path.is_file() and path.resolve() not in kept:
                 path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from rarl.files import read_json
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
 RUN_COLUMNS = [*IDENTITY, "status", "usable", "reason", "updates", "seconds_total", "seconds_training",
                "seconds_evaluation", "peak_memory_mb", "parameters", "resumed"]  # fmt: skip
+TRIAL_COLUMNS = ["experiment", "variant", "task_set", "seed", "changed", "updates", "measure", "last", "core_seconds"]
 COLUMNS = {  # of a run's files, at least
     "evaluations": ["update", "task", "episodes", "return_mean", "return_std", "success_rate"],
     "training": ["update"],
@@ -31,7 +33,6 @@ COLUMNS = {  # of a run's files, at least
 }
 MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must be numbers; by playing
 _ON_DATA = {name: name.replace("_", " ") for name in MEASURED_ON_DATA}  # where nobody can play
-_TABLES = ("last", "first", "runs", "evaluations", "training", "retrieval", "interventions", "attention")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind", "scale", "date", "commit", "machine",
           "experiment", "task_set", "variant", "base", "step", "device"}  # fmt: skip
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
@@ -48,8 +49,9 @@ class Results:
 
     runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each with the
     run's identity and environment, those of returns with a score by the environment's `Score`; NaN where it cannot be
-    known. records: run -> run.json. galleries: run -> path. expert: (environment, task) -> return of the expert.
-    datasets: of the scale, by id. problems: (where, what), all that was wrong or odd.
+    known. trials: trainings with changed settings on tuning seeds; `last` is the mean of the column `measure` at
+    the end. records: run -> run.json. galleries: run -> path. datasets: of the scale, by id. problems: (where, what),
+    all that was wrong or odd.
     """
 
     scale: str
@@ -60,13 +62,12 @@ class Results:
     retrieval: pd.DataFrame
     interventions: pd.DataFrame
     attention: pd.DataFrame
+    trials: pd.DataFrame
     experiments: dict[str, ExperimentSettings] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     galleries: dict[str, Path] = field(default_factory=dict)
-    expert: dict[tuple[str, str], float] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
-    _selected: dict[tuple, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def about(self) -> ScaleSettings:
@@ -85,15 +86,10 @@ class Results:
         return self.evaluations[self.evaluations["update"] == 0]
 
     def select(self, frame: pd.DataFrame, experiment: str, task_set: str | None = None, variant: str | None = None):
-        """The rows of one experiment, task set and variant. Asked for hundreds of times, so a table's are kept."""
-        own = next((name for name in _TABLES if getattr(self, name) is frame), None)
-        key = (own, experiment, task_set, variant)
-        if key not in self._selected or own is None:
-            keep = frame["experiment"] == experiment
-            for column, value in (("task_set", task_set), ("variant", variant)):
-                keep &= True if value is None else frame[column] == value
-            self._selected[key] = frame[keep]
-        return self._selected[key].copy(deep=False)
+        """The rows of one experiment, task set and variant."""
+        for column, value in (("experiment", experiment), ("task_set", task_set), ("variant", variant)):
+            frame = frame if value is None else frame[frame[column] == value]
+        return frame
 
     def table(self, name: str, columns: list[str], *, of_all_scales: bool = False) -> pd.DataFrame:
         """results/{scale}/`name`.csv, which belongs to no run, or results/`name`.csv; without rows where it is missing
@@ -148,7 +144,7 @@ def load_results(
     places = sorted(path for path in folder.glob("runs/*/*/*/seed-*") if path.is_dir())
     found = [path.relative_to(folder / "runs").as_posix() for path in places]
     planned = found if planned_runs is None else list(planned_runs)
-    loader = _Loader(scale, root, planned_datasets or {}, read_experiments(root))
+    loader = _Loader(scale, root, planned_datasets or {})
     for run in dict.fromkeys([*planned, *found]):
         loader.add(run, folder, planned=run in planned, present=run in found)
     return loader.finish()
@@ -168,16 +164,14 @@ class _Damaged(Exception):
 
 
 class _Loader:
-    def __init__(
-        self, scale: str, root: Path, datasets: Mapping[str, Dataset], experiments: dict[str, ExperimentSettings]
-    ):
-        self.scale, self.root, self.datasets, self.experiments = scale, root, datasets, experiments
+    def __init__(self, scale: str, root: Path, datasets: Mapping[str, Dataset]):
+        self.scale, self.root, self.datasets, self.experiments = scale, root, datasets, read_experiments(root)
         self.rows: list[dict[str, Any]] = []
         self.frames: dict[str, list[pd.DataFrame]] = {kind: [] for kind in COLUMNS}
         self.records: dict[str, dict[str, Any]] = {}
         self.galleries: dict[str, Path] = {}
         self.problems: list[tuple[str, str]] = []
-        self.expert: dict[tuple[str, str], float] = {}
+        self.expert: dict[tuple[str, str], float] = {}  # (environment, task) -> return of the expert
 
     def add(self, run: str, folder: Path, *, planned: bool, present: bool) -> None:
         row = dict.fromkeys(RUN_COLUMNS) | {"usable": False, "reason": ""}
@@ -211,20 +205,12 @@ class _Loader:
             raise _Damaged(f"run.json is that of {record['run']}")
         self.records[run] = record
         seconds = record.get("seconds") or {}
-        row |= {
-            "status": record["status"],
-            "reason": record.get("reason") or "",
-            "updates": record.get("updates"),
-            "seconds_total": seconds.get("total"),
-            "seconds_training": seconds.get("training"),
-            "seconds_evaluation": seconds.get("evaluation"),
-            "peak_memory_mb": record.get("peak_memory_mb"),
-            "parameters": (record.get("parameters") or {}).get("total"),
-            "resumed": record.get("resumed"),
-        }
+        row |= {name: record.get(name) for name in ("status", "updates", "peak_memory_mb", "resumed")}
+        row |= {f"seconds_{of}": seconds.get(of) for of in ("total", "training", "evaluation")}
+        row |= {"reason": record.get("reason") or "", "parameters": (record.get("parameters") or {}).get("total")}
         environment = self._environment(record, row["experiment"])
         for task, value in (record.get("expert_returns") or {}).items():
-            if _positive(value):
+            if isinstance(value, int | float) and 0 < value < math.inf:
                 self.expert.setdefault((environment, spelled(task)), float(value))
         if record["status"] == "failed":
             row["reason"] = row["reason"] or "no reason recorded"
@@ -241,7 +227,7 @@ class _Loader:
                 return
         row["usable"] = True
         who = {key: row[key] for key in IDENTITY} | {"environment": environment}
-        self._keep("evaluations", evaluations, who)
+        self.frames["evaluations"].append(evaluations.assign(**who))
         probes = folder / "probes" / run
         for kind, place in {"training": here, "retrieval": here, "interventions": probes, "attention": probes}.items():
             self._optional(kind, place / f"{kind}.csv", who, played)
@@ -252,7 +238,6 @@ class _Loader:
         frame = _read_csv(path, _columns("evaluations", played))
         if frame.empty:
             raise _Damaged(f"{path.name} has no rows")
-        frame["task"] = frame["task"].map(spelled)
         if not np.isfinite(frame["update"]).all() or frame.duplicated(["update", "task"]).any():
             raise _Damaged(f"{path.name}: an evaluation point is missing its update or is there twice")
         last = frame["update"].max()
@@ -271,12 +256,6 @@ class _Loader:
         except _Damaged as damage:
             self.problems.append((f"{who['run']}/{path.name}", str(damage)))
             return
-        for column in ("task", "given_task"):
-            if column in frame:
-                frame[column] = frame[column].map(spelled, na_action="ignore")
-        self._keep(kind, frame, who)
-
-    def _keep(self, kind: str, frame: pd.DataFrame, who: dict[str, Any]) -> None:
         if not frame.empty:
             self.frames[kind].append(frame.assign(**who))
 
@@ -297,8 +276,27 @@ class _Loader:
         acted = self._scored(acted.assign(measured=acted["given_task"].where(given, acted["task"])), "measured")
         tables["interventions"] = acted.drop(columns="measured")
         self._compare_configurations(runs)
-        kept = {name: getattr(self, name) for name in ("experiments", "records", "galleries", "expert", "datasets")}
-        return Results(self.scale, self.root, runs, **tables, **kept, problems=self.problems)
+        kept = {name: getattr(self, name) for name in ("experiments", "records", "galleries", "datasets")}
+        return Results(self.scale, self.root, runs, **tables, trials=self._trials(), **kept, problems=self.problems)
+
+    def _trials(self) -> pd.DataFrame:
+        """Of results/search/*.jsonl at this scale, in their order; a damaged record is a problem."""
+        trials: list[tuple] = []
+        for path in sorted((self.root / "results" / "search").glob("*.jsonl")):
+            experiment = self.experiments.get(path.stem)
+            spec = spec_if_there(experiment.environment) if experiment else None
+            for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                try:
+                    e: dict[str, Any] = json.loads(line)
+                    updates, last = e["return_by_update"][-1]
+                    measure = e.get("measure") or (spec.score.column if spec else "return_mean")  # older do not say
+                    found = (path.stem, e["variant"], str(e["task_set"]), int(e["seed"]), tuple(e["changed"]),
+                             int(updates), measure, float(last), float(e["core_seconds"]))  # fmt: skip
+                    if e["scale"] == self.scale:
+                        trials.append(found)
+                except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+                    self.problems.append((f"results/search/{path.name}", f"line {number} is not a record of a trial"))
+        return pd.DataFrame(trials, columns=TRIAL_COLUMNS)
 
     def _scored(self, frame: pd.DataFrame, task: str = "task") -> pd.DataFrame:
         """With the columns `expert` and `score`.
@@ -384,10 +382,6 @@ def _without_seed(config: Any) -> Any:
     return sorted((key, repr(value)) for key, value in config.items() if key != "seed")
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value > 0
-
-
 def _columns(kind: str, played: bool) -> list[str]:
     """The columns of a run's file at least, whether or not its agent could play."""
     if played or kind not in ("evaluations", "interventions"):
@@ -396,7 +390,8 @@ def _columns(kind: str, played: bool) -> list[str]:
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A CSV file with at least `columns`, all of them numbers except names. A torn or odd file raises _Damaged."""
+    """A CSV file with at least `columns`, all of them numbers except names; tasks in their one spelling. A torn or odd
+    file raises _Damaged."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -417,4 +412,6 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
         if (numbers.isna() & frame[column].notna()).any():
             raise _Damaged(f"{path.name}: column {column} holds something that is not a number")
         frame[column] = numbers.astype(float)
+    for column in {"task", "given_task"} & set(frame):
+        frame[column] = frame[column].map(spelled, na_action="ignore")
     return frame

@@ -179,9 +179,7 @@ class Judged:
     def add(self, family: Sequence[Case]) -> None:
         """Judge together what has no verdict yet."""
         new = {self._key(q.samples): q for q in family if q.samples is not None and self.of(q.samples) is None}
-        for case, verdict in zip(new.values(), judge(list(new.values()), self.rules), strict=True):
-            if case.samples is not None:
-                self.put(case.samples, verdict)
+        self._known |= zip(new, judge(list(new.values()), self.rules), strict=True)
 
     def of(self, samples: Samples | None) -> Verdict | None:
         """A quantity's verdict, read in the direction that is asked for; None where it is of no family."""

@@ -35,14 +35,18 @@ class Sheet:
 
     output: Path
     results: Results
-    rules: Rules
-    judged: Judged = field(default_factory=lambda: Judged(Rules()))
+    judged: Judged
     stamp: str = ""
     name: str = "page"
     title: str = ""
     level: int = 2
     parts: list[Markup] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of judgement."""
+        return self.judged.rules
 
     @property
     def root(self) -> str:
@@ -87,12 +91,12 @@ class Sheet:
         details = "<details markdown>\n<summary>{}</summary>\n\n{}\n\n</details>"
         self.parts.append(Markup(details).format(tables.md(title), body))
 
-    def csv(self, name: str, frame: pd.DataFrame, text: str = "CSV") -> Markup:
+    def csv(self, name: str, frame: pd.DataFrame) -> Markup:
         """Write tables/`name`.csv and return a link to it."""
         path = self.output / "tables" / f"{name}.csv"
         tables.write_csv(path, frame)
         self.files.append(path)
-        return Markup("[{}]({}tables/{}.csv)").format(tables.md(text), self.root, name)
+        return Markup("[CSV]({}tables/{}.csv)").format(self.root, name)
 
     def numbers(self, name: str, frame: pd.DataFrame, what: str) -> None:
         """Write tables/`name`.csv, and a line that says what it is and links to it."""

@@ -64,10 +64,6 @@ def finite(values: np.ndarray | pd.Series | list[float]) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _no_interval(estimate: float, n: tuple[int, ...]) -> Interval:
-    return Interval(estimate, math.nan, math.nan, n, f"n/a (n={min(n)})")
-
-
 def _t(df: float, level: float) -> float:
     """The two-sided quantile; from the lower tail, which is exact where the level is close to 1."""
     return -float(stdtrit(df, (1 - level) / 2))
@@ -89,7 +85,7 @@ class Estimate:
     def interval(self, level: float = LEVEL) -> Interval:
         """The two-sided interval at a level."""
         if min(self.n) < 2:
-            return _no_interval(self.estimate, self.n)
+            return Interval(self.estimate, math.nan, math.nan, self.n, f"n/a (n={min(self.n)})")
         note = "" if self.error > 0 else "identical across seeds"
         return Interval(self.estimate, *self._ends(_t(self.df, level)), self.n, note)
 
@@ -172,11 +168,8 @@ def paired_difference_of(
     a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED
 ) -> Estimate:
     """The mean of a - b, (n,) each, of the same networks."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape:
-        raise RarlError(f"paired values need equal shapes, not {a.shape} and {b.shape}")
     low, high = _of_difference(bounds)
-    return mean_of(a - b, (low - high, high - low))
+    return mean_of(np.subtract(a, b), (low - high, high - low))
 
 
 def t_interval(

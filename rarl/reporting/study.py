@@ -24,7 +24,7 @@ from rarl.reporting import tables
 from rarl.reporting.claims import EVERY, LEVEL, ClaimTest
 from rarl.reporting.configurations import differences, first_run, settings_of, value_of
 from rarl.reporting.figures import Look, in_order, looks
-from rarl.reporting.registry import USUAL_PARTS
+from rarl.reporting.registry import USUAL_PARTS, page_of
 from rarl.reporting.results import Results, ends_of, normalised, spec_if_there, spelled
 from rarl.reporting.statistics import (
     POSITIVE,
@@ -108,6 +108,11 @@ class Study:
         self.base: Variant = self.variants[base]
         self.full: Variant | None = self.variants[full] if full else None
 
+    @cached_property
+    def page(self) -> str:
+        """The name of the page that tells of it: the appendix where the scale plans none of its runs."""
+        return page_of(self.settings) if len(self.results.planned(self.name)) else "appendix"
+
     def variant(self, runs: tuple[str, str]) -> Variant:
         """The variant of these (experiment, variant); one that the study does not show has its name for a label."""
         plain = Variant(runs[1], runs, VariantSettings(), Look(runs[1], "black", "o"))
@@ -173,7 +178,9 @@ class Study:
     def groups_on(self, task_set: str) -> dict[str, list[Variant]]:
         """Header -> the variants of a task set that are shown in one panel: a group, and what it changes of others."""
         shown = self.variants_on(task_set, sweeps=False)
-        groups = grouped(shown)
+        groups: dict[str, list[Variant]] = {}
+        for variant in shown:
+            groups.setdefault(variant.settings.group, []).append(variant)
         for variants in groups.values():
             changed = {name for v in variants for name in v.relative_to if v.settings.kind not in ("base", "gain")}
             variants[:0] = [v for v in shown if v.name in changed and v not in variants]
@@ -253,15 +260,12 @@ class Study:
                 found += [f"{key} {_short(x)} against {_short(y)}" for key, x, y in differing]
         return list(dict.fromkeys(found))
 
-    def common_scores(self, variants: Sequence[Variant], task_set: str) -> list[dict[int, float]]:
-        """Of each variant seed -> mean over the tasks that all of them have. Empty where they may not be compared."""
-        if any(self.mismatches(variants[0], other, task_set) for other in variants[1:]):
-            return [{} for _ in variants]
-        return list(map(seed_means, common([self.table(v, task_set) for v in variants])))
-
     def compare(self, a: Variant, b: Variant, task_set: str) -> Samples | None:
-        """a against b, with independent seeds, over the tasks that both have."""
-        return independent(*self.common_scores([a, b], task_set), bounds=self.bounds)
+        """a against b, with independent seeds, over the tasks that both have; None where they may not be compared."""
+        if self.mismatches(a, b, task_set):
+            return None
+        tables_of = common([self.table(variant, task_set) for variant in (a, b)])
+        return independent(*map(seed_means, tables_of), bounds=self.bounds)
 
     def value(self, variant: Variant, task_set: str, key: str) -> Any:
         """A variant's configured value of a dotted key, or None."""
@@ -316,6 +320,17 @@ class Study:
             return float(each * len(config.get("tasks") or []) * (getattr(content, "steps", None) or math.nan))
         return math.nan
 
+    def steps(self, frame: pd.DataFrame) -> pd.Series:
+        """Steps that were played up to each row's update, by its run; see `steps_per_update`."""
+        each = {run: self.steps_per_update(run) for run in frame["run"].unique()}
+        return frame["update"] * frame["run"].map(each).astype(float)
+
+    def x_axis(self, curves: pd.DataFrame) -> tuple[str, str]:
+        """(column, what it counts) to draw curves against: steps if all of the study's own agents play themselves."""
+        own = [name for name, variant in self.variants.items() if variant.runs[0] == self.name]
+        plays = curves["steps"][curves["variant"].isin(own)].notna().all()
+        return ("steps", self.step_unit) if plays else ("update", "updates")
+
     @cached_property
     def step_unit(self) -> str:
         """What `steps_per_update` counts."""
@@ -336,8 +351,7 @@ class Study:
             if len(frame):
                 grouped_ = frame.assign(raw=frame[self.score.column].astype(float)).groupby(keys)
                 curve = grouped_[["raw", "score"]].agg(lambda x: x.mean(skipna=False)).reset_index()
-                each = curve["run"].map({run: self.steps_per_update(run) for run in curve["run"].unique()})
-                parts.append(curve.assign(steps=curve["update"] * each.astype(float)))
+                parts.append(curve.assign(steps=self.steps(curve)))
         columns = ["task_set", "variant", "seed", "update", "steps", "raw", "score"]
         return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
@@ -349,8 +363,7 @@ class Study:
         """
         rule, planned = test.task_set, self.results.planned()
         if rule in (EVERY, "shared"):
-            sets = [set(planned["task_set"][(planned["experiment"] == experiment) & _like(planned["variant"], pattern)])
-                    for experiment, pattern in test.sides()]  # fmt: skip
+            sets = [set(planned["task_set"][of_side(planned, side)]) for side in test.sides()]
             shared = set.intersection(*sets)
             if rule == EVERY or self.spec.one_task:
                 return EVERY if (all(sets) if rule == EVERY else shared) else None
@@ -374,8 +387,7 @@ class Study:
         if self.spec.one_task:
             last = self.results.last
             last = last[[tuple(who) in test.sides() for who in zip(last["experiment"], last["variant"], strict=True)]]
-            frames = last["update"] * last["run"].map({run: self.steps_per_update(run) for run in last["run"].unique()})
-            found = {f"frames per {noun}": frames.astype(float).min(), f"{noun}s": last["task"].nunique()}
+            found = {f"frames per {noun}": self.steps(last).min(), f"{noun}s": last["task"].nunique()}
         else:
             chosen = next((c for c in self.task_sets if c.name == test.task_set), TaskSet("", None, None))
             found = {f"episodes per {noun}": chosen.episodes, f"{noun}s": chosen.tasks}
@@ -394,22 +406,16 @@ def load_studies(results: Results, scale_order: Sequence[str] = ()) -> dict[str,
     return {name: Study(name, experiments, results) for name in shown}
 
 
-def grouped(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
-    """Group -> its variants, in order. Those without a group stand in front of all groups, as the one named ""."""
-    groups: dict[str, list[Variant]] = {}
-    for variant in variants:
-        groups.setdefault(variant.settings.group, []).append(variant)
-    return groups
-
-
 def common(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     """The same tables with only those columns that all have."""
     columns = [name for name in frames[0] if all(name in frame for frame in frames)]
     return [frame[columns] for frame in frames]
 
 
-def _like(names: pd.Series, pattern: str) -> pd.Series:
-    return names.map(lambda name: fnmatchcase(name, pattern)).astype(bool)
+def of_side(runs: pd.DataFrame, side: tuple[str, str]) -> pd.Series:
+    """Which rows are of an (experiment, variant), of which the variant may be a pattern."""
+    experiment, pattern = side
+    return (runs["experiment"] == experiment) & runs["variant"].map(lambda v: fnmatchcase(v, pattern)).astype(bool)
 
 
 def _short(value: object) -> str:

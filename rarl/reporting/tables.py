@@ -70,9 +70,9 @@ def unbroken(text: Any) -> str:
     return str(text).replace(" ", HARD_SPACE).replace("-", "\u2011")
 
 
-def plural(n: int, one: str, many: str | None = None) -> str:
+def plural(n: int, one: str) -> str:
     """ "1 run", "3 runs"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {one if n == 1 else one + 's'}"
 
 
 def interval(value: Interval | None, *, signed: bool = False) -> str:
@@ -105,10 +105,10 @@ def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = ""
     """A GitHub Markdown table. Cells are escaped unless they are Markup.
 
     Args:
-      align: one letter per column: l, r or c; missing letters mean l.
+      align: one letter per column: l or r; missing letters mean l.
     """
     align = align.ljust(len(headers), "l")
-    rule = {"l": ":--", "r": "--:", "c": ":-:"}
+    rule = {"l": ":--", "r": "--:"}
     lines = ["| " + " | ".join(str(md(h)) for h in headers) + " |", "|" + "|".join(rule[a] for a in align) + "|"]
     for row in rows:
         cells = [str(md(NONE if cell is None or cell == "" else cell)) for cell in row]

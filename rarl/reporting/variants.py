@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from rarl.mappings import leaves
 from rarl.reporting import tables
-from rarl.reporting.configurations import first_run, settings_of
-from rarl.reporting.provenance import commit_of
+from rarl.reporting.configurations import changed, first_run, settings_of
+from rarl.reporting.provenance import commit_of, run_table
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
 
@@ -35,13 +35,8 @@ def own_variants(study: Study) -> list[Variant]:
     return [v for v in study.variants.values() if v.runs == (study.name, v.name) and v.name in used]
 
 
-def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.DataFrame) -> None:
-    """All of it.
-
-    Args:
-      page: that shows the experiment.
-      costs: of all variants, see `measured_costs.read_costs`.
-    """
+def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame) -> None:
+    """All of it. costs: of all variants, see `measured_costs.read_costs`."""
     results, name = study.results, variant.name
     runs = results.select(results.runs, study.name, variant=name)
     first = str(runs[runs["usable"]].sort_values(["task_set", "seed"])["run"].iloc[-1])
@@ -51,41 +46,33 @@ def write(study: Study, variant: Variant, sheet: Sheet, page: str, costs: pd.Dat
         sheet.text(f"Changes: {variant.settings.change}.")
     base_run = first_run(results, other.runs[0], first.split("/")[1], other.runs[1]) if other is not None else None
     rows: list[list[Any]] = [
-        ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), page)],
+        ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), study.page)],
         ["Command", tables.code(record.get("command") or "not recorded")],
         ["Commit", commit_of(record)],
         ["Code digest", record.get("code_digest")],
         ["Checkpoint (by DVC)", tables.code(f"results/{results.scale}/checkpoints/{first}/")],
         ["In Python", tables.code(f'rarl.load("{first}")')],
         ["Parameters", tables.count((record.get("parameters") or {}).get("total"))],
-        *(
-            [
-                "Costs",
-                f"{row.learner_step_ms:.3g} ms per update, {row.acting_ms:.3g} ms per action, {row.memory_mb:.0f} MB",
-            ]
-            for row in costs.itertuples()
-            if (row.experiment, row.variant) == variant.runs
-        ),
     ]
+    for row in costs.itertuples():
+        if (row.experiment, row.variant) == variant.runs:
+            ms = f"{row.learner_step_ms:.3g} ms per update, {row.acting_ms:.3g} ms per action"
+            rows.append(["Costs", f"{ms}, {row.memory_mb:.0f} MB"])
     sheet.parts.append(tables.table(["What", "Value"], rows))
     sheet.heading("Seeds")
-    last = results.select(results.last, study.name, variant=name)
-    scores = last.groupby("run")["score"].agg(lambda values: values.mean(skipna=False))
-    shown = runs.assign(score=runs["run"].map(scores), minutes=runs["seconds_total"] / 60)
-    shown = shown.assign(config_digest=[results.records.get(run, {}).get("config_digest") for run in shown["run"]])
+    shown = results.select(run_table(results), study.name, variant=name)
+    shown = shown.assign(minutes=shown["seconds_total"] / 60)
     heads = {"task_set": "Task set", "seed": "Seed", "score": study.score.label.capitalize(), "updates": "Updates",
              "minutes": "Minutes", "status": "Status", "config_digest": "Config"}  # fmt: skip
     sheet.parts.append(tables.to_markdown(shown, heads, task_set=tables.spaced))
-    settings = dict(leaves(settings_of(results, first)))
     if other is not None and base_run is not None:
-        base = dict(leaves(settings_of(results, base_run)))
-        differing = [[tables.code(key), _text(base.get(key)), _text(settings.get(key))]
-                     for key in dict.fromkeys([*base, *settings])
-                     if base.get(key) != settings.get(key) and key not in _NOT_SETTINGS]  # fmt: skip
+        differing = [[tables.code(key), _text(x), _text(y)] for key, x, y in changed(results, base_run, first)
+                     if key not in _NOT_SETTINGS]  # fmt: skip
         sheet.heading(f"Difference to {other.label}")
         sheet.parts.append(tables.table(["Setting", other.label, variant.label], differing))
     sheet.heading("Hyper-parameters")
-    rows = [[tables.code(key), _text(value)] for key, value in settings.items() if key not in _NOT_SETTINGS]
+    settings = leaves(settings_of(results, first))
+    rows = [[tables.code(key), _text(value)] for key, value in settings if key not in _NOT_SETTINGS]
     sheet.folded(f"All {len(rows)} settings of {first}", tables.table(["Setting", "Value"], rows))
 
 

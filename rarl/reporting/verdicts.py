@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 import pandas as pd
 
 from rarl.envs.spec import load
 from rarl.provenance import claim_digests
 from rarl.reporting.checks import Check
-from rarl.reporting.claims import EVERY, Claim, ClaimTest, Rules
+from rarl.reporting.claims import EVERY, Claim, ClaimTest
 from rarl.reporting.registry import CHECKS, MEASURES
 from rarl.reporting.results import Results
 from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Verdict, judge
-from rarl.reporting.searches import Trial, effort
+from rarl.reporting.searches import effort
 from rarl.reporting.statistics import Interval, Samples
-from rarl.reporting.study import Study
+from rarl.reporting.study import Study, of_side
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A claim with what the runs say.
 
-    due: this scale has runs that can judge it. preliminary: some of its planned runs are not there (yet). checks: of
-    its validity, None where nothing was recorded. specified: the claim, as it is now, was there before all its runs.
-    family: how many were judged together. search: how the settings of both sides were searched.
+    study: its experiment; None without a test, or where nobody describes it. due: this scale has runs that can judge
+    it. preliminary: some of its planned runs are not there (yet). checks: of its validity, None where nothing was
+    recorded. specified: the claim, as it is now, was there before all its runs. family: how many were judged together.
+    search: how the settings of both sides were searched.
     """
 
     claim: Claim
     verdict: Verdict
+    study: Study | None = None
     interval: Interval | None = None
     samples: Samples | None = None
     ours_scale: Mapping[str, float] = field(default_factory=dict)
@@ -41,18 +42,18 @@ class Outcome:
     family: int = 0
     search: str = ""
 
+    @property
+    def page(self) -> str:
+        """The name of the page that answers it."""
+        return self.study.page if self.study is not None else "appendix"
+
 
 def evaluate_claims(
-    claims: Sequence[Claim],
-    rules: Rules,
-    results: Results,
-    studies: Mapping[str, Study],
-    judged: Judged | None = None,
-    trials: Sequence[Trial] = (),
+    claims: Sequence[Claim], results: Results, studies: Mapping[str, Study], judged: Judged
 ) -> list[Outcome]:
     """Answer every claim from the runs; `judged` learns their verdicts. One without a test, of an experiment that
     nobody describes, or at a scale that is not in its list, is not tested, and is of no family."""
-    now = claim_digests(results.root, results.scale)
+    now, rules = claim_digests(results.root, results.scale), judged.rules
 
     def measured(claim: Claim) -> Outcome:
         """A claim with all but its verdict."""
@@ -64,12 +65,14 @@ def evaluate_claims(
         planned = _involved(test, results.planned())
         if results.scale not in claim.scales or not results.about.allows_verdicts or not test.task_set:
             why = "no runs that could judge it" if planned.empty else "too small a scale to judge it"
-            return Outcome(claim, Verdict(NOT_TESTED, why), ours_scale={} if planned.empty else study.sizes(test))
+            sizes = {} if planned.empty else study.sizes(test)
+            return Outcome(claim, Verdict(NOT_TESTED, why), study, ours_scale=sizes)
         samples = load(MEASURES[test.measure])(study, test, rules)
         records = [results.records[run].get("claims") or {} for run in planned["run"][planned["usable"]]]
         return Outcome(
             claim,
             Verdict(NOT_TESTED),
+            study,
             samples.interval(rules.level) if samples else None,
             samples,
             study.sizes(test),
@@ -78,7 +81,7 @@ def evaluate_claims(
             checks={name: load(CHECKS[name])(study, test, rules) for name in claim.validity} if samples else {},
             specified=bool(records)
             and all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
-            search=effort(trials, test.sides(), results.experiments),
+            search=effort(test.sides(), results),
         )
 
     found = [measured(claim) for claim in claims]
@@ -89,7 +92,7 @@ def evaluate_claims(
         for i, verdict in zip(members, verdicts, strict=True):
             found[i] = replace(found[i], verdict=verdict, family=size)
             samples = found[i].samples
-            if judged is not None and samples is not None and verdict.outcome not in (MEASURED, NOT_TESTED):
+            if samples is not None and verdict.outcome not in (MEASURED, NOT_TESTED):
                 judged.put(samples, verdict)
     return found
 
@@ -102,19 +105,12 @@ def _quantity(outcome: Outcome) -> Case:
 
 def _involved(test: ClaimTest, runs: pd.DataFrame) -> pd.DataFrame:
     """The runs of both sides."""
-    concerned = pd.Series(False, index=runs.index)
-    for experiment, pattern in test.sides():
-        named = runs["variant"].map(lambda variant, p=pattern: fnmatchcase(variant, p)).astype(bool)
-        concerned |= (runs["experiment"] == experiment) & named
+    concerned = pd.concat([of_side(runs, side) for side in test.sides()], axis=1).any(axis=1)
     return runs[concerned & ((runs["task_set"] == test.task_set) | (test.task_set == EVERY))]
 
 
-def counts(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
-    """Whose claims -> verdict -> how many, of verdicts that there are: all that the report says of their numbers.
-
-    "paper": of the paper, "elsewhere": those that it made of another environment, "own": questions of our own.
-    """
-    groups: dict[str, list[str]] = {"paper": [], "elsewhere": [], "own": []}
-    for o in outcomes:
-        groups["own" if o.claim.own else "elsewhere" if o.claim.elsewhere else "paper"].append(o.verdict.outcome)
-    return {name: {v: said.count(v) for v in OUTCOMES if v in said} for name, said in groups.items()}
+def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """Verdict -> how many claims of the paper have it, of verdicts that there are; without those that the paper made of
+    another environment."""
+    said = [o.verdict.outcome for o in outcomes if not o.claim.own and not o.claim.elsewhere]
+    return {v: said.count(v) for v in OUTCOMES if v in said}

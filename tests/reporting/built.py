@@ -13,6 +13,7 @@ import pandas as pd
 from rarl.reporting.claims import load_claims
 from rarl.reporting.report import build_report
 from rarl.reporting.results import load_results
+from rarl.reporting.rules import Judged
 from rarl.reporting.study import Study, load_studies
 from rarl.reporting.verdicts import Outcome, evaluate_claims
 from tests.reporting import synthetic as made
@@ -40,7 +41,7 @@ def outcomes(root: Path, planned: list[str] | None = None, scale: str = "laptop"
     """All claims of the project, answered."""
     rules, claims = load_claims(root / "config" / "claims.yaml")
     results = load_results(scale, root, planned, made.DATASETS)
-    return {o.claim.id: o for o in evaluate_claims(claims, rules, results, load_studies(results))}
+    return {o.claim.id: o for o in evaluate_claims(claims, results, load_studies(results), Judged(rules))}
 
 
 class Page(HTMLParser):

@@ -44,7 +44,9 @@ def test_the_projects_claims_are_sound():
     [
         ("claims: [", "not valid YAML"),
         ("claims: 3", "needs the keys"),
-        ("claims: [{id: A}]", "needs an id and a text"),
+        ("claims: [{id: A}]", "claim A: key 'text' is missing"),
+        ("claims: [{text: t}]", "claims.0: key 'id' is missing"),
+        ("claims: []\nquestions: [3]", "questions.0: .*dictionary"),
         ("claims: [{id: A, text: t, kind: superb}]", "did you mean 'superiority'"),
         ("claims: [{id: A, text: t, kind: equivalence}]", "margin above 0"),
         ("claims: [{id: A, text: t, verdict: yes}]", "unknown key 'verdict'"),
@@ -105,7 +107,7 @@ def test_claims_speak_of_what_is_configured(tmp_path, change, says):
     claim = {"id": "A", "text": "t", "family": "f", "margin": 0.1, "scales": ["tiny"], "test": test}
     file = {"claims": [claim]}
     path.write_text(yaml.safe_dump(file))
-    assert load_claims(path)[1][0].test.side("a") == ("gridroboman", "ra-*")
+    assert load_claims(path)[1][0].test.sides()[0] == ("gridroboman", "ra-*")
     claim["test"] = test | change
     path.write_text(yaml.safe_dump(file))
     with pytest.raises(RarlError, match=says):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
@@ -58,23 +60,23 @@ def test_a_quantity_that_is_a_claim_has_its_verdict(studies):
     assert alone.of(removed.samples).tests["sign"] == (p, p)
 
 
-def of(change: Change, low: float, high: float, environment: str = "gridroboman") -> Effect:
+def of(change: Change, low: float, high: float, environment: str = "gridroboman", page: str = "ablations") -> Effect:
     spec = spec_of(environment)
+    study = SimpleNamespace(spec=spec, score=spec.score, page=page)
     m, d = spec.score.margin, (low + high) / 2
     inside = -m < low and high < m
     reading = "same" if inside else "costs" if high < 0 else "helps" if low > 0 else "open"
-    return Effect(
-        change, spec.title, spec, "30-tasks", Samples({}), Interval(d, low, high, (5, 5)), 0.5, Verdict("", "", reading)
-    )
+    interval, verdict = Interval(d, low, high, (5, 5)), Verdict("", "", reading)
+    return Effect(study, change, spec.title, "30-tasks", Samples({}), interval, 0.5, verdict)
 
 
 def test_a_forest_of_what_was_changed(tmp_path):
     """Counts of the studies that count, a figure for each environment, all effects as numbers."""
     project.write_project(tmp_path)
-    sheet = Sheet(tmp_path, load_results("laptop", tmp_path), RULES, name="ablations")
+    sheet = Sheet(tmp_path, load_results("laptop", tmp_path), Judged(RULES), name="ablations")
     effects = [of(GAIN, 0.3, 0.5), of(PART, -0.4, -0.2), of(PART, -3.0, 2.0, "babyai"), of(SLOTS, -0.1, 0.1)]
     with figures.style():
-        forest.write(sheet, {"a": effects, "b": [of(PART, 0.1, 0.2)]}, {"a"})
+        forest.write(sheet, [*effects, of(PART, 0.1, 0.2, page="beyond")])
     assert len(list((tmp_path / "figures").glob("forest-*.svg"))) == 2
     frame = pd.read_csv(tmp_path / "tables/effects.csv")
     assert frame["reading"].tolist() == ["helps", "costs", "same", "open", "helps"]

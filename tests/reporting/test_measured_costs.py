@@ -13,6 +13,7 @@ from rarl.errors import RarlError
 from rarl.reporting import measured_costs
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
+from rarl.reporting.rules import Judged
 from rarl.reporting.sheet import Sheet
 from tests.reporting import synthetic as made
 from tests.reporting.built import build, table
@@ -41,7 +42,7 @@ def write(root: Path, rows: str, head: str = HEAD) -> None:
 
 def part(root: Path) -> Sheet:
     settings, _ = load_claims(root / "config" / "claims.yaml")
-    sheet = Sheet(root / "out", load_results("laptop", root), settings)
+    sheet = Sheet(root / "out", load_results("laptop", root), Judged(settings))
     measured_costs.write(sheet, measured_costs.read_costs(sheet.results))
     return sheet
 

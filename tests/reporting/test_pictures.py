@@ -29,7 +29,7 @@ def test_the_run_of_median_score_and_the_episode_of_median_return(studies, tmp_p
     assert median_run(study, study.full, "30-tasks").endswith("/seed-2")
     assert median_run(study, study.base, "30-tasks") is None
     path = made.write_gallery(tmp_path, "a/b/c/seed-0", made.board_gallery())
-    episodes = pictures.read_gallery(path)["episodes"]
+    episodes = pictures.read_gallery(path)
     returns = [episode["return"] for episode in episodes]
     assert returns == sorted(returns)
     assert pictures.median_episode(episodes)["return"] == returns[1]
@@ -37,7 +37,7 @@ def test_the_run_of_median_score_and_the_episode_of_median_return(studies, tmp_p
 
 def test_a_step_shows_what_was_retrieved_for_it(studies, tmp_path):
     path = made.write_gallery(tmp_path, "a/b/c/seed-0", made.board_gallery())
-    episode = pictures.median_episode(pictures.read_gallery(path)["episodes"])
+    episode = pictures.median_episode(pictures.read_gallery(path))
     with figures.style():
         figure, frame = pictures.draw_step(studies["gridroboman"].spec, episode)
     assert frame["picture"].tolist() == ["state", "retrieved", "retrieved"]

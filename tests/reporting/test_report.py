@@ -207,8 +207,8 @@ def test_the_first_page_calls_values_by_words(tmp_path, monkeypatch):
 def test_choices_are_of_experiments_that_there_are():
     known = {path.stem for path in (made.PROJECT / "config/experiments").glob("*.yaml")}
     texts = choices.read_texts()
-    assert {name for entry in texts["choices"] for name in choices.experiments_of(entry)} <= known
-    assert all(texts[part] for part in ("choices", "limitations", "easy", "difficult", "questions"))
+    assert {name for entry in texts.choices for name in entry.experiments} <= known
+    assert all(getattr(texts, part) for part in ("choices", "limitations", "easy", "difficult", "questions"))
 
 
 @pytest.mark.parametrize(

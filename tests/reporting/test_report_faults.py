@@ -108,7 +108,7 @@ def test_preview_says_preliminary_and_leaves_the_published_report_alone(tmp_path
     assert (tmp_path / "scratch/laptop/preview/README.md").is_file()
 
 
-def test_output_folder_with_spaces(tmp_path):
-    write(tmp_path, {"dqn-hidden": 0.1}, seeds=1)
-    path = build_report("laptop", tmp_path, output=tmp_path / "a folder ü")
-    assert path == tmp_path / "a folder ü" / "README.md"
+def test_a_folder_with_spaces(tmp_path):
+    root = tmp_path / "a folder ü"
+    write(root, {"dqn-hidden": 0.1}, seeds=1)
+    assert build_report("laptop", root) == root / "reports/laptop/README.md"

@@ -3,7 +3,7 @@ give."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -13,23 +13,15 @@ from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import POSITIVE, SHARES, paired, seed_means, t_interval
 from rarl.reporting.study import Study, Variant
 
-
-class Quantity(NamedTuple):
-    """A quantity of attention.csv. chance: the one that says what uniform attention would give."""
-
-    text: str
-    chance: str = ""
-
-
-QUANTITIES = {
-    "effective_states": Quantity("effective number of attended states (exp. entropy)"),
-    "kl": Quantity("KL of z's posterior from its prior, nats/step"),
-    "task_named": Quantity("task decodable from z (accuracy of a linear probe)"),
-    "rewarded_share": Quantity("attention on rewarded states", "rewarded_candidates"),
-    "other_share": Quantity("attention on other tasks' trajectories", "other_candidates"),
-    "related_there": Quantity("batches that contain a trajectory with the same target object"),
-    "related_share": Quantity("attention on trajectories with the same target object", "related_candidates"),
-    "place_distance": Quantity("distance in steps between attended and current position", "place_candidates"),
+QUANTITIES = {  # of attention.csv -> in words, and the quantity that says what uniform attention would give
+    "effective_states": ("effective number of attended states (exp. entropy)", ""),
+    "kl": ("KL of z's posterior from its prior, nats/step", ""),
+    "task_named": ("task decodable from z (accuracy of a linear probe)", ""),
+    "rewarded_share": ("attention on rewarded states", "rewarded_candidates"),
+    "other_share": ("attention on other tasks' trajectories", "other_candidates"),
+    "related_there": ("batches that contain a trajectory with the same target object", ""),
+    "related_share": ("attention on trajectories with the same target object", "related_candidates"),
+    "place_distance": ("distance in steps between attended and current position", "place_candidates"),
 }
 _SHARES = {"task_named", "related_there", *(name for name in QUANTITIES if name.endswith("_share"))}
 _BY_GROUP = ("other_share", "rewarded_share")
@@ -45,8 +37,7 @@ _USE = {  # of retrieval.csv
 def write(study: Study, sheet: Sheet) -> None:
     """The table of all quantities."""
     frame = attention_frame(study, sheet.rules.level)
-    noun = f"{study.spec.task_noun.capitalize()}s"
-    heads = {"text": "Quantity", "agent": "Agent", "set": noun, "group": "Mean over", "seeds": "Seeds",
+    heads = {"text": "Quantity", "agent": "Agent", "set": study.heads["set"], "group": "Mean over", "seeds": "Seeds",
              "value": "Value", "delta_chance": "Minus chance"}  # fmt: skip
     if len(frame):
         sheet.heading("Attention")
@@ -58,22 +49,21 @@ def attention_frame(study: Study, level: float) -> pd.DataFrame:
     groups = {"all": None} | {name: set(map(spelled, tasks)) for name, tasks in study.spec.task_groups.items()}
     rows = []
     for task_set, variant in ((s, v) for s in study.used_sets for v in study.variants_on(s)):
-        for name, quantity in QUANTITIES.items():
-            values = study.attention(variant, task_set, name)
-            chance = study.attention(variant, task_set, quantity.chance) if quantity.chance else pd.DataFrame()
+        for name, (text, by_chance) in QUANTITIES.items():
+            values, uniform = (study.attention(variant, task_set, quantity) for quantity in (name, by_chance))
             for group, tasks in groups.items():
                 if group != "all" and (name not in _BY_GROUP or len(groups) > 3):
                     continue
-                found, by_chance = (_of(table, tasks) for table in (values, chance))
+                found, chance = (_of(table, tasks) for table in (values, uniform))
                 if not found:
                     continue
-                over, bounds = paired(found, by_chance), SHARES if name in _SHARES else POSITIVE
+                over, bounds = paired(found, chance), SHARES if name in _SHARES else POSITIVE
                 rows.append({
                     "task_set": task_set, "variant": variant.name, "quantity": name, "group": group,
                     "seeds": len(found), "value": t_interval(list(found.values()), level, bounds),
-                    "chance": t_interval(list(by_chance.values()), level, bounds) if by_chance else None,
+                    "chance": t_interval(list(chance.values()), level, bounds) if chance else None,
                     "delta_chance": over and over.interval(level), "set": study.set_title(task_set),
-                    "agent": variant.label, "text": quantity.text,
+                    "agent": variant.label, "text": text,
                 })  # fmt: skip
     return pd.DataFrame(rows)
 

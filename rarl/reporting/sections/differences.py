@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pandas as pd
 
 from rarl.reporting import tables
-from rarl.reporting.claims import EVERY, Rules
+from rarl.reporting.claims import EVERY
 from rarl.reporting.rules import READINGS, Judged
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import probability_of_improvement
@@ -17,7 +18,7 @@ from rarl.reporting.sweeps import cells_of, paper_cell, tuned
 
 def write(study: Study, sheet: Sheet) -> None:
     """The table of all task sets."""
-    frame = difference_frame(study, sheet.rules, sheet.judged)
+    frame = difference_frame(study, sheet.judged)
     if frame.empty:
         return
     sheet.heading("Differences")
@@ -33,41 +34,39 @@ def write(study: Study, sheet: Sheet) -> None:
     sheet.table(f"{study.name}-differences", frame, heads, caption, reference=study.label, reading=READINGS.get)
 
 
-def difference_frame(study: Study, rules: Rules, judged: Judged | None = None) -> pd.DataFrame:
+def difference_frame(study: Study, judged: Judged) -> pd.DataFrame:
     """A row for each task set and variant: score, differences from the base and from what it changes, the reading."""
     rows = []
     sets = study.used_sets + [EVERY] * (study.spec.one_task and len(study.used_sets) > 1)
     for task_set in sets:
         shown = study.variants_on(task_set, sweeps=False)
         for variant in shown if any(v.runs[0] == study.name for v in shown) else ():
-            rows.append(row_of(study, variant, task_set, rules, judged))
+            rows.append(row_of(study, variant, task_set, judged))
     return pd.DataFrame(rows)
 
 
-def row_of(study: Study, variant: Variant, task_set: str, rules: Rules, judged: Judged | None = None) -> dict[str, Any]:
+def row_of(study: Study, variant: Variant, task_set: str, judged: Judged) -> dict[str, Any]:
     """A variant's row; differences that cannot be computed are None, and so is the reading of what was not judged."""
-    scores = study.seed_scores(variant, task_set)
+    scores, level = study.seed_scores(variant, task_set), judged.rules.level
     row: dict[str, Any] = {
         "task_set": task_set, "variant": variant.name, "seeds": len(scores),
-        "score": study.interval(scores, rules.level), "improves": None,
+        "score": study.interval(scores, level), "improves": None,
         "delta_base": None, "delta": None, "reference": None, "reading": None,
         "set": study.set_title(task_set), "agent": variant.label,
     }  # fmt: skip
     reference = study.variants[variant.relative_to[0]] if variant.relative_to else None
     if variant != study.base:
         samples = study.compare(variant, study.base, task_set)
-        row["delta_base"] = samples and samples.interval(rules.level)
+        row["delta_base"] = samples and samples.interval(level)
         if samples is not None:
-            row["improves"] = probability_of_improvement(
-                *common([study.table(v, task_set) for v in (variant, study.base)])
-            )
+            of_both = common([study.table(v, task_set) for v in (variant, study.base)])
+            row["improves"] = probability_of_improvement(*of_both)
         for line in study.mismatches(variant, study.base, task_set):
             study.results.note("/".join(variant.runs), f"not compared with {'/'.join(study.base.runs)}: {line}")
     samples = study.compare(variant, reference, task_set) if reference not in (None, study.base) else None
     if samples is not None and reference is not None:
-        row |= {"delta": samples.interval(rules.level), "reference": reference.name}
-        verdict = judged.of(samples) if judged is not None else None
-        row["reading"] = verdict.reading if verdict is not None else None
+        verdict = judged.of(samples)
+        row |= {"delta": samples.interval(level), "reference": reference.name, "reading": verdict and verdict.reading}
     return row
 
 
@@ -75,15 +74,13 @@ def write_sweeps(study: Study, sheet: Sheet) -> None:
     """The table of all sweeps (those over one value are drawn among the ablations), and what choosing a grid's best
     cell gives."""
     rows, full = [], study.full.label if study.full is not None else ""
-    for task_set, (name, settings) in (
-        (s, sweep) for s in study.compared_sets for sweep in study.settings.sweeps.items()
-    ):
+    for task_set, (name, settings) in product(study.compared_sets, study.settings.sweeps.items()):
         cells = cells_of(study, name, task_set)
         for cell, variant in cells.items():
             values = dict(zip(("value", "second_value"), cell, strict=False))
-            row = row_of(study, variant, task_set, sheet.rules, sheet.judged) | {"sweep": name, "title": settings.title}
+            row = row_of(study, variant, task_set, sheet.judged) | {"sweep": name, "title": settings.title}
             rows.append(row | {"values": ", ".join(f"{v:g}" for v in cell)} | values)
-        fixed = paper_cell(study, name, task_set) if cells else None
+        fixed = paper_cell(study, name, task_set)
         best = tuned(study, name, fixed, task_set) if fixed is not None else None
         if best is not None:
             paper = ", ".join(f"{value:g}" for value in settings.paper or ())

@@ -19,7 +19,7 @@ def write(study: Study, sheet: Sheet) -> bool:
         for task_set in reversed(study.used_sets):
             run = median_run(study, variant, task_set)
             try:
-                episodes = pictures.read_gallery(study.results.galleries[run])["episodes"] if run else []
+                episodes = pictures.read_gallery(study.results.galleries[run]) if run else []
                 episode = pictures.median_episode(episodes) if episodes else None
                 drawn = pictures.draw_step(study.spec, episode) if episode else None
                 played = player(study.spec, episode, variant.label) if episode else None

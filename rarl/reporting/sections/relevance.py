@@ -179,9 +179,8 @@ def chance(what: str, share: float, trajectories: int) -> float:
 
 def write_index_cost(study: Study, sheet: Sheet) -> None:
     """What searching keys costs, exactly and by approximate indices, measured apart from any run."""
-    table = (
-        sheet.results.table("index-cost", list(INDEX_COST)).dropna(subset=["states"]).sort_values(["kind", "states"])
-    )
+    table = sheet.results.table("index-cost", list(INDEX_COST))
+    table = table.dropna(subset=["states"]).sort_values(["kind", "states"])
     if len(table):
         sheet.heading("Cost of nearest-neighbour search")
         caption = "keys drawn in clusters, not learned; queries in batches and one at a time; memory by formula."

@@ -16,7 +16,7 @@ from rarl.reporting import charts, figures
 from rarl.reporting.claims import Rules
 from rarl.reporting.figures import Look, StripRow
 from rarl.reporting.sheet import Sheet
-from rarl.reporting.statistics import t_interval
+from rarl.reporting.statistics import finite, t_interval
 from rarl.reporting.study import Study, Variant
 
 _ACROSS = 2  # panels side by side
@@ -69,11 +69,12 @@ def headline(study: Study, sheet: Sheet) -> None:
     members = [v for v in study.variants.values() if v.settings.kind in ("base", "gain") and v.runs[0] == study.name]
     shown = figures.looks({v.name: (v.label, "", v.settings.kind) for v in members})
     curves = study.curves(study.used_sets if study.spec.one_task else study.used_sets[-1:])
-    curves = curves[curves["variant"].isin(list(shown))].rename(columns={"variant": "agent"})
-    frame = curves.groupby(["agent", "seed", "update"], sort=False)[["steps", "score"]].mean().reset_index()
+    curves = curves[curves["variant"].isin(list(shown))]
+    x, axis = study.x_axis(curves)
+    frame = curves.groupby(["variant", "seed", "update"], sort=False)[["steps", "score"]].mean().reset_index()
+    frame = frame.rename(columns={"variant": "agent"})
     figure = figures.new_figure(2.6)
     axes = figure.subplots()
-    x, axis = ("steps", study.step_unit) if frame["steps"].notna().all() else ("update", "updates")
     figures.curves(axes, frame, x, "score", shown, study.bounds)
     _finish(study, axes)
     axes.set(xlabel=axis, ylabel=study.score.label)
@@ -93,9 +94,7 @@ def _finish(study: Study, axes: Axes) -> None:
 def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
     """(figure, what is on the x axis): a panel per task set and group of variants."""
     frame = curves.rename(columns={"variant": "agent"})
-    own = [v.name for v in study.variants.values() if v.runs[0] == study.name]
-    plays = frame[frame["agent"].isin(own)]["steps"].notna().all()
-    x, axis = ("steps", study.step_unit) if plays else ("update", "updates")
+    x, axis = study.x_axis(curves)
     panels = [(task_set, header, variants) for task_set in study.used_sets
               for header, variants in study.groups_on(task_set).items()]  # fmt: skip
     lines = math.ceil(len(panels) / _ACROSS)
@@ -125,17 +124,15 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
 def _profile(study: Study, sheet: Sheet) -> None:
     """Which share of (seed, task) pairs scores above a threshold, on the largest task set; where there are several."""
     task_set = study.compared_sets[-1]
-    tables_of = {v: study.table(v, task_set) for v in study.variants_on(task_set, sweeps=False)
-                 if v.settings.kind in ("base", "gain") or not v.settings.group}  # fmt: skip
-    found = {
-        v: values[np.isfinite(values)] for v, table in tables_of.items() if (values := table.to_numpy().ravel()).size
-    }
+    shown = [v for v in study.variants_on(task_set, sweeps=False)
+             if v.settings.kind in ("base", "gain") or not v.settings.group]  # fmt: skip
+    found = {v.name: finite(study.table(v, task_set).to_numpy().ravel()) for v in shown}
     if study.table(study.base, task_set).shape[1] < 2 or not any(map(len, found.values())):
         return
     pooled = np.concatenate(list(found.values()))
     thresholds = np.linspace(min(0.0, pooled.min()), pooled.max(), 61)
-    shares = {v.name: [float((values > t).mean()) for t in thresholds] for v, values in found.items()}
-    looks = figures.looks({v.name: (v.label, "", v.settings.kind) for v in found})
+    shares = {name: [float((values > t).mean()) for t in thresholds] for name, values in found.items()}
+    looks = figures.looks({v.name: (v.label, "", v.settings.kind) for v in shown})
     figure = figures.new_figure(2.6)
     axes = figure.subplots()
     for name, look in looks.items():

@@ -20,8 +20,7 @@ def write(study: Study, sheet: Sheet) -> None:
     """A heat map where one network learns several tasks, and every run's every task as numbers."""
     last = study.rows(study.results.last)
     group_of = {spelled(task): group for group, members in study.spec.task_groups.items() for task in members}
-    steps = last["run"].map({run: study.steps_per_update(run) for run in last["run"].unique()}).astype(float)
-    last = last.assign(group=last["task"].map(group_of), steps=last["update"] * steps)
+    last = last.assign(group=last["task"].map(group_of), steps=study.steps(last))
     frame = last[[name for name in _COLUMNS if name in last]].dropna(axis=1, how="all")
     noun, task_set = study.spec.task_noun, study.used_sets[-1]
     if study.spec.one_task or last["task"].nunique() < 2:
