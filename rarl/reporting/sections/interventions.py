@@ -71,8 +71,8 @@ def write(study: Study, sheet: Sheet) -> None:
     figure, axes = figures.strip(
         groups, f"{study.score.label}, mean over {study.spec.task_noun}s", study.score.ends, study.bounds
     )
-    bases = list(study.seed_scores(study.base, shown[-1]).values())
-    if bases and len(shown) == 1:
+    bases = list(study.seed_scores(study.base, shown[-1]).values()) if len(shown) == 1 else []
+    if bases:
         axes.axvline(float(np.mean(bases)), color=study.base.look.colour, ls=study.base.look.line, lw=1.4)
     figures.marks(axes, study.score.marks, across=False)
     keys, raw = ["task_set", "variant", "intervention", "seed"], study.score.column
@@ -83,7 +83,7 @@ def write(study: Study, sheet: Sheet) -> None:
         means.rename(columns={raw: "raw"}).reset_index(),
         "Scores of the probed agents with their retrieval dataset as trained, removed, shuffled or swapped.",
         f"Another retrieval dataset at test time, same networks ({', '.join(map(study.set_title, shown))}). Dots: "
-        f"seeds. Tick and bar: mean with 95 % CI. Vertical: {study.base.label}.",
+        "seeds. Tick and bar: mean with 95 % CI." + (f" Vertical: {study.base.label}." if bases else ""),
     )
     heads = {"what": "Retrieval dataset", **study.heads, "delta": "Δ vs as trained"}
     _experience(study, sheet, shown[-1])
