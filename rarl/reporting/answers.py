@@ -150,7 +150,11 @@ def write_errata(sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Out
     heads = {"claim": "Claim or question", "was": "Verdict before", "number": "Number before", "verdict": "Verdict",
              "ours": "Number"}  # fmt: skip
     frame = pd.DataFrame(rows)
-    sheet.text(Markup("By the reason why they differ. {}").format(sheet.csv("errata", frame)))
+    sheet.text(
+        Markup("The report before this one against this one, by the reason why they differ. {}").format(
+            sheet.csv("errata", frame)
+        )
+    )
     for why, group in frame.groupby("why", sort=False):
         sheet.parts += [Markup("{}{}").format(TABLE, tables.md(why)), tables.to_markdown(group, heads)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -56,12 +57,10 @@ def write(sheet: Sheet, effects: Sequence[Effect]) -> None:
 
 
 def summary(effects: Sequence[Effect]) -> str:
-    """ "Of 48 ablations, 15 hurt, 2 help, ..." """
-    words = {"costs": "hurt", "helps": "help", "same": "are equivalent within the margin", "open": "are inconclusive",
-             "void": "are not interpretable"}  # fmt: skip
-    counts = {name: sum(e.reading == name for e in effects) for name in words}
-    said = ", ".join(f"{n} {words[name]}" for name, n in counts.items() if n)
-    return f"Of {tables.plural(len(effects), 'ablation')}: {said}." if effects else "No ablation has runs."
+    """ "48 ablations. Hurts: 15; helps: 2; ..." """
+    counts = Counter(READINGS[e.reading] for e in effects if e.reading)
+    said = "; ".join(f"{reading}: {counts[reading]}" for reading in READINGS.values() if counts[reading])
+    return f"{tables.plural(len(effects), 'ablation')}. {said.capitalize()}." if effects else "No ablation has runs."
 
 
 def frame(effects: Sequence[Effect]) -> pd.DataFrame:

@@ -96,10 +96,14 @@ def run_table(results: Results) -> pd.DataFrame:
     return frame
 
 
-def configured(study: Study, key: str) -> list[Any]:
-    """The different values of a dotted configuration key among a study's runs, in order of appearance."""
+def configured(study: Study, key: str, *, main: bool = False) -> list[Any]:
+    """The different values of a dotted configuration key among a study's runs, in order of appearance.
+
+    main: those alone of its base agent and its full one.
+    """
+    only = {v.name for v in (study.base, study.full) if v is not None} if main else study.variants
     configs = [dict(leaves(record.get("config") or {})) for run, record in study.results.records.items()
-               if run.startswith(f"{study.name}/")]  # fmt: skip
+               if run.startswith(f"{study.name}/") and run.split("/")[2] in only]  # fmt: skip
     found = [config[key] for config in configs if config.get(key) is not None]
     return [value for i, value in enumerate(found) if value not in found[:i]]
 
@@ -123,7 +127,7 @@ def rows_of(choices: Sequence[Choice], kind: str, studies: Sequence[Study], *, k
         if len(named) == 1 and len(studies) > 1:
             what = f"{concerned[0].title}: {what}"
         if entry.config is not None:
-            values = {study.title: configured(study, entry.config) for study in concerned}
+            values = {study.title: configured(study, entry.config, main=key) for study in concerned}
             found = [value for of_one in values.values() for value in of_one]
             if found and all(value in entry.paper_values for value in found):
                 continue

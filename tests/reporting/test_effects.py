@@ -80,9 +80,7 @@ def test_a_forest_of_what_was_changed(tmp_path):
     assert len(list((tmp_path / "figures").glob("forest-*.svg"))) == 2
     frame = pd.read_csv(tmp_path / "tables/effects.csv")
     assert frame["reading"].tolist() == ["helps", "costs", "same", "open", "helps"]
-    assert forest.summary(effects[1:]) == (
-        "Of 3 ablations: 1 hurt, 1 are equivalent within the margin, 1 are inconclusive."
-    )
+    assert forest.summary(effects[1:]) == ("3 ablations. Hurts: 1; equivalent within the margin: 1; inconclusive: 1.")
     rows = pd.read_csv(tmp_path / "tables/forest-gridroboman-1.csv")
     assert rows["change"].tolist() == [PART.what, SLOTS.what]
 

@@ -193,6 +193,8 @@ def test_choices_belong_to_experiments(both):
 
 def test_the_first_page_calls_values_by_words(tmp_path, monkeypatch):
     made.write_runs(tmp_path, "gridroboman", "10-tasks", {"dqn-hidden": 0.3}, made.BOARDS[:1], seeds=1)
+    other = {"agent": {"encoder": "mlp"}}
+    made.write_runs(tmp_path, "gridroboman", "10-tasks", {"oracle": 0.3}, made.BOARDS[:1], seeds=1, changes=other)
     entry = {"what": "A", "paper": "p", "here": "here", "why": "w", "effect": "e", "kind": "deviation", "key": True}
     path = tmp_path / "choices.yaml"
     entries = [entry | {"config": "agent.encoder", "words": {"relational": "offsets"}}]
@@ -201,7 +203,7 @@ def test_the_first_page_calls_values_by_words(tmp_path, monkeypatch):
     monkeypatch.setattr(building, "read_texts", lambda: texts)
     pages = build(tmp_path)
     assert "| A | p | offsets |" in pages["README"]
-    assert "| A | p | here (relational) |" in pages["appendix"]
+    assert "| A | p | here (relational, mlp) |" in pages["appendix"]
 
 
 def test_choices_are_of_experiments_that_there_are():

@@ -31,7 +31,8 @@ def write(study: Study, sheet: Sheet) -> None:
         heads["delta"] = f"Δ vs {study.label(references[0])}"
     caption = ("differences with 95 % CI; the verdict is corrected for their number (Holm). P: probability of "
                "improvement (rliable), over pairs of seeds, mean over tasks.")  # fmt: skip
-    sheet.table(f"{study.name}-differences", frame, heads, caption, reference=study.label, reading=READINGS.get)
+    sheet.table(f"{study.name}-differences", frame, heads, caption,
+                reference=study.label, reading=READINGS.get, improves="{:.2f}".format)  # fmt: skip
 
 
 def difference_frame(study: Study, judged: Judged) -> pd.DataFrame:

@@ -25,8 +25,8 @@ NAMES = {
     "others": "other tasks' trajectories only",
     "swapped": "another task's dataset, scored on the task in play",
     "swapped-given": "another task's dataset, scored on that task",
-    "retrieve-and-play": "no learning: action of the nearest retrieved state",
-    "retrieve-and-play-best": "no learning: action of the nearest state in the best quarter",
+    "retrieve-and-play": "copy of the nearest retrieved state's action",
+    "retrieve-and-play-best": "copy, nearest of the best quarter of all data",
 }
 # Those that give an amount of data: first part of their names -> what that is, with the number after it.
 AMOUNTS = {
@@ -68,9 +68,7 @@ def write(study: Study, sheet: Sheet) -> None:
                      list(study.under(variant, task_set, name).values()), hollow=name != OWN)
             for name in _names(study, variant, task_set) if amount_of(name) is None
         ]  # fmt: skip
-    figure, axes = figures.strip(
-        groups, f"{study.score.label}, mean over {study.spec.task_noun}s", study.score.ends, study.bounds
-    )
+    figure, axes = figures.strip(groups, study.score.label, study.score.ends, study.bounds)
     bases = list(study.seed_scores(study.base, shown[-1]).values()) if len(shown) == 1 else []
     if bases:
         axes.axvline(float(np.mean(bases)), color=study.base.look.colour, ls=study.base.look.line, lw=1.4)
@@ -83,7 +81,8 @@ def write(study: Study, sheet: Sheet) -> None:
         means.rename(columns={raw: "raw"}).reset_index(),
         "Scores of the probed agents with their retrieval dataset as trained, removed, shuffled or swapped.",
         f"Another retrieval dataset at test time, same networks ({', '.join(map(study.set_title, shown))}). Dots: "
-        "seeds. Tick and bar: mean with 95 % CI." + (f" Vertical: {study.base.label}." if bases else ""),
+        f"seeds, mean over {study.spec.task_noun}s. Tick and bar: mean with 95 % CI."
+        + (f" Vertical: {study.base.label}." if bases else ""),
     )
     heads = {"what": "Retrieval dataset", **study.heads, "delta": "Δ vs as trained"}
     _experience(study, sheet, shown[-1])
