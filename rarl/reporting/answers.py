@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from rarl.errors import required
 from rarl.reporting import rules, searches, tables
 from rarl.reporting.choices import Erratum
 from rarl.reporting.claims import WITH_MARGIN
@@ -197,24 +198,28 @@ def _table(outcomes: Sequence[Outcome], names: Sequence[str]) -> Markup:
 
 
 def first_table(outcomes: Sequence[Outcome], studies: Iterable[Study]) -> Markup:
-    """The primary claims, study by study: environment, verdict, what the paper reports, what we find, share of its
-    budget."""
+    """The primary claims, study by study, below each what qualifies it: environment, verdict, what the paper reports,
+    what we find, share of its budget."""
     rows = []
     for study, o in product(studies, outcomes):
-        test = o.claim.test
-        if not o.claim.primary or test is None or o.study is not study:
-            continue
-        sides = [study.variant(side).label for side in test.sides()]
-        where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
-        # What nobody else asked is asked in words, so that it is not taken for the paper's claim.
-        what = o.claim.text.partition(": ")[2] or o.claim.text if o.claim.own else " vs ".join(sides)
-        who = Markup("{}: {}").format(_link(where, o), tables.md(what))
-        last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
-        updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
-        share = "; ".join(filter(None, [budget(o), updates]))
-        rows.append([who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share])
+        if o.claim.primary and o.claim.test is not None and o.study is study:
+            below = [other for other in outcomes if other.claim.qualifies == o.claim.id and other.interval is not None]
+            rows += [_first_row(one, study) for one in (o, *below)]
     heads = ["Environment", "Verdict", "The paper reports", "We find", "Budget, of the paper's"]
     return tables.table(heads, rows) if rows else Markup("")
+
+
+def _first_row(o: Outcome, study: Study) -> list[Any]:
+    test = required(o.claim.test, "test")
+    sides = [study.variant(side).label for side in test.sides()]
+    where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
+    # What nobody else asked is asked in words, so that it is not taken for the paper's claim.
+    what = o.claim.text.partition(": ")[2] or o.claim.text if o.claim.own else " vs ".join(sides)
+    who = Markup("{}: {}").format(_link(where, o), tables.md(what))
+    last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
+    updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
+    share = "as above" if o.claim.qualifies else "; ".join(filter(None, [budget(o), updates]))
+    return [who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share]
 
 
 def _with_reason(outcome: Outcome) -> str:

@@ -78,6 +78,7 @@ class Claim(Settings):
     family: str = Field("", description="of what p is corrected with")
     primary: bool = Field(False, description="whether the report leads with it")
     overview: bool = Field(False, description="whether the first page shows it beside those")
+    qualifies: str = Field("", description="the primary claim below which the first page shows it")
     validity: list[str] = Field([], description="the checks without which it means nothing")
     margin: float = Field(0.0, ge=0, description="half-width of what counts as no difference")
     unit: str = ""
@@ -120,6 +121,11 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
                 both = [scale for scale in other.scales if scale in claims[-1].scales]
                 if other.test == claims[-1].test is not None and both:
                     raise RarlError(f"{where}: test: {other.id} asks the same at scale {both[0]!r}")
+    led = [claim.id for claim in claims if claim.primary]
+    for claim in claims:
+        if claim.qualifies and claim.qualifies not in led:
+            hint = did_you_mean(claim.qualifies, led)
+            raise RarlError(f"{path}: claim {claim.id}: qualifies: unknown primary claim {claim.qualifies!r}: {hint}")
     return file.settings, claims
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,14 +207,14 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
 
 
 _USE = {
-    "agent": "Agent", "read": "States read, of those in the batch", "effective_states": "Effective number attended",
-    "flips_other": "Greedy actions that change with another batch, %", "flips_removed": "with none, %",
+    "agent": "Agent", "read": "States selected, of those in the batch", "effective_states": "Effective number attended",
+    "flips_other": "Greedy actions that change with another batch or draw, %", "flips_removed": "with none, %",
     "learner_step_ms": "ms per update", "learner_step_ratio": "× base agent",
     "parameters_ratio": "Parameters, × base agent",
 }  # fmt: skip
 
 
-_PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score", "lost": "Of retrieval's gain lost, %",
+_PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score", "of_gain": "Of retrieval's gain, %",
           "reading": "Verdict"}  # fmt: skip
 
 
@@ -223,14 +224,21 @@ def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
     parts = [e for e in found if e.change.kind == "part"]
     visible = [e for e in parts if e.reading in ("costs", "helps")]
     rows = [{"change": e.change.what, "where": e.where, "delta": e.interval, "reading": rules.READINGS[e.reading],
-             "lost": None if e.share is None else round(100 * e.share),
+             "of_gain": None if e.share is None else -round(100 * e.share),
              "effect": f"{tables.interval(e.interval, signed=True)} {e.study.score.unit}"}
             for e in sorted(visible, key=lambda e: -(e.share or 0.0))]  # fmt: skip
     frame = pd.DataFrame(rows)
     return {
-        "parts": tables.to_markdown(frame, _PARTS) if rows else "",
+        "parts": tables.to_markdown(frame, _PARTS, of_gain=partial(tables.number, digits=0, signed=True))
+        if rows
+        else "",
         "parts_csv": sheet.csv("parts", frame.drop(columns="effect")) if rows else "",
-        "no_part": [f"{e.change.what} ({e.where})" for e in parts if e.reading not in ("costs", "helps")],
+        "no_part": {
+            word: what
+            for name, word in rules.READINGS.items()
+            if name not in ("costs", "helps")
+            and (what := list(dict.fromkeys(e.change.what for e in parts if e.reading == name)))
+        },
     }
 
 

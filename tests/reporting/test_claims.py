@@ -76,6 +76,10 @@ def test_the_projects_claims_are_sound():
         ),
         ("claims: [{id: A, text: t, test: {TEST, experiment: gridroboman, a: dqn, c: x}}]", "unknown key 'test.c'"),
         ("claims: []\nsettings: {min_seed: 3}", "did you mean 'min_seeds'"),
+        (
+            "claims: [{id: AB, text: t, primary: true}, {id: C, text: t, qualifies: AC}]",
+            "claim C: qualifies: unknown primary claim 'AC': did you mean 'AB'",
+        ),
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path, text, says):

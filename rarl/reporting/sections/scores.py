@@ -28,14 +28,14 @@ def write(study: Study, sheet: Sheet) -> None:
     curves = study.curves(study.used_sets)
     drawn, axis = learning_curves(study, curves)
     x, _ = study.x_axis(curves)
-    levels = curves[x].isna().groupby([curves["task_set"], curves["variant"]]).all().any()
+    flat = curves[x].isna().groupby([curves["task_set"], curves["variant"]]).all().any()
     sheet.figure(
         f"{study.name}-curves",
         drawn,
         curves,
         f"Learning curves of all agents: {study.score.label} against {axis}.",
         "Thin: seeds. Bold: mean over seeds with 95 % CI."
-        + (" Level lines: agents without online interaction." if levels else ""),
+        + (" Level lines: agents without online interaction." if flat else ""),
         charts.curves(study),
     )
     sheet.heading("Final scores")
