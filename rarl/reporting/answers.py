@@ -226,6 +226,7 @@ def _with_reason(outcome: Outcome) -> str:
     """The verdict; where there is none, why."""
     failed = [name for name, check in outcome.checks.items() if check is not None and not check.passed]
     why = "; ".join(_FAILED.get(name, name) for name in failed) if outcome.verdict.outcome == rules.VOID else ""
+    why = outcome.verdict.reason if outcome.verdict.outcome == rules.NOT_TESTED else why
     return ": ".join(filter(None, [verdict(outcome), why]))
 
 

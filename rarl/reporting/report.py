@@ -222,14 +222,21 @@ def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
     """The parts of agents that matter, those first that take most of what retrieval adds; and those of which nothing is
     visible."""
     parts = [e for e in found if e.change.kind == "part"]
-    visible = [e for e in parts if e.reading in ("costs", "helps")]
+    visible = sorted((e for e in parts if e.reading in ("costs", "helps")), key=lambda e: -(e.share or 0.0))
+    # Of a sweep ("Number of slots: 8 instead of 4") the largest.
+    largest: dict[tuple[str, str], Effect] = {}
+    for e in visible:
+        largest.setdefault((e.where, e.change.what.partition(": ")[0]), e)
+    units = {e.study.score.unit for e in largest.values()}
+    unit = units.pop() if len(units) == 1 else ""
+    heads = _PARTS | {"effect": ", ".join(filter(None, [_PARTS["effect"], unit]))}
     rows = [{"change": e.change.what, "where": e.where, "delta": e.interval, "reading": rules.READINGS[e.reading],
              "of_gain": None if e.share is None else -round(100 * e.share),
-             "effect": f"{tables.interval(e.interval, signed=True)} {e.study.score.unit}"}
-            for e in sorted(visible, key=lambda e: -(e.share or 0.0))]  # fmt: skip
+             "effect": tables.interval(e.interval, signed=True) + ("" if unit else f" {e.study.score.unit}")}
+            for e in largest.values()]  # fmt: skip
     frame = pd.DataFrame(rows)
     return {
-        "parts": tables.to_markdown(frame, _PARTS, of_gain=partial(tables.number, digits=0, signed=True))
+        "parts": tables.to_markdown(frame, heads, of_gain=partial(tables.number, digits=0, signed=True))
         if rows
         else "",
         "parts_csv": sheet.csv("parts", frame.drop(columns="effect")) if rows else "",

@@ -69,6 +69,8 @@ def test_parts_that_matter_are_on_the_first_page(report):
     assert rows.loc[("No bottleneck", "BabyAI, RA-RDQN, all levels"), "delta"] == pytest.approx(-12)
     assert set(rows["reading"]) <= {"hurts", "helps"}
     assert rows["of_gain"].tolist() == sorted(rows["of_gain"])
+    whats = [(where, what.partition(": ")[0]) for what, where in rows.index]
+    assert len(set(whats)) == len(whats)  # of a sweep the largest effect
 
 
 def test_numbers_on_the_page_are_those_of_the_tables(report):
