@@ -18,7 +18,7 @@ from rarl.nn import Retriever  # retrieval
 SIDE, STEPS, GOALS = 5, 16, 8
 MOVES = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])
 STORED, RETRIEVED = 30, 8  # episodes of each goal, and how many of them are read at a time
-ENVS, UPDATES, BATCH, DISCOUNT, RATE = 16, 700, 32, 0.9, 1e-3
+ENVS, UPDATES, BATCH, DISCOUNT, RATE = 16, 1500, 32, 0.9, 1e-3
 
 
 class Grid:

@@ -22,8 +22,8 @@ def test_it_runs(retrieves):
 
 @pytest.mark.slow
 def test_retrieval_saves_steps():
-    train = load(f"{FILE}:train")
-    plain, retrieving = (train(retrieves, 0, 700)[1] for retrieves in (False, True))
+    train, updates = load(f"{FILE}:train"), load(f"{FILE}:UPDATES")
+    plain, retrieving = (train(retrieves, 0, updates)[1] for retrieves in (False, True))
     with_it = retrieving()
     assert with_it < plain() - 1
     assert with_it < retrieving(empty=True) - 1

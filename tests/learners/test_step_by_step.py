@@ -29,10 +29,9 @@ def one_by_one(self, s, m_0, retrieved, *, counts=None, **options):
     return type(found[0])(*map(over_time, *found)), slots
 
 
-# On games rounding reaches the priorities, which decide what is drawn next.
-@pytest.mark.parametrize(
-    ("kind", "losses"), [("own", 12), pytest.param("all", 50, marks=pytest.mark.slow), ("ra-r2d2", 8)]
-)
+# Sooner or later rounding reaches what is selected of a batch, and on games what is drawn, by priorities. It depends on
+# the processor when.
+@pytest.mark.parametrize(("kind", "losses"), [("own", 6), ("all", 6), ("ra-r2d2", 6)])
 def test_losses_are_equal(root, monkeypatch, kind, losses):  # noqa: F811
     one = updates(learner_of(kind, root, monkeypatch), losses)
     monkeypatch.setattr(SlotRetrieval, "unroll", one_by_one)
