@@ -75,7 +75,8 @@ def _by_commit(sheet: Sheet, frame: pd.DataFrame) -> Figure:
             label = sheet.results.label(name, variant) + (f", {machine}" if frame["machine"].nunique() > 1 else "")
             axes.plot([commits.index(c) for c in line["commit"]], line["learner_step_ms"], "os^vDP"[i % 6] + "-",
                       color=figures.PALETTE[i % len(figures.PALETTE)], label=label)  # fmt: skip
-        axes.set(title=sheet.results.title(name), ylabel="ms per update", yscale="log")
+        axes.set(title=sheet.results.title(name), ylabel="ms per update")
+        axes.set_ylim(0, 1.15 * rows["learner_step_ms"].max())
         axes.set_xticks(range(len(commits)), [commit[:7] for commit in commits], rotation=40, ha="right")
         axes.legend()
     return figure

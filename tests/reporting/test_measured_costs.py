@@ -121,6 +121,7 @@ def test_a_history_of_costs_by_commit(root, monkeypatch):
     made.write_runs(root, "gridroboman", "10-tasks", {"dqn-hidden": 0.1}, made.BOARDS[:1], seeds=1)
     costs.unlink()
     assert "figures/costs-history.svg" in build(root)["appendix"]
+    assert "$" not in (root / "reports/laptop/figures/costs-history.svg").read_text()  # as TeX would be
     path.write_text("date\n")
     monkeypatch.setattr(history.provenance, "git_state", lambda: {"commit": "c" * 40, "dirty": False})
     write(root, ROWS)
