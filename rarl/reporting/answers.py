@@ -218,7 +218,7 @@ def _first_row(o: Outcome, study: Study) -> list[Any]:
     who = Markup("{}: {}").format(_link(where, o), tables.md(what))
     last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
     updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
-    share = "as above" if o.claim.qualifies else "; ".join(filter(None, [budget(o), updates]))
+    share = "" if o.claim.qualifies else "; ".join(filter(None, [budget(o), updates]))
     return [who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share]
 
 
