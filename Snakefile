@@ -43,8 +43,7 @@ rule datasets:
 
 rule extended:
     input:
-        run_targets(EXTENDED),
-        probe_targets(probes_of_extended()),
+        extended_targets,
     message:
         f"what scale {S} leaves out of `all`, which shows it once it is there"
 

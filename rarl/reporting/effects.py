@@ -14,11 +14,13 @@ from rarl.reporting.sweeps import cells_of, paper_cell, tuned
 
 class Change(NamedTuple):
     """What is changed. kind: of `VariantSettings`. what: in words, the same for the same change in another environment.
-    short: for a figure."""
+    short: for a figure. sweep: the title of the sweep that it is a part of.
+    """
 
     kind: str
     what: str
     short: str = ""
+    sweep: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _changes(study: Study, task_set: str) -> Iterator[tuple[tuple[str, ...], Cha
             for cell, variant in cells.items():
                 if variant != own:
                     what = f"{sweep.title}: {cell[0]:g}"
-                    change = Change("part", f"{what} instead of {of_full[0]:g}", what)
+                    change = Change("part", f"{what} instead of {of_full[0]:g}", what, sweep.title)
                     yield (name, str(cell)), change, study.compare(variant, own, task_set), own
         fixed = paper_cell(study, name, task_set)
         if fixed is not None and sweep.change:

@@ -223,10 +223,9 @@ def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
     visible."""
     parts = [e for e in found if e.change.kind == "part"]
     visible = sorted((e for e in parts if e.reading in ("costs", "helps")), key=lambda e: -(e.share or 0.0))
-    # Of a sweep ("Number of slots: 8 instead of 4") the largest.
-    largest: dict[tuple[str, str], Effect] = {}
+    largest: dict[tuple[str, str], Effect] = {}  # of a sweep
     for e in visible:
-        largest.setdefault((e.where, e.change.what.partition(": ")[0]), e)
+        largest.setdefault((e.where, e.change.sweep or e.change.what), e)
     units = {e.study.score.unit for e in largest.values()}
     unit = units.pop() if len(units) == 1 else ""
     heads = _PARTS | {"effect": ", ".join(filter(None, [_PARTS["effect"], unit]))}

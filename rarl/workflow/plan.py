@@ -108,10 +108,21 @@ def standing(scale: Scale) -> Standing:
 
 
 def _state_of_run(scale: Scale, run: Run, why: Counter[str]) -> str:
-    """By its own record, which names the code that it was made by; what changed since is counted in `why`."""
-    paths = RunPaths.of(run.id, scale.name, scale.root)
-    record = _record_of(paths)
-    if record is None or not (paths.checkpoint / "checkpoint.pt").is_file():  # a fresh clone has the record alone
+    """A run that was made here, by its record; a fresh clone has the record alone."""
+    return _state_of_record(scale, run, why) if _has_checkpoint(scale, run.id) else MISSING
+
+
+def _has_checkpoint(scale: Scale, run: str) -> bool:
+    return (RunPaths.of(run, scale.name, scale.root).checkpoint / "checkpoint.pt").is_file()
+
+
+def _state_of_record(scale: Scale, run: Run, why: Counter[str]) -> str:
+    """By a run's own record, which names the code that it was made by; what changed since is counted in `why`."""
+    try:
+        record = read_json(RunPaths.of(run.id, scale.name, scale.root).record / "run.json")
+    except RarlError:
+        return MISSING
+    if not isinstance(record, Mapping):
         return MISSING
     job = train_job(run)
     state = CURRENT if record.get("status") == "finished" else FAILED
@@ -124,14 +135,6 @@ def _state_of_run(scale: Scale, run: Run, why: Counter[str]) -> str:
     return state
 
 
-def _record_of(paths: RunPaths) -> Mapping[str, Any] | None:
-    """A run's own record; None if there is none that can be read."""
-    with contextlib.suppress(RarlError):
-        record = read_json(paths.record / "run.json")
-        return record if isinstance(record, Mapping) else None
-    return None
-
-
 # ------------------------------------------------------------------------------------- what was made on another machine
 
 
@@ -141,11 +144,7 @@ def made_elsewhere(scale: Scale) -> dict[str, Run]:
     `all` shows them and does not make them again, so that a scale can be made in sittings, on several machines.
     """
     there = scale.wanted()
-    return {
-        i: there[i]
-        for i in _extended(scale)
-        if i in there and not (RunPaths.of(i, scale.name, scale.root).checkpoint / "checkpoint.pt").is_file()
-    }
+    return {i: there[i] for i in _extended(scale) if i in there and not _has_checkpoint(scale, i)}
 
 
 def made_by_all(scale: Scale) -> dict[str, Run]:
@@ -156,18 +155,12 @@ def made_by_all(scale: Scale) -> dict[str, Run]:
 
 def made_by_extended(scale: Scale) -> dict[str, Run]:
     """The runs that `snakemake extended` makes: all of its variants but those made elsewhere, and as today."""
-    elsewhere = made_elsewhere(scale)
-    return {i: scale.runs[i] for i in _extended(scale) if i not in elsewhere or not _is_current(scale, scale.runs[i])}
+    current = {i for i, run in made_elsewhere(scale).items() if _state_of_record(scale, run, Counter()) == CURRENT}
+    return {i: scale.runs[i] for i in _extended(scale) if i not in current}
 
 
 def _extended(scale: Scale) -> list[str]:
     return scale._listed("extended")
-
-
-def _is_current(scale: Scale, run: Run) -> bool:
-    record = _record_of(RunPaths.of(run.id, scale.name, scale.root)) or {}
-    now = ("finished", run.digest, code_digest_of(train_job(run)))
-    return (record.get("status"), record.get("config_digest"), record.get("code_digest")) == now
 
 
 def _changed_settings(then: Any, now: Mapping[str, Any]) -> Iterable[str]:

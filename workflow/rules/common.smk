@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import re
 import socket
 import sys
@@ -67,7 +68,7 @@ if PLAN is not None:
     print(PLAN, file=sys.stderr)
 
 S = SCALE.name
-WANTED, EXTENDED, ELSEWHERE = made_by_all(SCALE), made_by_extended(SCALE), made_elsewhere(SCALE)
+WANTED, ELSEWHERE = made_by_all(SCALE), made_elsewhere(SCALE)
 WANTED_PROBES = [run for run in SCALE.probes() if run in WANTED]
 MINUTES = math.ceil(60 * SCALE.settings.resources.hours)
 FIRST = set(preview_runs(SCALE))
@@ -135,13 +136,14 @@ def cores_to_time(wildcards):
     return 1 if on_cluster() or not SCALE.settings.allows_verdicts else workflow.cores
 
 
-def probes_of_extended():
-    """The runs that the target `extended` looks into: but for those that were made elsewhere and looked into there."""
-    there = [run for run in ELSEWHERE if all(Path(path).is_file() for path in probe_targets([run]))]
-    return [run for run in SCALE.probes() if run in EXTENDED or run in ELSEWHERE and run not in there]
+def extended_targets(wildcards):
+    """All files of the target `extended`, but for what was made elsewhere, and looked into there."""
+    runs = made_by_extended(SCALE)
+    unseen = [run for run in ELSEWHERE if not all(map(os.path.isfile, probe_targets([run])))]
+    return run_targets(runs) + probe_targets([run for run in SCALE.probes() if run in runs or run in unseen])
 
 
-def records_from_elsewhere():
+def records_from_elsewhere(wildcards):
     """What a report shows of runs that were made elsewhere: no job makes these files, so they are no inputs."""
     files = [path for path in report_inputs(ELSEWHERE) if Path(path).is_file()]
     return digest([[path, checksum(path)] for path in files]) if files else None

@@ -52,7 +52,7 @@ rule make_report:
         scale=S,
         plan=plan_digest(SCALE),
         code=CODE["report"],
-        elsewhere=records_from_elsewhere(),
+        elsewhere=records_from_elsewhere,
     message:
         f"the pages of the report: reports/{S}/README.md"
     shell:
