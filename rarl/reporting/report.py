@@ -127,10 +127,11 @@ def build_report(
             _experiments(report, page)
         answers.write_all(report.sheet("claims", "All claims"), outcomes)
         front.parts.append(_render("overview", report, _overview(report, front) | {"faults": faults}))
+    runs = provenance.run_table(results)
     for study in shown.values():
         for variant in variants.own_variants(study):
             sheet = report.sheet(variants.page_name(study, variant), variant.label)
-            variants.write(study, variant, sheet, costs)
+            variants.write(study, variant, sheet, costs, runs)
     methods = report.sheet("method", "Method and rules")
     methods.parts.append(_render("method", report, {}))
     appendix = report.sheet("appendix", "Appendix")

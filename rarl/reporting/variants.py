@@ -11,7 +11,7 @@ from markupsafe import Markup
 from rarl.mappings import leaves
 from rarl.reporting import tables
 from rarl.reporting.configurations import changed, first_run, settings_of
-from rarl.reporting.provenance import commit_of, run_table
+from rarl.reporting.provenance import commit_of
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
 
@@ -35,8 +35,8 @@ def own_variants(study: Study) -> list[Variant]:
     return [v for v in study.variants.values() if v.runs == (study.name, v.name) and v.name in used]
 
 
-def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame) -> None:
-    """All of it. costs: of all variants, see `measured_costs.read_costs`."""
+def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame, table: pd.DataFrame) -> None:
+    """All of it. costs, table: of all variants and runs, see `measured_costs.read_costs`, `provenance.run_table`."""
     results, name = study.results, variant.name
     runs = results.select(results.runs, study.name, variant=name)
     first = str(runs[runs["usable"]].sort_values(["task_set", "seed"])["run"].iloc[-1])
@@ -60,7 +60,7 @@ def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame) -> 
             rows.append(["Costs", f"{ms}, {row.memory_mb:.0f} MB"])
     sheet.parts.append(tables.table(["What", "Value"], rows))
     sheet.heading("Seeds")
-    shown = results.select(run_table(results), study.name, variant=name)
+    shown = results.select(table, study.name, variant=name)
     shown = shown.assign(minutes=shown["seconds_total"] / 60)
     heads = {"task_set": "Task set", "seed": "Seed", "score": study.score.label.capitalize(), "updates": "Updates",
              "minutes": "Minutes", "status": "Status", "config_digest": "Config"}  # fmt: skip
