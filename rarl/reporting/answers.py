@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from rarl.errors import required
 from rarl.reporting import rules, searches, tables
+from rarl.reporting.checks import Check
 from rarl.reporting.choices import Erratum
-from rarl.reporting.claims import WITH_MARGIN
+from rarl.reporting.claims import EVERY, WITH_MARGIN
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import TABLE, Sheet
 from rarl.reporting.statistics import power
@@ -27,10 +28,12 @@ _MARKS = {
 _ANSWERS = {rules.SUPPORTED: "yes", rules.CONTRADICTED: "no, the opposite"}
 # validity check -> why an answer means nothing if it fails
 _FAILED = {
-    "learned": "no agent is sure to have learned", "reads": "what is retrieved is not read",
+    "learned": "no agent is sure to have learned", "reads": "what is retrieved is not shown to be used",
     "attends": "attention does not ask for the level", "control": "the probe's control failed",
     "finds": "nothing relevant is found",
 }  # fmt: skip
+_FAILED_SURELY = {"reads": "what is retrieved is not used"}
+EXPLORATORY, LATER = "exploratory", " †"  # a check that was changed after the runs
 # kind, or verdict -> the test that decides; else the sign
 _DECIDES = {"equivalence": "margin", "no gain": "gain", rules.EQUIVALENT: "margin", rules.EXCLUDED: "size"}
 
@@ -94,9 +97,9 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for o in outcomes:
         claim, paper = o.claim, o.claim.paper
-        checks = {name: "not recorded" if check is None else f"{'holds' if check.passed else 'fails'}: {check.found}"
-                  for name, check in o.checks.items()}  # fmt: skip
-        grounds = ["pre-specified" if o.specified else "exploratory", o.search]
+        checks = [f"{name}{when} {_told(check)}" for found, when in ((o.checks, ""), (o.later, LATER))
+                  for name, check in found.items()]  # fmt: skip
+        grounds = ["pre-specified" if o.specified else EXPLORATORY, o.search]
         detail = o.samples.detail if o.samples is not None else ""
         rows.append({
             "id": claim.id, "own": claim.own, "primary": claim.primary, "kind": claim.kind, "family": claim.family,
@@ -104,17 +107,19 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "seeds": o.interval.seeds if o.interval else None, "unit": claim.unit, "margin": claim.margin or None,
             **rules.p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
             "size_excluded": o.verdict.size or None, "pre_specified": o.specified, "search": o.search or None,
-            "checks": "; ".join(f"{name}: {check.found if check else 'not recorded'}"
-                                for name, check in o.checks.items()) or None,
+            "checks": "; ".join(checks) or None,
             "preliminary": o.preliminary, "text": claim.text, "place": claim.place, "number": str(paper.number),
             "anchor": Markup('<a id="{0}" href="#{0}">{1}</a>').format(claim.id, tables.unbroken(claim.id)),
             "reported": ", ".join(filter(None, [str(paper.number), f"n={paper.n}" * bool(paper.n), claim.place])),
             "ours": ours(o), "verdict": verdict(o), "because": because(o), "detail": detail, "budget": budget(o),
             "share": "; ".join(share for share, _ in budgets(o)),
             "grounds": "; ".join(filter(None, grounds)) if o.interval else "",
-            "validity": "; ".join(f"{name} {said}" for name, said in checks.items()),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _told(check: Check | None) -> str:
+    return "not recorded" if check is None else f"{'holds' if check.passed else 'fails'}: {check.found}"
 
 
 def _link(text: str, outcome: Outcome) -> Markup:
@@ -163,7 +168,7 @@ def write_errata(sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Out
 _HEADS = {
     "text": "Claim", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict",
     "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail", "id": "Id",
-    "grounds": "Specified and searched", "validity": "Validity checks", "anchor": "Id", "seeds": "Seeds",
+    "grounds": "Specified and searched", "checks": "Validity checks", "anchor": "Id", "seeds": "Seeds",
     "reason": "Why not", "share": "Of the paper's budget", "environment": "Environment", "link": "Id",
 }  # fmt: skip
 _PAPER = ("text", "verdict", "reported", "ours", "seeds", "share", "anchor")
@@ -183,7 +188,7 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
             caption = "Differences are agent − baseline with 95 % CI; verdicts hold at this scale only."
             sheet.parts += [Markup(f"{TABLE}{caption}"), _table(members, names)]
     if tested:
-        names = ("id", "because", "detail", "grounds", "validity")
+        names = ("id", "because", "detail", "grounds", "checks")
         sheet.folded("What each verdict rests on", _table(tested, names))
     if left := [o for o in outcomes if o.verdict.outcome == rules.NOT_TESTED]:
         sheet.heading("Not tested at this scale")
@@ -216,18 +221,39 @@ def _first_row(o: Outcome, study: Study) -> list[Any]:
     # What nobody else asked is asked in words, so that it is not taken for the paper's claim.
     what = o.claim.text.partition(": ")[2] or o.claim.text if o.claim.own else " vs ".join(sides)
     who = Markup("{}: {}").format(_link(where, o), tables.md(what))
-    last = study.results.select(study.results.last, test.sides()[0][0], variant=test.sides()[0][1])
-    updates = f"{tables.count(last['update'].max())} updates" if o.interval and len(last) else ""
-    share = "" if o.claim.qualifies else "; ".join(filter(None, [budget(o), updates]))
-    return [who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), share]
+    share = [] if o.claim.qualifies else [budget(o)]
+    share.append(_updates(o, study) if o.interval is not None else "")
+    return [who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), "; ".join(filter(None, share))]
+
+
+def _updates(outcome: Outcome, study: Study) -> str:
+    """ "1,800 updates"; of agent and baseline where they differ."""
+    test, found = required(outcome.claim.test, "test"), []
+    for experiment, variant in test.sides():
+        last = study.results.select(study.results.last, experiment, variant=variant)
+        last = last[(last["task_set"] == test.task_set) | (test.task_set == EVERY)]
+        if len(last):
+            found.append(tables.count(last["update"].max()))
+    return f"{' against '.join(dict.fromkeys(found))} updates" if found else ""
 
 
 def _with_reason(outcome: Outcome) -> str:
-    """The verdict; where there is none, why."""
-    failed = [name for name, check in outcome.checks.items() if check is not None and not check.passed]
-    why = "; ".join(_FAILED.get(name, name) for name in failed) if outcome.verdict.outcome == rules.VOID else ""
-    why = outcome.verdict.reason if outcome.verdict.outcome == rules.NOT_TESTED else why
-    return ": ".join(filter(None, [verdict(outcome), why]))
+    """The verdict; where there is none, why; what a check says that was written after the runs; and whether the question
+    is of that time."""
+    why = outcome.verdict.reason if outcome.verdict.outcome == rules.NOT_TESTED else ""
+    why = _why_void(outcome.checks) if outcome.verdict.outcome == rules.VOID else why
+    later = _why_void(outcome.later)
+    parts = [": ".join(filter(None, [verdict(outcome), why])), f"{later}{LATER}" if later else ""]
+    return "; ".join(filter(None, [*parts, "" if outcome.specified or outcome.interval is None else EXPLORATORY]))
+
+
+def _why_void(checks: Mapping[str, Check | None]) -> str:
+    found = []
+    for name, check in checks.items():
+        if check is not None and not check.passed:
+            words = (_FAILED_SURELY if check.fails else {}).get(name) or _FAILED.get(name, name)
+            found.append(words + (f" ({check.number} % of actions)" if name == "reads" else ""))
+    return "; ".join(found)
 
 
 def _scores(outcome: Outcome) -> str:

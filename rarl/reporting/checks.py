@@ -11,17 +11,21 @@ from typing import NamedTuple
 
 from rarl.reporting import tables
 from rarl.reporting.claims import ClaimTest, Rules
-from rarl.reporting.sections.attention import last_records
+from rarl.reporting.sections.attention import OTHER, changed_by, last_records
 from rarl.reporting.sections.relevance import chance, quantities, share_of
 from rarl.reporting.statistics import SHARES, Interval, paired, seed_means, t_interval
 from rarl.reporting.study import Study, Variant
 
 
 class Check(NamedTuple):
-    """passed: whether it holds. found: in words, with the number."""
+    """passed: whether it holds. found: in words, with the number. number: that alone, with its interval. fails: whether
+    that it does not hold is certain, too.
+    """
 
     passed: bool
     found: str
+    number: str = ""
+    fails: bool = False
 
 
 def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
@@ -33,8 +37,9 @@ def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
         if change is not None:
             found.append(_above(0, variant, change.interval(rules.level), "above its start"))
         if last and random is not None:
-            what = f"(random play {random:.3g})"
-            found.append(_above(random, variant, study.interval(last, rules.level), what))
+            # Without bounds: an interval that cannot go below the least score is always above random play.
+            interval = t_interval(list(last.values()), rules.level)
+            found.append(_above(random, variant, interval, f"(random play {random:.3g})"))
     return _any(found)
 
 
@@ -43,13 +48,28 @@ def reads(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
 
     That they change when nothing is read shows no more than that something is added, whatever it is.
     """
+    return _changed(study, test, rules, OTHER)
+
+
+def reads_or_needs(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
+    """Greedy actions change when what is retrieved is exchanged for that of another task, or taken away."""
+    return _changed(study, test, rules, ("flips_exchanged", "flips_removed"))
+
+
+_BY = {"flips_exchanged": "another task's batch", "flips_redrawn": "another draw", "flips_removed": "none"}
+
+
+def _changed(study: Study, test: ClaimTest, rules: Rules, names: Sequence[str]) -> Check | None:
     found = []
     for variant in _variants(study, test):
         last = last_records(study, variant, test.task_set)
-        if last["flips_other"].notna().any():
-            interval = t_interval(last.groupby("seed")["flips_other"].mean(), rules.level, SHARES)
-            what = f"of actions depend on what it is (needed {rules.reads:.3g})"
-            found.append(_above(rules.reads, variant, interval, what))
+        measured = [name for name in names if name in last and last[name].notna().any()]
+        if measured:
+            percent = 100 * changed_by(last, measured).groupby(last["seed"]).mean()
+            interval, needed = t_interval(percent, rules.level, (0.0, 100.0)), 100 * rules.reads
+            by = " or ".join(_BY[name] for name in measured)
+            what = f"% of greedy actions change with {by} (needed {needed:.3g})"
+            found.append(_above(needed, variant, interval, what))
     return _any(found)
 
 
@@ -63,6 +83,15 @@ def attends(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     more = paired(seed_means(could), seed_means(others), bounds=SHARES)
     what = "more attention to the own level than by chance"
     return _any([_above(0, variant, more.interval(rules.level), what)] if more is not None else [])
+
+
+def divides(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
+    """Attention is divided: not for every seed on own tasks alone, or on others' alone, whatever is played."""
+    shares = study.attention(study.variant(test.sides()[0]), test.task_set, "other_share")
+    if shares.empty:
+        return None
+    divided = int(((shares > 0.01) & (shares < 0.99)).any(axis=1).sum())
+    return Check(2 * divided > len(shares), f"attention is divided for {divided} of {len(shares)} seeds")
 
 
 def control(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
@@ -93,10 +122,14 @@ def _variants(study: Study, test: ClaimTest) -> list[Variant]:
 
 def _above(threshold: float, variant: Variant, interval: Interval, what: str) -> Check:
     """That what was measured of a variant lies above a threshold."""
-    return Check(interval.known and interval.low > threshold, f"{variant.label} {tables.interval(interval)} {what}")
+    number, known = tables.interval(interval), interval.known
+    passed, fails = known and interval.low > threshold, known and interval.high < threshold
+    return Check(passed, f"{variant.label} {number} {what}", number, fails)
 
 
 def _any(found: Sequence[Check]) -> Check | None:
     """Whether one passes; those that do are told, else all."""
     passed = [one for one in found if one.passed]
-    return Check(bool(passed), "; ".join(one.found for one in passed or found)) if found else None
+    told = passed or found
+    words, numbers = ("; ".join(parts) for parts in ([one.found for one in told], [one.number for one in told]))
+    return Check(bool(passed), words, numbers, all(one.fails for one in found)) if found else None

@@ -49,6 +49,7 @@ class Choice(Settings):
 class Texts(Settings):
     """choices.yaml; a missing part is empty."""
 
+    experiments: dict[str, str] = Field({}, description="experiment -> what it is, at the head of its part of a page")
     choices: list[Any] = Field([])
     limitations: list[str] = Field([])
     easy: list[str] = Field([])

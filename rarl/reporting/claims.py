@@ -37,6 +37,14 @@ class Rules(Settings):
     reads: float = Field(0.01, ge=0, lt=1, description="share of actions that must depend on what is retrieved")
 
 
+class Revised(Settings):
+    """A validity check that was written anew once runs had been seen."""
+
+    before: str = Field(description="the check that it takes the place of")
+    scales: list[str] = Field(description="where runs had been seen")
+    seen: list[str] = Field(description="claims of which runs had been seen: these are judged by the check before")
+
+
 class Paper(Settings):
     """What the paper says: its number, as it is printed, of how many seeds, and the size of its experiment."""
 
@@ -80,16 +88,19 @@ class Claim(Settings):
     overview: bool = Field(False, description="whether the first page shows it beside those")
     qualifies: str = Field("", description="the primary claim below which the first page shows it")
     validity: list[str] = Field([], description="the checks without which it means nothing")
+    revised: dict[str, Revised] = Field({}, description="its checks that were revised after its runs; set by the file")
     margin: float = Field(0.0, ge=0, description="half-width of what counts as no difference")
     unit: str = ""
     scales: list[str] = Field([], description="where it can be judged")
     test: ClaimTest | None = Field(None, description="null: no run of ours can answer it")
     elsewhere: bool = Field(False, description="the paper made it of another environment")
+    reading_of: str = Field("", description="the claim of which this is the less likely reading; not counted")
     own: bool = Field(False, description="a question of our own; set by where it stands in the file")
 
 
 class _File(Settings):
     settings: Rules = Rules()
+    revised_checks: dict[str, Revised] = Field({})
     claims: list[Any]
     questions: list[Any] = Field([])
 
@@ -121,12 +132,28 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
                 both = [scale for scale in other.scales if scale in claims[-1].scales]
                 if other.test == claims[-1].test is not None and both:
                     raise RarlError(f"{where}: test: {other.id} asks the same at scale {both[0]!r}")
+    ids = [claim.id for claim in claims]
     led = [claim.id for claim in claims if claim.primary]
+
+    def check(where: str, what: str, name: str, known: Iterable[str]) -> None:
+        if name and name not in (known := list(known)):
+            raise RarlError(f"{path}: {where}: unknown {what} {name!r}: {did_you_mean(name, known)}")
+
     for claim in claims:
-        if claim.qualifies and claim.qualifies not in led:
-            hint = did_you_mean(claim.qualifies, led)
-            raise RarlError(f"{path}: claim {claim.id}: qualifies: unknown primary claim {claim.qualifies!r}: {hint}")
-    return file.settings, claims
+        check(f"claim {claim.id}: qualifies", "primary claim", claim.qualifies, led)
+        check(f"claim {claim.id}: reading_of", "claim", claim.reading_of, ids)
+    for name, revised in file.revised_checks.items():
+        where = f"revised_checks.{name}"
+        check(where, "check", name, CHECKS)
+        for scale in revised.scales:
+            check(f"{where}.scales", "scale", scale, scales_in(path.parent.parent))
+        check(f"{where}.before", "check", revised.before, CHECKS)
+        for seen in revised.seen:
+            check(f"{where}.seen", "claim", seen, ids)
+    return file.settings, [
+        claim.model_copy(update={"revised": {n: r for n, r in file.revised_checks.items() if claim.id in r.seen}})
+        for claim in claims
+    ]
 
 
 def _check_claim(claim: Claim, folder: Path, where: str) -> None:

@@ -13,7 +13,7 @@ from rarl.reporting.sweeps import cells_of, paper_cell, tuned
 
 
 class Change(NamedTuple):
-    """What is changed. kind: of `VariantSettings`. what: in words, the same for the same change in another environment.
+    """What is changed. kind: of `VariantSettings`; "grid" where a grid's best is set against its fixed cell. what: in words, the same for the same change in another environment.
     short: for a figure. sweep: the title of the sweep that it is a part of.
     """
 
@@ -98,5 +98,7 @@ def _changes(study: Study, task_set: str) -> Iterator[tuple[tuple[str, ...], Cha
                     yield (name, str(cell)), change, study.compare(variant, own, task_set), own
         fixed = paper_cell(study, name, task_set)
         if fixed is not None and sweep.change:
-            change = Change("part", sweep.change, sweep.label)
-            yield (name, "tuned"), change, tuned(study, name, fixed, task_set), own
+            # Against the paper's amounts, not against the full agent, unless that has them.
+            full = own if fixed == own else None
+            change = Change("part" if full else "grid", sweep.change, sweep.label)
+            yield (name, "tuned"), change, tuned(study, name, fixed, task_set), full

@@ -37,7 +37,7 @@ def write(sheet: Sheet, effects: Sequence[Effect]) -> None:
     sheet.text(summary(changes))
     groups: dict[tuple[str, str, str], list[Effect]] = {}
     for e in changes:
-        if e.change.short and e.interval.known:
+        if e.change.short and e.interval.known and e.change.kind != "grid":
             groups.setdefault((e.study.spec.name, e.where, e.task_set), []).append(e)
     for number, ((environment, where, _), members) in enumerate(groups.items(), 1):
         score = members[0].study.score

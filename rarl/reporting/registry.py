@@ -46,7 +46,9 @@ MEASURES = {
 CHECKS = {
     "learned": "rarl.reporting.checks:learned",
     "reads": "rarl.reporting.checks:reads",
+    "reads-or-needs": "rarl.reporting.checks:reads_or_needs",
     "attends": "rarl.reporting.checks:attends",
+    "divides": "rarl.reporting.checks:divides",
     "control": "rarl.reporting.checks:control",
     "finds": "rarl.reporting.checks:finds",
 }

@@ -20,10 +20,10 @@ from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
 from rarl.reporting import answers, figures, forest, measured_costs, provenance, rules, searches, tables, variants
 from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, read_entries, read_texts
-from rarl.reporting.claims import load_claims
+from rarl.reporting.claims import Revised, load_claims
 from rarl.reporting.effects import Effect, judge
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
-from rarl.reporting.registry import ABLATIONS, BEYOND, ERRATA, NAVIGATION, PARTS
+from rarl.reporting.registry import ABLATIONS, BEYOND, CHECKS, ERRATA, NAVIGATION, PARTS
 from rarl.reporting.results import Results, load_results
 from rarl.reporting.sections import attention, gallery, scores
 from rarl.reporting.sheet import Sheet
@@ -39,7 +39,8 @@ _TITLES = {ABLATIONS: "Ablations", BEYOND: "Beyond the paper"}
 
 @dataclass
 class Report:
-    """What the pages of a report are made from, and the pages so far. studies: those shown. effects: in them."""
+    """What the pages of a report are made from, and the pages so far. studies: those shown. effects: in them. revised:
+    checks that were changed after runs of the scale."""
 
     first: Sheet
     studies: Mapping[str, Study]
@@ -47,6 +48,7 @@ class Report:
     outcomes: Sequence[Outcome]
     costs: pd.DataFrame
     preview: bool
+    revised: Mapping[str, Revised] = field(default_factory=dict)
     texts: Texts = field(default_factory=lambda: read_texts())
     sheets: list[Sheet] = field(default_factory=list)
 
@@ -117,7 +119,8 @@ def build_report(
     costs = measured_costs.read_costs(results, due=not preview)
     first = Sheet(output, results, judged, stamp)
     found = [e for study in shown.values() for e in judge(study, judged)]
-    report = Report(first, shown, found, outcomes, costs, preview)
+    revised = {name: r for claim in claims for name, r in claim.revised.items() if scale in r.scales}
+    report = Report(first, shown, found, outcomes, costs, preview, {} if own else revised)
     faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
@@ -133,7 +136,7 @@ def build_report(
             sheet = report.sheet(variants.page_name(study, variant), variant.label)
             variants.write(study, variant, sheet, costs, runs)
     methods = report.sheet("method", "Method and rules")
-    methods.parts.append(_render("method", report, {}))
+    methods.parts.append(_render("method", report, {"checks": _checks(report)}))
     appendix = report.sheet("appendix", "Appendix")
     with figures.style():
         appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
@@ -152,6 +155,8 @@ def _experiments(report: Report, page: str) -> None:
     members = [study for study in report.studies.values() if study.page == page]
     title = members[0].title if len(members) == 1 else members[0].spec.title
     sheet = report.sheet(page, _TITLES.get(page, title))
+    if len(members) == 1:
+        sheet.text(report.texts.experiments.get(members[0].name, ""))
     # Without a page of ablations they are on that of their environment.
     alone = all(study.page != ABLATIONS for study in report.studies.values())
     if report.results.about.allows_verdicts and page != BEYOND and (alone or page == ABLATIONS):
@@ -162,6 +167,8 @@ def _experiments(report: Report, page: str) -> None:
             sheet.level = 2
             sheet.heading(study.title)
             sheet.level = 3
+        if len(members) > 1:
+            sheet.text(report.texts.experiments.get(study.name, ""))
         if not study.used_sets:
             sheet.text("No usable run yet.")
             continue
@@ -204,19 +211,21 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         "per_agent": tables.plural(int(seeds.median()), "seed") if len(seeds) else "no seed",
         "ablations": any(study.page == ABLATIONS for study in report.studies.values()),
         "budgets": any(answers.budgets(o) for o in primary),
+        "rising": _still_rising(primary),
+        "revised": sum(any(c is not None and not c.passed for c in o.later.values()) for o in report.outcomes),
     }  # fmt: skip
 
 
 _USE = {
-    "agent": "Agent", "read": "States selected, of those in the batch", "effective_states": "Effective number attended",
-    "flips_other": "Greedy actions that change with another batch or draw, %", "flips_removed": "with none, %",
+    "agent": "Agent", "steps_per_trajectory": "Steps seen per trajectory",
+    "read": "States selected, of those in the batch", "effective_states": "Effective number attended",
+    "flips_other": "Actions changed by another batch, %", "flips_removed": "by none, %",
     "learner_step_ms": "ms per update", "learner_step_ratio": "× base agent",
     "parameters_ratio": "Parameters, × base agent",
 }  # fmt: skip
 
 
-_PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score", "of_gain": "Of retrieval's gain, %",
-          "reading": "Verdict"}  # fmt: skip
+_PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score", "of_gain": "Of retrieval's gain, %"}  # fmt: skip
 
 
 def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
@@ -224,9 +233,9 @@ def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
     visible."""
     parts = [e for e in found if e.change.kind == "part"]
     visible = sorted((e for e in parts if e.reading in ("costs", "helps")), key=lambda e: -(e.share or 0.0))
-    largest: dict[tuple[str, str], Effect] = {}  # of a sweep
+    largest: dict[tuple[str, str], Effect] = {}  # of a sweep, and of experiments with one environment
     for e in visible:
-        largest.setdefault((e.where, e.change.sweep or e.change.what), e)
+        largest.setdefault((e.study.spec.name, e.change.sweep or e.change.what), e)
     units = {e.study.score.unit for e in largest.values()}
     unit = units.pop() if len(units) == 1 else ""
     heads = _PARTS | {"effect": ", ".join(filter(None, [_PARTS["effect"], unit]))}
@@ -247,6 +256,22 @@ def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
             and (what := list(dict.fromkeys(e.change.what for e in parts if e.reading == name)))
         },
     }
+
+
+def _still_rising(primary: Iterable[Outcome]) -> str:
+    """By how much more, in percent, the agents of each environment's primary claims scored at the last evaluation than
+    at the one before, the most of them: "Gridroboman 8, BabyAI 10"; empty where none did."""
+    most: dict[str, float] = {}
+    for o in primary:
+        if o.study is None or o.claim.test is None or o.interval is None:
+            continue
+        for variant in (v for side in o.claim.test.sides() for v in o.study.variants_like(side)):
+            curve = o.study.rows(o.study.results.evaluations, variant, o.claim.test.task_set)
+            means = curve.groupby("update")["score"].mean().sort_index()
+            if len(means) > 1 and means.iloc[-1] > means.iloc[-2] > 0:
+                rise = 100 * (means.iloc[-1] / means.iloc[-2] - 1)
+                most[o.study.title] = max(rise, most.get(o.study.title, 0.0))
+    return ", ".join(f"{title} {rise:.0f}" for title, rise in most.items())
 
 
 def _use_and_costs(report: Report, mains: Sequence[Study], primary: Sequence[Outcome]) -> pd.DataFrame:
@@ -283,6 +308,13 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
         "problems": results.problems[:MOST_PROBLEMS],
         "more_problems": max(0, len(results.problems) - MOST_PROBLEMS),
     }
+
+
+def _checks(report: Report) -> dict[str, str]:
+    """The validity checks that claims of the report name -> what must hold, as their functions say."""
+    names = dict.fromkeys(name for o in report.outcomes for name in o.claim.validity)
+    names |= dict.fromkeys(r.before for r in report.revised.values())
+    return {name: " ".join((load(CHECKS[name]).__doc__ or "").split()) for name in names}
 
 
 def _render(name: str, report: Report, context: Mapping[str, Any]) -> Markup:

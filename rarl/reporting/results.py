@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rarl.config.files import ExperimentSettings, ScaleSettings
-from rarl.config.scale import Dataset, read_experiments, read_scale
+from rarl.config.scale import Dataset, read_experiments, read_scale, scales_in
 from rarl.envs.spec import MEASURED_ON_DATA, EnvSpec, load, plays, spec_of
 from rarl.errors import RarlError
 from rarl.files import read_json
@@ -23,7 +23,8 @@ from rarl.files import read_json
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
 RUN_COLUMNS = [*IDENTITY, "status", "usable", "reason", "updates", "seconds_total", "seconds_training",
                "seconds_evaluation", "peak_memory_mb", "parameters", "resumed"]  # fmt: skip
-TRIAL_COLUMNS = ["experiment", "variant", "task_set", "seed", "changed", "updates", "measure", "last", "core_seconds"]
+TRIAL_COLUMNS = ["experiment", "variant", "task_set", "seed", "changed", "updates", "measure", "last", "core_seconds",
+                 "scale"]  # fmt: skip
 COLUMNS = {  # of a run's files, at least
     "evaluations": ["update", "task", "episodes", "return_mean", "return_std", "success_rate"],
     "training": ["update"],
@@ -280,8 +281,10 @@ class _Loader:
         return Results(self.scale, self.root, runs, **tables, trials=self._trials(), **kept, problems=self.problems)
 
     def _trials(self) -> pd.DataFrame:
-        """Of results/search/*.jsonl at this scale, in their order; a damaged record is a problem."""
+        """Of results/search/*.jsonl at this scale, and at scales that are not there any more, of scratch, in their
+        order; a damaged record is a problem."""
         trials: list[tuple] = []
+        others = set(scales_in(self.root)) - {self.scale}
         for path in sorted((self.root / "results" / "search").glob("*.jsonl")):
             experiment = self.experiments.get(path.stem)
             spec = spec_if_there(experiment.environment) if experiment else None
@@ -291,8 +294,8 @@ class _Loader:
                     updates, last = e["return_by_update"][-1]
                     measure = e.get("measure") or (spec.score.column if spec else "return_mean")  # older do not say
                     found = (path.stem, e["variant"], str(e["task_set"]), int(e["seed"]), tuple(e["changed"]),
-                             int(updates), measure, float(last), float(e["core_seconds"]))  # fmt: skip
-                    if e["scale"] == self.scale:
+                             int(updates), measure, float(last), float(e["core_seconds"]), str(e["scale"]))  # fmt: skip
+                    if found[-1] not in others:
                         trials.append(found)
                 except (ValueError, KeyError, IndexError, TypeError, AttributeError):
                     self.problems.append((f"results/search/{path.name}", f"line {number} is not a record of a trial"))

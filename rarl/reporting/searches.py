@@ -66,7 +66,7 @@ def spread(sides: Sequence[tuple[str, str]], results: Results) -> float:
 
     Approximate where scores are shares of an expert's: the records have means over tasks, not tasks.
     """
-    squares, freedom, same = 0.0, 0, ["variant", "task_set", "changed", "updates"]
+    squares, freedom, same = 0.0, 0, ["variant", "task_set", "changed", "updates", "scale"]
     for side in sides:
         found = _of(side, results).drop_duplicates([*same, "seed"], keep="last")
         scale = _per_unit(results, side[0])

@@ -25,7 +25,8 @@ class Outcome:
 
     study: its experiment; None without a test, or where nobody describes it. due: this scale has runs that can judge
     it. preliminary: some of its planned runs are not there (yet). checks: of its validity, None where nothing was
-    recorded. specified: the claim, as it is now, was there before all its runs. family: how many were judged together.
+    recorded. later: checks that were written once its runs had been seen, and that its verdict does not rest on.
+    specified: the claim, as it is now, was there before all its runs. family: how many were judged together.
     search: how the settings of both sides were searched.
     """
 
@@ -38,6 +39,7 @@ class Outcome:
     due: bool = False
     preliminary: bool = False
     checks: Mapping[str, Check | None] = field(default_factory=dict)
+    later: Mapping[str, Check | None] = field(default_factory=dict)
     specified: bool = False
     family: int = 0
     search: str = ""
@@ -68,6 +70,11 @@ def evaluate_claims(
             sizes = {} if planned.empty else study.sizes(test)
             return Outcome(claim, Verdict(NOT_TESTED, why), study, ours_scale=sizes)
         samples = load(MEASURES[test.measure])(study, test, rules)
+
+        def check(name: str) -> Check | None:
+            return load(CHECKS[name])(study, test, rules)
+
+        former = {name: r.before for name, r in claim.revised.items() if results.scale in r.scales}
         records = [results.records[run].get("claims") or {} for run in planned["run"][planned["usable"]]]
         return Outcome(
             claim,
@@ -78,7 +85,8 @@ def evaluate_claims(
             study.sizes(test),
             due=True,
             preliminary=len(planned) > 0 and not bool(planned["usable"].all()),
-            checks={name: load(CHECKS[name])(study, test, rules) for name in claim.validity} if samples else {},
+            checks={name: check(former.get(name, name)) for name in claim.validity} if samples else {},
+            later={name: check(name) for name in former} if samples else {},
             specified=bool(records)
             and all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
             search=effort(test.sides(), results),
@@ -111,6 +119,6 @@ def _involved(test: ClaimTest, runs: pd.DataFrame) -> pd.DataFrame:
 
 def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
     """Verdict -> how many claims of the paper have it, of verdicts that there are; without those that the paper made of
-    another environment."""
-    said = [o.verdict.outcome for o in outcomes if not o.claim.own and not o.claim.elsewhere]
+    another environment, and less likely readings of others."""
+    said = [o.verdict.outcome for o in outcomes if not (o.claim.own or o.claim.elsewhere or o.claim.reading_of)]
     return {v: said.count(v) for v in OUTCOMES if v in said}

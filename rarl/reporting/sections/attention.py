@@ -3,6 +3,7 @@ give."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,6 +26,7 @@ QUANTITIES = {  # of attention.csv -> in words, and the quantity that says what 
 }
 _SHARES = {"task_named", "related_there", *(name for name in QUANTITIES if name.endswith("_share"))}
 _BY_GROUP = ("other_share", "rewarded_share")
+OTHER = ("flips_exchanged", "flips_redrawn")  # by another batch: of another task, where there is one; drawn anew
 _USE = {  # of retrieval.csv
     "agent": "Agent", "set": "Task set", "states": "States per batch", "steps_per_trajectory": "Steps per trajectory",
     "last_share": "Share of last steps", "effective_states": "Effective number of attended states",
@@ -73,12 +75,14 @@ def _of(table: pd.DataFrame, tasks: set[str] | None) -> dict[int, float]:
 
 
 def last_records(study: Study, variant: Variant | None = None, task_set: str | None = None) -> pd.DataFrame:
-    """What runs recorded of retrieval at their last evaluation; arguments as of `Study.rows`. `flips_other`: the share
-    of greedy actions that change with another batch, of another task or drawn anew, whichever changes more."""
+    """What runs recorded of retrieval at their last evaluation; arguments as of `Study.rows`."""
     frame = study.rows(study.results.retrieval, variant, task_set)
-    last = frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
-    other = last.reindex(columns=["flips_exchanged", "flips_redrawn"]).apply(pd.to_numeric, errors="coerce")
-    return last.assign(flips_other=other.max(axis=1))
+    return frame[frame["update"] == frame.groupby("run")["update"].transform("max")]
+
+
+def changed_by(last: pd.DataFrame, names: Sequence[str] = OTHER) -> pd.Series:
+    """Of rows of `last_records` the share of greedy actions that change by one of these, whichever changes more."""
+    return last.reindex(columns=list(names)).apply(pd.to_numeric, errors="coerce").max(axis=1)
 
 
 def retrieval_frame(study: Study) -> pd.DataFrame:
@@ -100,7 +104,7 @@ def used_by(study: Study, variant: Variant, task_set: str) -> dict[str, Any]:
         return {}
     row, most = dict(rows.iloc[-1]), study.value(variant, task_set, "agent.retrieval.k_states")
     there = row.get("states")
-    row["flips_other"] = 100 * last_records(study, variant, task_set)["flips_other"].mean()
+    row["flips_other"] = 100 * changed_by(last_records(study, variant, task_set)).mean()
     return row | ({"read": f"{min(most, there):.3g} of {there:.3g}"} if there and most else {})
 
 

@@ -84,7 +84,7 @@ def headline(study: Study, sheet: Sheet) -> None:
     axes.set_title(f"{study.title}, {study.set_title(study.compared_sets[-1])}", weight="bold")
     figures.legend(figure, [shown[name] for name in shown if (frame["agent"] == name).any()])
     alt = f"{study.title}: learning curves with and without retrieval, {study.score.label} against {axis}."
-    sheet.figure(f"{study.name}-headline", figure, frame, alt, "Thin: seeds. Bold: mean with 95 % CI.")
+    sheet.figure(f"{study.name}-headline", figure, frame, alt, f"{study.title}.")
 
 
 def _finish(study: Study, axes: Axes) -> None:
