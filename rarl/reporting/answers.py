@@ -238,8 +238,8 @@ def _updates(outcome: Outcome, study: Study) -> str:
 
 
 def _with_reason(outcome: Outcome) -> str:
-    """The verdict; where there is none, why; what a check says that was written after the runs; and whether the question
-    is of that time."""
+    """The verdict; where there is none, why; what a check says that was written after the runs; whether the question is
+    of that time."""
     why = outcome.verdict.reason if outcome.verdict.outcome == rules.NOT_TESTED else ""
     why = _why_void(outcome.checks) if outcome.verdict.outcome == rules.VOID else why
     later = _why_void(outcome.later)

@@ -13,8 +13,9 @@ from rarl.reporting.sweeps import cells_of, paper_cell, tuned
 
 
 class Change(NamedTuple):
-    """What is changed. kind: of `VariantSettings`; "grid" where a grid's best is set against its fixed cell. what: in words, the same for the same change in another environment.
-    short: for a figure. sweep: the title of the sweep that it is a part of.
+    """What is changed. kind: of `VariantSettings`; "grid" where a grid's best is set against its fixed cell. what: in
+    words, the same for the same change in another environment. short: for a figure. sweep: the title of the sweep that
+    it is a part of.
     """
 
     kind: str

@@ -225,7 +225,9 @@ _USE = {
 }  # fmt: skip
 
 
-_PARTS = {"change": "Change", "where": "Where", "effect": "Effect on the score", "of_gain": "Of retrieval's gain, %"}  # fmt: skip
+_PARTS = {
+    "change": "Change", "where": "Where", "effect": "Effect on the score", "of_gain": "Of retrieval's gain, %"
+}  # fmt: skip
 
 
 def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:

@@ -41,7 +41,9 @@ BY_KIND = {
     )),
     "equivalence": ("no difference", ((SUPPORTED, "margin: inside"), (CONTRADICTED, "margin: outside"))),
     "no gain": ("no better", ((SUPPORTED, "gain: below +m, however far"), (CONTRADICTED, "gain: above +m"))),
-    "estimate": ("a size, no direction", ((MEASURED, "always: the number with its interval; “smaller (larger) than the paper's” where size excludes s"),)),
+    "estimate": ("a size, no direction", (
+        (MEASURED, "always: the number with its interval; “smaller (larger) than the paper's” where size excludes s"),
+    )),
     "count": ("a count, the same for every seed", ((MEASURED, "from one seed on, if identical across seeds"),)),
 }  # fmt: skip
 # What a verdict says of a difference "with a change minus without", key -> word.

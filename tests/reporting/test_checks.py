@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from rarl.provenance import claim_digests
+from rarl.reporting.answers import LATER, claim_frame, first_table
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.rules import NOT_TESTED, SUPPORTED, VOID
@@ -51,17 +52,44 @@ def test_random_play_is_a_start_too(tmp_path):
     assert outcomes(tmp_path)["Q7"].checks["learned"].passed
 
 
+def test_scores_that_are_above_random_play_by_luck(tmp_path):
+    """One seed of five that scores. An interval that keeps to what a game can give would always be above 0."""
+    made.write_project(tmp_path)
+    for seed, level in enumerate((1.5, 0.0, 0.0, 0.0, 0.0)):
+        for variant in ("r2d2", "ra-r2d2"):
+            run = f"atari/pong/{variant}/seed-{seed}"
+            made.write_run(tmp_path, run, level - made.BY_SEED[seed], ["pong"], changes=made.PLAYED)
+    said = outcomes(tmp_path)["Q7"]
+    assert not said.checks["learned"].passed
+    assert said.verdict.outcome == VOID
+
+
 @pytest.mark.parametrize(
     ("exchanged", "removed", "passed"), [(0.002, 0.004, False), (0.002, 0.3, False), (0.2, 0, True)]
 )
 def test_retrieval_that_is_not_read(tmp_path, exchanged, removed, passed):
     """That actions depend on there being something is not enough: it might be anything."""
-    runs = [run for run in write(tmp_path) if "/ra-" in run]
-    assert outcomes(tmp_path)["C3c-hidden"].checks["reads"] is None  # not recorded: told, and not held against it
+    runs = [run for run in write(tmp_path, {"dqn-hidden": 0.1, "as-printed": 0.5}) if "/as-" in run]
+    assert outcomes(tmp_path)["Q24"].checks["reads"] is None  # not recorded: told, and not held against it
     write_flips(tmp_path, runs, exchanged, removed)
-    said = outcomes(tmp_path)["C3c-hidden"]
+    said = outcomes(tmp_path)["Q24"]
     assert said.checks["reads"].passed == passed
+    assert said.checks["reads"].fails == (not passed)
     assert said.verdict.outcome == (SUPPORTED if passed else VOID)
+    assert not said.later
+
+
+@pytest.mark.parametrize(("removed", "before"), [(0.004, False), (0.3, True)])
+def test_the_check_that_was_fixed_before_the_runs_decides(tmp_path, removed, before):
+    """What the one says that was written afterwards stands beside the verdict."""
+    write_flips(tmp_path, [run for run in write(tmp_path) if "/ra-" in run], 0.002, removed)
+    said = outcomes(tmp_path)["C3c-hidden"]
+    assert said.checks["reads"].passed == before
+    assert not said.later["reads"].passed
+    assert said.verdict.outcome == (SUPPORTED if before else VOID)
+    row = claim_frame([said]).iloc[0]
+    assert said.later["reads"].found in row["checks"]
+    assert (LATER in str(first_table([said], [said.study]))) == (not said.later["reads"].passed)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +103,10 @@ def test_attention_that_does_not_ask(tmp_path, shares, candidates, passed):
     rows += [(level, "other_candidates", candidates[i]) for level, i in zip(made.LEVELS, several, strict=True)]
     made.write_attention(tmp_path, names, rows)
     said = outcomes(tmp_path)["C5"]
-    assert said.checks["attends"].passed == passed
-    assert (said.verdict.outcome == VOID) == (not passed)
+    assert said.later["attends"].passed == passed
+    divided = any(0.01 < share < 0.99 for share in shares)  # by the check before the runs, which decides
+    assert said.checks["attends"].passed == divided
+    assert (said.verdict.outcome == VOID) == (not divided)
 
 
 def test_a_probe_needs_its_positive_control(tmp_path):
@@ -92,7 +122,7 @@ def test_a_probe_needs_its_positive_control(tmp_path):
 def test_verdicts_of_the_papers_claims_are_counted(project):
     found = outcomes(*project)
     said = counts(found.values())
-    papers = [o for o in found.values() if not (o.claim.own or o.claim.elsewhere)]
+    papers = [o for o in found.values() if not (o.claim.own or o.claim.elsewhere or o.claim.reading_of)]
     assert 0 < sum(said.values()) == len(papers) < len(found)
     assert said[NOT_TESTED] == sum(o.verdict.outcome == NOT_TESTED for o in papers)
 
@@ -146,7 +176,7 @@ def test_digests_are_of_what_the_scale_can_judge(tmp_path):
 def tried(variant: str, seed: int = 100, last: float = 1.0, **changed) -> dict:
     changes = tuple(f"{key}={value}" for key, value in changed.items())
     return {"experiment": "gridroboman", "variant": variant, "task_set": "30", "seed": seed, "changed": changes,
-            "updates": 100, "last": last}  # fmt: skip
+            "updates": 100, "last": last, "scale": "laptop"}  # fmt: skip
 
 
 def test_equal_search_is_counted(tmp_path):
@@ -182,4 +212,7 @@ def test_tries_of_other_scales_are_not_this_ones(tmp_path):
     entry = {"variant": "dqn-hidden", "task_set": 30, "seed": 100, "changed": [], "core_seconds": 1.0,
              "return_by_update": [[9, 0.1]]}  # fmt: skip
     path.write_text("".join(json.dumps(entry | {"scale": scale}) + "\n" for scale in ("laptop", "mine", "laptop")))
-    assert len(load_results("mine", tmp_path).trials) == 1
+    assert load_results("laptop", tmp_path).trials["scale"].tolist() == ["laptop", "mine", "laptop"]  # of scratch
+    (tmp_path / "config" / "mine.yaml").touch()
+    assert load_results("mine", tmp_path).trials["scale"].tolist() == ["mine"]
+    assert load_results("laptop", tmp_path).trials["scale"].tolist() == ["laptop", "laptop"]

@@ -80,6 +80,26 @@ def test_the_projects_claims_are_sound():
             "claims: [{id: AB, text: t, primary: true}, {id: C, text: t, qualifies: AC}]",
             "claim C: qualifies: unknown primary claim 'AC': did you mean 'AB'",
         ),
+        (
+            "claims: [{id: AB, text: t}, {id: C, text: t, reading_of: AC}]",
+            "claim C: reading_of: unknown claim 'AC': did you mean 'C' or 'AB'",
+        ),
+        (
+            "claims: [{id: AB, text: t}]\nrevised_checks: {read: {before: divides, scales: [tiny], seen: [AB]}}",
+            "revised_checks.read: unknown check 'read': did you mean 'reads'",
+        ),
+        (
+            "claims: [{id: AB, text: t}]\nrevised_checks: {reads: {before: divide, scales: [tiny], seen: [AB]}}",
+            "revised_checks.reads.before: unknown check 'divide': did you mean 'divides'",
+        ),
+        (
+            "claims: [{id: AB, text: t}]\nrevised_checks: {reads: {before: divides, scales: [tyny], seen: [AB]}}",
+            "revised_checks.reads.scales: unknown scale 'tyny': did you mean 'tiny'",
+        ),
+        (
+            "claims: [{id: AB, text: t}]\nrevised_checks: {reads: {before: divides, scales: [tiny], seen: [AC]}}",
+            "revised_checks.reads.seen: unknown claim 'AC': did you mean 'AB'",
+        ),
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path, text, says):

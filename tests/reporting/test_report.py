@@ -158,7 +158,8 @@ def test_search_records_are_shown_and_a_damaged_line_named(tmp_path):
              "scale": "laptop", "return_by_update": [[9, 0.123]]}  # fmt: skip
     record.write_text(json.dumps(entry) + "\n{\n" + json.dumps(entry | {"measure": "success_rate"}) + "\n")
     elsewhere = record.with_name("babyai.jsonl")  # by an older record, which does not say what it measured
-    elsewhere.write_text(json.dumps(entry | {"variant": "rdqn"}) + "\n" + json.dumps(entry | {"scale": "mine"}) + "\n")
+    elsewhere.write_text(json.dumps(entry | {"variant": "rdqn"}) + "\n" + json.dumps(entry | {"scale": "other"}) + "\n")
+    (tmp_path / "config" / "other.yaml").touch()
     text = build(tmp_path)["appendix"]
     rows = table(tmp_path / "reports/laptop", "trials")
     assert rows["variant"].tolist() == ["rdqn", "dqn-hidden", "dqn-hidden"]  # none of another scale

@@ -60,7 +60,7 @@ def test_claims_flip_with_the_numbers(tmp_path):
 def test_the_table_of_ablations(root):
     rows = table(root / "reports/laptop", "ablations-differences", "task_set", "variant")
     row = rows.loc[MAIN, "one-best"]
-    assert row["agent"] == "one slot, one trajectory"
+    assert row["agent"] == "one trajectory by attention"
     assert row[["delta_base", "delta"]].tolist() == pytest.approx([0.2, -0.2])
     readings = {"a4-masking": "same", "retriever-first": "open", "told-actions-and-rewards": "helps"}
     assert rows.loc[MAIN].loc[list(readings), "reading"].to_dict() == readings
