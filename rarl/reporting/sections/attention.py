@@ -29,8 +29,8 @@ _BY_GROUP = ("other_share", "rewarded_share")
 OTHER = ("flips_exchanged", "flips_redrawn")  # by another batch: of another task, where there is one; drawn anew
 _USE = {  # of retrieval.csv
     "agent": "Agent", "set": "Task set", "states": "States per batch", "steps_per_trajectory": "Steps per trajectory",
-    "last_share": "Share of last steps", "effective_states": "Effective number of attended states",
-    "logit_std": "SD of logits", "z_between": "SD of z between batches / its size",
+    "last_share": "Share of them that are last steps", "effective_states": "Effective number of attended states",
+    "logit_std": "SD of logits", "z_between": "SD of z between batches, relative to its RMS",
     "flips_redrawn": "Actions changed by another draw, %", "flips_exchanged": "by another task's batch, %",
     "flips_removed": "by none, %",
 }  # fmt: skip
