@@ -221,6 +221,7 @@ def _first_row(o: Outcome, study: Study) -> list[Any]:
     # What nobody else asked is asked in words, so that it is not taken for the paper's claim.
     what = o.claim.text.partition(": ")[2] or o.claim.text if o.claim.own else " vs ".join(sides)
     who = Markup("{}: {}").format(_link(where, o), tables.md(what))
+    who = Markup("↳ {}").format(_link(what, o)) if o.claim.qualifies else who
     share = [] if o.claim.qualifies else [budget(o)]
     share.append(_updates(o, study) if o.interval is not None else "")
     return [who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), "; ".join(filter(None, share))]
