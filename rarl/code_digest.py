@@ -94,7 +94,7 @@ def code_of(
       RarlError: no such module, or a file with a syntax error.
     """
     root, leave_out = Path(root), tuple(leave_out)
-    begun = [_entry(name, root) for name in ([entries] if isinstance(entries, str) else entries)]
+    begun = [place_of(name, root) for name in ([entries] if isinstance(entries, str) else entries)]
     waiting = [there for there in begun if isinstance(there, _Place)]
     found: dict[str, str] = {}
     packages = {there for there in begun if isinstance(there, str)}  # "gymnasium:make"
@@ -139,7 +139,16 @@ def _is_below(name: str, prefixes: Iterable[str]) -> bool:
 # ------------------------------------------------------------------------------------------------- where a module lies
 
 
-def _entry(name: str, root: Path) -> _Place | str | None:
+def place_of(name: str, root: Path = PACKAGE) -> _Place | str | None:
+    """Where the module or file of a name lies: its place, an installed package, or None (Python's own).
+
+    Args:
+      name: "rarl.runs.loop", "module:attribute", "my_env.py:SPEC".
+      root: the folder of the package.
+
+    Raises:
+      RarlError: there is none.
+    """
     module = module_of(name) or name
     if module.endswith(".py"):
         file = Path(module).resolve()
@@ -148,7 +157,9 @@ def _entry(name: str, root: Path) -> _Place | str | None:
         return _Place(file.stem, str(file), str(file.parent))
     place = _locate(module, root, str(root.parent))
     if place is None and module.partition(".")[0] not in sys.stdlib_module_names:
-        raise RarlError(f"no module {module!r} in {root}; {did_you_mean(module, _all_modules(root))}")
+        ours = _is_below(module, [root.name])
+        hint = f" in {root}; {did_you_mean(module, _all_modules(root))}" if ours else ""
+        raise RarlError(f"{name}: no module {module!r}{hint}")
     return place
 
 

@@ -105,8 +105,8 @@ def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
         )
     if not ends:
         yield (
-            f"note: no episode ended in {STEPS} steps: one that never ends keeps whoever plays it waiting for ever, and "
-            "needs a limit (gymnasium.wrappers.TimeLimit)"
+            f"note: no episode ended in {STEPS} steps: whoever plays one that never ends waits for ever; "
+            "it needs a limit (gymnasium.wrappers.TimeLimit)"
         )
     low, high = spec.reward_range
     if rewards.min() < low or rewards.max() > high:

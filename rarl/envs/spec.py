@@ -43,7 +43,7 @@ class Source:
         `rarl.trajectories.store.DatasetWriter`; progress: called with (done, of all).
       unit: what its size is counted in, "episodes" or "environment_steps".
       options: what else can be set, with its default.
-      check: function (**options) that raises RarlError if one of those given cannot have its value.
+      check: function (**options) that raises RarlError if one of them, given or by default, cannot have its value.
       arrays: names of the per-episode arrays that it writes beside those that every dataset has.
     """
 
