@@ -140,11 +140,7 @@ def _is_below(name: str, prefixes: Iterable[str]) -> bool:
 
 
 def place_of(name: str, root: Path = PACKAGE) -> _Place | str | None:
-    """Where the module or file of a name lies: its place, an installed package, or None (Python's own).
-
-    Args:
-      name: "rarl.runs.loop", "module:attribute", "my_env.py:SPEC".
-      root: the folder of the package.
+    """The place of a module, "module:attribute" or "file.py:attribute"; a package's name, None: see `_locate`.
 
     Raises:
       RarlError: there is none.

@@ -271,7 +271,7 @@ def _check_types(where: str, part: Any) -> None:
     """That the fields of a part of a specification are of the types that are written beside them."""
     for one in fields(part):
         value = getattr(part, one.name)
-        if not _is_a(value, one.type):
+        if not _is_a(value, str(one.type)):
             raise RarlError(f"{where}: {one.name}: must be {one.type}, got {value!r:.80}")
 
 
