@@ -34,8 +34,6 @@ from rarl.errors import RarlError, did_you_mean
 
 PACKAGE = Path(rarl.__file__).resolve().parent
 SHORT = 8  # hex digits of a module's digest in records
-_NAMED = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")  # module:attribute
-_FILE = re.compile(r"[\w./-]+\.py:[A-Za-z_]\w*")
 _DATA = re.compile(r"[\w-]+(\.[\w-]+)+")
 
 
@@ -96,7 +94,7 @@ def code_of(
       RarlError: no such module, or a file with a syntax error.
     """
     root, leave_out = Path(root), tuple(leave_out)
-    begun = [_entry(name, root) for name in ([entries] if isinstance(entries, str) else entries)]
+    begun = [place_of(name, root) for name in ([entries] if isinstance(entries, str) else entries)]
     waiting = [there for there in begun if isinstance(there, _Place)]
     found: dict[str, str] = {}
     packages = {there for there in begun if isinstance(there, str)}  # "gymnasium:make"
@@ -124,6 +122,16 @@ def code_of(
     return Code(found, {name: _version(name) for name in packages}, dict(uses or {}))
 
 
+def module_of(text: str) -> str:
+    """The module or the file of "module:attribute" or "folder/file.py:attribute"; "" for another text."""
+    module, _, attribute = text.rpartition(":")
+    return module if _is_dotted(attribute) else ""
+
+
+def _is_dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
 def _is_below(name: str, prefixes: Iterable[str]) -> bool:
     return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
 
@@ -131,8 +139,13 @@ def _is_below(name: str, prefixes: Iterable[str]) -> bool:
 # ------------------------------------------------------------------------------------------------- where a module lies
 
 
-def _entry(name: str, root: Path) -> _Place | str | None:
-    module = name.partition(":")[0] if not _FILE.fullmatch(name) else name.rpartition(":")[0]
+def place_of(name: str, root: Path = PACKAGE) -> _Place | str | None:
+    """The place of a module, "module:attribute" or "file.py:attribute"; a package's name, None: see `_locate`.
+
+    Raises:
+      RarlError: there is none.
+    """
+    module = module_of(name) or name
     if module.endswith(".py"):
         file = Path(module).resolve()
         if not file.is_file():
@@ -140,7 +153,9 @@ def _entry(name: str, root: Path) -> _Place | str | None:
         return _Place(file.stem, str(file), str(file.parent))
     place = _locate(module, root, str(root.parent))
     if place is None and module.partition(".")[0] not in sys.stdlib_module_names:
-        raise RarlError(f"no module {module!r} in {root}; {did_you_mean(module, _all_modules(root))}")
+        ours = _is_below(module, [root.name])
+        hint = f" in {root}; {did_you_mean(module, _all_modules(root))}" if ours else ""
+        raise RarlError(f"{name}: no module {module!r}{hint}")
     return place
 
 
@@ -246,11 +261,11 @@ def _read_version(path: str, name: str, mtime_ns: int, size: int) -> _Read:
     file = Path(path)
     digest, imports, texts = _kept_or_parsed(file, name)
     data = [file.with_name(text) for text in texts if _DATA.fullmatch(text) and not text.endswith(".py")]
-    files = [file.parent / text.rpartition(":")[0] for text in texts if _FILE.fullmatch(text)]
+    files = [file.parent / named for named in map(module_of, texts) if named.endswith(".py")]
     return _Read(
         digest,
         tuple(imports),
-        tuple(path.resolve() for path in files if path.is_file()),
+        tuple(path.resolve() for path in files if os.path.isfile(path)),  # which takes every text
         tuple(path for path in data if path.is_file()),
     )
 
@@ -285,7 +300,7 @@ def _parsed(source: bytes, file: Path, name: str) -> tuple[str, list[str], list[
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
     walk = _Walk(package, name.split(".")[0])
     walk.node(tree)
-    texts = [text for text in sorted(walk.texts) if _DATA.fullmatch(text) or _FILE.fullmatch(text)]
+    texts = [text for text in sorted(walk.texts) if _DATA.fullmatch(text) or module_of(text).endswith(".py")]
     return _digest(walk), sorted(walk.imports), texts
 
 
@@ -365,9 +380,8 @@ class _Walk:
     def _text(self, text: str) -> None:
         """A module named in text is imported by that name: entry points, registries."""
         self.texts.add(text)
-        module = text.partition(":")[0]
-        of_package = text.startswith(self.first + ".") and all(part.isidentifier() for part in module.split("."))
-        if of_package or _NAMED.fullmatch(text):
+        module = module_of(text) or (text if text.startswith(self.first + ".") else "")
+        if _is_dotted(module):
             self.imports.add(module)
 
     def _if_type_checking(self, node: ast.If) -> None:

@@ -5,7 +5,6 @@ What is wrong is told as it is found, one line each; playing comes last, since i
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
@@ -17,7 +16,7 @@ from rarl.config.settings import RunSettings
 from rarl.envs.content import content_of
 from rarl.envs.spec import EnvSpec, check_spec, load, make_vector, plays, sources_of, spec_of
 from rarl.envs.vector import VectorEnv
-from rarl.errors import RarlError, in_one_line
+from rarl.errors import RarlError, told_in_one_line
 
 _WORDS = ("expert",)  # values that the normaliser of a score may have in the place of a name
 STEPS = 300  # of random play
@@ -36,12 +35,14 @@ def check_environment(environment: str) -> Iterator[str]:
     spec = spec_of(environment)
     yield from _fields(spec)
     agent = {"task": "hidden" if spec.context else "observed", "core": "gru"}
-    settings = settings_of(environment, spec.tasks[0], 0, {"agent": agent})
+    with told_in_one_line(f"{spec.name}: its options"):
+        settings = settings_of(environment, spec.tasks[0], 0, {"agent": agent})
     if not plays(spec):
         yield "no simulator: agents learn from datasets, and nothing is rolled out"
     else:
         yield from _playing(spec, settings)
-    yield from _network(spec, settings)
+    with told_in_one_line(f"{spec.name}: encoder {settings.agent.encoder!r} cannot read the observations"):
+        yield from _network(spec, settings)
 
 
 def _fields(spec: EnvSpec) -> Iterator[str]:
@@ -71,24 +72,13 @@ def _loaded(where: str, value: Any) -> Any:
         raise RarlError(f"{where}: {error}") from None
 
 
-@contextlib.contextmanager
-def _one_line(where: str) -> Iterator[None]:
-    """What goes wrong in somebody's own code, in one line."""
-    try:
-        yield
-    except RarlError:
-        raise
-    except Exception as error:
-        raise RarlError(f"{where}: {in_one_line(error)}") from error
-
-
 def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
     tasks = [spec.tasks[i % len(spec.tasks)] for i in range(ENVIRONMENTS)]
 
     def made() -> VectorEnv:
         return make_vector(settings, tasks)
 
-    with _one_line(f"{spec.name}: it cannot be made"):
+    with told_in_one_line(f"{spec.name}: it cannot be made"):
         envs = made()
     if not isinstance(envs, VectorEnv):
         raise RarlError(f"{spec.name}: make_vector gave a {type(envs).__name__}, not a rarl.envs.vector.VectorEnv")
@@ -96,18 +86,27 @@ def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
     if spec.n_actions not in (None, n_actions):
         raise RarlError(f"{spec.name}: n_actions = {spec.n_actions}, but the environments have {n_actions}")
     seeds = np.arange(ENVIRONMENTS)
-    with _one_line(f"{spec.name}: it cannot be played"):
+    with told_in_one_line(f"{spec.name}: it cannot be played"):
         played, others = _play(envs, seeds, n_actions, spec), _play(made(), seeds, n_actions, spec)
+    observations, rewards, ends = played
+    if observations.dtype.kind not in "biuf":
+        kind = getattr(envs, "observation_space", None) or f"{observations.dtype} {observations.flat[0]!r:.80}"
+        raise RarlError(
+            f"{spec.name}: observations are no arrays of numbers but {kind}; "
+            "`prepare` must turn each into an array, the space of which is `observation`"
+        )
+    for what, values in (("observations", observations), ("rewards", rewards)):
+        if not np.isfinite(values).all():
+            raise RarlError(f"{spec.name}: {what} must be finite, and some are {values[~np.isfinite(values)][0]}")
     same = (np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(played, others, strict=True))
     if not all(same):
         raise RarlError(
             f"{spec.name}: the same seeds and actions gave different episodes: `reset(seed=...)` must fix them"
         )
-    observations, rewards, ends = played
-    if observations.dtype == object:
-        raise RarlError(
-            f"{spec.name}: observations are no arrays of numbers ({type(observations.flat[0]).__name__}); "
-            "`prepare` makes one of them, and `observation` is its space"
+    if not ends:
+        yield (
+            f"note: no episode ended in {STEPS} steps: whoever plays one that never ends waits for ever; "
+            "it needs a limit (gymnasium.wrappers.TimeLimit)"
         )
     low, high = spec.reward_range
     if rewards.min() < low or rewards.max() > high:
@@ -115,7 +114,8 @@ def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
             f"note: rewards from {rewards.min():g} to {rewards.max():g} were met; reward_range is ({low:g}, {high:g}), "
             "beyond which predictions of rewards cannot go"
         )
-    content = content_of(settings.environment)
+    with told_in_one_line(f"{spec.name}: what its trajectories hold"):
+        content = content_of(settings.environment)
     if content is not None:
         bad = content.observations.first_bad(observations.reshape(-1, *observations.shape[2:]))
         if str(observations.dtype) != content.observations.dtype or bad is not None:
@@ -130,7 +130,8 @@ def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
         )
     shape, dtype = observations.shape[2:], observations.dtype
     yield f"plays: observations {dtype} {shape}, {n_actions} actions, {int(ends)} episodes ended in {STEPS} steps"
-    yield _saved(spec, made, seeds, n_actions)
+    with told_in_one_line(f"{spec.name}: it cannot be saved in the middle of an episode and brought back"):
+        yield _saved(spec, made, seeds, n_actions)
 
 
 def _play(envs: VectorEnv, seeds: np.ndarray, n_actions: int, spec: EnvSpec) -> tuple[np.ndarray, np.ndarray, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -33,6 +34,17 @@ def in_one_line(error: Exception) -> str:
     """What it says, with its kind where that is none of ours."""
     kind = "" if isinstance(error, RarlError) else f"{type(error).__name__}: "
     return f"{kind}{' '.join(str(error).split())}"
+
+
+@contextlib.contextmanager
+def told_in_one_line(where: str) -> Iterator[None]:
+    """What goes wrong in other people's code or data becomes a RarlError; one of ours stays as it is."""
+    try:
+        yield
+    except RarlError:
+        raise
+    except Exception as error:
+        raise RarlError(f"{where}: {in_one_line(error)}") from error
 
 
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 4) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rarl.code_digest import PACKAGE, Code, code_of
+from rarl.code_digest import PACKAGE, Code, code_of, module_of
 from rarl.envs.common import AGENT, LEARNERS, PICTURES, PROBES, RANDOM, VALUES
 from rarl.envs.spec import learner_kind, probe_kind, sources_of, spec_of
 from rarl.errors import RarlError
@@ -35,9 +34,6 @@ NOT_COMPUTING = {
     "rarl.progress": "says how far a job is",
     "rarl.envs.common": "names what every environment has; of that a job's digest names what it uses",
 }
-
-
-_NAMED = re.compile(r"[\w./-]+(\.py)?:[A-Za-z_]\w*")  # module:attribute, file.py:attribute
 
 
 class Kind(NamedTuple):
@@ -79,7 +75,7 @@ class Job:
     def code(self, root: str | os.PathLike = PACKAGE) -> Code:
         """Its code as the files of the package in `root` are now."""
         entries, leave_out = KINDS[self.kind]
-        followed = [name for _, name in self.uses if _NAMED.fullmatch(name)]
+        followed = [name for _, name in self.uses if module_of(name)]
         return code_of((*entries, *followed), leave_out=leave_out, uses=dict(self.uses), root=root)
 
 

@@ -248,15 +248,15 @@ OWN = {
 import numpy as np
 from rarl.errors import RarlError
 import neighbour
-SPEC = {"learner": "my_learner:Learner", "picture": "drawing/board.py:draw"}
+SPEC = {"learner": "my_learner:Learner", "picture": "my drawings/board.py:draw"}
 """,
     "neighbour.py": "from far.away import BOARD\n",
     "far/__init__.py": "",
     "far/away.py": "from . import close\nBOARD = 7\n",
     "far/close.py": "",
     "my_learner.py": "import torch\nclass Learner: pass\n",
-    "drawing/board.py": "import palette\ndef draw(): pass\n",
-    "drawing/palette.py": "RED = 1\n",
+    "my drawings/board.py": "import palette\ndef draw(): pass\n",
+    "my drawings/palette.py": "RED = 1\n",
     "unrelated.py": "X = 1\n",
 }
 

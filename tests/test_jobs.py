@@ -113,6 +113,21 @@ def test_names_of_specifications_can_be_loaded_and_are_unique() -> None:
                 assert load(name) is not None
 
 
+@pytest.mark.parametrize("folder", ["plain", "with a space", "~1+2"])
+@pytest.mark.parametrize("field", ["environment", "values"])
+def test_a_file_of_somebodys_own_is_followed_whatever_its_folder_is_called(
+    tmp_path: Path, folder: str, field: str
+) -> None:
+    file = tmp_path / folder / "some_env.py"
+    file.parent.mkdir()
+    file.write_text("SPEC = 1\n")
+    job = Job("dataset", ((field, f"{file}:SPEC"),))
+    before = job.code()
+    assert "some_env" in before.modules
+    file.write_text("SPEC = 22\n")
+    assert job.code().digest != before.digest
+
+
 def texts(value: object) -> Iterator[str]:
     if isinstance(value, EnvSpec | Source):
         value = {name: getattr(value, name) for name in value.__dataclass_fields__}
@@ -264,7 +279,7 @@ def test_of_configuration_and_plans_code_takes_types_alone(all_jobs: dict[Job, s
         seen += len(taken)
         used = {node.id for node in evaluated(tree) if isinstance(node, ast.Name)}
         # Of what the cost of an index is measured is in its digest; who plays for a dataset is in that of the job.
-        assert not taken & used - {"index_cost_plan", "run_of"}, module
+        assert not taken & used - {"index_cost_plan", "run_of", "check_agent"}, module
     assert seen > 40
 
 

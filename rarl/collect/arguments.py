@@ -35,7 +35,7 @@ def check_noisy_episodes(episodes: int, seed: int, noise_percent: Sequence[int])
     return check_noise(noise_percent)
 
 
-def check_noise(noise_percent: Sequence[int] = NOISE_PERCENTAGES) -> tuple[int, ...]:
+def check_noise(noise_percent: Sequence[int]) -> tuple[int, ...]:
     """The percentages; RarlError unless they are whole ones from 0 to 100, at least one."""
     found = tuple(noise_percent) if isinstance(noise_percent, Sequence) else ()
     if not found or not all(isinstance(percent, int) and 0 <= percent <= 100 for percent in found):

@@ -13,7 +13,7 @@ import numpy as np
 
 from rarl.envs.content import Values, content_of
 from rarl.envs.spec import EnvSpec, load, spec_of
-from rarl.errors import RarlError, required
+from rarl.errors import RarlError, required, told_in_one_line
 from rarl.trajectories.minari import folder_of_all, imported, minari_root
 from rarl.trajectories.store import DatasetWriter
 
@@ -70,18 +70,23 @@ def generate_minari(
     found = hash_of(id, root)
     if found != sha256:
         raise RarlError(f"{where}: options.sha256 is {sha256}, its files have {found}")
-    with minari_root(root):
+    unreadable = f"{where} in {folder_of_all(root) / id}: cannot be read"
+    with minari_root(root), told_in_one_line(unreadable):
         source = imported().load_dataset(id)
-    if source.total_episodes < episodes:
-        raise RarlError(f"{where}: holds {source.total_episodes} episodes, not {episodes}")
-    actions, n_actions = source.spec.action_space, int(np.asarray(content.actions.high)) + 1
+        there, actions = source.total_episodes, source.spec.action_space
+        read = source.iterate_episodes(range(episodes))
+    if there < episodes:
+        raise RarlError(f"{where}: holds {there} episodes, not {episodes}")
+    n_actions = int(np.asarray(content.actions.high)) + 1
     if not isinstance(actions, gym.spaces.Discrete) or actions.start or int(actions.n) != n_actions:
         raise RarlError(f"{where}: actions are {actions}, {spec.name} has Discrete({n_actions})")
     generator = {"policy": "minari", "id": id, "sha256": sha256, "root": root}
     with DatasetWriter(
         folder, environment=spec.name, task=task, source="minari", seed=seed, generator=generator, ends="per-episode"
     ) as writer:
-        for i, episode in enumerate(source.iterate_episodes(range(episodes))):
+        for i in range(episodes):
+            with told_in_one_line(unreadable):
+                episode = next(read)
             x = _prepared(spec, episode.observations, len(episode.actions) + 1, where)
             _check(x, content.observations, f"{where}: episode {i}", spec)
             more = {} if spec.tell is None else {required(spec.context, "context"): _told(spec, episode)[None]}

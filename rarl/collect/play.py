@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rarl.collect.arguments import check_seed
-from rarl.config.player import run_of
+from rarl.config.player import check_agent, run_of
 from rarl.envs.content import content_of
 from rarl.envs.spec import load, make_vector, spec_of
 from rarl.envs.vector import Step, VectorEnv
@@ -109,8 +109,7 @@ def generate_agent(
     from rarl.learners.online import OnlineLearner
 
     check_seed(seed)
-    if not 0 <= random_share <= 1:
-        raise RarlError(f"random_share={random_share}: must be between 0 and 1")
+    check_agent(spec_of(environment), settings, random_share)
     run = run_of(environment, task, seed, settings)
     generator = {"policy": "agent", "environment_steps": environment_steps, "settings": dict(settings or {})}
     generator["random_share"] = random_share

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rarl.code_digest import module_of, place_of
 from rarl.config.settings import EPISODIC, DatasetSettings, RunSettings
 from rarl.config.validate import Settings, validate
-from rarl.envs.common import VALUES
+from rarl.envs.common import AGENT, VALUES
 from rarl.envs.spec import EnvSpec, Source, load, plays, sources_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.mappings import merge
@@ -50,8 +51,14 @@ def check_run(spec: EnvSpec, s: RunSettings, where: str) -> None:
     Raises:
       RarlError: it names the key.
     """
-    if ":" not in s.agent.values and s.agent.values not in VALUES:
-        raise RarlError(f"{where}: agent.values = {s.agent.values!r}: {did_you_mean(s.agent.values, VALUES)}")
+    values = s.agent.values
+    if values not in VALUES:
+        if not module_of(values):
+            raise RarlError(f"{where}: agent.values = {values!r}: {did_you_mean(values, VALUES)}")
+        try:
+            place_of(values)  # importing it would take torch
+        except RarlError as error:
+            raise RarlError(f"{where}: agent.values = {error}") from None
     told = f"{spec.name} tells what an episode is about by {spec.context!r}, not by the id of its task"
     by_id = [
         (s.agent.task != "hidden", f"agent.task = {s.agent.task!r}"),
@@ -95,13 +102,18 @@ def dataset_with_options(spec: EnvSpec, s: DatasetSettings, where: str) -> Datas
         if key not in source.options:
             known = did_you_mean(key, source.options) if source.options else "it has none"
             raise RarlError(f"{where}.options: source {s.source!r} has no option {key!r}; {known}")
-    if source.check is not None:
-        try:
-            load(source.check)(**s.options)
-        except RarlError as error:
-            raise RarlError(f"{where}.options: {error}") from None
+    defaults = {key: list(value) if isinstance(value, tuple) else value for key, value in source.options.items()}
+    options = merge(defaults, s.options)
+    try:
+        if source.make == AGENT:
+            from rarl.config.player import check_agent  # which needs this module
+
+            check_agent(spec, **options)
+        if source.check is not None:
+            load(source.check)(**options)
+    except RarlError as error:
+        raise RarlError(f"{where}.options: {error}") from None
     other = "environment_steps" if source.unit == "episodes" else "episodes"
     if getattr(s, source.unit) is None or getattr(s, other) is not None:
         raise RarlError(f"{where}: the size of source {s.source!r} is given by {source.unit!r}")
-    defaults = {key: list(value) if isinstance(value, tuple) else value for key, value in source.options.items()}
-    return s.model_copy(update={"options": merge(defaults, s.options)})
+    return s.model_copy(update={"options": options})

@@ -112,7 +112,7 @@ def validate(model: type[Settings], value: Any, where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         context = first.get("ctx", {})
-        key = ".".join(map(str, (*first["loc"], *context.get("place", ())))) or "the file"
+        key = ".".join(map(str, (*first["loc"], *context.get("place", ()))))
         if first["type"] == "extra_forbidden":
             known = keys_of(model, first["loc"])
             raise RarlError(f"{where}: unknown key {key!r}; {did_you_mean(str(first['loc'][-1]), known)}") from None
@@ -123,7 +123,8 @@ def validate(model: type[Settings], value: Any, where: str) -> Any:
             message += _meant(first["input"], context["expected"])
         got = context.get("got", first["input"])
         hint = _number_hint(got)
-        raise RarlError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {got!r:.80}{hint}") from None
+        place = f"{where}: {key}" if key else where
+        raise RarlError(f"{place}: {message[0].lower() + message[1:]}, got {got!r:.80}{hint}") from None
 
 
 def _meant(name: str, expected: str) -> str:

@@ -13,13 +13,14 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rarl.envs import common
 from rarl.envs.names import slug
-from rarl.errors import RarlError, did_you_mean
+from rarl.errors import RarlError, did_you_mean, in_one_line
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -42,7 +43,7 @@ class Source:
         `rarl.trajectories.store.DatasetWriter`; progress: called with (done, of all).
       unit: what its size is counted in, "episodes" or "environment_steps".
       options: what else can be set, with its default.
-      check: function (**options) that raises RarlError if one of those given cannot have its value.
+      check: function (**options) that raises RarlError if one of them, given or by default, cannot have its value.
       arrays: names of the per-episode arrays that it writes beside those that every dataset has.
     """
 
@@ -218,13 +219,15 @@ def check_spec(spec: EnvSpec) -> None:
         if not right:
             raise RarlError(f"{spec.name}: {what}")
 
+    _check_types(spec.name, spec)
+    _check_types(f"{spec.name}: score", spec.score)
     require(re.fullmatch(r"[a-z0-9][a-z0-9-]*", spec.name) is not None, "name: must be of a-z, 0-9 and '-'")
     tasks = list(spec.tasks)
-    named = not isinstance(spec.tasks, str) and all(isinstance(task, str) for task in tasks)
     require(
-        bool(tasks) and named and len({*map(slug, tasks)}) == len(tasks),
+        all(tasks) and 0 < len({*map(slug, tasks)}) == len(tasks),
         f"tasks must be names, at least one, that differ in paths too; got {spec.tasks!r:.80}",
     )
+    require(spec.n_actions is None or spec.n_actions > 0, f"n_actions = {spec.n_actions}: must be at least 1")
     for field_, listed in (("task_sets", spec.task_sets), ("task_groups", spec.task_groups)):
         for key, members in listed.items():
             for task in members:
@@ -248,12 +251,43 @@ def check_spec(spec: EnvSpec) -> None:
     )
     require(bool(spec.encoders), "encoders: must be one at least")
     for key, source in spec.sources.items():
+        _check_types(f"{spec.name}: sources[{key!r}]", source)
+        require(
+            re.fullmatch(r"\w[\w.-]*", key, re.ASCII) is not None,
+            f"sources: {key!r} must be a name of letters, digits, '_', '-' and '.', which paths have",
+        )
         require(
             source.unit in ("episodes", "environment_steps"),
             f"sources[{key!r}].unit = {source.unit!r}: must be 'episodes' or 'environment_steps'",
         )
     columns = ("return_mean", "success_rate") if plays(spec) else MEASURED_ON_DATA
     require(spec.score.column in columns, f"score.column = {spec.score.column!r}: must be {' or '.join(columns)}")
+
+
+_TYPES = {"str": str, "bool": bool, "int": Integral, "float": Real, "Score": Score, "Source": Source}
+
+
+def _check_types(where: str, part: Any) -> None:
+    """That the fields of a part of a specification are of the types that are written beside them."""
+    for one in fields(part):
+        value = getattr(part, one.name)
+        if not _is_a(value, str(one.type)):
+            raise RarlError(f"{where}: {one.name}: must be {one.type}, got {value!r:.80}")
+
+
+def _is_a(value: Any, type_: str) -> bool:
+    if type_.endswith(" | None"):
+        return value is None or _is_a(value, type_.removesuffix(" | None"))
+    outer, _, inner = type_.removesuffix("]").partition("[")
+    if outer == "Sequence":
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(_is_a(one, inner) for one in value)
+    if outer == "tuple":
+        types = inner.split(", ")
+        return isinstance(value, tuple | list) and len(value) == len(types) and all(map(_is_a, value, types))
+    if outer == "Mapping":
+        key, of_value = inner.split(", ", 1)
+        return isinstance(value, Mapping) and all(_is_a(k, key) and _is_a(v, of_value) for k, v in value.items())
+    return isinstance(value, _TYPES.get(outer, object))
 
 
 def sources_of(spec: EnvSpec) -> dict[str, Source]:
@@ -334,26 +368,29 @@ def load(name: Named | None) -> Any:
     What is no text is the thing itself.
 
     Raises:
-      RarlError: there is no such module, file or attribute.
+      RarlError: there is no such module, file or attribute, or the import fails.
     """
     if not isinstance(name, str):
         return name
     module, _, attribute = name.rpartition(":")
     file = None
+    if module.endswith(".py"):
+        file = Path(module).resolve()
+        if not file.is_file():
+            raise RarlError(f"{name}: no such file")
+        if str(file.parent) not in sys.path:
+            sys.path.insert(0, str(file.parent))
+        module = file.stem
     try:
-        if module.endswith(".py"):
-            file = Path(module).resolve(strict=True)
-            if str(file.parent) not in sys.path:
-                sys.path.insert(0, str(file.parent))
-            module = file.stem
         loaded = importlib.import_module(module)
-        origin = getattr(loaded, "__file__", None)
-        if file is not None and (origin is None or Path(origin).resolve() != file):
-            raise RarlError(f"{name}: {module!r} is already the name of {origin or 'another module'}; rename the file")
-        return getattr(loaded, attribute)
-    except FileNotFoundError:
-        raise RarlError(f"{name}: no such file") from None
-    except (AttributeError, ValueError) as error:
-        raise RarlError(f"{name}: must read module:attribute or file.py:attribute ({error})") from None
     except ModuleNotFoundError as error:
         raise RarlError(f"{name}: no module {error.name!r}") from None
+    except Exception as error:
+        raise RarlError(f"{name}: importing it failed: {in_one_line(error)}") from error
+    origin = getattr(loaded, "__file__", None)
+    if file is not None and (origin is None or Path(origin).resolve() != file):
+        raise RarlError(f"{name}: {module!r} is already the name of {origin or 'another module'}; rename the file")
+    try:
+        return getattr(loaded, attribute)
+    except AttributeError as error:
+        raise RarlError(f"{name}: must read module:attribute or file.py:attribute ({error})") from None

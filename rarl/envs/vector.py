@@ -152,8 +152,13 @@ class GymnasiumVector(VectorEnv):
             array = np.asarray(self._prepare(observation))
         else:
             array = np.asarray(observation, dtype=self.envs[i].observation_space.dtype)
-        if self._observations.shape[1:] != array.shape:
+        if self._observations.shape[1:] == (0,):  # none yet
             self._observations = np.zeros((self.num_envs, *array.shape), array.dtype)
+        if self._observations.shape[1:] != array.shape:
+            raise RarlError(
+                f"environment {self.envs[i]}: an observation is of shape {array.shape}, those before it were of "
+                f"{self._observations.shape[1:]}"
+            )
         self._observations[i] = array
 
     def step(self, actions: np.ndarray) -> Step:

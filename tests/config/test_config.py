@@ -125,6 +125,21 @@ SCALE_FAULTS = [
         ["datasets.babyai.0.options: source 'random' has no option 'noise_percent'; it has none"],
     ),
     ("datasets.babyai", [{"source": "rdqn", "environment_steps": 0}], ["datasets.babyai.0.environment_steps", "1"]),
+    (
+        "datasets.gridroboman",
+        [{"source": "dqn", "environment_steps": 100, "options": {"settings": 5}}],
+        ["tiny.yaml: datasets.gridroboman.0.options: settings", "got 5"],
+    ),
+    (
+        "datasets.babyai",
+        [{"source": "agent", "environment_steps": 100, "options": {"random_share": "foo"}}],
+        ["tiny.yaml: datasets.babyai.0.options: random_share='foo'", "between 0 and 1"],
+    ),
+    (
+        "datasets.babyai",
+        [{"source": "rdqn", "environment_steps": 100, "options": {"settings": {"agent": {"d_sx": 3}}}}],
+        ["tiny.yaml: datasets.babyai.0.options: ", "unknown key 'agent.d_sx'", "'d_s'"],
+    ),
     ("datasets.gridroboman.0.seed", -1, ["datasets.gridroboman.0.seed", "0"]),
     # numbers that no setting can mean
     (
@@ -300,6 +315,7 @@ def test_a_fault_in_an_experiment_file_is_one_line_that_helps(tmp_path, path, va
         ({"online": None}, ["source = 'replay'", "`online`"]),
         ({"online": {"actor": 2}}, ["online.actor", "'actors'"]),
         ({"environment_options": {"sticky": 1.5}}, ["environment_options: sticky", "1.5"]),
+        ({"environment_options": 5}, ["variant 'r2d2': environment_options: input should be", "got 5"]),
         ({"environment_options": {"sticki": 0.5}}, ["environment_options: unknown key 'sticki'", "'sticky'"]),
         ({"agent": {"encoder_options": {"recompute": -1}}}, ["agent.encoder_options: recompute", "-1"]),
         ({"agent": {"encoder_options": {"blocks": 2}}}, ["agent.encoder_options: unknown key 'blocks'", "'recompute'"]),
@@ -637,7 +653,7 @@ def test_ids_tasks_and_datasets_of_runs(tmp_path):
 
 OTHER_VALUES = {
     # Where the next larger number, the other flag or the next choice would not be valid or would be no other value.
-    "agent.values": "my_file.py:Head",
+    "agent.values": "rarl.nn.value_network:QHead",
     "agent.retrieval.d_m": 16,
     "episodes": 9,
     "agent.retrieval.slot_heads": 4,

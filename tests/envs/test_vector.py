@@ -335,6 +335,23 @@ def test_different_actions_are_refused():
         GymnasiumVector([Acting(gym.spaces.Discrete(n)) for n in (2, 3)])
 
 
+class Growing(Walk):
+    """What it shows becomes longer."""
+
+    def look(self):
+        return np.zeros(1 + self.steps, dtype=np.float32)
+
+
+def test_observations_of_another_shape_are_refused():
+    envs = GymnasiumVector([Walk(), Growing()])
+    with pytest.raises(RarlError, match=r"Growing.*: an observation is of shape \(1,\), those before it .* \(2,\)"):
+        envs.reset([1, 2])
+    envs = GymnasiumVector([Growing()])
+    envs.reset([1])
+    with pytest.raises(RarlError, match=r"Growing.*: an observation is of shape \(2,\), those before it .* \(1,\)"):
+        envs.step(np.zeros(1, dtype=int))
+
+
 def test_actions_have_names():
     assert walks(1).actions == ("action 0", "action 1", "action 2")
 

@@ -64,7 +64,16 @@ def test_its_code_belongs_to_its_jobs(tiny_root):
     assert any("quantiles" in name for name in train_job(run).code().modules)
 
 
-def test_an_unknown_one_is_one_line():
-    settings = settings_of("gridroboman", {"values": "expcted"})
-    with pytest.raises(RarlError, match="did you mean 'expected'"):
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("expcted", "here: agent.values = 'expcted': did you mean 'expected'"),
+        ("nothing/there.py:Head", "here: agent.values = nothing/there.py:Head: no such file$"),
+        ("nothing:Head", "here: agent.values = nothing:Head: no module 'nothing'$"),
+        ("rarl.nn.value_netwrk:QHead", "no module 'rarl.nn.value_netwrk' .*did you mean 'rarl.nn.value_network'"),
+    ],
+)
+def test_an_unknown_one_is_one_line(values, said):
+    settings = settings_of("gridroboman", {"values": values})
+    with pytest.raises(RarlError, match=said):
         check_run(spec_of("gridroboman"), settings, "here")

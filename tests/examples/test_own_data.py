@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import gymnasium as gym
@@ -206,6 +207,19 @@ def test_what_does_not_fit_is_one_line(tmp_path, collected, monkeypatch, capsys,
     monkeypatch.chdir(tmp_path)
     error = fails(capsys, "datasets", "make", "played/minari/cart-pole-v1", "--scale", "tiny")
     assert said.replace("HASH", hash_of("me/cartpole-0-v0", collected)) in error
+
+
+@pytest.mark.parametrize("damaged", ["metadata.json", "main_data.hdf5"])
+def test_damaged_data_are_one_line(tmp_path, collected, monkeypatch, capsys, damaged):
+    other = tmp_path / "minari"
+    shutil.copytree(collected, other)
+    file = other / "me" / "cartpole-0-v0" / "data" / damaged
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    write(tmp_path, other, PLAYED, f"played_damaged_{damaged[0]}", ["CartPole-v1"])
+    monkeypatch.chdir(tmp_path)
+    error = fails(capsys, "datasets", "make", "played/minari/cart-pole-v1", "--scale", "tiny")
+    assert f"Minari dataset me/cartpole-0-v0 in {other}/me/cartpole-0-v0: cannot be read" in error
+    assert not [*tmp_path.glob("data/tiny/played/minari/*")]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from rarl import cli
 from rarl.config.scale import Scale
 from rarl.env_check import check_environment
-from rarl.envs.spec import EnvSpec, Score, Source, check_spec, load, spec_of
+from rarl.envs.spec import ENVIRONMENTS, EnvSpec, Score, Source, check_spec, load, spec_of
 from rarl.errors import RarlError
 from rarl.jobs import dataset_job
 from rarl.trajectories.store import TrajectoryDataset
@@ -24,7 +24,22 @@ SPACE = gym.spaces.Box(0, 1, (3,))
 ROOT = Path(__file__).resolve().parents[2]
 ODD = """
 import gymnasium
+import numpy as np
+import torch
 from rarl.envs.spec import EnvSpec
+
+class Told(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, x=0.0, reward=0.0):
+        self.x, self.reward = x, reward
+
+    def reset(self, *, seed=None, options=None):
+        return np.full(2, self.x), {}
+
+    def step(self, action):
+        return np.full(2, self.x), self.reward, False, False, {}
 
 class Odd(gymnasium.Env):
     observation_space = gymnasium.spaces.Dict({"a": gymnasium.spaces.Discrete(2)})
@@ -47,8 +62,24 @@ class Odd(gymnasium.Env):
     [
         ({"name": "my env"}, "name: must be of a-z, 0-9 and '-'"),
         ({"tasks": []}, "tasks must be names, at least one"),
-        ({"tasks": "one"}, "tasks must be names, at least one"),
+        ({"tasks": [""]}, "tasks must be names, at least one"),
         ({"tasks": ["lift red", "lift-red"]}, "differ in paths too"),
+        ({"tasks": ["Cart/Pole", "cart_pole"]}, "differ in paths too"),
+        ({"tasks": "one"}, r"tasks: must be Sequence\[str\], got 'one'"),
+        ({"tasks": 5}, r"tasks: must be Sequence\[str\], got 5"),
+        ({"tasks": [5]}, r"tasks: must be Sequence\[str\], got \[5\]"),
+        ({"name": 5}, "name: must be str, got 5"),
+        ({"return_range": 500.0}, r"return_range: must be tuple\[float, float\], got 500\.0"),
+        ({"return_range": (0.0, 1.0, 2.0)}, "return_range: must be"),
+        ({"reward_range": None}, r"reward_range: must be tuple\[float, float\], got None"),
+        ({"n_actions": 0}, "n_actions = 0: must be at least 1"),
+        ({"score": "success_rate"}, "score: must be Score, got 'success_rate'"),
+        ({"score": Score(margin="wide")}, "score: margin: must be float, got 'wide'"),
+        ({"sources": {"bot": "foo:bar"}}, r"sources: must be Mapping\[str, Source\], got {'bot': 'foo:bar'}"),
+        ({"sources": {"bot": Source(len, options=5)}}, r"sources\['bot'\]: options: must be Mapping"),
+        ({"sources": {"my bot": Source(len)}}, "sources: 'my bot' must be a name of letters, digits"),
+        ({"sources": {"my/bot": Source(len)}}, "sources: 'my/bot' must be a name of letters, digits"),
+        ({"task_sets": {2: "one"}}, "task_sets: must be Mapping"),
         ({"task_sets": {2: ["one", "three"]}}, r"task_sets\[2\]: 'three' is not among the tasks"),
         ({"reward_range": (1.0, 1.0)}, r"reward_range = \(1, 1\): the first must be less"),
         ({"make_vector": gym.make}, "give one of the two"),
@@ -67,6 +98,16 @@ def test_what_contradicts_itself_is_one_line(changes, said):
     with pytest.raises(RarlError, match=said) as caught:
         check_spec(replace(RIGHT, **changes))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, "rarl.envs.babyai.go_to:SPEC", "examples/cartpole.py:SPEC"])
+def test_what_there_is_is_right(name):
+    check_spec(spec_of(name))
+
+
+def test_values_of_numpy_are_as_good():
+    made = gym.make("CartPole-v1")
+    check_spec(replace(RIGHT, n_actions=made.action_space.n, return_range=[np.float32(0), np.int64(500)]))
 
 
 def test_it_is_told_before_anything_runs(tmp_path, capsys, monkeypatch):
@@ -108,16 +149,35 @@ def test_the_environment_of_the_readme(tmp_path, monkeypatch):
     ("made", "said"),
     [
         ("gymnasium.make('Taxi-v3')", "mine: it cannot be made: DeprecatedEnv: .*Taxi-v4"),
-        ("Odd()", "mine: observations are no arrays of numbers .*`prepare` makes one"),
+        ("Odd()", r"mine: observations are no arrays of numbers but Dict\('a': Discrete\(2\)\); `prepare` must"),
         ("Odd(broken=True)", "mine: it cannot be played: ZeroDivisionError"),
+        ("Told(x=np.nan)", "mine: observations must be finite, and some are nan"),
+        ("Told(reward=np.inf)", "mine: rewards must be finite, and some are inf"),
+        (
+            "Told(), encoders={'flat': lambda d_s, n_tasks: torch.nn.Linear(3, d_s)}",
+            "mine: encoder 'flat' cannot read .*TypeError",
+        ),
+        ("Told(), observation=5, n_actions=2", "mine: what its trajectories hold: AttributeError"),
+        ("Told(), options='gymnasium:Env'", "mine: its options: AttributeError"),
+        ("Told(), return_range=500.0", "mine: return_range: must be"),
+        ("Told(), task=['one']", "importing it failed: TypeError: .*'task'"),
+        ("Told(), title={}['a']", "importing it failed: KeyError: 'a'"),
+        ("Told(), title=np.nonexistent_thing", "importing it failed: AttributeError: .*nonexistent_thing"),
+        ("Told(), title=from", r"importing it failed: SyntaxError: .*line \d+"),
     ],
 )
 def test_what_is_wrong_with_somebodys_environment_is_one_line(tmp_path, made, said):
-    file = tmp_path / f"odd_{len(made)}.py"  # a name may be imported once
+    file = tmp_path / f"{tmp_path.name}.py"  # a name may be imported once
     file.write_text(ODD + f"SPEC = EnvSpec(name='mine', tasks=['one'], make=lambda task: {made})")
     with pytest.raises(RarlError, match=said) as caught:
         list(check_environment(f"{file}:SPEC"))
     assert "\n" not in str(caught.value)
+
+
+def test_an_episode_without_an_end_is_noted(tmp_path):
+    (tmp_path / "endless.py").write_text(ODD + "SPEC = EnvSpec(name='mine', tasks=['one'], make=lambda task: Told())")
+    said = list(check_environment(f"{tmp_path}/endless.py:SPEC"))
+    assert any(line.startswith("note: no episode ended in 300 steps") and "TimeLimit" in line for line in said)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +207,18 @@ def test_two_files_of_one_name_are_told_apart(tmp_path, monkeypatch):
     (tmp_path / "needs.py").write_text("import something_not_installed\n")
     with pytest.raises(RarlError, match="no module 'something_not_installed'"):
         load("needs.py:SPEC")
+    for name, text, said in (
+        (
+            "misspelt",
+            "from rarl.envs.spec import EnvSpecc",
+            "misspelt.py:SPEC: importing it failed: ImportError: .*Specc",
+        ),
+        ("of_its_own", "raise ValueError('my own fault')", "importing it failed: ValueError: my own fault"),
+        ("without", "SPECS = 1", "without.py:SPEC: must read module:attribute or file.py:attribute"),
+    ):
+        Path(f"{name}.py").write_text(text)
+        with pytest.raises(RarlError, match=said):
+            load(f"{name}.py:SPEC")
 
 
 @pytest.mark.parametrize("name", ["cartpole", "doorkey"])

@@ -38,12 +38,6 @@ def _number(text: str) -> Any:
     return float(text) if text else None
 
 
-def human_normalised(game: str, score: float) -> float:
-    """0 for random play, 1 for the human's."""
-    scores = table()[check_game(game)]
-    return (score - scores.random) / (scores.human - scores.random)
-
-
 def reaches_human(game: str, returns: np.ndarray) -> np.ndarray:
     """Which episodes count as a success: returns (n,) -> (n,) bool."""
     return returns >= table()[check_game(game)].human

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rarl.collect.arguments import NOISE_PERCENTAGES
 from rarl.envs.babyai.levels import LEVELS
 from rarl.envs.common import AGENT
 from rarl.envs.spec import EnvSpec, Score, Source
@@ -15,7 +16,7 @@ SPEC = EnvSpec(
     sources={
         "bot": Source(
             "rarl.envs.babyai.datasets:generate_bot",
-            options={"noise_percent": (0, 10, 25, 50, 100)},
+            options={"noise_percent": NOISE_PERCENTAGES},
             arrays=("mission", "terminated", "noise", "seed"),
             check="rarl.collect.arguments:check_noise",
         ),

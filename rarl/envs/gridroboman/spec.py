@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rarl.collect.arguments import NOISE_PERCENTAGES
 from rarl.envs.common import AGENT
 from rarl.envs.gridroboman.tasks import ACTIONS, EPISODE_STEPS, FAMILIES, TASK_SETS, TASKS
 from rarl.envs.spec import EnvSpec, Score, Source
@@ -15,7 +16,7 @@ SPEC = EnvSpec(
     sources={
         "planner": Source(
             "rarl.envs.gridroboman.datasets:generate_planner",
-            options={"noise_percent": (0, 10, 25, 50, 100)},
+            options={"noise_percent": NOISE_PERCENTAGES},
             arrays=("noise",),
             check="rarl.collect.arguments:check_noise",
         ),
