@@ -156,7 +156,8 @@ def restore(arguments: argparse.Namespace) -> None:
     for path in done:
         print(f"{path}: restored")
     if left:
-        raise RarlError("\n".join([*left, "remove what is damaged, and the workflow makes it again"]))
+        advice = "add a remote that has it, or run the workflow, which makes what is missing; remove first what is damaged"
+        raise RarlError("\n".join([*left, advice]))
     if not done:
         print("nothing is missing or damaged")
 

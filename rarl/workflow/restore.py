@@ -34,7 +34,7 @@ def restore(scale: Scale, paths: Sequence[str | os.PathLike] = ()) -> tuple[list
     kept = _Kept(scale)
     asked = [Path(path) for path in paths]
     for path in asked:
-        if not any(_within(file, path) for file in kept.files):
+        if not any(_within(file, path) for file in (*kept.files, *kept.lost)) and not _within_any(path, kept.lost):
             raise RarlError(f"{path}: DVC has no record of it (see dvc.lock)")
     damaged = {fault.path for fault in find_faults(scale)}
     # Arrays fit their manifest: if that is not the recorded one, they are not either.
@@ -42,10 +42,11 @@ def restore(scale: Scale, paths: Sequence[str | os.PathLike] = ()) -> tuple[list
     wanted = [
         file
         for file in kept.files
-        if (not asked or any(_within(file, path) for path in asked))
+        if (not asked or _within_any(file, asked))
         and (not file.exists() or file in damaged or file.parent in whole)
     ]
-    done, left = [], []
+    concerned = (p for p in kept.lost if not asked or _within_any(p, asked) or any(_within(path, p) for path in asked))
+    done, left = [], [_lost(place) for place in concerned]
     for folder in dict.fromkeys(file.parent for file in wanted):
         fetched, reasons = _restore_in(folder, [file for file in wanted if file.parent == folder], kept)
         done += fetched
@@ -53,8 +54,8 @@ def restore(scale: Scale, paths: Sequence[str | os.PathLike] = ()) -> tuple[list
     known = set(kept.files)
     for fault in find_faults(scale):
         path = fault.path
-        if path not in known and not fault.unplanned and (not asked or any(_within(path, place) for place in asked)):
-            left.append(f"{path}: {fault.what}, and DVC has no record of it")
+        if path not in known and not fault.unplanned and (not asked or _within_any(path, asked)):
+            left.append(f"{path}: {fault.what}, and DVC has no copy of it")
     return done, left
 
 
@@ -69,22 +70,29 @@ class _Kept:
 
     Attributes:
       files: their paths, below the project's root, sorted.
+      lost: folders of which neither the cache nor a remote has so much as the list of files.
     """
 
     def __init__(self, scale: Scale):
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
         from dvc_data.fs import DataFileSystem
+        from dvc_data.index.index import DataIndexError
 
+        found, self.lost = [], []
         # A file system over cache and remote alone; DVC's public one would give the damaged file in the workspace.
         try:
             self._system = DataFileSystem(index=Repo(str(scale.root)).index.data["repo"])
             results = f"results/{scale.name}"
             places = [f"data/{scale.name}", f"{results}/checkpoints", f"{results}/provenance.json"]
-            found = [file for place in places if self._system.exists(place) for file in self._system.find(place)]
+            for place in places:
+                try:
+                    found += self._system.find(place) if self._system.exists(place) else []
+                except DataIndexError:
+                    self.lost.append(scale.root / place)
         except (DvcException, OSError) as error:
             raise RarlError(f"DVC cannot be asked for what it keeps ({error})") from None
-        if not found:
+        if not found and not self.lost:
             raise RarlError(
                 f"DVC keeps no data of scale {scale.name} here; it asks for those of the scale in config/config.yaml"
             )
@@ -94,11 +102,12 @@ class _Kept:
     def fetch(self, file: Path, target: Path) -> bool:
         """Write what DVC keeps of `file` to `target`; False if it has no copy."""
         from dvc.exceptions import DvcException
+        from dvc_data.index.index import DataIndexError
         from dvc_objects.errors import ObjectFormatError
 
         try:
             self._system.get_file(file.relative_to(self._root).as_posix(), str(target))
-        except (DvcException, OSError, ObjectFormatError):
+        except (DvcException, DataIndexError, OSError, ObjectFormatError):
             return False
         return target.is_file()
 
@@ -113,7 +122,7 @@ def _restore_in(folder: Path, files: Iterable[Path], kept: _Kept) -> tuple[list[
             if kept.fetch(file, temporary / file.name):
                 fetched.append(file)
             else:
-                left.append(f"{file}: neither DVC's cache nor a remote has it")
+                left.append(_lost(file))
         done = []
         for file in fetched:
             if _fits(temporary / file.name, temporary, folder):
@@ -127,6 +136,10 @@ def _restore_in(folder: Path, files: Iterable[Path], kept: _Kept) -> tuple[list[
         if not any(folder.iterdir()):
             folder.rmdir()
     return done, left
+
+
+def _lost(path: Path) -> str:
+    return f"{path}: neither DVC's cache nor a remote has it"
 
 
 def _fits(fetched: Path, temporary: Path, folder: Path) -> bool:
@@ -150,3 +163,7 @@ def _fits(fetched: Path, temporary: Path, folder: Path) -> bool:
 
 def _within(file: Path, path: Path) -> bool:
     return path == file or path in file.parents
+
+
+def _within_any(file: Path, paths: Iterable[Path]) -> bool:
+    return any(_within(file, path) for path in paths)
