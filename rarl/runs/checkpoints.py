@@ -31,9 +31,9 @@ import rarl
 from rarl.errors import RarlError
 from rarl.files import atomic_writer, remove_leftovers, write_text
 from rarl.mappings import differences, plain
+from rarl.runs.run_folder import CHECKPOINT, checksums_of, sidecar
 
 FORMAT = 1
-NAME = "checkpoint.pt"
 _ARRAY = "__ndarray__"  # key of a dict that stands for a NumPy array: {_ARRAY: tensor, "scalar": bool}
 _ABSENT = "absent"  # what the sidecar says, during the first save, about the file that is not there yet
 
@@ -107,7 +107,7 @@ def save(path: str | os.PathLike, state: Any, header: Header, *, keep_previous: 
     }
     content = {"header": encode(about, "header"), "state": encode(state)}
     old = _checksum(path)
-    if old not in _listed(path):  # damaged, or not there: nothing to keep, nothing to trust if the kill comes now
+    if old not in (checksums_of(path) or ()):  # nothing to keep, nothing to trust if the kill comes now
         old = None
     try:
         # Through a handle, because torch puts the name of a path into the bytes.
@@ -145,12 +145,6 @@ def _keep(path: Path, checksum: str) -> None:
     write_text(sidecar(previous), _sidecar_text(previous, [checksum]))
 
 
-def sidecar(path: str | os.PathLike) -> Path:
-    """`X.sha256` of `X`."""
-    path = Path(path)
-    return path.with_name(path.name + ".sha256")
-
-
 def previous_of(path: str | os.PathLike) -> Path:
     """`X.previous` of `X`."""
     path = Path(path)
@@ -159,14 +153,6 @@ def previous_of(path: str | os.PathLike) -> Path:
 
 def _sidecar_text(path: Path, checksums: list[str]) -> str:
     return "".join(f"{checksum}  {path.name}\n" for checksum in checksums)
-
-
-def _listed(path: Path) -> list[str]:
-    """The checksums that the sidecar of `path` allows; empty if there is no readable sidecar."""
-    try:
-        return [line.split()[0] for line in sidecar(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (FileNotFoundError, UnicodeDecodeError):
-        return []
 
 
 def _checksum(path: Path) -> str | None:
@@ -180,20 +166,14 @@ def _checksum(path: Path) -> str | None:
 # -------------------------------------------------------------------------------------------------------------- loading
 
 
-def load(path: str | os.PathLike, *, expected: Header | None = None) -> Checkpoint:
-    """Read and verify one checkpoint file; tensors come to the CPU.
-
-    Args:
-        path: the file; its sidecar must lie beside it.
-        expected: if given, run, configuration, code digest and data must be the same (`update` is not compared; a code
-            digest of None is not compared).
+def load(path: str | os.PathLike) -> Checkpoint:
+    """Read and verify one checkpoint file, beside which its sidecar must lie; tensors come to the CPU.
 
     Raises:
-        RarlError: missing, damaged, unsafe, of another format or run, or made with another configuration: in that case
-            the differing keys are listed, dotted, with both values.
+        RarlError: missing, damaged, unsafe, or of another format.
     """
     try:
-        return _load(Path(path), expected)
+        return _load(Path(path))
     except _DamagedError as damage:
         raise RarlError(f"{damage}; bring it back (`rarl restore {path}`, a backup) or train the run again") from None
 
@@ -204,24 +184,30 @@ def load_latest(folder: str | os.PathLike, *, expected: Header | None = None) ->
     Removes leftovers of killed writers. If `checkpoint.pt` is damaged, takes `checkpoint.pt.previous` and logs a
     warning.
 
+    Args:
+        folder: the scratch folder.
+        expected: what the run would be now, see `compare`; None: whatever it is.
+
     Raises:
-        RarlError: all copies are damaged (a run never starts silently from 0 again), or as in `load`.
+        RarlError: all copies are damaged (a run never starts silently from 0 again), or as in `load` and `compare`.
     """
     folder = Path(folder)
     remove_leftovers(folder)
-    newest = folder / NAME
+    newest = folder / CHECKPOINT
     previous = previous_of(newest)
     if not any(file.exists() for file in (newest, previous, sidecar(previous))):
-        listed = _listed(newest)
-        if not listed or _ABSENT in listed:  # nothing yet, or killed within the very first save
+        known = checksums_of(newest)
+        if not known or _ABSENT in known:  # nothing yet, or killed within the very first save
             return None
     damages = []
     for path in (newest, previous):
         try:
-            checkpoint = _load(path, expected)
+            checkpoint = _load(path)
         except _DamagedError as damage:
             damages.append(str(damage))
             continue
+        if expected is not None:
+            compare(checkpoint.header, expected, path)
         if damages:
             log.warning("%s; going on from %s (update %d)", damages[0], path.name, checkpoint.header.update)
         return checkpoint
@@ -231,15 +217,16 @@ def load_latest(folder: str | os.PathLike, *, expected: Header | None = None) ->
     )
 
 
-def _load(path: Path, expected: Header | None) -> Checkpoint:
+def _load(path: Path) -> Checkpoint:
     checksum = _checksum(path)
     if checksum is None:
         raise _DamagedError(f"{path}: no such checkpoint")
-    listed = _listed(path)
-    if not listed:
-        raise _DamagedError(f"{path}: its checksum file {sidecar(path).name} is missing")
-    if checksum not in listed:
-        raise _DamagedError(f"{path}: SHA-256 is {checksum[:12]}…, but {sidecar(path).name} says {listed[0][:12]}…")
+    known = checksums_of(path)
+    if not known:
+        fault = "is missing" if known is None else "holds no checksum"
+        raise _DamagedError(f"{path}: its checksum file {sidecar(path).name} {fault}")
+    if checksum not in known:
+        raise _DamagedError(f"{path}: SHA-256 is {checksum[:12]}…, but {sidecar(path).name} says {known[0][:12]}…")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -263,13 +250,13 @@ def _load(path: Path, expected: Header | None) -> Checkpoint:
         found = Header(**{name: header[name] for name in Header.__dataclass_fields__})
     except KeyError as error:
         raise RarlError(f"{path}: not a checkpoint of rarl (its header has no {error})") from None
-    if expected is not None:
-        compare(found, expected, path)
     return Checkpoint(found, decode(content["state"]), path)
 
 
 def compare(found: Header, expected: Header, where: str | os.PathLike) -> None:
     """List what differs between what was found at `where` and what is asked for, if anything does.
+
+    Updates are not compared, nor is a code digest of None.
 
     Raises:
         ChangedError: one line with the differing keys, dotted, and both values.

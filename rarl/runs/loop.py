@@ -29,7 +29,7 @@ from rarl.errors import RarlError, RunFailedError
 from rarl.files import check_folder_writable, digest, read_json, remove_leftovers, write_json, write_text
 from rarl.progress import Progress, duration
 from rarl.runs import checkpoints
-from rarl.runs.run_folder import MetricsLog, RunFolder, RunPaths, TensorBoard
+from rarl.runs.run_folder import CHECKPOINT, MetricsLog, RunFolder, RunPaths, TensorBoard, read_record
 
 FORMAT = 1
 _LOGS = ("evaluations", "training", "retrieval")  # each a CSV file
@@ -232,13 +232,11 @@ def finished_record(paths: RunPaths, record: Mapping[str, Any]) -> dict[str, Any
     path = paths.record / "run.json"
     if not path.exists():
         return None
-    found = read_json(path)
-    if not isinstance(found, dict) or "run" not in found or "status" not in found:
-        raise RarlError(f"{path}: not the record of a run")
+    found = read_record(path)
     if found["status"] != "finished":
         return None
     checkpoints.compare(_header_of(found), _header_of(record), path)
-    products = [*(paths.record / f"{name}.csv" for name in _LOGS), paths.checkpoint / checkpoints.NAME]
+    products = [*(paths.record / f"{name}.csv" for name in _LOGS), paths.checkpoint / CHECKPOINT]
     for product in products:
         if not product.exists():
             raise RarlError(
@@ -426,7 +424,7 @@ class _Run:
             "peak_memory_mb": self.peak_memory_mb,
         }
         with self.stop.held():
-            checkpoints.save(self.folder.path / checkpoints.NAME, state, _header_of(self.record, self.update))
+            checkpoints.save(self.folder.path / CHECKPOINT, state, _header_of(self.record, self.update))
         self._lap("other")
         self.saved = time.monotonic()
 
@@ -475,7 +473,7 @@ class _Run:
                 remove_leftovers(folder)
             (self.paths.record / "run.json").unlink(missing_ok=True)  # of an earlier failure: its files change now
             result["checkpoint_sha256"] = checkpoints.save(
-                self.paths.checkpoint / checkpoints.NAME,
+                self.paths.checkpoint / CHECKPOINT,
                 {"update": update, "learner": learned},
                 _header_of(self.record, update),
                 keep_previous=False,

@@ -1,7 +1,7 @@
-"""The scratch folder of one run: who writes it, its logs, and where its products go.
+"""Where a run's files are, the record among them, and its scratch folder: who writes it, and its logs.
 
-Everything here can be thrown away; what must last is published to `results/` by the loop. One process holds the folder,
-by a file lock that the system drops with the process, however it dies.
+Everything in the scratch folder can be thrown away; what must last is published to `results/` by the loop. One process
+holds the folder, by a file lock that the system drops with the process, however it dies.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from rarl.errors import RarlError
-from rarl.files import csv_text, remove_leftovers, write_text
+from rarl.files import csv_text, read_json, remove_leftovers, write_text
 
+CHECKPOINT = "checkpoint.pt"
 LOCK = "lock"
 LOG = "train.log"
 TENSORBOARD = "tensorboard"
@@ -45,6 +46,38 @@ class RunPaths:
             record=root / "results" / scale / "runs" / run,
             checkpoint=root / "results" / scale / "checkpoints" / run,
         )
+
+
+def read_record(path: str | os.PathLike) -> dict[str, Any]:
+    """The record of a run; "run" and "status" are texts, "config", "data" and "budget" mappings where they are there.
+
+    Raises:
+        RarlError: there is none, or it is not the record of a run.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise RarlError(f"{path}: not the record of a run")
+    wrong = [key for key in ("run", "status") if not isinstance(found.get(key), str)]
+    wrong += [key for key in ("config", "data", "budget") if not isinstance(found.get(key, {}), dict)]
+    if wrong:
+        raise RarlError(f"{path}: not the record of a run ({wrong[0]!r} is {found.get(wrong[0])!r:.40})")
+    return found
+
+
+def sidecar(path: str | os.PathLike) -> Path:
+    """`X.sha256` of the checkpoint `X`."""
+    path = Path(path)
+    return path.with_name(path.name + ".sha256")
+
+
+def checksums_of(path: str | os.PathLike) -> list[str] | None:
+    """The checksums that the sidecar of the checkpoint `path` allows, none if it is unreadable; None: no sidecar."""
+    try:
+        return [line.split()[0] for line in sidecar(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        return []
 
 
 class RunFolder:
@@ -85,9 +118,9 @@ class RunFolder:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = os.pread(descriptor, 4096, 0)
+                holder = describe_holder(holder_of(descriptor))
                 os.close(descriptor)
-                raise RarlError(f"run {self.run} is being written by {_describe(holder)}: {self.path}") from None
+                raise RarlError(f"run {self.run} is being written by {holder}: {self.path}") from None
             except OSError:
                 os.close(descriptor)
                 raise
@@ -97,8 +130,7 @@ class RunFolder:
             except FileNotFoundError:
                 pass
             os.close(descriptor)  # locked a file that its holder had removed; take the new one
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        note_holder(descriptor)
         return descriptor
 
     def start_log_file(self) -> None:
@@ -142,14 +174,27 @@ class RunFolder:
                 self.path.rmdir()
 
 
-def _describe(holder: bytes) -> str:
+def note_holder(descriptor: int) -> None:
+    """Write into the file of a lock, which this process holds, who holds it."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+
+
+def holder_of(descriptor: int) -> dict[str, Any]:
+    """{"pid", "host"} of the process that holds a lock, or held it last; empty where its file does not say."""
     try:
-        fields = json.loads(holder)
-        pid, host = int(fields["pid"]), str(fields["host"])
+        note = json.loads(os.pread(descriptor, 4096, 0))
+        return {"pid": int(note["pid"]), "host": str(note["host"])}
     except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def describe_holder(holder: Mapping[str, Any]) -> str:
+    """What `holder_of` has found, for people."""
+    if not holder:
         return "another process"
-    text = f"process {pid} on host {host}"
-    if host == socket.gethostname() and not _alive(pid):
+    text = f"process {holder['pid']} on host {holder['host']}"
+    if holder["host"] == socket.gethostname() and not _alive(holder["pid"]):
         text += " (which has ended, but a process that it started still holds the folder)"
     return text
 

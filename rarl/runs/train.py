@@ -13,13 +13,13 @@ from rarl.config.scale import Run, Scale
 from rarl.envs.common import LEARNERS
 from rarl.envs.spec import learner_kind, load, spec_of
 from rarl.errors import RarlError
-from rarl.files import read_json, sha256_file
+from rarl.files import sha256_file
 from rarl.jobs import LoadedCode, train_job
 from rarl.provenance import claim_digests
 from rarl.runs import checkpoints
 from rarl.runs.device import choose_device
 from rarl.runs.loop import Budget, Learner, LoopSettings, train
-from rarl.runs.run_folder import RunPaths
+from rarl.runs.run_folder import CHECKPOINT, RunPaths, read_record
 from rarl.trajectories.plan import folder_of
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset
 from rarl.trajectories.verify import open_planned
@@ -97,7 +97,7 @@ def load_published(scale: Scale, run: Run) -> checkpoints.Checkpoint:
       RarlError: it is missing or damaged, belongs to another run, or was made with other settings or data than the run
         would be now, or by other code than the run's record says.
     """
-    path = RunPaths.of(run.id, scale.name, scale.root).checkpoint / checkpoints.NAME
+    path = RunPaths.of(run.id, scale.name, scale.root).checkpoint / CHECKPOINT
     train = f"`rarl train --scale {scale.name} {run.id}`"
     if not path.is_file():
         raise RarlError(f"{path}: no checkpoint; train the run first ({train})")
@@ -106,7 +106,7 @@ def load_published(scale: Scale, run: Run) -> checkpoints.Checkpoint:
     data = {name: found or loaded.header.data.get(name) for name, found in data_of(scale, run).items()}
     # Whether its code is the present one is the workflow's concern; here, that it is that of the run's record.
     record = RunPaths.of(run.id, scale.name, scale.root).record / "run.json"
-    code = read_json(record).get("code_digest") if record.is_file() else None
+    code = read_record(record).get("code_digest") if record.is_file() else None
     expected = checkpoints.Header(run.id, run.recorded(), code_digest=code, data=data)
     checkpoints.compare(loaded.header, expected, path)
     if not isinstance(loaded.state, dict) or not loaded.state.get("learner"):

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rarl.errors import RarlError
+from rarl.runs.run_folder import describe_holder, holder_of, note_holder
 
 STATE = Path(".snakemake")
 LOCK = "workflow.lock"
@@ -54,19 +54,18 @@ def hold(folder: str | os.PathLike = ".", *, tell: Callable[[str], Any] = log.wa
         except BlockingIOError:
             time.sleep(0.2)  # it may have the lock and not yet have said who it is
             raise RarlError(
-                f"a workflow is running in this folder ({_describe(_note(descriptor))}); wait for it, or stop it with "
-                "Ctrl-C"
+                f"a workflow is running in this folder ({describe_holder(holder_of(descriptor))}); wait for it, or "
+                "stop it with Ctrl-C"
             ) from None
-        found = _note(descriptor)  # of the holder before
+        found = holder_of(descriptor)  # of the holder before
         if any((state / "locks").glob("*")):
             here = socket.gethostname()
             if found.get("host", here) != here:
                 raise RarlError(
-                    f"the workflow in this folder was started on another machine ({_describe(found)}) and not ended; "
-                    f"if it does not run there any more: `rm {STATE / LOCK}`, then again"
+                    f"the workflow in this folder was started on another machine ({describe_holder(found)}) and not "
+                    f"ended; if it does not run there any more: `rm {STATE / LOCK}`, then again"
                 )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        note_holder(descriptor)
         _stop(_left_jobs(folder), tell)
         shutil.rmtree(state / "locks", ignore_errors=True)
         yield
@@ -74,21 +73,9 @@ def hold(folder: str | os.PathLike = ".", *, tell: Callable[[str], Any] = log.wa
         os.close(descriptor)
 
 
-def mark_jobs(folder: str | os.PathLike = ".") -> None:
-    """Let the processes that this one starts be known as jobs of a workflow in `folder`."""
-    os.environ[MARK] = str(Path(folder).resolve())
-
-
-def _note(descriptor: int) -> Mapping[str, Any]:
-    try:
-        note = json.loads(os.pread(descriptor, 4096, 0))
-        return {"pid": int(note["pid"]), "host": str(note["host"])}
-    except (ValueError, KeyError, TypeError):
-        return {}
-
-
-def _describe(note: Mapping[str, Any]) -> str:
-    return f"process {note['pid']} on host {note['host']}" if note else "another process"
+def mark_jobs() -> None:
+    """Let the processes that this one starts be known as jobs of a workflow in this folder."""
+    os.environ[MARK] = str(Path.cwd())
 
 
 def _left_jobs(folder: Path) -> list[Any]:

@@ -14,7 +14,6 @@ from typing import Any
 
 from rarl.config.scale import Run, Scale, index_cost_plan
 from rarl.errors import RarlError
-from rarl.files import read_json
 from rarl.jobs import (
     changed_parts,
     code_digest_of,
@@ -28,7 +27,7 @@ from rarl.jobs import (
 from rarl.mappings import leaves
 from rarl.progress import duration
 from rarl.reporting.choices import check_texts
-from rarl.runs.run_folder import RunPaths
+from rarl.runs.run_folder import CHECKPOINT, RunPaths, read_record
 from rarl.workflow.records import record_of
 from rarl.workflow.rules import cost_digest, gpus, index_cost_digest, plan_digest
 
@@ -113,16 +112,14 @@ def _state_of_run(scale: Scale, run: Run, why: Counter[str]) -> str:
 
 
 def _has_checkpoint(scale: Scale, run: str) -> bool:
-    return (RunPaths.of(run, scale.name, scale.root).checkpoint / "checkpoint.pt").is_file()
+    return (RunPaths.of(run, scale.name, scale.root).checkpoint / CHECKPOINT).is_file()
 
 
 def _state_of_record(scale: Scale, run: Run, why: Counter[str]) -> str:
     """By a run's own record, which names the code that it was made by; what changed since is counted in `why`."""
     try:
-        record = read_json(RunPaths.of(run.id, scale.name, scale.root).record / "run.json")
+        record = read_record(RunPaths.of(run.id, scale.name, scale.root).record / "run.json")
     except RarlError:
-        return MISSING
-    if not isinstance(record, Mapping):
         return MISSING
     job = train_job(run)
     state = CURRENT if record.get("status") == "finished" else FAILED
@@ -130,7 +127,7 @@ def _state_of_record(scale: Scale, run: Run, why: Counter[str]) -> str:
         why.update(_changed_code(record.get("code"), job.code().record))
         state = OTHER_CODE
     if record.get("config_digest") != run.digest:
-        why.update(_changed_settings(record.get("config"), run.recorded()))
+        why.update(_changed_settings(record.get("config", {}), run.recorded()))
         state = OTHER_SETTINGS
     return state
 
@@ -163,8 +160,8 @@ def _extended(scale: Scale) -> list[str]:
     return scale._listed("extended")
 
 
-def _changed_settings(then: Any, now: Mapping[str, Any]) -> Iterable[str]:
-    old, new = dict(leaves(then if isinstance(then, Mapping) else {})), dict(leaves(now))
+def _changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
+    old, new = dict(leaves(then)), dict(leaves(now))
     keys = [key for key in sorted({*old, *new}) if old.get(key, _ABSENT) != new.get(key, _ABSENT)]
     return [f"setting {key}" for key in keys] or ["what is derived from settings"]
 

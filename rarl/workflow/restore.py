@@ -15,8 +15,9 @@ from pathlib import Path
 from rarl.config.scale import Scale
 from rarl.errors import RarlError
 from rarl.files import fsync_folder, sha256_file
+from rarl.runs.run_folder import CHECKPOINT, checksums_of, sidecar
 from rarl.trajectories.store import MANIFEST, read_manifest
-from rarl.workflow.verify import CHECKPOINT, CHECKSUM, find_faults, listed_in
+from rarl.workflow.verify import find_faults
 
 
 def restore(scale: Scale, paths: Sequence[str | os.PathLike] = ()) -> tuple[list[Path], list[str]]:
@@ -155,7 +156,7 @@ def _fits(fetched: Path, temporary: Path, folder: Path) -> bool:
         if fetched.name == MANIFEST:
             return bool(read_manifest(fetched.parent))
         if fetched.name == CHECKPOINT:
-            return sha256_file(fetched) in (listed_in(record(CHECKSUM) / CHECKSUM) or ())
+            return sha256_file(fetched) in (checksums_of(record(sidecar(CHECKPOINT).name) / CHECKPOINT) or ())
     except (RarlError, OSError):
         return False
     return True

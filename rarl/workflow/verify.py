@@ -7,7 +7,6 @@ files, so that looking again costs a few milliseconds.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -20,12 +19,11 @@ from rarl.config.scale import Dataset, Scale
 from rarl.envs.names import slug
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file, state_of, write_json
+from rarl.runs.run_folder import CHECKPOINT, checksums_of, read_record, sidecar
 from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset, read_manifest, repair
 from rarl.trajectories.verify import open_checked, place_of
 
-CHECKPOINT = "checkpoint.pt"
-CHECKSUM = "checkpoint.pt.sha256"
 _SHOWN = 8
 _MUCH = 4 * 10**9  # bytes: some seconds
 
@@ -223,51 +221,33 @@ def _of_checkpoints(scale: Scale, hashes: Hashes) -> Iterator[Fault]:
     for path in paths:
         run = path.parent.relative_to(results / "checkpoints").as_posix()
         record = results / "runs" / run / "run.json"
-        said = _run_record(record)
-        if said is not None and said.get("run") != run:
-            yield Fault(record, "damaged (not the record of a run)" if not said else f"of another run ({said['run']})")
+        try:
+            said = read_record(record) if record.is_file() else None
+        except (RarlError, OSError):
+            yield Fault(record, "damaged (not the record of a run)")
             continue
-        found, listed = hashes.of(path), listed_in(path.with_name(CHECKSUM))
+        if said is not None and said["run"] != run:
+            yield Fault(record, f"of another run ({said['run']})")
+            continue
+        found, listed = hashes.of(path), checksums_of(path)
         expected = said and said.get("checkpoint_sha256")
         if expected is not None and found != expected:
             yield Fault(path, f"damaged, or of another run (its SHA-256 is not the one in {record})")
             if listed is not None and expected not in listed:
-                yield Fault(path.with_name(CHECKSUM), f"of another checkpoint than that of {record}")
+                yield Fault(sidecar(path), f"of another checkpoint than that of {record}")
         elif listed is not None and found not in listed:
-            yield Fault(path, f"damaged (its SHA-256 is not the one in {CHECKSUM})")
+            yield Fault(path, f"damaged (its SHA-256 is not the one in {sidecar(path).name})")
         elif said is not None and run in scale.runs:
             yield from _made_from_others(record, said, scale, hashes)
 
 
-def _run_record(path: Path) -> dict[str, Any] | None:
-    """The record of a run; None if there is none, an empty one if it cannot be read."""
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) and isinstance(said.get("run"), str) else {}
-
-
 def _made_from_others(record: Path, said: dict[str, Any], scale: Scale, hashes: Hashes) -> Iterator[Fault]:
     """A run that learned from other data than there are now."""
-    data = said.get("data")
-    for manifest, checksum in data.items() if isinstance(data, dict) else ():
+    for manifest, checksum in said.get("data", {}).items():
         path = scale.root / manifest
         if path.is_file() and hashes.of(path) != checksum:
             yield Fault(record, f"made from another {manifest} than there is now", unplanned=True)
             return
-
-
-def listed_in(path: Path) -> list[str] | None:
-    """The checksums in the file beside a checkpoint; None if it is missing."""
-    try:
-        return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError:
-        return []
 
 
 def _visible(root: Path, name: str) -> Iterator[Path]:

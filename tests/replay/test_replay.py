@@ -580,9 +580,9 @@ def test_a_restored_replay_goes_on_as_the_one_that_was_saved(tmp_path, calls, co
     state = replay.state_dict()
     bad = checkpoints.first_not_finite(state)
     assert bad is None
-    checkpoints.save(tmp_path / checkpoints.NAME, state, checkpoints.Header("test"))
+    checkpoints.save(tmp_path / "c.pt", state, checkpoints.Header("test"))
     restored = Replay(s, 3, SHAPE, STATES, by_values)
-    restored.load_state_dict(checkpoints.load_latest(tmp_path).state)
+    restored.load_state_dict(checkpoints.load(tmp_path / "c.pt").state)
     for one, other in zip(replay._cutters, restored._cutters, strict=True):
         np.testing.assert_array_equal(other._values, one._values)  # unknown ones included
     others = Players(restored, 3, 0, unknown=players.unknown)

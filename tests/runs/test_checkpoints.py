@@ -15,7 +15,9 @@ import torch
 
 from rarl.errors import RarlError
 from rarl.runs import checkpoints
-from rarl.runs.checkpoints import NAME, Header, load, load_latest, save, sidecar
+from rarl.runs.checkpoints import Header, load, load_latest, save
+from rarl.runs.run_folder import CHECKPOINT as NAME
+from rarl.runs.run_folder import sidecar
 
 RUN = Header("toy/seed-0", {"learner": {"lr": 0.001, "width": 8}, "seed": 0}, update=1, code_digest="a" * 12)
 
@@ -61,7 +63,7 @@ def test_every_kind_of_state_comes_back_with_its_type(tmp_path):
         "by number": {3: {"step": torch.tensor(1.0)}},
     }
     save(tmp_path / NAME, full, RUN)
-    loaded = load(tmp_path / NAME, expected=RUN)
+    loaded = load_latest(tmp_path, expected=RUN)
     assert same(loaded.state, full)
     assert loaded.header == RUN
     generator = np.random.Generator(np.random.Philox(9))
@@ -301,7 +303,7 @@ def test_another_configuration_lists_the_keys(two):
 
 def test_equal_configurations_in_other_clothes_are_equal(tmp_path):
     save(tmp_path / NAME, state(), Header("r", {"sizes": (1, 2), 3: "x"}))
-    assert load(tmp_path / NAME, expected=Header("r", {"sizes": [1, 2], "3": "x"})).header.run == "r"
+    assert load_latest(tmp_path, expected=Header("r", {"sizes": [1, 2], "3": "x"})).header.run == "r"
 
 
 def test_an_integer_is_not_the_equal_float_nor_a_boolean():
@@ -317,7 +319,7 @@ def test_other_data_and_other_budget_are_told(tmp_path):
     with pytest.raises(
         RarlError, match=r"budget\.updates: 10 then, 20 now; data data/a/manifest\.json: 1{12}… then, 2{12}… now"
     ):
-        load(tmp_path / NAME, expected=asked)
+        load_latest(tmp_path, expected=asked)
 
 
 def test_a_checkpoint_of_another_run_is_refused(two):

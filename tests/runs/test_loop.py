@@ -280,10 +280,16 @@ def test_a_forced_run_that_is_killed_goes_on_without_force(tmp_path):
 
 def test_a_damaged_record_is_named(tmp_path):
     train_toy(tmp_path, updates=2)
-    for text, message in (("{", "not valid JSON"), ("[]", "not the record of a run")):
-        (paths(tmp_path).record / "run.json").write_text(text)
-        with pytest.raises(RarlError, match=message):
+    path = paths(tmp_path).record / "run.json"
+    whole = json.loads(path.read_text())
+    wrong = [{key: value} for key in ("config", "data", "budget") for value in ("x", [1], 3)] + [{"run": None}]
+    texts = [("{", "not valid JSON"), ("[]", "not the record of a run"), ("{}", "'run' is None")]
+    for text, message in texts + [(json.dumps(whole | change), f"'{next(iter(change))}' is ") for change in wrong]:
+        path.write_text(text)
+        with pytest.raises(RarlError, match=message) as caught:
             train_toy(tmp_path, updates=2)
+        assert str(path) in str(caught.value)
+        assert path.read_text() == text
 
 
 def test_a_record_needs_its_keys(tmp_path):

@@ -13,7 +13,7 @@ from rarl import cli
 from rarl.config.scale import Scale
 from rarl.runs import checkpoints
 from rarl.runs import train as runs
-from rarl.runs.run_folder import RunPaths
+from rarl.runs.run_folder import CHECKPOINT, RunPaths
 from tests.command_line import fails
 
 DQN, RA_DQN, OTHER = (f"gridroboman/10-tasks/{name}/seed-0" for name in ("dqn", "ra-dqn", "random"))
@@ -72,13 +72,16 @@ def test_a_checkpoint_of_another_run_is_refused(root, capsys, other):
 
 
 def test_a_damaged_checkpoint_is_refused(root, capsys):
-    path = paths(RA_DQN).checkpoint / checkpoints.NAME
+    path = paths(RA_DQN).checkpoint / CHECKPOINT
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     probe_fails(root, capsys, "SHA-256 is", "train the run again")
     path.write_bytes(content[:100])
     probe_fails(root, capsys, "SHA-256 is")
+    for content in (b"", b"\xff"):
+        path.with_name("checkpoint.pt.sha256").write_bytes(content)
+        probe_fails(root, capsys, "checkpoint.pt.sha256 holds no checksum")
     path.with_name("checkpoint.pt.sha256").unlink()
     probe_fails(root, capsys, "checkpoint.pt.sha256 is missing")
 
@@ -95,6 +98,8 @@ def test_a_checkpoint_of_other_settings_code_or_data_is_refused(root, capsys):
     before = record.read_text()
     record.write_text(json.dumps(json.loads(before) | {"code_digest": "0" * 12}))
     probe_fails(root, capsys, "code: ", "then, 000000000000 now")
+    record.write_text("[]")
+    assert f"{record}: not the record of a run" in fails(capsys, "probe", RA_DQN)
     record.write_text(before)
     lift_red = "data/tiny/gridroboman/planner/lift-red"
     manifest = json.loads(Path(lift_red, "manifest.json").read_text())
@@ -103,7 +108,7 @@ def test_a_checkpoint_of_other_settings_code_or_data_is_refused(root, capsys):
 
 
 def test_a_checkpoint_without_a_network_is_refused(root, capsys):
-    path = paths(RA_DQN).checkpoint / checkpoints.NAME
+    path = paths(RA_DQN).checkpoint / CHECKPOINT
     loaded = checkpoints.load(path)
     checkpoints.save(path, {"update": 0, "learner": None}, loaded.header, keep_previous=False)
     probe_fails(root, capsys, "holds no network")

@@ -25,7 +25,7 @@ import torch
 
 from rarl.errors import RarlError
 from rarl.runs import checkpoints, loop
-from rarl.runs.run_folder import RunPaths
+from rarl.runs.run_folder import CHECKPOINT, RunPaths
 
 RUN = "toy/2-tasks/dqn/seed-0"
 
@@ -154,7 +154,7 @@ def save_forever(folder: str) -> None:
     """Write one checkpoint after the other until killed; the content tells which."""
     for number in range(1_000_000):
         state = {"number": number, "tensor": torch.full((20_000,), float(number))}
-        checkpoints.save(Path(folder) / checkpoints.NAME, state, checkpoints.Header(RUN, update=number))
+        checkpoints.save(Path(folder) / CHECKPOINT, state, checkpoints.Header(RUN, update=number))
 
 
 def main(options: dict[str, Any]) -> int:

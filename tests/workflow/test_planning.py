@@ -40,6 +40,7 @@ def put(root: Path, *, checkpoint: bool = True, run: Run | None = None, **change
     run = run or first(scale)
     paths, code = RunPaths.of(run.id, "tiny", root), train_job(run).code()
     record = {
+        "run": run.id,
         "status": "finished",
         "config": run.recorded(),
         "config_digest": run.digest,

@@ -13,22 +13,24 @@ import yaml
 from rarl.config.scale import Scale
 from rarl.errors import RarlError
 from rarl.files import sha256_file, write_json, write_text
+from rarl.runs.run_folder import CHECKPOINT, sidecar
 from rarl.workflow import verify
 
 RUN = "gridroboman/10-tasks/dqn/seed-0"
+CHECKSUM = sidecar(CHECKPOINT).name
 
 
 @pytest.fixture
 def scale(own_root: Path) -> Scale:
     """A tiny project with datasets and one run's checkpoint and record."""
     scale = Scale("tiny", own_root)
-    checkpoint = own_root / "results/tiny/checkpoints" / RUN / verify.CHECKPOINT
+    checkpoint = own_root / "results/tiny/checkpoints" / RUN / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"networks")
     checksum = sha256_file(checkpoint)
-    write_text(checkpoint.with_name(verify.CHECKSUM), f"{checksum}  {verify.CHECKPOINT}\n")
+    write_text(checkpoint.with_name(CHECKSUM), f"{checksum}  {CHECKPOINT}\n")
     manifest = "data/tiny/gridroboman/planner/lift-red/manifest.json"
-    record = {"run": RUN, "checkpoint_sha256": checksum, "data": {manifest: sha256_file(own_root / manifest)}}
+    record = {"run": RUN, "status": "finished", "checkpoint_sha256": checksum, "data": {manifest: sha256_file(own_root / manifest)}}
     write_json(own_root / "results/tiny/runs" / RUN / "run.json", record)
     assert verify.find_faults(scale) == []
     return scale
@@ -116,11 +118,11 @@ def test_what_the_settings_no_longer_ask_for_is_due_and_not_recorded(scale: Scal
 def test_checkpoints_are_those_of_their_run(scale: Scale) -> None:
     folder = scale.root / "results/tiny/checkpoints" / RUN
     record = f"results/tiny/runs/{RUN}/run.json"
-    checkpoint, checksum = (f"results/tiny/checkpoints/{RUN}/{name}" for name in (verify.CHECKPOINT, verify.CHECKSUM))
-    flip(folder / verify.CHECKPOINT)
+    checkpoint, checksum = (f"results/tiny/checkpoints/{RUN}/{name}" for name in (CHECKPOINT, CHECKSUM))
+    flip(folder / CHECKPOINT)
     assert list(faults(scale)) == [checkpoint]
     # Of another run, together with its sum.
-    write_text(folder / verify.CHECKSUM, f"{sha256_file(folder / verify.CHECKPOINT)}  {verify.CHECKPOINT}\n")
+    write_text(folder / CHECKSUM, f"{sha256_file(folder / CHECKPOINT)}  {CHECKPOINT}\n")
     assert list(faults(scale)) == [checkpoint, checksum]
     assert f"or of another run (its SHA-256 is not the one in {scale.root / record})" in faults(scale)[checkpoint]
     # A record without the sum, as older ones, says nothing about it.
@@ -128,7 +130,7 @@ def test_checkpoints_are_those_of_their_run(scale: Scale) -> None:
     del said["checkpoint_sha256"]
     write_json(scale.root / record, said)
     assert faults(scale) == {}
-    flip(folder / verify.CHECKPOINT)
+    flip(folder / CHECKPOINT)
     assert "the one in checkpoint.pt.sha256" in faults(scale)[checkpoint]
     write_json(scale.root / record, said | {"run": "gridroboman/10-tasks/dqn/seed-1"})
     assert faults(scale) == {record: "of another run (gridroboman/10-tasks/dqn/seed-1)"}
