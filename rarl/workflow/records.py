@@ -81,6 +81,11 @@ def save_records(scale: str, root: str | os.PathLike = ".") -> Path:
     return path
 
 
+def has_records(scale: str, root: str | os.PathLike = ".") -> bool:
+    """Whether Snakemake has records of products of a scale that exist."""
+    return any((Path(root) / product).exists() for product, _ in _records(scale, Path(root)))
+
+
 def is_outdated(scale: str, root: str | os.PathLike = ".") -> bool:
     """Whether Snakemake has written records of a scale since they were saved."""
     try:

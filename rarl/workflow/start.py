@@ -96,8 +96,12 @@ def record(scale: Scale) -> Path:
     """Make the finished products of a scale ready to be recorded: checked, and with the records of how they were made.
 
     Raises:
-        RarlError: something is not what its record says or what the settings ask for, or a clone would not get it.
+        RarlError: something is not what its record says or what the settings ask for, or a clone would not get it; or
+            nothing was made.
     """
     check_recordable(scale)
+    workflow_records.load_records(scale.name, scale.root)
+    if not workflow_records.has_records(scale.name, scale.root):
+        raise RarlError(f"scale {scale.name}: nothing of it was made here by Snakemake; `snakemake all` first")
     verify.check(scale)
     return workflow_records.save_records(scale.name, scale.root)
