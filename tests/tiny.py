@@ -122,7 +122,7 @@ class Tiny:
     def make_datasets(self, root: Path) -> None:
         """All that the scale's runs need."""
         scale = Scale("tiny", root)
-        for name in {name for run in scale.runs.values() for name in scale.datasets_of(run)}:
+        for name in {name for run in scale.runs.values() for name in run.datasets}:
             make_dataset(scale, scale.datasets[name])
 
     def run_of(self, root: Path, variant: str, seed: int = 0, changes: Mapping[str, Any] | None = None) -> Run:

@@ -100,12 +100,12 @@ def measure_costs(
         for experiment, runs in planned.items():
             log.info("%s: %d variants", experiment, len(runs))
             for run in runs.values():
-                needed = _data_of(scale, run)
+                needed = _data_of(run)
                 if needed not in opened:
                     opened[needed] = open_datasets(scale, run)
             short = _all_shortened([run.settings for run in runs.values()])
             subjects = [
-                _Variant(run, ready, opened[_data_of(scale, run)], chosen)
+                _Variant(run, ready, opened[_data_of(run)], chosen)
                 for run, ready in zip(runs.values(), short, strict=True)
             ]
             found = _measured(subjects, seconds, progress, 3 * len(rows))
@@ -124,9 +124,9 @@ def measure_costs(
     return path
 
 
-def _data_of(scale: Scale, run: Run) -> tuple[Any, ...]:
+def _data_of(run: Run) -> tuple[Any, ...]:
     """The same for runs that learn from the same data."""
-    return (run.settings.episodes, *scale.datasets_of(run))
+    return (run.settings.episodes, *run.datasets)
 
 
 def _of_each_environment(planned: Mapping[str, Mapping[str, Run]]) -> list[Run]:

@@ -295,7 +295,7 @@ class Scale:
         for run in self.runs.values():
             pool = run.settings.agent.retrieval.pool if run.retrieves else None
             needed = max(needed_of_each(pool, len(run.tasks))) if pool else 0
-            for dataset in self.datasets_of(run):
+            for dataset in run.datasets:
                 if dataset not in self.datasets:
                     raise RarlError(
                         f"{self._path}: run {run.id} needs dataset {dataset}, which `datasets` does not make"
@@ -316,10 +316,6 @@ class Scale:
                         f"{self._path}: run {run.id}: agent.retrieval.pool takes {needed} trajectories of {dataset}, "
                         f"which has {there} episodes"
                     )
-
-    def datasets_of(self, run: Run) -> list[str]:
-        """Ids of the datasets that a run learns from, in the order of its tasks; then those of the held-out tasks."""
-        return run.datasets
 
     def largest_task_set(self, experiment: str) -> int | str | None:
         """The last of an experiment's task sets: they are written smallest first. None if it has none."""
@@ -375,12 +371,16 @@ class Scale:
 
     def wanted(self) -> dict[str, Run]:
         """The runs that a report is about, by id: those of `extended` variants once they were made, wherever."""
-        later, made = set(self._listed("extended")), self.root / "results" / self.name / "runs"
+        later, made = set(self.extended()), self.root / "results" / self.name / "runs"
         return {i: run for i, run in self.runs.items() if i not in later or (made / i / "run.json").is_file()}
 
     def probes(self) -> list[str]:
         """Ids of the runs whose checkpoints are looked into."""
         return self._listed("probes")
+
+    def extended(self) -> list[str]:
+        """Ids of the runs that `all` does not make."""
+        return self._listed("extended")
 
     def _listed(self, key: Literal["probes", "extended"]) -> list[str]:
         """Ids of the runs whose variants their task sets list under this key."""

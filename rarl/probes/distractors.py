@@ -38,7 +38,7 @@ def with_distractors(scale: Scale, run: Run, memory: PoolMemory, network: ValueN
     """
     settings = memory.pools.settings
     sizes = [n for n in (round(times * settings.trajectories) for times in TIMES) if n > memory.settings.n_traj]
-    planned = [scale.find_dataset(name) for name in scale.datasets_of(run)]
+    planned = [scale.find_dataset(name) for name in run.datasets]
     if not sizes or len(planned) < 2 or any(dataset.settings.episodes is None for dataset in planned):
         return {}
     layouts = {n: settings.model_copy(update={"trajectories": n, "relevant": [1 / n]}) for n in sizes}

@@ -63,15 +63,8 @@ def open_datasets(scale: Scale, run: Run) -> list[TrajectoryDataset]:
     Raises:
       RarlError: one is missing, damaged, another one, or holds what its environment cannot give.
     """
-    names = scale.datasets_of(run)
-    missing = [name for name in names if not (folder_of(scale, name) / MANIFEST).is_file()]
-    if missing:
-        raise RarlError(
-            f"{folder_of(scale, missing[0])}: no dataset ({len(missing)} of {len(names)} are missing); "
-            f"`rarl restore {folder_of(scale, missing[0])}` brings it if it was recorded, "
-            f"`rarl datasets make --scale {scale.name} {missing[0]}` makes it"
-        )
-    return [used_by(run, open_planned(scale, scale.find_dataset(name))) for name in names]
+    opened = open_planned(scale, [scale.find_dataset(name) for name in run.datasets])
+    return [used_by(run, dataset) for dataset in opened]
 
 
 def used_by(run: Run, dataset: TrajectoryDataset) -> TrajectoryDataset:
@@ -86,7 +79,7 @@ def data_of(scale: Scale, run: Run) -> dict[str, str | None]:
 
     None for one that is not there.
     """
-    paths = [folder_of(scale, name) / MANIFEST for name in scale.datasets_of(run)]
+    paths = [folder_of(scale, name) / MANIFEST for name in run.datasets]
     return {str(path.relative_to(scale.root)): sha256_file(path) if path.is_file() else None for path in paths}
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +33,21 @@ _CHUNK_BYTES = 64_000_000  # looked at together
 _RULES = 1  # of the checks in this module; part of every mark
 
 
-def open_planned(scale: Scale, dataset: Dataset, *, quick: bool = False) -> TrajectoryDataset:
-    """Open a planned dataset after all checks.
-
-    Args:
-      scale: whose.
-      dataset: which.
-      quick: do not read files again whose size and times are those at which they were verified before.
+def open_planned(scale: Scale, datasets: Sequence[Dataset]) -> list[TrajectoryDataset]:
+    """Open planned datasets of a scale after all checks, every byte and value.
 
     Raises:
-      RarlError: it is missing, damaged, another dataset, or holds what its environment cannot give. The message names
+      RarlError: one is missing, damaged, another dataset, or holds what its environment cannot give. The message names
         file, key or value, and says what to do.
     """
-    folder = folder_of(scale, dataset.id)
-    if not (folder / MANIFEST).is_file():
+    missing = [dataset for dataset in datasets if not (folder_of(scale, dataset.id) / MANIFEST).is_file()]
+    if missing:
+        folder = folder_of(scale, missing[0].id)
         raise RarlError(
-            f"{folder}: no dataset; `rarl restore {folder}` brings it if it was recorded, {_make(scale, dataset.id)}"
+            f"{folder}: no dataset ({len(missing)} of {len(datasets)} are missing); `rarl restore {folder}` brings it "
+            f"if it was recorded, {_make(scale, missing[0].id)}"
         )
-    return open_checked(folder, (scale, dataset), quick)
+    return [open_checked(folder_of(scale, dataset.id), (scale, dataset), quick=False) for dataset in datasets]
 
 
 def check_content(dataset: TrajectoryDataset, environment: str | None = None) -> None:
@@ -127,7 +124,16 @@ def _where(dataset: TrajectoryDataset, name: str, row: int) -> str:
 
 
 def open_checked(folder: Path, planned: tuple[Scale, Dataset] | None, quick: bool) -> TrajectoryDataset:
-    """Open the dataset in a folder after all checks; planned: as which one; quick: as in `open_planned`."""
+    """Open the dataset in a folder after all checks.
+
+    Args:
+      folder: where.
+      planned: as which one.
+      quick: do not read files again whose size and times are those at which they were verified before.
+
+    Raises:
+      RarlError: as in `open_planned`.
+    """
     manifest = read_manifest(folder)
     if planned is not None:
         scale, dataset = planned

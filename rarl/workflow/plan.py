@@ -141,7 +141,7 @@ def made_elsewhere(scale: Scale) -> dict[str, Run]:
     `all` shows them and does not make them again, so that a scale can be made in sittings, on several machines.
     """
     there = scale.wanted()
-    return {i: there[i] for i in _extended(scale) if i in there and not _has_checkpoint(scale, i)}
+    return {i: there[i] for i in scale.extended() if i in there and not _has_checkpoint(scale, i)}
 
 
 def made_by_all(scale: Scale) -> dict[str, Run]:
@@ -153,11 +153,7 @@ def made_by_all(scale: Scale) -> dict[str, Run]:
 def made_by_extended(scale: Scale) -> dict[str, Run]:
     """The runs that `snakemake extended` makes: all of its variants but those made elsewhere, and as today."""
     current = {i for i, run in made_elsewhere(scale).items() if _state_of_record(scale, run, Counter()) == CURRENT}
-    return {i: scale.runs[i] for i in _extended(scale) if i not in current}
-
-
-def _extended(scale: Scale) -> list[str]:
-    return scale._listed("extended")
+    return {i: scale.runs[i] for i in scale.extended() if i not in current}
 
 
 def _changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:

@@ -56,7 +56,7 @@ def memory_of_costs(scale: Scale, gpu: bool) -> int:
     """
     most = 0.0
     for runs in scale.cost_runs().values():
-        datasets = {name: scale.datasets[name] for run in runs.values() for name in scale.datasets_of(run)}
+        datasets = {name: scale.datasets[name] for run in runs.values() for name in run.datasets}
         resident = min(sum(map(_dataset_mb, datasets.values())), _DATASETS_MB)
         step = max(_MARGIN * step_mb(run.settings) for run in runs.values())
         most = max(most, resident + len(runs) * _LEARNER_MB + (0.0 if gpu else step))

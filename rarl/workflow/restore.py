@@ -80,7 +80,8 @@ class _Kept:
         from dvc_data.fs import DataFileSystem
         from dvc_data.index.index import DataIndexError
 
-        found, self.lost = [], []
+        found: list[str] = []
+        self.lost: list[Path] = []
         # A file system over cache and remote alone; DVC's public one would give the damaged file in the workspace.
         try:
             self._system = DataFileSystem(index=Repo(str(scale.root)).index.data["repo"])

@@ -145,7 +145,7 @@ def verify_folder(folder: str | os.PathLike, *, quick: bool = False) -> tuple[Tr
 
     Args:
       folder: the dataset's folder.
-      quick: as in `open_planned`.
+      quick: as in `open_checked`.
 
     Returns:
       the dataset, and in a few words what it was compared with.

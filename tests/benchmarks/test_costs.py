@@ -77,7 +77,7 @@ def test_a_row_for_every_variant_of_the_largest_task_set_and_for_the_base(tmp_pa
         "gridroboman",
         "none",
     )  # not of this one's base
-    assert set(scale.datasets_of(base)) <= set(scale.datasets)
+    assert set(base.datasets) <= set(scale.datasets)
     assert scale.base_variant("relatives") == ("gridroboman", "dqn")
     assert scale.base_variant("gridroboman") == ("gridroboman", "dqn")  # the first
 

@@ -642,7 +642,7 @@ def test_ids_tasks_and_datasets_of_runs(tmp_path):
     )
     assert run.tasks == [task.name for task in TASKS]
     assert tiny.runs["gridroboman/10-tasks/dqn/seed-3"].tasks == run.tasks[:10]
-    assert tiny.datasets_of(run) == [f"gridroboman/planner/{task.slug}" for task in TASKS]
+    assert run.datasets == [f"gridroboman/planner/{task.slug}" for task in TASKS]
     assert tiny.probes() == ["gridroboman/10-tasks/ra-dqn/seed-3", "gridroboman/10-tasks/ra-dqn/seed-5"]
     assert len(tiny.datasets) == 30
     assert tiny.datasets["gridroboman/planner/red-on-blue"].task == "red on blue"

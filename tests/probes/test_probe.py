@@ -375,7 +375,7 @@ def test_held_out_tasks_get_their_own_nothing_and_a_learned_tasks_data(own_root)
     changes = {"settings": {"held_out": held_out}, "task_sets": {10: {"variants": ["ra-dqn"], "probes": ["ra-dqn"]}}}
     tiny_project.write_config(own_root, {"experiments": {"gridroboman": changes}})
     scale = Scale("tiny", own_root)
-    for name in scale.datasets_of(scale.runs[RUN])[-2:]:
+    for name in scale.runs[RUN].datasets[-2:]:
         make_dataset(scale, scale.datasets[name])
     run = scale.runs[RUN]
     learned = run.tasks

@@ -482,7 +482,7 @@ def test_a_run_killed_twice_ends_as_if_nothing_had_happened(own_root, tmp_path_f
     scale = Scale("tiny", own_root)
     code = train_job(scale.runs[RA_DQN]).code()
     assert (run["code_digest"], run["code"]) == (code.digest, code.record)
-    assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in scale.datasets_of(scale.runs[RA_DQN])}
+    assert set(run["data"]) == {f"data/tiny/{name}/manifest.json" for name in scale.runs[RA_DQN].datasets}
     assert run["expert_returns"].keys() == {task.name for task in task_set(10)}
     assert not (own_root / "scratch" / "tiny" / "runs" / RA_DQN).exists()
 

@@ -101,7 +101,7 @@ def test_a_dataset_of_another_size_seed_or_setting_is_refused(root, settings, ex
     planned = scale.datasets[LIFT_RED]
     planned.settings = planned.settings.model_copy(update=settings)
     with pytest.raises(RarlError) as caught:
-        open_planned(scale, planned)
+        open_planned(scale, [planned])
     assert expected in str(caught.value)
 
 
@@ -169,7 +169,7 @@ def test_what_no_level_can_give_is_found(babyai, name, change, expected):
     verify_folder(folder)
     rewrite(folder, name, change)
     with pytest.raises(RarlError) as caught:
-        open_planned(scale, dataset)
+        open_planned(scale, [dataset])
     assert f"{folder}/{expected}" in str(caught.value)
 
 
@@ -221,52 +221,53 @@ def test_content_is_looked_at_once_for_each_manifest(root, monkeypatch):
     folder = root / "data" / "tiny" / LIFT_RED
     before = sorted(path.name for path in folder.iterdir())
     for _ in range(3):
-        open_planned(scale, dataset)
+        open_planned(scale, [dataset])
     assert subsample == [folder]
     assert sorted(path.name for path in folder.iterdir()) == before  # marks are kept elsewhere
     mark = root / "scratch" / "tiny" / "verified" / f"{LIFT_RED}.json"
     mark.write_text("{")  # a damaged mark is none
-    open_planned(scale, dataset)
+    open_planned(scale, [dataset])
     rewrite(folder, "actions", put(0, 1))
-    open_planned(scale, dataset)
+    open_planned(scale, [dataset])
     assert len(subsample) == 3
     monkeypatch.setattr(verify, "_RULES", verify._RULES + 1)
-    open_planned(scale, dataset)
+    open_planned(scale, [dataset])
     assert len(subsample) == 4
 
 
 def test_a_flipped_byte_is_found_even_if_times_are_trusted(root):
     scale = Scale("tiny", root)
     dataset = scale.datasets[LIFT_RED]
-    path = root / "data" / "tiny" / LIFT_RED / "observations.npy"
-    open_planned(scale, dataset)
-    open_planned(scale, dataset, quick=True)
+    folder = root / "data" / "tiny" / LIFT_RED
+    path = folder / "observations.npy"
+    open_planned(scale, [dataset])
+    verify_folder(folder, quick=True)
     times, content = os.stat(path), bytearray(path.read_bytes())
     content[-1] ^= 2
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    for quick in (True, False):
+    for look in (lambda: verify_folder(folder, quick=True), lambda: open_planned(scale, [dataset])):
         with pytest.raises(RarlError, match=r"observations\.npy: damaged"):
-            open_planned(scale, dataset, quick=quick)
+            look()
 
 
 def test_trusted_times_spare_the_reading(root, monkeypatch):
     scale = Scale("tiny", root)
-    dataset = scale.datasets[LIFT_RED]
-    open_planned(scale, dataset)
+    dataset, folder = scale.datasets[LIFT_RED], root / "data" / "tiny" / LIFT_RED
+    open_planned(scale, [dataset])
     read = []
     monkeypatch.setattr("rarl.trajectories.store.sha256_file", lambda path: read.append(path) or sha256_file(path))
-    open_planned(scale, dataset, quick=True)
+    verify_folder(folder, quick=True)
     assert not read
-    open_planned(scale, dataset)
+    open_planned(scale, [dataset])
     assert len(read) == 6
-    (root / "data" / "tiny" / LIFT_RED / "noise.npy").unlink()
+    (folder / "noise.npy").unlink()
     with pytest.raises(RarlError, match=r"noise\.npy: missing"):
-        open_planned(scale, dataset, quick=True)
+        verify_folder(folder, quick=True)
 
 
 def test_where_no_mark_can_be_written_all_is_looked_at_again(root):
     scale = Scale("tiny", root)
     (root / "scratch").write_text("in the way")
     for _ in range(2):
-        assert open_planned(scale, scale.datasets[LIFT_RED]).episodes == 16
+        assert open_planned(scale, [scale.datasets[LIFT_RED]])[0].episodes == 16

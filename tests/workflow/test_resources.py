@@ -24,7 +24,7 @@ GPU_MB = 80_000  # of the GPUs that clusters have
 
 
 def asked(scale: Scale, run: Run, gpu: bool, playing: bool = True) -> int:
-    return memory_of_run(run, [scale.datasets[name] for name in scale.datasets_of(run)], gpu, playing)
+    return memory_of_run(run, [scale.datasets[name] for name in run.datasets], gpu, playing)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def manifests_of(product, runs):
     def is_needless(dataset, path):
         return path in made_from and made_from[path] == checksum(path) and is_settled(dataset)
 
-    names = dict.fromkeys(name for run in runs for name in SCALE.datasets_of(run))
+    names = dict.fromkeys(name for run in runs for name in run.datasets)
     paths = {f"data/{S}/{name}/manifest.json": SCALE.datasets[name] for name in names}
     return [ancient(path) if is_needless(dataset, path) else path for path, dataset in paths.items()]
 
@@ -235,7 +235,7 @@ def memory_of(job):
 
     def megabytes(wildcards, attempt):
         run = SCALE.runs[wildcards.run]
-        datasets = [SCALE.datasets[name] for name in SCALE.datasets_of(run)]
+        datasets = [SCALE.datasets[name] for name in run.datasets]
         return memory_of_run(run, datasets, gpu_of(job)(wildcards) > 0, playing=job == "train") * min(attempt, 2)
 
     return megabytes
