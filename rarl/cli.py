@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -318,6 +320,13 @@ def main(argv: list[str] | None = None) -> None:
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells of its own loading
     try:
         arguments.function(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("rarl: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # whoever reads the output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        sys.exit(128 + signal.SIGPIPE)
     except RarlError as error:
         print(f"rarl: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

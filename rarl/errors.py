@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+_SHOWN = 8
 
 
 class RarlError(Exception):
@@ -47,8 +48,11 @@ def told_in_one_line(where: str) -> Iterator[None]:
         raise RarlError(f"{where}: {in_one_line(error)}") from error
 
 
-def did_you_mean(name: str, known: Iterable[str], *, limit: int = 4) -> str:
-    """The known names closest to `name`, as the end of an error message."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known names closest to `name`, or a few if none is close, as the end of an error message."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(map(repr, known))}"
+    close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"known: {', '.join(map(repr, known[:_SHOWN]))}{more}"

@@ -156,6 +156,31 @@ def test_an_error_of_the_real_command_is_one_line(tiny_root):
     assert done.stderr.count("\n") == 1
 
 
+def test_of_many_known_names_a_few_are_told(at_own, capsys):
+    tiny_project.write_config(at_own, {"seeds": list(range(30))})
+    error = fails(capsys, "train", "qqqq")
+    assert len(error) < 800
+    assert error.count("seed-") == 8
+    assert f"and {len(Scale('tiny').runs) - 8} more" in error
+
+
+def test_ctrl_c_is_one_line(at_tiny, monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rarl.workflow.plan.describe_plan", stopped)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["plan"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "rarl: interrupted\n"
+
+
+def test_who_reads_only_the_first_lines_is_no_error(at_tiny):
+    script = f"{sys.executable} -m rarl datasets list | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], cwd=at_tiny, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
 def test_outside_of_a_project_the_missing_file_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert "config/config.yaml: no such file" in fails(capsys, "plan")
