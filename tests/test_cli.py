@@ -112,9 +112,11 @@ def test_help_imports_nothing_heavy(tmp_path):
         (["datasets", "make", "gridroboman/planner/lift-rad"], ["no dataset", "'gridroboman/planner/lift-red'"]),
         (["datasets", "make", TOUCH_RED, "--digest", "abc"], [TOUCH_RED, "expected abc", "start the workflow again"]),
         (["datasets", "verify", "data/tiny/nothing"], ["data/tiny/nothing", "no such dataset folder"]),
+        (["datasets", "verify", "config"], ["config/manifest.json", "generate the dataset again"]),
         (["datasets", "list", "--scale", "tinny"], ["tinny"]),
         (["plan", "--scale", "tinny"], ["tinny"]),
         (["search", "gridroboman", "dqn", "--seed", "3"], ["--seed 3", "100"]),
+        (["search", "gridroboman", "dqm"], ["config/experiments/gridroboman.yaml", "'dqm'", "'dqn'"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -122,6 +124,7 @@ def test_errors_are_one_line_and_exit_code_two(at_tiny, capsys, arguments, expec
     error = fails(capsys, *arguments)
     for part in expected:
         assert part in error, error
+    assert "rarl restore config" not in error
     assert not (at_tiny / "results").exists()
 
 

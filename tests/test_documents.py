@@ -73,6 +73,14 @@ def test_the_map_names_files_that_are_there(document: str, heading: str) -> None
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_the_licence_of_every_direct_dependency_is_told() -> None:
+    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    names = re.findall(r"^([\w.-]+)==", requirements, re.MULTILINE)
+    licences = text_of("CONTRIBUTING.md").partition("## Licences")[2]
+    assert len(names) > 30
+    assert [name for name in names if not re.search(rf"(?<![\w-]){name}(?![\w-])", licences)] == []
+
+
 def test_runs_and_datasets_that_are_named_are_those_of_the_default_scale() -> None:
     text = "".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
     scale = Scale("laptop", ROOT)

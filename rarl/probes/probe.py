@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    return csv_text([rows[0], *(row.values() for row in rows)])
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return csv_text([columns, *([row.get(name, "") for name in columns] for row in rows)])
 
 
 def probe_run(scale: Scale, run: Run, code: LoadedCode | None = None) -> Path:
@@ -40,7 +41,7 @@ def probe_run(scale: Scale, run: Run, code: LoadedCode | None = None) -> Path:
     log.info("%s: attention", run.id)
     files["attention.csv"] = _csv(probe.attention())
     log.info("%s: gallery", run.id)
-    files["gallery.json"] = json.dumps(probe.gallery(), separators=(",", ":")) + "\n"
+    files["gallery.json"] = json.dumps(probe.gallery(), separators=(",", ":"), allow_nan=False) + "\n"
     code.check()
     for name, text in files.items():
         write_text(folder / name, text)

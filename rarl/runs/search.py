@@ -147,7 +147,8 @@ def try_settings(
             f"scale {scale.name!r} has no experiment {experiment!r}; {did_you_mean(experiment, scale.experiments)}"
         )
     if variant not in scale.experiments[experiment].variants:
-        raise RarlError(f"unknown variant {variant!r}; {did_you_mean(variant, scale.experiments[experiment].variants)}")
+        hint = did_you_mean(variant, scale.experiments[experiment].variants)
+        raise RarlError(f"config/experiments/{experiment}.yaml: unknown variant {variant!r}; {hint}")
     known = scale.settings.experiments[experiment].task_sets
     if task_set is None:
         task_set = scale.largest_task_set(experiment)

@@ -230,8 +230,19 @@ def describe_returns(returns: np.ndarray) -> dict[str, Any]:
     }
 
 
+def place_of(folder: Path) -> tuple[Path, str, str] | None:
+    """(the project's folder, scale, dataset's id) of a folder in a project's layout; None elsewhere."""
+    parts = Path(os.path.abspath(folder)).parts
+    if len(parts) < 6 or parts[-5] != "data":
+        return None
+    root, name = Path(*parts[:-5]), parts[-4]
+    return (root, name, "/".join(parts[-3:])) if (root / "config" / f"{name}.yaml").is_file() else None
+
+
 def repair(folder: Path) -> str:
     """What to do about a damaged dataset, as the end of an error message."""
+    if place_of(folder) is None:  # perhaps no dataset at all
+        return "bring it back from a backup, or generate the dataset again"
     return f"bring it back with `rarl restore {folder}`, or remove it and generate the dataset again"
 
 

@@ -15,7 +15,6 @@ the times (`quick`) need not read unchanged files again. A mark can be thrown aw
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from rarl.envs.content import Content, Values, content_of
 from rarl.errors import RarlError
 from rarl.files import digest, read_json, sha256_file, state_of, write_json
 from rarl.trajectories.plan import folder_of, unlike_plan
-from rarl.trajectories.store import MANIFEST, TrajectoryDataset, read_manifest, repair
+from rarl.trajectories.store import MANIFEST, TrajectoryDataset, place_of, read_manifest, repair
 
 _CHUNK_BYTES = 64_000_000  # looked at together
 _RULES = 1  # of the checks in this module; part of every mark
@@ -187,15 +186,6 @@ def _mark_path(folder: Path) -> Path | None:
         return None
     root, scale, dataset_id = place
     return root / "scratch" / scale / "verified" / f"{dataset_id}.json"
-
-
-def place_of(folder: Path) -> tuple[Path, str, str] | None:
-    """(the project's folder, scale, dataset's id) of a folder in a project's layout; None elsewhere."""
-    parts = Path(os.path.abspath(folder)).parts
-    if len(parts) < 6 or parts[-5] != "data":
-        return None
-    root, name = Path(*parts[:-5]), parts[-4]
-    return (root, name, "/".join(parts[-3:])) if (root / "config" / f"{name}.yaml").is_file() else None
 
 
 def _make(scale: Scale, dataset: str) -> str:

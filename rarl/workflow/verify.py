@@ -21,8 +21,8 @@ from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file, state_of, write_json
 from rarl.runs.run_folder import CHECKPOINT, checksums_of, read_record, sidecar
 from rarl.trajectories.plan import unlike_plan
-from rarl.trajectories.store import MANIFEST, TrajectoryDataset, read_manifest, repair
-from rarl.trajectories.verify import open_checked, place_of
+from rarl.trajectories.store import MANIFEST, TrajectoryDataset, place_of, read_manifest, repair
+from rarl.trajectories.verify import open_checked
 
 _SHOWN = 8
 _MUCH = 4 * 10**9  # bytes: some seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from rarl.envs.gridroboman.tasks import ACTIONS, task_named
 from rarl.envs.gridroboman.vector import VectorGridroboman, seeded_boards
 from rarl.errors import RarlError
 from rarl.probes import plain as module
+from rarl.probes import probe as probing
 from rarl.probes.plain import PlainProbe
 from rarl.probes.probe import probe_run
 from rarl.probes.trained import final_state, network_of, shuffled
@@ -51,6 +53,24 @@ def trained(tiny_root, tmp_path_factory):
 def written(trained):
     """The folder of the three files."""
     return probe_run(*trained)
+
+
+def test_cells_stand_under_their_names_and_galleries_are_json(trained, tmp_path, monkeypatch):
+    scale, run = SimpleNamespace(root=tmp_path, name="tiny"), trained[1]
+    made_up = SimpleNamespace(
+        interventions=lambda: [{"task": "a", "return_mean": 1.0}, {"return_mean": 2.0, "success_rate": 0.5, "task": "b"}],
+        attention=lambda: [{"value": 1}],
+        gallery=lambda: {"b": 1, "a": [0.5]},
+    )
+    monkeypatch.setattr(probing, "load", lambda _: lambda *_: made_up)
+    folder = probe_run(scale, run, SimpleNamespace(check=lambda: None))
+    assert (folder / "interventions.csv").read_text() == "task,return_mean,success_rate\na,1.0,\nb,2.0,0.5\n"
+    before = (folder / "gallery.json").read_text()
+    assert before == '{"b":1,"a":[0.5]}\n'
+    made_up.gallery = lambda: {"a": [float("nan")]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        probe_run(scale, run, SimpleNamespace(check=lambda: None))
+    assert (folder / "gallery.json").read_text() == before
 
 
 def rows_of(path):
