@@ -158,7 +158,7 @@ def restore(arguments: argparse.Namespace) -> None:
     for path in done:
         print(f"{path}: restored")
     if left:
-        advice = "add a remote that has it, or run the workflow, which makes what is missing; remove first what is damaged"
+        advice = "add a remote that has it, or let the workflow make what is missing; remove first what is damaged"
         raise RarlError("\n".join([*left, advice]))
     if not done:
         print("nothing is missing or damaged")

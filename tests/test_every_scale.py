@@ -112,7 +112,7 @@ def try_out(run: Run, datasets: list[TrajectoryDataset]) -> None:
     subject = costs._Variant(run, ready, datasets, "cpu")
     with subject.named(), torch_settings(LoopSettings(device="cpu"), 0):
         learner = subject.learner()
-        actions = acting(Run(run.scale, ready), learner, datasets, ACTING)()
+        actions = acting(learner, ACTING)()
         episodic = run.settings.agent.base in EPISODIC
         n_actions = learner.agent.n_actions if episodic else learner.n_actions
         assert actions.shape == (ACTING,)

@@ -31,24 +31,6 @@ def part_by_part(targets: Callable[[Tensor], Tensor], value: Tensor, parts: bool
 
 
 @torch.no_grad()
-def q_learning_target(
-    r_t: Float[Tensor, "*b"],
-    discount_t: Float[Tensor, "*b"],
-    q_t_target: Float[Tensor, "*b n_actions"],
-    q_t_online: Float[Tensor, "*b n_actions"] | None = None,
-) -> Float[Tensor, "*b"]:
-    """r_t + discount_t Q_target(s_t, a*), with a* as in `greedy_value`.
-
-    Args:
-      r_t: rewards (already summed for n steps).
-      discount_t: weight of the value of s_t; 0 where the episode terminated.
-      q_t_target: target network at s_t.
-      q_t_online: online network at s_t for double Q-learning, or None.
-    """
-    return r_t + discount_t * greedy_value(q_t_target, q_t_online)
-
-
-@torch.no_grad()
 def n_step_targets(
     r_t: Float[Tensor, "*b T"],
     discount_t: Float[Tensor, "*b T"],

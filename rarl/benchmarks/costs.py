@@ -366,10 +366,9 @@ class _Benchmark:
         with subject.named():
             self.learner = subject.learner()
             phases = min(CYCLE, _period(subject.run.settings))
-            run = subject.run.with_settings(subject.ready)
             calls = {
                 "learner_step": (self.learner.update, phases, 0.7),
-                "acting": (acting(run, self.learner, subject.datasets, ACTING), 1, 0.2),
+                "acting": (acting(self.learner, ACTING), 1, 0.2),
                 "read": (reading(self.learner), 1, 0.1),
             }
             self.works = {

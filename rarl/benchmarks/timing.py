@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,11 +56,3 @@ class Work:
         calls = [statistics.median(rounds) for rounds in zip(*self.per_round, strict=True)]
         ordinary = statistics.median(calls)
         return 1e3 * (ordinary + sum(seconds - ordinary for seconds in calls) / period)
-
-
-def take_turns(works: Iterable[Work], rounds: int) -> None:
-    """So many rounds of all works, so that what slows the machine down for a while slows all of them down."""
-    works = list(works)
-    for _ in range(rounds):
-        for work in works:
-            work.turn(rounds)

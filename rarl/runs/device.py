@@ -78,12 +78,6 @@ def visible_gpus() -> list[str]:
     return names
 
 
-def release_devices() -> None:
-    """Give back the GPUs that this process has taken."""
-    while _held:
-        os.close(_held.popitem()[1])
-
-
 def _take(index: int, gpu: str, place: int) -> bool:
     """Lock a place on the GPU for this process; False if another one has it."""
     if index in _held:

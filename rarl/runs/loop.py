@@ -102,21 +102,17 @@ class Budget:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How a run is carried out. Nothing here changes what is learned, except `threads` and `deterministic` by rounding.
+    """How a run is carried out. Nothing here changes what is learned, except `threads` by rounding.
 
     Args:
         device: "cpu" or "cuda:<index>", for the record.
         threads: torch's threads within an operation; None leaves torch's choice.
-        deterministic: ask torch for deterministic algorithms; None means on a CPU, where it costs next to nothing.
         tensorboard: also write TensorBoard files into the scratch folder, where they stay.
-        progress_seconds: seconds between two lines of progress.
     """
 
     device: str = "cpu"
     threads: int | None = None
-    deterministic: bool | None = None
     tensorboard: bool = False
-    progress_seconds: float = 30.0
 
 
 class Interrupted(SystemExit):
@@ -352,7 +348,7 @@ class _Run:
     def learn(self) -> None:
         """All updates that are left, with what falls due between them."""
         budget, learner, interval, stop = self.budget, self.learner, self.interval, self.stop
-        with Progress(budget.updates, start=self.update, every_seconds=self.settings.progress_seconds) as progress:
+        with Progress(budget.updates, start=self.update) as progress:
             self.saved = time.monotonic()
             while self.update < budget.updates:
                 scalars = learner.update()
@@ -587,15 +583,17 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def torch_settings(settings: LoopSettings, seed: int) -> Iterator[None]:
-    """Threads, determinism and seeds of this process; threads and determinism are put back afterwards."""
+    """Threads, determinism and seeds of this process; threads and determinism are put back afterwards.
+
+    torch is asked for deterministic algorithms on a CPU, where that costs next to nothing.
+    """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only, memory = torch.is_deterministic_algorithms_warn_only_enabled(), cast(Any, torch.utils.deterministic)
     fill = memory.fill_uninitialized_memory
-    wanted = settings.device == "cpu" if settings.deterministic is None else settings.deterministic
     try:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        torch.use_deterministic_algorithms(wanted, warn_only=True)
+        torch.use_deterministic_algorithms(settings.device == "cpu", warn_only=True)
         memory.fill_uninitialized_memory = False  # a cost without a use here
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002

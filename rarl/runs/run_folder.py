@@ -216,35 +216,28 @@ class MetricsLog:
     the checkpoint knows: rows written after it, and a line torn by a kill, are gone from the file when the state is
     loaded.
 
+    Columns are those of the first row; later ones are added at the end.
+
     Args:
-        path: the CSV file.
-        columns: the columns, fixed; or None: those of the first row, later ones are added at the end.
+        path: the CSV file; what is there is removed.
     """
 
-    def __init__(self, path: str | os.PathLike, columns: Iterable[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        self._fixed = columns is not None
-        self.columns: list[str] = list(columns or ())
+        self.columns: list[str] = []
         self.rows: list[list[str]] = []
-        if self._fixed:
-            self._rewrite()
-        else:
-            self.path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def append(self, rows: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> None:
         """Add one row or several; they reach the file before this returns. A missing value is an empty cell.
 
         Raises:
-            RarlError: a column that is not declared, or a full disk.
+            RarlError: a full disk.
         """
         rows = [rows] if isinstance(rows, Mapping) else list(rows)
         known = len(self.columns)
         for row in rows:
-            for name in row:
-                if name not in self.columns:
-                    if self._fixed:
-                        raise RarlError(f"{self.path.name}: no column {name!r}; there are {', '.join(self.columns)}")
-                    self.columns.append(name)
+            self.columns += [name for name in row if name not in self.columns]
         new = [[_cell(row.get(name)) for name in self.columns] for row in rows]
         self.rows += new
         if len(self.columns) > known:

@@ -139,23 +139,6 @@ class TransitionSampler:
 
 
 @dataclass(frozen=True)
-class TrajectoryBatch:
-    """n trajectories, padded with zeros to the longest (T steps).
-
-    observations: (n, T, ...) the states in which the actions were taken, in the dataset's dtype. actions: (n, T, ...).
-    rewards: (n, T) float32. returns: (n,) float32. mask: (n, T) bool, True on real steps.
-    episodes: (n,) int64, which episodes of the dataset these are.
-    """
-
-    observations: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    returns: np.ndarray
-    mask: np.ndarray
-    episodes: np.ndarray
-
-
-@dataclass(frozen=True)
 class SampledSteps:
     """Of n trajectories the steps that are looked at, padded with zeros to the most looks (l).
 
@@ -278,10 +261,6 @@ class RetrievalSampler:
             drawn = drawn[np.argsort(-self.dataset.returns[drawn], kind="stable")[:k_best_by_return]]
         return drawn
 
-    def sample(self, n_traj: int, k_best_by_return: int | None, rng: np.random.Generator) -> TrajectoryBatch:
-        """Whole trajectories, drawn as in `draw`. Only those kept are read from disk."""
-        return self.trajectories(self.draw(n_traj, k_best_by_return, rng))
-
     def span(self, episodes: np.ndarray, steps: int | None, rng: np.random.Generator) -> Span | None:
         """For `look`: so many steps in a row of each of the given episodes, (n,) int64; see `random_span`."""
         if steps is None:
@@ -338,23 +317,6 @@ class RetrievalSampler:
             array[~mask] = 0
         return looks
 
-    def trajectories(self, episodes: np.ndarray) -> TrajectoryBatch:
-        """The given episodes, (n,) int, in that order."""
-        episodes = np.asarray(episodes, dtype=np.int64)
-        returns = self.dataset.returns[episodes]
-        if self._whole is not None:
-            observations, actions, rewards = (array[episodes] for array in self._whole)
-            observations = np.ascontiguousarray(observations[:, :-1])
-            mask = np.ones(actions.shape[:2], dtype=bool)
-        else:
-            positions, mask = self._positions(episodes)
-            observations = self.dataset.observations[positions + episodes[:, None]]
-            actions, rewards = self.dataset.actions[positions], self.dataset.rewards[positions]
-            for array in (observations, actions, rewards):
-                array[~mask] = 0
-        self._limit.count(3 * len(episodes))
-        return TrajectoryBatch(observations, actions, rewards.astype(np.float32), returns, mask, episodes)
-
     def _positions(self, episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where in the dataset the steps of the given episodes are, (n, T) int64, and which are real, (n, T) bool.
 
@@ -405,7 +367,6 @@ class SequenceSampler:
       discount: gamma.
       burn_in: in steps, less than T.
       extras: names of per-episode arrays to bring along.
-      limit: as in `TransitionSampler`.
     """
 
     def __init__(
@@ -415,7 +376,6 @@ class SequenceSampler:
         discount: float,
         burn_in: int = 0,
         extras: Sequence[str] = (),
-        limit: ResidentLimit | None = None,
     ):
         if not 0 <= burn_in < steps:
             raise RarlError(f"burn_in={burn_in}: must be at least 0 and less than the {steps} steps of a sequence")
@@ -430,7 +390,7 @@ class SequenceSampler:
         of_each = [dataset.lengths[dataset.used] + self.trace - 1 for dataset in self.datasets]
         self._traces = [np.concatenate([[0], np.cumsum(traces)]) for traces in of_each]
         self._terminated = [dataset.terminated for dataset in self.datasets]
-        self._limit = _watching(self.datasets, limit)
+        self._limit = _watching(self.datasets)
 
     def sample(self, task_indices: np.ndarray, rng: np.random.Generator) -> SequenceBatch:
         """One window for each of `task_indices` (B,)."""
@@ -519,7 +479,7 @@ def _fixed_length(dataset: TrajectoryDataset) -> int:
     return int(lengths[0]) if (lengths == lengths[0]).all() else 0
 
 
-def _watching(datasets: Sequence[TrajectoryDataset], limit: ResidentLimit | None) -> ResidentLimit:
+def _watching(datasets: Sequence[TrajectoryDataset], limit: ResidentLimit | None = None) -> ResidentLimit:
     """The limit, or the one that all samplers of the process share, told of these datasets."""
     limit = limit or _PROCESS_LIMIT
     limit.watch(datasets)

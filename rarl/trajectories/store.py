@@ -42,6 +42,7 @@ MANIFEST = "manifest.json"
 ENDS = ("truncation", "termination", "per-episode")
 REQUIRED_ARRAYS = ("observations", "actions", "rewards", "offsets", "returns")
 _FIXED_DTYPES = {"offsets": "int64", "returns": "float32"}
+_EPISODES = 8192  # looked at together, which bounds the memory
 _SOURCE_KEYS = ("environment", "task", "source", "seed", "generator")
 # Left by tools in folders they manage; neither part of a dataset nor a reason to spare the folder.
 _TOLERATED = {MANIFEST, ".gitignore", ".snakemake_timestamp"}
@@ -51,14 +52,12 @@ _TOLERATED = {MANIFEST, ".gitignore", ".snakemake_timestamp"}
 class Episode:
     """One episode: views into the memory maps.
 
-    observations: (T + 1, ...); actions: (T, ...); rewards: (T,); total_reward: their sum; extras: this episode's
-    row of every optional array.
+    observations: (T + 1, ...); actions: (T, ...); rewards: (T,); extras: this episode's row of every optional array.
     """
 
     observations: np.ndarray
     actions: np.ndarray
     rewards: np.ndarray
-    total_reward: float
     extras: dict[str, np.ndarray]
 
     def __len__(self) -> int:
@@ -161,11 +160,6 @@ class TrajectoryDataset:
             return np.array(self.extras["terminated"], dtype=bool)
         return np.full(self.episodes, self.ends == "termination")
 
-    @property
-    def manifest_sha256(self) -> str:
-        """Fingerprint of the manifest, and through its hashes of the whole dataset."""
-        return sha256_file(self.folder / MANIFEST)
-
     def episode(self, i: int) -> Episode:
         """Episode i, from 0; IndexError beyond the last."""
         if not 0 <= i < self.episodes:
@@ -175,7 +169,6 @@ class TrajectoryDataset:
             self.observations[start + i : end + i + 1],
             self.actions[start:end],
             self.rewards[start:end],
-            float(self.returns[i]),
             {name: array[i] for name, array in self.extras.items()},
         )
 
@@ -185,14 +178,10 @@ class TrajectoryDataset:
     def __iter__(self) -> Iterator[Episode]:
         return (self.episode(i) for i in range(self.episodes))
 
-    def check_valid(self, chunk: int = 8192) -> None:
-        """Check what the content promises: finite rewards that add up to the returns, and these to the manifest's.
-
-        Args:
-          chunk: episodes looked at together (bounds the memory).
-        """
-        for first in range(0, self.episodes, chunk):
-            last = min(first + chunk, self.episodes)
+    def check_valid(self) -> None:
+        """Check what the content promises: finite rewards that add up to the returns, and these to the manifest's."""
+        for first in range(0, self.episodes, _EPISODES):
+            last = min(first + _EPISODES, self.episodes)
             offsets = self.offsets[first : last + 1]
             rewards = np.asarray(self.rewards[offsets[0] : offsets[-1]], dtype=np.float64)
             totals = np.add.reduceat(rewards, offsets[:-1] - offsets[0]).astype(np.float32)

@@ -43,8 +43,7 @@ def restore(scale: Scale, paths: Sequence[str | os.PathLike] = ()) -> tuple[list
     wanted = [
         file
         for file in kept.files
-        if (not asked or _within_any(file, asked))
-        and (not file.exists() or file in damaged or file.parent in whole)
+        if (not asked or _within_any(file, asked)) and (not file.exists() or file in damaged or file.parent in whole)
     ]
     concerned = (p for p in kept.lost if not asked or _within_any(p, asked) or any(_within(path, p) for path in asked))
     done, left = [], [_lost(place) for place in concerned]

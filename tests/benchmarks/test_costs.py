@@ -202,11 +202,10 @@ def test_tensors_are_counted_once():
 def test_agents_act_as_in_their_evaluation(tiny_root, tiny_babyai_root):
     """The greedy actions in the same states, whatever the batch they are computed in."""
     run, learner = tiny_project.run_of(tiny_root, "dqn"), tiny_project.learner_of(tiny_root, "dqn")
-    datasets = tiny_project.datasets_of(tiny_root)
     x = torch.from_numpy(make_vector(run.settings, run.tasks[:1] * 5).reset())
     with torch.no_grad():
         q = learner.network(x[None], torch.zeros(1, 5, dtype=torch.int64), None)[0][0]
-    assert acting(run, learner, datasets, 5)().tolist() == q.argmax(-1).tolist()
+    assert acting(learner, 5)().tolist() == q.argmax(-1).tolist()
     assert reading(learner) is None
 
     retrieving = tiny_project.learner_of(tiny_root, "ra-dqn")
@@ -214,15 +213,14 @@ def test_agents_act_as_in_their_evaluation(tiny_root, tiny_babyai_root):
     assert summaries.n_traj == 3  # the best of a batch of one task
     with torch.no_grad():
         q = retrieving.network(x[None], torch.zeros(1, 5, dtype=torch.int64), summaries)[0][0]
-    assert acting(tiny_project.run_of(tiny_root, "ra-dqn"), retrieving, datasets, 5)().tolist() == q.argmax(-1).tolist()
+    assert acting(retrieving, 5)().tolist() == q.argmax(-1).tolist()
 
-    levels = tiny_babyai.datasets_of(tiny_babyai_root)
     pooled = tiny_babyai.learner_of(tiny_babyai_root, "all")
     assert reading(pooled)().keys.shape[0] == 1  # one batch for all tasks
     envs = make_vector(pooled.settings, pooled.tasks[:1] * 40)
     x, network = torch.from_numpy(envs.reset())[None, :, None], pooled.network
     told, state, summaries = torch.from_numpy(envs.context.astype(np.int64))[None, :, None], None, reading(pooled)()
-    actions = acting(tiny_babyai.run_of(tiny_babyai_root, "all"), pooled, levels, 40)
+    actions = acting(pooled, 40)
     for _ in range(3):  # with a recurrent state, as in an episode
         with torch.no_grad():
             out = network.unroll(x, told, state, summaries)
@@ -230,36 +228,27 @@ def test_agents_act_as_in_their_evaluation(tiny_root, tiny_babyai_root):
         state = out.state
 
 
-def test_other_learners_act_by_what_they_remember_or_say(tiny_root):
-    class Other:
-        settings = None
+def test_episodic_control_acts_by_what_it_remembers(tiny_root, monkeypatch):
+    learner = tiny_project.learner_of(tiny_root, "mfec")
+    learner.update()
+    assert reading(learner) is None
+    x = learner.codec.alone(make_vector(learner.settings, learner.settings.tasks[:1] * 3).reset())
+    look, seen = type(learner.agent).look, []
+    monkeypatch.setattr(
+        learner.agent, "look", lambda *given, use: seen.append((*given, use)) or look(learner.agent, *given, use=use)
+    )
+    before = len(learner.agent)
+    assert set(acting(learner, 3)()) <= set(range(learner.agent.n_actions))
+    ((states, tasks, use),) = seen
+    assert (states == x).all()
+    assert (tasks.tolist(), use, len(learner.agent)) == ([0, 0, 0], False, before)
 
-    run, datasets = tiny_project.run_of(tiny_root, "dqn"), tiny_project.datasets_of(tiny_root)
-    assert acting(run, Other(), datasets, 3) is None
-    assert reading(Other()) is None
 
-    class Remembering:  # episodic control
-        class codec:
-            alone = staticmethod(lambda x: x + 1)
-
-        class agent:
-            @staticmethod
-            def look(x, tasks, *, use):
-                assert (x.shape, tasks.tolist(), use) == ((3, 11), [0, 0, 0], False)
-                assert (x == make_vector(run.settings, run.tasks[:1] * 3).reset() + 1).all()
-                return Remembering.agent
-
-            @staticmethod
-            def best(rng):
-                return rng.integers(5, size=3)
-
-    assert acting(run, Remembering(), datasets, 3)().shape == (3,)
-    assert reading(Remembering()) is None
-
-    Other.acting_step = lambda self, n: lambda: [n]
-    Other.reading_step = lambda self: lambda: "read"
-    assert acting(run, Other(), datasets, 3)() == [3]
-    assert reading(Other())() == "read"
+def test_where_nothing_can_be_played_nobody_acts(tiny_root, monkeypatch):
+    learner = tiny_project.learner_of(tiny_root, "ra-dqn")
+    monkeypatch.setattr("rarl.benchmarks.acting.plays", lambda spec: False)
+    assert acting(learner, 3) is None
+    assert reading(learner) is not None
 
 
 # ---------------------------------------------------------------------------------------------------------- the command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rarl.benchmarks import timing
-from rarl.benchmarks.timing import Work, take_turns
+from rarl.benchmarks.timing import Work
 
 
 def test_what_is_done_now_and_then_counts_as_often_as_it_is_done():
@@ -32,12 +32,3 @@ def test_a_turn_has_as_many_whole_cycles_as_there_is_time_for_and_one_at_least(m
     work.turn(rounds=2)
     assert calls == 3 * cycles
     assert work.per_round == [pytest.approx([0.1, 0.2, 0.3])]
-
-
-def test_they_take_turns():
-    done: list[str] = []
-    works = [Work(lambda name=name: done.append(name), phases=2) for name in "ab"]
-    take_turns(works, rounds=3)
-    assert "".join(done) == "aabb" * 3
-    assert [len(work.per_round) for work in works] == [3, 3]
-    assert all(work.milliseconds() >= 0 for work in works)

@@ -8,22 +8,18 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from rarl.agents.losses import conservative_loss, n_step_targets, q_learning_target, relevance_loss, td_loss
+from rarl.agents.losses import conservative_loss, greedy_value, n_step_targets, relevance_loss, td_loss
 from rarl.nn.auxiliary import AuxiliaryLosses, Supports, two_hot
 from rarl.nn.fusion import FUSIONS, FilmFusion
 from rarl.nn.retrieval import SlotReadout
 from rarl.nn.value_network import QHead
 
 
-def test_q_learning_target_by_hand():
-    r = torch.tensor([1.0, 0.0, 2.0])
-    discount = torch.tensor([0.9, 0.81, 0.0])  # one step, two steps, terminated
+def test_greedy_value_by_hand():
     target = torch.tensor([[1.0, 5.0, 3.0], [2.0, -1.0, 0.5], [100.0, 0.0, 0.0]])
     online = torch.tensor([[9.0, 1.0, 2.0], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
-    plain = q_learning_target(r, discount, target)
-    torch.testing.assert_close(plain, torch.tensor([1 + 0.9 * 5, 0.81 * 2, 2.0]))
-    double = q_learning_target(r, discount, target, online)
-    torch.testing.assert_close(double, torch.tensor([1 + 0.9 * 1, 0.81 * -1, 2.0]))
+    torch.testing.assert_close(greedy_value(target), torch.tensor([5.0, 2.0, 100.0]))
+    torch.testing.assert_close(greedy_value(target, online), torch.tensor([1.0, -1.0, 0.0]))
 
 
 def test_n_step_targets_by_hand():
@@ -64,13 +60,15 @@ def test_conservative_loss_by_hand():
 
 def test_targets_carry_no_gradient():
     q = torch.randn(2, 3, 4, requires_grad=True)
-    out = q_learning_target(torch.ones(2, 3), torch.ones(2, 3), q, q)
-    assert not out.requires_grad
+    assert not greedy_value(q, q).requires_grad
+    steps = torch.ones(2, 3)
+    assert not n_step_targets(steps, steps, q.mean(-1), steps.bool(), 2).requires_grad
 
 
 def test_a_wrong_shape_is_refused():
+    steps = torch.ones(3, 2)
     with pytest.raises(TypeCheckError):
-        q_learning_target(torch.ones(3, 1), torch.ones(3), torch.zeros(3, 4))
+        n_step_targets(torch.ones(3, 1), steps, steps, steps.bool(), 1)
     with pytest.raises(TypeCheckError):
         td_loss(torch.zeros(3, 4), torch.zeros(3, 1, dtype=torch.int64), torch.zeros(3), 1.0)
 

@@ -58,7 +58,10 @@ def written(trained):
 def test_cells_stand_under_their_names_and_galleries_are_json(trained, tmp_path, monkeypatch):
     scale, run = SimpleNamespace(root=tmp_path, name="tiny"), trained[1]
     made_up = SimpleNamespace(
-        interventions=lambda: [{"task": "a", "return_mean": 1.0}, {"return_mean": 2.0, "success_rate": 0.5, "task": "b"}],
+        interventions=lambda: [
+            {"task": "a", "return_mean": 1.0},
+            {"return_mean": 2.0, "success_rate": 0.5, "task": "b"},
+        ],
         attention=lambda: [{"value": 1}],
         gallery=lambda: {"b": 1, "a": [0.5]},
     )
@@ -211,8 +214,8 @@ def test_the_gallery_shows_what_is_in_the_dataset(written, trained):
         for item in (item for step in episode["steps"] for item in step["retrieved"]):
             found = [
                 e
-                for e in dataset
-                if e.total_reward == item["return"]
+                for i, e in enumerate(dataset)
+                if dataset.returns[i] == item["return"]
                 and e.observations[item["step"]].tolist() == item["observation"]
                 and bool(e.rewards[item["step"]]) == item["rewarded"]
             ]

@@ -164,7 +164,7 @@ def test_global_settings_of_the_process_are_put_back(tmp_path):
 
     run(Looking, tmp_path, settings=LoopSettings(threads=1))
     assert seen == {"threads": 1, "deterministic": True}
-    run(Looking, tmp_path, settings=LoopSettings(threads=1, deterministic=False), force=True)
+    run(Looking, tmp_path, settings=LoopSettings("cuda:0", threads=1), force=True)
     assert seen["deterministic"] is False
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()

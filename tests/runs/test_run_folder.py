@@ -150,22 +150,13 @@ def test_log_file_has_plain_lines(tmp_path, caplog):
 # ------------------------------------------------------------------------------------------------------------- metrics
 
 
-def test_declared_columns_are_fixed(tmp_path):
-    metrics = MetricsLog(tmp_path / "e.csv", ["update", "task"])
-    assert (tmp_path / "e.csv").read_text() == "update,task\n"
-    metrics.append([{"task": "touch, red", "update": 0}, {"update": 1}])
-    assert (tmp_path / "e.csv").read_text() == 'update,task\n0,"touch, red"\n1,\n' == metrics.text
-    with pytest.raises(RarlError, match=r"e\.csv: no column 'episodes'; there are update, task"):
-        metrics.append({"update": 2, "episodes": 3})
-
-
-def test_discovered_columns_grow(tmp_path):
+def test_columns_grow(tmp_path):
     metrics = MetricsLog(tmp_path / "t.csv")
     assert not (tmp_path / "t.csv").exists()
     metrics.append({"update": 1, "loss": 0.5})
     metrics.append({"update": 2, "loss": 0.25, "return": 3})
-    metrics.append({"update": 3, "return": 4})
-    assert (tmp_path / "t.csv").read_text() == "update,loss,return\n1,0.5,\n2,0.25,3\n3,,4\n" == metrics.text
+    metrics.append({"update": 3, "return": "touch, red"})
+    assert (tmp_path / "t.csv").read_text() == 'update,loss,return\n1,0.5,\n2,0.25,3\n3,,"touch, red"\n' == metrics.text
 
 
 def test_numbers_read_back_to_the_same_bits(tmp_path):
@@ -201,7 +192,7 @@ def test_a_resumed_log_is_exactly_the_one_of_the_checkpoint(tmp_path, after):
 
 
 def test_full_disk_is_one_line(tmp_path):
-    metrics = MetricsLog(tmp_path / "t.csv", ["update", "text"])
+    metrics = MetricsLog(tmp_path / "t.csv")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:

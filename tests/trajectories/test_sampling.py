@@ -139,28 +139,7 @@ def test_wrong_settings(tmp_path):
         ((2, 3, rng), "k_best_by_return=3: must be between 1 and the 2 drawn"),
     ):
         with pytest.raises(RarlError, match=says):
-            RetrievalSampler(a).sample(*arguments)
-
-
-@pytest.mark.parametrize("lengths", [[4, 1, 6, 2, 3], [5] * 5], ids=["ragged", "equal"])
-def test_trajectories_against_the_episodes(tmp_path, lengths):
-    dataset = make(tmp_path / "a", lengths)
-    batch = RetrievalSampler(dataset).trajectories([3, 1, 4])
-    longest = max(lengths[i] for i in (3, 1, 4))
-    assert batch.observations.shape == (3, longest, 2)
-    assert (batch.actions.shape, batch.rewards.shape, batch.mask.shape) == ((3, longest),) * 3
-    assert (batch.rewards.dtype, batch.mask.dtype) == (np.float32, bool)
-    for row, i in enumerate((3, 1, 4)):
-        episode = dataset.episode(i)
-        length = len(episode)
-        assert batch.mask[row].tolist() == [True] * length + [False] * (longest - length)
-        np.testing.assert_array_equal(batch.observations[row, :length], episode.observations[:-1])
-        np.testing.assert_array_equal(batch.actions[row, :length], episode.actions)
-        np.testing.assert_array_equal(batch.rewards[row, :length], episode.rewards)
-        assert not batch.observations[row, length:].any()
-        assert not batch.rewards[row, length:].any()
-        assert batch.returns[row] == episode.total_reward
-    assert batch.episodes.tolist() == [3, 1, 4]
+            RetrievalSampler(a).draw(*arguments)
 
 
 @pytest.mark.parametrize("discount", [0.0, 0.5, 0.99, 1.0])
@@ -248,7 +227,7 @@ def test_retrieval_is_uniform_and_without_replacement(tmp_path):
     sampler, rng = RetrievalSampler(make(tmp_path / "a", [2, 3] * 10)), np.random.default_rng(0)
     counts = np.zeros((20, 20))
     for _ in range(4000):
-        episodes = sampler.sample(5, None, rng).episodes
+        episodes = sampler.draw(5, None, rng)
         assert len(set(episodes)) == 5
         counts[np.ix_(episodes, episodes)] += 1
     alone, pairs = np.diag(counts), counts[np.triu_indices(20, 1)]
@@ -261,12 +240,11 @@ def test_the_best_of_those_drawn(tmp_path):
     dataset = make(tmp_path / "a", [6] * 200)
     sampler = RetrievalSampler(dataset)
     for seed in range(20):
-        drawn = sampler.sample(64, None, np.random.default_rng(seed))
-        best = sampler.sample(64, 10, np.random.default_rng(seed))
-        order = sorted(range(64), key=lambda i: (-drawn.returns[i], i))[:10]
-        assert best.episodes.tolist() == drawn.episodes[order].tolist()
-        assert (np.diff(best.returns) <= 0).all()
-        np.testing.assert_array_equal(best.returns, best.rewards.sum(axis=1))
+        drawn = sampler.draw(64, None, np.random.default_rng(seed))
+        best = sampler.draw(64, 10, np.random.default_rng(seed))
+        order = sorted(range(64), key=lambda i: (-dataset.returns[drawn[i]], i))[:10]
+        assert best.tolist() == drawn[order].tolist()
+        assert (np.diff(dataset.returns[best]) <= 0).all()
 
 
 # ----------------------------------------------------------------------------------------------------------- sequences
@@ -375,7 +353,7 @@ def test_only_the_episodes_of_a_part_are_used(tmp_path):
         batch = transitions.sample(np.full(300, i), rng)
         assert set(batch.episodes.tolist()) == expected
         assert set(batch.x_tm1[:, 0].tolist()) == expected
-    assert set(RetrievalSampler(part).sample(3, None, rng).episodes.tolist()) == used
+    assert set(RetrievalSampler(part).draw(3, None, rng).tolist()) == used
     with pytest.raises(RarlError, match="4 trajectories cannot be drawn from 3 episodes"):
         RetrievalSampler(part).draw(4, None, rng)
 

@@ -30,7 +30,12 @@ def scale(own_root: Path) -> Scale:
     checksum = sha256_file(checkpoint)
     write_text(checkpoint.with_name(CHECKSUM), f"{checksum}  {CHECKPOINT}\n")
     manifest = "data/tiny/gridroboman/planner/lift-red/manifest.json"
-    record = {"run": RUN, "status": "finished", "checkpoint_sha256": checksum, "data": {manifest: sha256_file(own_root / manifest)}}
+    record = {
+        "run": RUN,
+        "status": "finished",
+        "checkpoint_sha256": checksum,
+        "data": {manifest: sha256_file(own_root / manifest)},
+    }
     write_json(own_root / "results/tiny/runs" / RUN / "run.json", record)
     assert verify.find_faults(scale) == []
     return scale
