@@ -105,27 +105,25 @@ class Evaluation:
         x = self.environments().reset(self.seeds[:, : self.each].ravel())
         return x.reshape(len(self.tasks), self.each, *x.shape[1:])
 
-    def policy(self, network: ValueNetwork, retrieved: Summaries | None, epsilon: float | None = None) -> Policy:
+    def policy(self, network: ValueNetwork, retrieved: Summaries | None) -> Policy:
         """A network at play, with its retrieval batches in the order of `groups`."""
-        epsilon = self.settings.evaluation.epsilon if epsilon is None else epsilon
         ids = np.repeat(self.task_ids, self.each)
-        places = None if retrieved is None else self.places
-        policy = Policy(network, np.full(len(ids), epsilon), self.of_exploration, ids, places)
+        epsilons = np.full(len(ids), self.settings.evaluation.epsilon)
+        policy = Policy(network, epsilons, self.of_exploration, ids, None if retrieved is None else self.places)
         policy.retrieved = retrieved
         return policy
 
-    def play(self, act: Any, *, keep: bool = False, watch: Callable[[VectorEnv], Watch] | None = None) -> Episodes:
+    def play(self, act: Any, *, watch: Callable[[VectorEnv], Watch] | None = None) -> Episodes:
         """The episodes (G * E), those of one task in a row.
 
         Args:
           act: what plays, for example `policy(...)`.
-          keep: see `roll_out`.
           watch: given the environments, what looks at every step.
         """
         envs = self.environments()
         if self.each < self.seeds.shape[1] and len(self.tasks) > 1:
             raise ValueError("episodes of several tasks are played all at once")
-        return roll_out(envs, act, self.seeds.ravel(), keep=keep, watch=None if watch is None else watch(envs))
+        return roll_out(envs, act, self.seeds.ravel(), watch=None if watch is None else watch(envs))
 
     def rows(self, episodes: Episodes) -> list[dict[str, Any]]:
         """Rows of evaluations.csv, one for each task."""

@@ -50,8 +50,7 @@ class Episodes:
 
     returns (E,) float64, undiscounted; lengths (E,) int64, in steps; terminated (E,) bool, by the environment and not
     by a limit of time; last_rewards (E,) float64, of the last step. context (E, ...), what was told about each, None:
-    nothing. measured: name -> (E,), what else the environments tell. Only if kept, padded with zeros to the longest
-    episode: observations (E, T + 1, ...), actions (E, T) int64, rewards (E, T) float32.
+    nothing. measured: name -> (E,), what else the environments tell.
     """
 
     returns: np.ndarray
@@ -60,9 +59,6 @@ class Episodes:
     last_rewards: np.ndarray
     context: np.ndarray | None = None
     measured: Mapping[str, np.ndarray] = field(default_factory=dict)
-    observations: np.ndarray | None = None
-    actions: np.ndarray | None = None
-    rewards: np.ndarray | None = None
 
 
 def roll_out(
@@ -70,7 +66,6 @@ def roll_out(
     act: Acting,
     seeds: Sequence[int] | np.ndarray,
     *,
-    keep: bool = False,
     watch: Watch | None = None,
 ) -> Episodes:
     """Play one episode of every seed; an environment that has ended one takes the next seed.
@@ -81,7 +76,6 @@ def roll_out(
       envs: n environments; episodes on their way are given up. With more seeds than environments, all of one task.
       act: what plays.
       seeds: of the episodes; the first n begin in the environments in their order.
-      keep: observations, actions and rewards too.
       watch: looks at every step.
     """
     seeds = np.asarray(seeds)
@@ -90,7 +84,6 @@ def roll_out(
     terminated = np.zeros(total, dtype=bool)
     contexts: dict[int, np.ndarray] = {}
     measured = {name: np.zeros(total) for name in envs.measured}
-    kept: list[_KeptEpisode] = [_KeptEpisode([], [], []) for _ in range(total if keep else 0)]
     envs.active[:] = False
     episode = np.full(n, -1)  # which one each environment plays; -1: none
     begun, ended = 0, np.arange(n)
@@ -108,15 +101,11 @@ def roll_out(
         if not playing.any():
             break
         act.begin(first, envs.context)
-        actions = np.asarray(act(x, playing))
-        step = envs.step(actions)
+        step = envs.step(np.asarray(act(x, playing)))
         now = episode[playing]
         returns[now] += step.rewards[playing]
         lengths[now] += 1
         last_rewards[now], terminated[now] = step.rewards[playing], step.terminated[playing]
-        if keep:
-            for i in np.flatnonzero(playing).tolist():
-                kept[episode[i]].add(x[i], actions[i], step.rewards[i], step.observations[i])
         if watch is not None:
             watch(playing, step)
         x = step.observations
@@ -125,34 +114,4 @@ def roll_out(
             values[episode[ended]] = envs.measured[name][ended]
         episode[ended] = -1
     context = np.stack([contexts[e] for e in range(total)]) if contexts else None
-    whole = (
-        [_padded([getattr(one, name) for one in kept]) for name in ("observations", "actions", "rewards")]
-        if keep
-        else ()
-    )
-    return Episodes(returns, lengths, terminated, last_rewards, context, measured, *whole)
-
-
-@dataclass
-class _KeptEpisode:
-    """One episode on its way."""
-
-    observations: list[np.ndarray]
-    actions: list[int]
-    rewards: list[float]
-
-    def add(self, x: np.ndarray, action: int, reward: float, after: np.ndarray) -> None:
-        if not self.observations:
-            self.observations.append(x)
-        self.observations.append(after)
-        self.actions.append(action)
-        self.rewards.append(reward)
-
-
-def _padded(episodes: list[list]) -> np.ndarray:
-    """(E, T, ...) of E sequences, with zeros behind shorter ones."""
-    arrays = [np.array(one) for one in episodes]
-    whole = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
-    for row, array in zip(whole, arrays, strict=True):
-        row[: len(array)] = array
-    return whole
+    return Episodes(returns, lengths, terminated, last_rewards, context, measured)

@@ -8,8 +8,9 @@ import pytest
 
 from rarl.envs.vector import GymnasiumVector, VectorEnv, where_of
 from rarl.errors import RarlError
-from rarl.rollouts.roll_out import Memoryless, roll_out
+from rarl.rollouts.roll_out import Memoryless
 from rarl.runs.checkpoints import decode, encode
+from tests.kept_episodes import roll_out_kept
 
 
 class Walk(gym.Env):
@@ -182,7 +183,7 @@ def test_every_seed_is_rolled_out_to_its_end(n):
         return np.where(x[..., 0] > 0, 0, 2)
 
     tell = {"context": lambda observation, info: np.array([info["wind"]])}
-    episodes = roll_out(walks(n, **tell), Memoryless(best), seeds, keep=True)
+    episodes = roll_out_kept(walks(n, **tell), Memoryless(best), seeds)
     for i, seed in enumerate(seeds):
         env = gym.wrappers.TimeLimit(Walk(), 9)
         observation, info = env.reset(seed=seed)

@@ -17,6 +17,7 @@ from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.run_folder import RunPaths
 from rarl.runs.train import train_run
 from tests import tiny_babyai
+from tests.kept_episodes import play_kept
 
 VARIANTS = ["rdqn", "own", "all", "open", "nothing"]
 
@@ -145,7 +146,7 @@ def test_all_agents_explore_alike(tiny_babyai_root):
             batch = learner._batch_to_evaluate(evaluation)
             assert (batch is not None) == (variant in ("own", "all"))
             retrieved = None if batch is None else batch.summarise(learner.network)
-        episodes = evaluation.play(evaluation.policy(learner.network, retrieved), keep=True)
+        episodes = play_kept(evaluation, evaluation.policy(learner.network, retrieved))
         assert learner.evaluate() == evaluation.rows(episodes)
         played.append(episodes)
     assert (played[0].actions != 2).any()

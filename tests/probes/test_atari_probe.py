@@ -147,9 +147,9 @@ def test_probing_again_gives_the_same_files(trained, written):
 def test_each_intervention_changes_what_is_read(trained, monkeypatch):
     probe, read, batches = PlainProbe(*trained), [], []
 
-    def policy(evaluation, network, retrieved, *more):
+    def policy(evaluation, network, retrieved):
         read.append(retrieved)
-        return acting(evaluation, network, retrieved, *more)
+        return acting(evaluation, network, retrieved)
 
     def exchanged(batch, rng):
         batches.append((batch, shuffled(batch, rng)))

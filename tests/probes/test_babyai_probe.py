@@ -112,9 +112,9 @@ def test_own_is_what_an_evaluation_does(trained, probe):
 def test_each_intervention_changes_what_is_read(probe, monkeypatch):
     read, acting = [], Evaluation.policy
 
-    def policy(evaluation, network, retrieved, *more):
+    def policy(evaluation, network, retrieved):
         read.append((evaluation, retrieved))
-        return acting(evaluation, network, retrieved, *more)
+        return acting(evaluation, network, retrieved)
 
     monkeypatch.setattr(Evaluation, "policy", policy)
     monkeypatch.setattr(PlainProbe, "_understood", lambda probe: [])

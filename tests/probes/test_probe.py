@@ -26,6 +26,7 @@ from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.train import train_run
 from rarl.trajectories.store import TrajectoryDataset
 from tests import tiny_project
+from tests.kept_episodes import play_kept
 
 RUN = "gridroboman/10-tasks/ra-dqn/seed-0"
 PAIRS = 90
@@ -297,7 +298,7 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
     scale, run = trained
     probe = PlainProbe(scale, run)
     calls, originals, read = [], [], []
-    draw, play, policy = probe.memory.draw, Evaluation.play, Evaluation.policy
+    draw, policy = probe.memory.draw, Evaluation.policy
 
     def drawn(*arguments, **more):
         originals.append(draw(*arguments, **more))
@@ -305,12 +306,12 @@ def test_each_intervention_changes_what_it_says(trained, monkeypatch):
 
     def played(evaluation, act, *, watch=None):
         batch = None if read[-1] is None else originals[-1]
-        calls.append((evaluation, batch, play(evaluation, act, keep=True, watch=watch)))
+        calls.append((evaluation, batch, play_kept(evaluation, act, watch=watch)))
         return calls[-1][2]
 
-    def acting(evaluation, network, retrieved, *more):
+    def acting(evaluation, network, retrieved):
         read.append(retrieved)
-        return policy(evaluation, network, retrieved, *more)
+        return policy(evaluation, network, retrieved)
 
     monkeypatch.setattr(probe.memory, "draw", drawn)
     monkeypatch.setattr(Evaluation, "play", played)

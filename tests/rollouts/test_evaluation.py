@@ -16,6 +16,7 @@ from rarl.nn.value_network import State
 from rarl.rollouts.evaluation import Evaluation, evaluation_row, rewarded_at_the_end, successes
 from rarl.rollouts.roll_out import Episodes, Memoryless
 from tests import tiny_atari, tiny_babyai, tiny_project
+from tests.kept_episodes import play_kept
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_episodes_begin_at_their_starts(boards, levels):
             for k, seed in enumerate(seeds):
                 x = envs.reset([seed], np.array([g * 3 + k]))  # and not how the others are started
                 assert (x[g * 3 + k] == starts[g, k]).all()
-        episodes = evaluation.play(Memoryless(lambda x: np.zeros(len(x), dtype=np.int64)), keep=True)
+        episodes = play_kept(evaluation, Memoryless(lambda x: np.zeros(len(x), dtype=np.int64)))
         assert (episodes.observations[:, 0] == starts.reshape(-1, *starts.shape[2:])).all()
     assert (Evaluation.of(boards).starts()[2] == seeded_boards(Evaluation.of(boards).seeds[2]).observe()).all()
 
@@ -198,7 +199,6 @@ def test_a_policy_is_told_the_ids_and_reads_where_it_should(boards):
     assert (policy.places == evaluation.places).all()
     assert policy._context.tolist() == [7] * 4 + [2] * 4 + [5] * 4
     assert (policy.epsilons == boards.evaluation.epsilon).all()
-    assert (evaluation.policy(network, None, 0.25).epsilons == 0.25).all()
     assert evaluation.policy(network, None).places.shape == (1, 12)
 
 

@@ -12,9 +12,9 @@ from rarl.envs.atari.observation import EXTRA_BYTES
 from rarl.envs.spec import make_vector
 from rarl.nn.retrieval import Summaries
 from rarl.rollouts.evaluation import Evaluation, retrieval_blocks
-from rarl.rollouts.roll_out import roll_out
 from tests import tiny_atari, tiny_babyai, tiny_project
 from tests.fake_games import FakeGames
+from tests.kept_episodes import play_kept, roll_out_kept
 
 
 @pytest.mark.parametrize(("episodes", "most", "blocks"), [(20, 4, 4), (6, 4, 3), (7, 4, 1), (24, 5, 4), (2, 4, 2)])
@@ -30,7 +30,7 @@ def batch_of(summaries, at):
 @pytest.mark.parametrize("variant", ["rdqn", pytest.param("own", marks=pytest.mark.slow), "all"])
 def test_each_episode_on_a_level_is_played_with_its_blocks_batch(tiny_babyai_root, variant):
     n, blocks = 4, 2
-    changes = {"evaluation": {"episodes_per_task": n, "retrieval_batches": blocks}}
+    changes = {"evaluation": {"episodes_per_task": n, "retrieval_batches": blocks, "epsilon": 0.0}}
     learner = tiny_babyai.learner_of(tiny_babyai_root, variant, changes)
     for _ in range(3):
         learner.update()
@@ -39,7 +39,7 @@ def test_each_episode_on_a_level_is_played_with_its_blocks_batch(tiny_babyai_roo
     evaluation = Evaluation.of(learner.settings)
     batch = learner._batch_to_evaluate(evaluation)
     retrieved = None if batch is None else batch.summarise(learner.network)
-    whole = evaluation.play(evaluation.policy(learner.network, retrieved, 0.0), keep=True)
+    whole = play_kept(evaluation, evaluation.policy(learner.network, retrieved))
     of_memory = Evaluation.of(learner.settings).of_memory
     if learner.memory is None:
         summaries = None
@@ -59,7 +59,7 @@ def test_each_episode_on_a_level_is_played_with_its_blocks_batch(tiny_babyai_roo
             policy = Policy(learner.network, np.zeros(1), np.random.default_rng(0))
             policy.retrieved = one
             envs = make_vector(learner.settings, [level])
-            alone = roll_out(envs, policy, evaluation.seeds[i, j : j + 1], keep=True)
+            alone = roll_out_kept(envs, policy, evaluation.seeds[i, j : j + 1])
             length, row = alone.lengths[0], i * n + j
             assert whole.lengths[row] == length
             assert (whole.actions[row, :length] == alone.actions[0]).all()
@@ -73,14 +73,14 @@ def test_each_episode_on_a_level_is_played_with_its_blocks_batch(tiny_babyai_roo
 def test_each_board_is_played_with_its_blocks_batch(tiny_root, blocks):
     """The actions of all boards of an evaluation are those that the network prefers with the batch of their block."""
     n = 4
-    changes = {"evaluation": {"episodes_per_task": n, "retrieval_batches": blocks}}
+    changes = {"evaluation": {"episodes_per_task": n, "retrieval_batches": blocks, "epsilon": 0.0}}
     learner = tiny_project.learner_of(tiny_root, "ra-dqn-told", changes)
     learner.update()
     evaluation, network = Evaluation.of(learner.settings), learner.network.requires_grad_(False)
     batch = learner._batch_to_evaluate(evaluation)
     assert batch.given[:, 0].tolist() == [task for task in range(10) for _ in range(blocks)]
     summaries = batch.summarise(network)
-    episodes = evaluation.play(evaluation.policy(network, summaries, 0.0), keep=True)
+    episodes = play_kept(evaluation, evaluation.policy(network, summaries))
     for task in range(10):
         for block in range(blocks):
             first = task * n + block * (n // blocks)

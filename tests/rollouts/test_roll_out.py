@@ -18,6 +18,7 @@ from rarl.nn.value_network import State, Unrolled, ValueNetwork
 from rarl.rollouts.evaluation import Evaluation
 from rarl.rollouts.roll_out import Memoryless, roll_out
 from tests import tiny_babyai, tiny_project
+from tests.kept_episodes import roll_out_kept
 
 # --- boards, all of one length ----------------------------------------------------------------------------------------
 
@@ -53,7 +54,7 @@ def play(network, each, rng, epsilon, tasks=TASKS, told=(0, 1, 2), retrieved=Non
     policy = Policy(network, np.full(len(seeds), epsilon), np.random.default_rng(rng), np.repeat(told, each))
     policy.retrieved = retrieved
     envs = VectorGridroboman([task for task in tasks for _ in range(each)])
-    return roll_out(envs, policy, seeds, keep=True, watch=None if watch is None else watch(envs))
+    return roll_out_kept(envs, policy, seeds, watch=None if watch is None else watch(envs))
 
 
 @pytest.mark.unchecked  # a retrieval batch that is none
@@ -233,10 +234,9 @@ SEEDS = [3, 8, 8, 1, 12, 5, 10, 7, 2, 6, 4]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 11, 20])
-@pytest.mark.parametrize("keep", [False, True])
-def test_every_seed_is_played_once_and_to_its_end(n, keep):
+def test_every_seed_is_played_once_and_to_its_end(n):
     envs = Counting(n)
-    episodes = roll_out(envs, Memoryless(lambda x: action_of(x[:, 0], x[:, 1])), SEEDS, keep=keep)
+    episodes = roll_out_kept(envs, Memoryless(lambda x: action_of(x[:, 0], x[:, 1])), SEEDS)
     lengths = [length_of(seed) for seed in SEEDS]
     rewards = [[reward_of(seed, t) for t in range(length)] for seed, length in zip(SEEDS, lengths, strict=True)]
     assert episodes.lengths.tolist() == lengths
@@ -247,9 +247,6 @@ def test_every_seed_is_played_once_and_to_its_end(n, keep):
     steps = [(seed, action_of(seed, t)) for seed, length in zip(SEEDS, lengths, strict=True) for t in range(length)]
     assert sorted(envs.log) == sorted(steps)
     assert not envs.active.any()
-    if not keep:
-        assert episodes.observations is episodes.actions is episodes.rewards is None
-        return
     longest = max(lengths)
     assert episodes.observations.shape == (11, longest + 1, 2)
     assert episodes.actions.shape == episodes.rewards.shape == (11, longest)
@@ -312,14 +309,15 @@ def played(request, tiny_babyai_root):
         given = retrieved
         evaluation = Evaluation.of(learner.settings, episodes=EACH, blocks=1)
         envs, seeds = evaluation.environments(), evaluation.seeds.ravel()
-        policy = evaluation.policy(learner.network, given, epsilon)
+        policy = evaluation.policy(learner.network, given)
         if only is not None:
             level, episode = only
             if retrieved is not None and not learner.memory.pooled:
                 given = Summaries(*(None if part is None else part[level : level + 1] for part in retrieved))
             evaluation = Evaluation.of(learner.settings, tasks=[names[level]], episodes=1, blocks=1)
             envs, seeds = evaluation.environments(), seeds[[level * EACH + episode]]
-            policy = evaluation.policy(learner.network, given, epsilon)
+            policy = evaluation.policy(learner.network, given)
+        policy.epsilons = np.full_like(policy.epsilons, epsilon)
         unroll = learner.network.unroll
 
         def counted(x, *args, **kwargs):
@@ -329,7 +327,7 @@ def played(request, tiny_babyai_root):
         learner.network.unroll = counted
         try:
             act = Whole(policy) if watching else policy
-            return roll_out(envs, act, seeds, keep=True)
+            return roll_out_kept(envs, act, seeds)
         finally:
             del learner.network.unroll
 

@@ -26,6 +26,7 @@ from rarl.runs import checkpoints
 from rarl.trajectories.store import TrajectoryDataset
 from tests import tiny_project
 from tests.command_line import fails
+from tests.kept_episodes import play_kept
 from tests.runs.run_processes import assert_same, products, start, wait_for_update
 
 RA_DQN = "gridroboman/10-tasks/ra-dqn/seed-0"
@@ -261,10 +262,9 @@ def test_values_of_retrieved_trajectories_count_every_step(tiny_root):
 def played(monkeypatch):
     """Every evaluation and its episodes."""
     found = []
-    original = Evaluation.play
 
     def spy(evaluation, act, **more):
-        found.append((evaluation, original(evaluation, act, keep=True, **more)))
+        found.append((evaluation, play_kept(evaluation, act, **more)))
         return found[-1][1]
 
     monkeypatch.setattr(Evaluation, "play", spy)
