@@ -5,7 +5,8 @@ with itself. Missing datasets are made. FOLDER gets, besides costs.csv and envir
 machine.json and equality.csv: for each variant
 
     experiment, variant, device
-    losses              compared, from the first learner step on: `STEPS`, or what a CPU does in `SECONDS`
+    losses              compared, from the first learner step on: `STEPS`, or what a CPU does in `SECONDS` or in all
+                        updates of the run; a variant without any has no row
     first_difference    of the first losses, relative
     largest_difference  of all
 
@@ -28,7 +29,7 @@ from rarl.benchmarks.costs import measure_costs
 from rarl.collect.make import make_dataset
 from rarl.config.scale import Run, Scale
 from rarl.errors import RarlError
-from rarl.files import csv_text, write_json, write_text
+from rarl.files import check_folder_writable, csv_text, write_json, write_text
 from rarl.runs.device import choose_device
 from rarl.runs.loop import LoopSettings, torch_settings
 from rarl.runs.train import learner_of, open_datasets
@@ -44,11 +45,18 @@ STEPS, SECONDS, TOLERANCE = 50, 8.0, 0.01
 def losses(
     run: Run, datasets: Sequence[TrajectoryDataset], device: str, steps: int, seconds: float = float("inf")
 ) -> list[float]:
-    """Those of the first learner steps: at most so many, and for so many seconds from the first on."""
+    """Those of the first learner steps: at most so many, for so many seconds from the first on, and of the run's updates.
+
+    Empty for an agent that learns by no loss, or not within its updates.
+    """
     found: list[float] = []
+    if run.settings.agent.base == "mfec":
+        return found
     with torch_settings(LoopSettings(device=device, threads=run.settings.threads), run.settings.seed):
         learner, ends = learner_of(run, list(datasets), device), float("inf")
-        while len(found) < steps and time.monotonic() < ends:
+        for _ in range(run.settings.updates):
+            if len(found) == steps or time.monotonic() >= ends:
+                break
             scalars = learner.update()
             if "loss" in scalars:
                 found.append(float(scalars["loss"]))
@@ -63,6 +71,9 @@ def compare(scale: Scale, device: str) -> list[tuple]:
         for variant, run in runs.items():
             datasets = open_datasets(scale, run)
             expected = losses(run, datasets, "cpu", STEPS, SECONDS)
+            if not expected:
+                log.info("%s %s: no losses to compare", experiment, variant)
+                continue
             found = losses(run, datasets, device, len(expected))
             differences = [abs(a - b) / max(abs(a), abs(b), 1e-6) for a, b in zip(expected, found, strict=True)]
             numbers = [f"{number:.3g}" for number in (differences[0], max(differences))]
@@ -73,13 +84,16 @@ def compare(scale: Scale, device: str) -> list[tuple]:
 
 def check(scale: Scale, folder: Path, device: str) -> bool:
     """Write everything; whether the losses agree."""
+    check_folder_writable(folder)
     for dataset in scale.datasets.values():
         if not (folder_of(scale, dataset.id) / MANIFEST).is_file():
             make_dataset(scale, dataset)
     write_json(folder / "machine.json", provenance.hardware(device=device) | {"versions": provenance.versions()})
     tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
-    rows = compare(scale, device)
-    torch.backends.cudnn.allow_tf32 = tf32
+    try:
+        rows = compare(scale, device)
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32
     write_text(folder / "equality.csv", csv_text([COLUMNS, *rows]))
     measure_costs(scale, folder / "costs.csv", device)
     return all(float(row[-1]) <= TOLERANCE for row in rows)
@@ -93,7 +107,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     try:
         agree = check(Scale(arguments.scale), arguments.folder, choose_device(arguments.device))
     except RarlError as error:

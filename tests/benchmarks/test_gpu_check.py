@@ -6,9 +6,11 @@ import csv
 import json
 
 import pytest
+import torch
 
 from rarl.benchmarks import gpu_check
 from rarl.config.scale import Scale
+from rarl.errors import RarlError
 from tests import tiny_project
 
 SMALL = {
@@ -61,6 +63,33 @@ def test_losses_that_differ_are_told_by_the_exit_code(folder, monkeypatch):
         0,
         pytest.approx(0.0196, rel=0.01),
     )
+
+
+def test_an_agent_without_a_loss_is_left_out(folder, tiny_root, monkeypatch, caplog):
+    datasets, short = tiny_project.datasets_of(tiny_root), {"updates": 2}
+    assert gpu_check.losses(tiny_project.run_of(tiny_root, "mfec"), [], "cpu", 3) == []
+    assert len(gpu_check.losses(tiny_project.run_of(tiny_root, "dqn", changes=short), datasets, "cpu", 3)) == 2
+    variants = {"variants": ["dqn", "mfec"], "probes": []}
+    tiny_project.write_config(folder.parents[1], {"experiments": {"gridroboman": {"task_sets": {10: variants}}}})
+    monkeypatch.setattr(gpu_check, "open_datasets", lambda scale, run: datasets)
+    (row,) = gpu_check.compare(Scale("tiny"), "cpu")
+    assert row[:4] == ("gridroboman", "dqn", "cpu", 3)
+
+
+def test_what_is_in_the_way_is_told_and_settings_are_put_back(folder, monkeypatch, capsys):
+    def breaks(*_):
+        raise RarlError("out of order")
+
+    before = torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(gpu_check, "make_dataset", lambda *_: None)
+    monkeypatch.setattr(gpu_check, "compare", breaks)
+    with pytest.raises(SystemExit, match="out of order"):
+        gpu_check.main([str(folder), "--scale", "tiny", "--device", "cpu"])
+    assert torch.backends.cudnn.allow_tf32 is before
+    folder.with_name("file").write_text("")
+    for place in (folder.with_name("file"), folder.with_name("file") / "below"):
+        with pytest.raises(SystemExit, match=f"{place}: cannot be written"):
+            gpu_check.main([str(place), "--scale", "tiny", "--device", "cpu"])
 
 
 def test_the_reference_has_base_and_retrieval_agent_of_each_environment():
