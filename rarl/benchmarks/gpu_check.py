@@ -45,7 +45,7 @@ STEPS, SECONDS, TOLERANCE = 50, 8.0, 0.01
 def losses(
     run: Run, datasets: Sequence[TrajectoryDataset], device: str, steps: int, seconds: float = float("inf")
 ) -> list[float]:
-    """Those of the first learner steps: at most so many, for so many seconds from the first on, and of the run's updates.
+    """Those of the first learner steps, within the updates of the run: at most so many, and for so many seconds.
 
     Empty for an agent that learns by no loss, or not within its updates.
     """
