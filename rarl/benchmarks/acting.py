@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from rarl.agents.policy import Policy
-from rarl.config.settings import EPISODIC
 from rarl.envs.spec import make_vector, plays, spec_of
 from rarl.nn.retrieval import Summaries
 
@@ -45,7 +44,7 @@ def acting(learner: Any, n: int) -> Actions | None:
         return None
     envs = make_vector(settings, [settings.tasks[0]] * n)
     x, rng = envs.reset(), np.random.default_rng(0)
-    if settings.agent.base in EPISODIC:
+    if settings.episodic is not None:
         x, tasks = learner.codec.alone(x), np.zeros(n, dtype=np.int64)
         return lambda: learner.agent.look(x, tasks, use=False).best(rng)
     policy, read = Policy(learner.network, np.zeros(n), rng), reading(learner)
