@@ -200,9 +200,9 @@ def describe_plan(scale: Scale, found: Standing | None = None) -> str:
     if left := len(scale.runs) - len(scale.wanted()):
         lines.append(f"  extended  {left} more runs by `snakemake extended`; reports show them once they are made")
     if elsewhere := made_elsewhere(scale):
-        lines.append(
-            f"  elsewhere {len(elsewhere)} more runs, of which only records are here; reports show them as they are"
-        )
+        states = Counter(_state_of_record(scale, run, Counter()) for run in elsewhere.values())
+        again = "" if set(states) == {CURRENT} else "; `snakemake extended` makes again what is not current"
+        lines.append(f"  elsewhere {_counted(states)}, only records are here, shown as they are{again}")
     lines.append(f"  page      reports/{scale.name}/site/index.html, a preview as soon as the first seed is through")
     if found.why:
         named = [f"{name} ({n})" for name, n in found.why.most_common(_MOST_NAMED)]

@@ -153,7 +153,7 @@ def test_extended_variants_wait_for_their_target_and_then_stay(project: Project)
     assert jobs_in(project.snakemake("all")) == {"make_report": 1}
     assert "oracle" in (project.folder / "reports/tiny/tables/runs.csv").read_text()
     assert project.planned() == {}
-    assert "  elsewhere 1 more runs" in project.run("rarl", "plan")
+    assert "  elsewhere 1 (1 current), only records are here" in project.run("rarl", "plan")
     record = next((project.folder / "results/tiny/runs").rglob("oracle/*/run.json"))
     record.write_text(record.read_text() + " ")
     assert project.planned() == {"make_report": 1}
