@@ -89,6 +89,7 @@ class Claim(Settings):
     qualifies: str = Field("", description="the primary claim below which the first page shows it")
     validity: list[str] = Field([], description="the checks without which it means nothing")
     revised: dict[str, Revised] = Field({}, description="its checks that were revised after its runs; set by the file")
+    exploratory: bool = Field(False, description="asked after runs of it had been seen, however often they are made")
     margin: float = Field(0.0, ge=0, description="half-width of what counts as no difference")
     unit: str = ""
     scales: list[str] = Field([], description="where it can be judged")

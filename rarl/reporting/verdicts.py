@@ -26,8 +26,8 @@ class Outcome:
     study: its experiment; None without a test, or where nobody describes it. due: this scale has runs that can judge
     it. preliminary: some of its planned runs are not there (yet). checks: of its validity, None where nothing was
     recorded. later: checks that were written once its runs had been seen, and that its verdict does not rest on.
-    specified: the claim, as it is now, was there before all its runs. family: how many were judged together.
-    search: how the settings of both sides were searched.
+    specified: the claim, as it is now, was there before all its runs were first made. family: how many were judged
+    together. search: how the settings of both sides were searched.
     """
 
     claim: Claim
@@ -88,6 +88,7 @@ def evaluate_claims(
             checks={name: check(former.get(name, name)) for name in claim.validity} if samples else {},
             later={name: check(name) for name in former} if samples else {},
             specified=bool(records)
+            and not claim.exploratory
             and all(r.get(key) == now.get(key) is not None for r in records for key in (claim.id, "settings")),
             search=effort(test.sides(), results),
         )

@@ -139,6 +139,15 @@ def test_only_what_was_on_record_before_all_runs_is_pre_specified(tmp_path):
     assert not outcomes(tmp_path)["C3c-hidden"].specified
 
 
+def test_runs_that_are_made_again_do_not_make_a_claim_pre_specified(tmp_path):
+    """Their records know of it; their results had been seen."""
+    made.write_project(tmp_path)
+    write(tmp_path, claims=claim_digests(tmp_path, "laptop"))
+    path = tmp_path / "config/claims.yaml"
+    path.write_text(path.read_text().replace("  - id: C3c-hidden\n", "  - id: C3c-hidden\n    exploratory: true\n"))
+    assert not outcomes(tmp_path)["C3c-hidden"].specified
+
+
 @pytest.mark.parametrize(
     ("old", "new", "same"),
     [
