@@ -386,7 +386,8 @@ class Study:
         noun = self.spec.task_noun
         if self.spec.one_task:
             last = self.results.last
-            last = last[[tuple(who) in test.sides() for who in zip(last["experiment"], last["variant"], strict=True)]]
+            a, b = (of_side(last, side) for side in (test.sides()[0], test.sides()[-1]))
+            last = last[a | b]
             found = {f"frames per {noun}": self.steps(last).min(), f"{noun}s": last["task"].nunique()}
         else:
             chosen = next((c for c in self.task_sets if c.name == test.task_set), TaskSet("", None, None))

@@ -147,3 +147,9 @@ def test_all_games_at_once_if_all_agents_are_planned(studies):
     assert study.compare(study.full, study.base, EVERY).interval().estimate == pytest.approx(0.06)
     test = ClaimTest(measure="difference", experiment="babyai", task_set=SET, a="rdqn")
     assert studies["babyai"].sizes(test) == {"episodes per level": 800, "levels": 4}
+
+
+def test_without_a_run_there_is_no_size(tmp_path):
+    made.write_project(tmp_path)
+    test = ClaimTest(measure="difference", experiment="atari", task_set=EVERY, a="ra-r2d2", b="r2d2")
+    assert study_of(tmp_path, "atari").sizes(test) == {}
