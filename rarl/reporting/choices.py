@@ -7,11 +7,13 @@ Read and checked before anything runs; what is wrong in it is reported in one li
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
+from rarl.config.files import ExperimentSettings
 from rarl.config.scale import read_experiments
 from rarl.config.settings import RunSettings
 from rarl.config.validate import Settings, keys_of, validate
@@ -72,25 +74,26 @@ def read_texts(path: str | Path = CHOICES) -> Texts:
         where = f"{path}: choice {name!r}" if name else f"{path}: choices.{i}"
         choice: Choice = validate(Choice, entry, where)
         if choice.config is not None:
-            _check_setting(choice.config, where)
+            _check_setting(choice.config, f"{where}: config", ENVIRONMENTS)
         elif choice.paper_values or choice.words:
             raise RarlError(f"{where}: paper_values and words belong to the values of 'config', which is missing")
         choices.append(choice)
     return file.model_copy(update={"choices": choices})
 
 
-def _check_setting(key: str, where: str) -> None:
-    """That a dotted key is one of a run's settings."""
+def _check_setting(key: str, where: str, environments: Sequence[str]) -> None:
+    """That a dotted key is one of a run's settings, in one of these environments."""
     parts = tuple(key.split("."))
     for n in range(1, len(parts) + 1):
-        known = _options() if parts[:-1] == ("environment_options",) and n == 2 else keys_of(RunSettings, parts[:n])
+        of_environment = parts[:-1] == ("environment_options",) and n == 2
+        known = _options(environments) if of_environment else keys_of(RunSettings, parts[:n])
         if parts[n - 1] not in known:
-            raise RarlError(f"{where}: config: unknown key {key!r}; {did_you_mean(parts[n - 1], known)}")
+            raise RarlError(f"{where}: unknown key {key!r}; {did_you_mean(parts[n - 1], known)}")
 
 
-def _options() -> list[str]:
-    """The keys of what can be set about the environments that come with the project."""
-    models = [spec_of(name).options for name in ENVIRONMENTS]
+def _options(environments: Sequence[str]) -> list[str]:
+    """The keys of what can be set about environments."""
+    models = [spec_of(name).options for name in environments]
     return [key for model in models if model is not None for key in load(model).model_fields]
 
 
@@ -98,12 +101,26 @@ def check_texts(root: str | Path = ".") -> None:
     """Read and check all that people write for the report of the project in `root`."""
     load_claims(Path(root) / "config" / "claims.yaml")
     read_texts()
-    for name, experiment in read_experiments(root).items():
+    check_experiments(read_experiments(root))
+
+
+def check_experiments(experiments: Mapping[str, ExperimentSettings]) -> None:
+    """Check what experiments' files say for the report alone: its parts, and the settings that it compares.
+
+    Raises:
+        RarlError: the first mistake, named with the file and key.
+    """
+    for name, experiment in experiments.items():
+        where = f"config/experiments/{name}.yaml"
         for part in experiment.report or ():
             if part not in PARTS:
-                raise RarlError(
-                    f"config/experiments/{name}.yaml: report: unknown part {part!r}; {did_you_mean(part, PARTS)}"
-                )
+                raise RarlError(f"{where}: report: unknown part {part!r}; {did_you_mean(part, PARTS)}")
+        settings = {"across": [experiment.across] if experiment.across else []}
+        for sweep, of_sweep in experiment.sweeps.items():
+            settings |= {f"sweeps.{sweep}.keys": of_sweep.keys, f"sweeps.{sweep}.alike": of_sweep.alike}
+        for place, keys in settings.items():
+            for key in keys:
+                _check_setting(key, f"{where}: {place}", [experiment.environment])
 
 
 class KnownFault(Settings):

@@ -19,7 +19,7 @@ from rarl.config.scale import Dataset
 from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
 from rarl.reporting import answers, figures, forest, measured_costs, provenance, rules, searches, tables, variants
-from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, read_entries, read_texts
+from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, check_experiments, read_entries, read_texts
 from rarl.reporting.claims import Revised, load_claims
 from rarl.reporting.effects import Effect, judge
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
@@ -100,13 +100,14 @@ def build_report(
       The path of the first page, README.md.
 
     Raises:
-      RarlError: the claims file is missing or wrong. Runs that are missing, failed or damaged raise nothing.
+      RarlError: the claims file is missing or wrong, or that of an experiment. Runs that are missing, failed or damaged raise nothing.
     """
     root = Path(root)
     output = folder_of(scale, root, preview=preview)
     check_folder_writable(output)
     judging, claims = load_claims(root / "config" / "claims.yaml")
     results = load_results(scale, root, planned_runs, planned_datasets)
+    check_experiments(results.experiments)
     studies = load_studies(results, list(dict.fromkeys(results.runs["experiment"])) if order is None else order)
     own = set(results.runs["experiment"]).isdisjoint(e for claim in claims if claim.test for e, _ in claim.test.sides())
     judged = rules.Judged(judging)
