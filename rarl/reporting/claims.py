@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,9 +17,10 @@ from pydantic import AfterValidator, Field
 
 from rarl.config.scale import scales_in, task_set_name
 from rarl.config.validate import Settings, validate
+from rarl.envs.spec import spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import read_yaml
-from rarl.reporting.registry import CHECKS, MEASURES
+from rarl.reporting.registry import CHECKS, COSTS, INTERVENTION_NAMES, MEASURES, QUANTITY_NAMES, without_numbers
 
 LEVEL = 0.95
 Kind = Literal["superiority", "equivalence", "no gain", "estimate", "count"]
@@ -180,6 +182,7 @@ def _check_claim(claim: Claim, folder: Path, where: str) -> None:
     for key, (experiment, variant) in zip("ab", test.sides(), strict=False):
         check(f"test.{key}", "experiment", experiment, experiments)
         check(f"test.{key}", "variant", variant, _names(folder / f"experiments/{experiment}.yaml", "variants"))
+    _check_form(test, folder, where)
     scales = [folder / f"{name}.yaml" for name in claim.scales]
     if test.task_set not in TASK_SET_RULES and scales and all(path.is_file() for path in scales):
         keys = [key for path in scales for key in _names(path, "experiments", test.experiment, "task_sets")]
@@ -191,14 +194,44 @@ def _check_claim(claim: Claim, folder: Path, where: str) -> None:
             )
 
 
+def _check_form(test: ClaimTest, folder: Path, where: str) -> None:
+    """That a test has the keys that its measure needs, no others, and that these name what is measured."""
+    forms = MEASURES[test.measure].forms
+    given = {key for key in ("b", "of", "against", "quantity") if getattr(test, key)}
+    if given not in forms:
+        needed = " or ".join(" and ".join(sorted(form)) for form in forms)
+        raise RarlError(f"{where}: test: {test.measure} needs {needed}, got {' and '.join(sorted(given)) or 'neither'}")
+    interventions, quantities = ("intervention", INTERVENTION_NAMES), ("quantity", QUANTITY_NAMES)
+    attended = ("group of tasks", _groups(folder / f"experiments/{test.experiment}.yaml"))
+    of = attended if test.measure == "attention" else interventions
+    measured = ("quantity", COSTS) if test.measure == "cost_ratio" else quantities
+    kinds = {"of": of, "against": of, "quantity": measured, "chance": quantities, "control": interventions}
+    for key, (what, known) in kinds.items():
+        name = getattr(test, key)
+        if name and known and {name, without_numbers(name)}.isdisjoint(known):
+            raise RarlError(f"{where}: test.{key}: unknown {what} {name!r}: {did_you_mean(name, known)}")
+
+
+def _groups(path: Path) -> list[str]:
+    """Of the tasks of an experiment's environment; none where that is not there."""
+    with suppress(RarlError):
+        return list(spec_of(str(_at(path, "environment"))).task_groups)
+    return []
+
+
 @functools.lru_cache(maxsize=64)
 def _read(path: Path, modified: float) -> Any:
     return read_yaml(path)
 
 
-def _names(path: Path, *keys: str) -> list[Any]:
-    """What is named under these keys in a file; none where there is no such thing."""
+def _at(path: Path, *keys: str) -> Any:
+    """What stands under these keys in a file; None where there is no such thing."""
     found = _read(path, path.stat().st_mtime) if path.is_file() else None
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _names(path: Path, *keys: str) -> list[Any]:
+    found = _at(path, *keys)
     return list(found) if isinstance(found, Mapping) else []

@@ -1,11 +1,14 @@
-"""The names that configuration may use for parts of a report and for measures of claims, and where each is made.
+"""The names that configuration may use for parts of a report and for measures of claims, and where each is made; and
+those of what was measured of agents, with the words for them.
 
 Names alone, so that files can be checked before anything runs; what stands behind a name is imported when it is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Set
+from typing import NamedTuple
 
 from rarl.config.files import ExperimentSettings
 from rarl.envs.names import slug
@@ -31,17 +34,30 @@ PARTS = {
     "held-out": "rarl.reporting.sections.held_out:write",
 }
 USUAL_PARTS = ("scores", "tasks", "differences", "sweeps", "interventions", "attention", "gallery")
-# measure of a claim -> function (study, claim, rules) -> samples, or None where there are no runs for it
+
+
+class Measure(NamedTuple):
+    """A measure of claims.
+
+    function: (study, test, rules) -> samples, or None where there are no runs for it. forms: the keys that a test has
+    beside `a`, of b, of, against and quantity: one of these sets.
+    """
+
+    function: str
+    forms: tuple[Set[str], ...]
+
+
 MEASURES = {
-    "difference": "rarl.reporting.measures:difference",
-    "intervention": "rarl.reporting.measures:intervention",
-    "interaction": "rarl.reporting.measures:interaction",
-    "ratio": "rarl.reporting.measures:ratio",
-    "attention": "rarl.reporting.measures:attention",
-    "solved_of_unsolved": "rarl.reporting.measures:solved_of_unsolved",
-    "tuned": "rarl.reporting.measures:tuned",
-    "cost_ratio": "rarl.reporting.measures:cost_ratio",
+    "difference": Measure("rarl.reporting.measures:difference", ({"b"},)),
+    "intervention": Measure("rarl.reporting.measures:intervention", ({"of", "against"}, {"b", "of"})),
+    "interaction": Measure("rarl.reporting.measures:interaction", ({"b", "of", "against"},)),
+    "ratio": Measure("rarl.reporting.measures:ratio", ({"of", "against"},)),
+    "attention": Measure("rarl.reporting.measures:attention", ({"of", "against", "quantity"}, {"b", "quantity"})),
+    "solved_of_unsolved": Measure("rarl.reporting.measures:solved_of_unsolved", ({"b"},)),
+    "tuned": Measure("rarl.reporting.measures:tuned", ({"b"},)),
+    "cost_ratio": Measure("rarl.reporting.measures:cost_ratio", ({"b", "quantity"},)),
 }
+COSTS = ("parameters", "ms_per_update")  # of which there are ratios
 # validity check -> function (study, test, rules) -> `rarl.reporting.checks.Check`, or None where nothing was recorded
 CHECKS = {
     "learned": "rarl.reporting.checks:learned",
@@ -52,6 +68,57 @@ CHECKS = {
     "control": "rarl.reporting.checks:control",
     "finds": "rarl.reporting.checks:finds",
 }
+OWN = "own"
+INTERVENTIONS = {  # on what is retrieved -> in words
+    OWN: "as trained",
+    "removed": "nothing retrieved",
+    "shuffled": "states shuffled across trajectories",
+    "reordered": "steps shuffled within trajectories",
+    "exchanged-by-reward": "states shuffled within equal reward",
+    "z-mean": "read-out z fixed at its mean",
+    "others": "other tasks' trajectories only",
+    "swapped": "another task's dataset, scored on the task in play",
+    "swapped-given": "another task's dataset, scored on that task",
+    "retrieve-and-play": "copy of the nearest retrieved state's action",
+    "retrieve-and-play-best": "copy, nearest of the best quarter of all data",
+}
+# Those that give an amount of data: first part of their names -> what that is, with the number after it.
+AMOUNTS = {
+    "truncated": "{} trajectories",
+    "cut": "first {} steps of each",
+    "given": "given {} it learned from",
+    "given-best": "given {} of the best quarter",
+    "given-worst": "given {} of the worst quarter",
+    "given-new": "given {} it never saw",
+}
+HELD_OUT = {  # on held-out tasks -> what is given to retrieve from
+    "held-out": "the task's own dataset",
+    "held-out-swapped": "a training task's dataset",
+    "held-out-removed": "nothing",
+}
+QUANTITIES = {  # of attention.csv -> in words, and the quantity that says what uniform attention would give
+    "effective_states": ("effective number of attended states (exp. entropy)", ""),
+    "kl": ("KL of z's posterior from its prior, nats/step", ""),
+    "task_named": ("task decodable from z (accuracy of a linear probe)", ""),
+    "rewarded_share": ("attention on rewarded states", "rewarded_candidates"),
+    "other_share": ("attention on other tasks' trajectories", "other_candidates"),
+    "related_there": ("batches that contain a trajectory with the same target object", ""),
+    "related_share": ("attention on trajectories with the same target object", "related_candidates"),
+    "place_distance": ("distance in steps between attended and current position", "place_candidates"),
+}
+# The same of what is found at a share: "share-0.01/recall@10".
+_FOUND = ("recall@1", "recall@10", "recall@64", "mrr", "relevant_in_batch", "attention_on_relevant", "new_recall@10",
+          "new_mrr", "index_recall@10")  # fmt: skip
+# All names, N for any number.
+_PLACES = [f"{kind}-N{way}" for kind in ("share", "among") for way in ("", "-index", "-uniform", "-none")]
+INTERVENTION_NAMES = [*INTERVENTIONS, *HELD_OUT, *(f"{kind}-N" for kind in AMOUNTS), *_PLACES]
+QUANTITY_NAMES = [*QUANTITIES, *(uniform for _, uniform in QUANTITIES.values() if uniform),
+                  *(f"{place}/{found}" for place in _PLACES for found in _FOUND)]  # fmt: skip
+
+
+def without_numbers(name: str) -> str:
+    """ "share-0.01/recall@10" -> "share-N/recall@10"."""
+    return re.sub(r"-\d*\.?\d+(?=[-/]|$)", "-N", name)
 
 
 def page_of(experiment: ExperimentSettings) -> str:

@@ -9,21 +9,12 @@ from typing import Any
 import pandas as pd
 
 from rarl.reporting.claims import EVERY
+from rarl.reporting.registry import QUANTITIES
 from rarl.reporting.results import IDENTITY, spelled
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import POSITIVE, SHARES, paired, seed_means, t_interval
 from rarl.reporting.study import Study, Variant
 
-QUANTITIES = {  # of attention.csv -> in words, and the quantity that says what uniform attention would give
-    "effective_states": ("effective number of attended states (exp. entropy)", ""),
-    "kl": ("KL of z's posterior from its prior, nats/step", ""),
-    "task_named": ("task decodable from z (accuracy of a linear probe)", ""),
-    "rewarded_share": ("attention on rewarded states", "rewarded_candidates"),
-    "other_share": ("attention on other tasks' trajectories", "other_candidates"),
-    "related_there": ("batches that contain a trajectory with the same target object", ""),
-    "related_share": ("attention on trajectories with the same target object", "related_candidates"),
-    "place_distance": ("distance in steps between attended and current position", "place_candidates"),
-}
 _SHARES = {"task_named", "related_there", *(name for name in QUANTITIES if name.endswith("_share"))}
 _BY_GROUP = ("other_share", "rewarded_share")
 OTHER = ("flips_exchanged", "flips_redrawn")  # by another batch: of another task, where there is one; drawn anew

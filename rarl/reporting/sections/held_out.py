@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from rarl.reporting import figures, tables
 from rarl.reporting.figures import PALETTE, Look, StripRow
+from rarl.reporting.registry import HELD_OUT
 from rarl.reporting.results import spelled
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study
 
-GIVEN: Mapping[str, Look] = {  # intervention -> what is given to retrieve from
-    "held-out": Look("the task's own dataset", PALETTE[1], "s"),
-    "held-out-swapped": Look("a training task's dataset", PALETTE[3], "D"),
-    "held-out-removed": Look("nothing", PALETTE[5], "v"),
-}
+_DRAWN = ((PALETTE[1], "s"), (PALETTE[3], "D"), (PALETTE[5], "v"))
+LOOKS = {name: Look(given, *drawn) for (name, given), drawn in zip(HELD_OUT.items(), _DRAWN, strict=True)}
 
 
 def write(study: Study, sheet: Sheet) -> None:
     """Training tasks beside held-out ones with each dataset, on the largest task set that was probed."""
     frame = study.interventions(study.full) if study.full is not None else study.interventions()
-    frame = frame[frame["intervention"].isin(list(GIVEN))]
+    frame = frame[frame["intervention"].isin(list(LOOKS))]
     if study.full is None or frame.empty:
         return
     full, task_set = study.full, next(s for s in reversed(study.used_sets) if s in set(frame["task_set"]))
@@ -29,7 +25,7 @@ def write(study: Study, sheet: Sheet) -> None:
     sheet.heading("Does retrieval generalise zero-shot?")
     sheet.text(f"{tables.plural(len(tasks), f'held-out {noun}')}: {', '.join(map(tables.spaced, tasks))}.")
     learned = [StripRow(v.look, list(study.seed_scores(v, task_set).values())) for v in study.variants_on(task_set)]
-    given = [StripRow(look, list(study.under(full, task_set, name).values())) for name, look in GIVEN.items()]
+    given = [StripRow(look, list(study.under(full, task_set, name).values())) for name, look in LOOKS.items()]
     groups = {f"training {noun}s": learned, f"held-out {noun}s, {full.label} retrieves from": given}
     strip, _ = figures.strip(groups, study.score.label, bounds=study.bounds)
     sheet.figure(

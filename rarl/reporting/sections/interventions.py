@@ -11,32 +11,10 @@ import pandas as pd
 
 from rarl.reporting import figures
 from rarl.reporting.figures import PALETTE, Look, StripRow, in_order
+from rarl.reporting.registry import AMOUNTS, INTERVENTIONS, OWN
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.study import Study, Variant
 
-OWN = "own"
-NAMES = {
-    OWN: "as trained",
-    "removed": "nothing retrieved",
-    "shuffled": "states shuffled across trajectories",
-    "reordered": "steps shuffled within trajectories",
-    "exchanged-by-reward": "states shuffled within equal reward",
-    "z-mean": "read-out z fixed at its mean",
-    "others": "other tasks' trajectories only",
-    "swapped": "another task's dataset, scored on the task in play",
-    "swapped-given": "another task's dataset, scored on that task",
-    "retrieve-and-play": "copy of the nearest retrieved state's action",
-    "retrieve-and-play-best": "copy, nearest of the best quarter of all data",
-}
-# Those that give an amount of data: first part of their names -> what that is, with the number after it.
-AMOUNTS = {
-    "truncated": "{} trajectories",
-    "cut": "first {} steps of each",
-    "given": "given {} it learned from",
-    "given-best": "given {} of the best quarter",
-    "given-worst": "given {} of the worst quarter",
-    "given-new": "given {} it never saw",
-}
 _AMOUNT = re.compile(rf"({'|'.join(AMOUNTS)})-(\d+)")
 EXPERIENCE: Mapping[str, Look] = {
     "given": Look("learned from", PALETTE[0], "o"),
@@ -64,7 +42,7 @@ def write(study: Study, sheet: Sheet) -> None:
     for task_set, variant in ((s, v) for s in shown for v in _probed(study, s)):
         header = f"{study.set_title(task_set)}: {variant.label}" if len(shown) > 1 else variant.label
         groups[header] = [
-            StripRow(replace(variant.look, label=NAMES.get(name, name)),
+            StripRow(replace(variant.look, label=INTERVENTIONS.get(name, name)),
                      list(study.under(variant, task_set, name).values()), hollow=name != OWN)
             for name in _names(study, variant, task_set) if amount_of(name) is None
         ]  # fmt: skip
@@ -123,7 +101,7 @@ def _probed(study: Study, task_set: str) -> list[Variant]:
 
 def _names(study: Study, variant: Variant, task_set: str) -> list[str]:
     found = study.interventions(variant, task_set)["intervention"].unique()
-    return in_order(NAMES, sorted(found, key=lambda name: amount_of(name) or ("", 0)))
+    return in_order(INTERVENTIONS, sorted(found, key=lambda name: amount_of(name) or ("", 0)))
 
 
 def intervention_frame(study: Study, level: float) -> pd.DataFrame:
@@ -137,6 +115,6 @@ def intervention_frame(study: Study, level: float) -> pd.DataFrame:
                 "task_set": task_set, "variant": variant.name, "intervention": name, "seeds": len(scores),
                 "score": study.interval(scores, level), "delta": change and change.interval(level),
                 "set": study.set_title(task_set), "agent": variant.label,
-                "what": AMOUNTS[amount[0]].format(amount[1]) if amount else NAMES.get(name, name),
+                "what": AMOUNTS[amount[0]].format(amount[1]) if amount else INTERVENTIONS.get(name, name),
             })  # fmt: skip
     return pd.DataFrame(rows)
