@@ -29,7 +29,7 @@ _APART = ("agent.fusion", "agent.retrieval", "learning.masking", "online.overlap
 def settings_of(results: Results, run: str) -> dict[str, Any]:
     """A run's configuration with the defaults of what its record does not name; {} where there is none."""
     config = results.records.get(run, {}).get("config")
-    if not isinstance(config, Mapping):
+    if not config:
         return {}
     defaults = _DEFAULTS | ({"online": _ONLINE} if isinstance(config.get("online"), Mapping) else {})
     return merge(defaults, config)

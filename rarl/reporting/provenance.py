@@ -37,24 +37,19 @@ def _seen(values: list[Any]) -> str:
 def making(results: Results) -> list[list[Any]]:
     """Rows (what, value): code, versions, machine, data, lock files."""
     records = list(results.records.values())
-    machines = [_part(record, "hardware") for record in records]
+    machines = [record["hardware"] for record in records]
     times = sorted(str(t)[:10] for record in records for t in (record.get("started"), record.get("finished")) if t)
-    hashes = {path: sha for record in records for path, sha in (record.get("data") or {}).items()}
+    hashes = {path: sha for record in records for path, sha in record["data"].items()}
     locks = [(name, Path(results.root) / name) for name in LOCK_FILES]
     return [
         ["Commit", _seen(list(map(commit_of, records)))],
         ["Code digest", _seen([record.get("code_digest") for record in records])],
-        ["Versions", _seen([_pairs(_part(record, "versions")) for record in records])],
+        ["Versions", _seen([_pairs(record["versions"]) for record in records])],
         ["Machine", _seen([_pairs(machine) for machine in machines])],
         ["Runs made between", " and ".join(dict.fromkeys([times[0], times[-1]])) if times else "unknown"],
         ["Data", f"{tables.plural(len(hashes), 'manifest')}, digest of their SHA-256 {digest(hashes)}"],
         *([name, f"SHA-256 {sha256_file(path)[:12]}"] for name, path in locks if path.is_file()),
     ]
-
-
-def _part(record: dict[str, Any], key: str) -> dict[str, Any]:
-    part = record.get(key)
-    return part if isinstance(part, dict) else {}
 
 
 def _pairs(part: dict[str, Any]) -> str:
@@ -63,7 +58,7 @@ def _pairs(part: dict[str, Any]) -> str:
 
 def commit_of(record: dict[str, Any]) -> str:
     """The commit that made a run."""
-    git = _part(record, "git")
+    git = record["git"]
     if git.get("commit") in (None, "", "unknown"):
         return "unknown: made outside a git repository"
     states = {"True": " with changes that are not in it", "False": ""}
@@ -91,8 +86,9 @@ def run_table(results: Results) -> pd.DataFrame:
     frame = results.runs.copy()
     scores = results.last.groupby("run")["score"].agg(lambda x: float(x.mean(skipna=False)))
     frame.insert(6, "score", [scores.get(run) for run in frame["run"]])
-    frame["config_digest"] = [results.records.get(run, {}).get("config_digest") for run in frame["run"]]
-    frame["commit"] = [_part(results.records.get(run, {}), "git").get("commit") for run in frame["run"]]
+    records = [results.records.get(run, {}) for run in frame["run"]]
+    frame["config_digest"] = [record.get("config_digest") for record in records]
+    frame["commit"] = [record.get("git", {}).get("commit") for record in records]
     return frame
 
 
@@ -102,7 +98,7 @@ def configured(study: Study, key: str, *, main: bool = False) -> list[Any]:
     main: those alone of its base agent and its full one.
     """
     only = {v.name for v in (study.base, study.full) if v is not None} if main else study.variants
-    configs = [dict(leaves(record.get("config") or {})) for run, record in study.results.records.items()
+    configs = [dict(leaves(record["config"])) for run, record in study.results.records.items()
                if run.startswith(f"{study.name}/") and run.split("/")[2] in only]  # fmt: skip
     found = [config[key] for config in configs if config.get(key) is not None]
     return [value for i, value in enumerate(found) if value not in found[:i]]

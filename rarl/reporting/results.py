@@ -34,6 +34,7 @@ COLUMNS = {  # of a run's files, at least
 }
 MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must be numbers; by playing
 _ON_DATA = {name: name.replace("_", " ") for name in MEASURED_ON_DATA}  # where nobody can play
+_PARTS = ("config", "data", "git", "versions", "hardware", "parameters", "seconds", "expert_returns", "claims")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind", "scale", "date", "commit", "machine",
           "experiment", "task_set", "variant", "base", "step", "device"}  # fmt: skip
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
@@ -51,7 +52,7 @@ class Results:
     runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each with the
     run's identity and environment, those of returns with a score by the environment's `Score`; NaN where it cannot be
     known. trials: trainings with changed settings on tuning seeds; `last` is the mean of the column `measure` at
-    the end. records: run -> run.json. galleries: run -> path. datasets: of the scale, by id. problems: (where, what),
+    the end. records: run -> run.json, whose parts are there if empty. galleries: run -> path. datasets: of the scale, by id. problems: (where, what),
     all that was wrong or odd.
     """
 
@@ -204,13 +205,16 @@ class _Loader:
             raise _Damaged("run.json: status must be finished or failed")
         if record.get("run", run) != run:
             raise _Damaged(f"run.json is that of {record['run']}")
+        for key in _PARTS:
+            record[key] = record.get(key) or {}
+            if not isinstance(record[key], dict):
+                raise _Damaged(f"run.json: {key} must be names with values, got {record[key]!r:.40}")
         self.records[run] = record
-        seconds = record.get("seconds") or {}
         row |= {name: record.get(name) for name in ("status", "updates", "peak_memory_mb", "resumed")}
-        row |= {f"seconds_{of}": seconds.get(of) for of in ("total", "training", "evaluation")}
-        row |= {"reason": record.get("reason") or "", "parameters": (record.get("parameters") or {}).get("total")}
+        row |= {f"seconds_{of}": record["seconds"].get(of) for of in ("total", "training", "evaluation")}
+        row |= {"reason": record.get("reason") or "", "parameters": record["parameters"].get("total")}
         environment = self._environment(record, row["experiment"])
-        for task, value in (record.get("expert_returns") or {}).items():
+        for task, value in record["expert_returns"].items():
             if isinstance(value, int | float) and 0 < value < math.inf:
                 self.expert.setdefault((environment, spelled(task)), float(value))
         if record["status"] == "failed":
@@ -323,15 +327,14 @@ class _Loader:
 
     def _environment(self, record: dict[str, Any], experiment: str) -> str:
         """Whose score a run has: the configured one's, else that of its experiment."""
-        config = record.get("config")
-        if isinstance(config, dict) and isinstance(config.get("environment"), str):
-            return config["environment"]
+        if isinstance(environment := record["config"].get("environment"), str):
+            return environment
         return self.experiments[experiment].environment if experiment in self.experiments else experiment
 
     def _compare_configurations(self, runs: pd.DataFrame) -> None:
         """Seeds of one variant must differ in nothing but the seed."""
         for (experiment, task_set, variant), group in runs[runs["usable"]].groupby(IDENTITY[1:4]):
-            configurations = {repr(_without_seed(self.records[run].get("config"))) for run in group["run"]}
+            configurations = {repr(_without_seed(self.records[run]["config"])) for run in group["run"]}
             if len(configurations) > 1:
                 where = f"{experiment}/{task_set}/{variant}"
                 self.problems.append((where, f"its seeds were run with {len(configurations)} different configurations"))
@@ -379,9 +382,7 @@ def ends_of(spec: EnvSpec, tasks: pd.Series) -> tuple[pd.Series, pd.Series, pd.S
     return zero, one, least
 
 
-def _without_seed(config: Any) -> Any:
-    if not isinstance(config, dict):
-        return config
+def _without_seed(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return sorted((key, repr(value)) for key, value in config.items() if key != "seed")
 
 
@@ -393,8 +394,8 @@ def _columns(kind: str, played: bool) -> list[str]:
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A CSV file with at least `columns`, all of them numbers except names; tasks in their one spelling. A torn or odd
-    file raises _Damaged."""
+    """A CSV file with at least `columns`, all of them numbers except names, of which none is missing; tasks in their one
+    spelling. A torn or odd file raises _Damaged."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -415,6 +416,9 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
         if (numbers.isna() & frame[column].notna()).any():
             raise _Damaged(f"{path.name}: column {column} holds something that is not a number")
         frame[column] = numbers.astype(float)
+    for column in columns:
+        if column in _WORDS and frame[column].isna().any():
+            raise _Damaged(f"{path.name}: column {column} has an empty cell")
     for column in {"task", "given_task"} & set(frame):
         frame[column] = frame[column].map(spelled, na_action="ignore")
     return frame

@@ -145,7 +145,7 @@ class Study:
         """Episodes that a run learns from, of each of its datasets."""
         if isinstance(first := value_of(self.results, run, "episodes"), int):
             return [first]
-        paths = map(Path, self.results.records.get(run, {}).get("data") or {})
+        paths = map(Path, self.results.records.get(run, {}).get("data", {}))
         found = [self.results.datasets.get("/".join(path.parts[2:5])) for path in paths]
         return [d.settings.episodes for d in found if d is not None and d.settings.episodes]
 

@@ -52,7 +52,7 @@ def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame, tab
         ["Code digest", record.get("code_digest")],
         ["Checkpoint (by DVC)", tables.code(f"results/{results.scale}/checkpoints/{first}/")],
         ["In Python", tables.code(f'rarl.load("{first}")')],
-        ["Parameters", tables.count((record.get("parameters") or {}).get("total"))],
+        ["Parameters", tables.count(record["parameters"].get("total"))],
     ]
     for row in costs.itertuples():
         if (row.experiment, row.variant) == variant.runs:

@@ -75,7 +75,7 @@ def evaluate_claims(
             return load(CHECKS[name])(study, test, rules)
 
         former = {name: r.before for name, r in claim.revised.items() if results.scale in r.scales}
-        records = [results.records[run].get("claims") or {} for run in planned["run"][planned["usable"]]]
+        records = [results.records[run]["claims"] for run in planned["run"][planned["usable"]]]
         return Outcome(
             claim,
             Verdict(NOT_TESTED),

@@ -57,5 +57,5 @@ def test_values_and_first_runs(tmp_path):
     assert value_of(results, runs[0], "agent.retrieval.process") == "slots"  # a default
     assert value_of(results, runs[0], "agent.no.such") is None
     assert value_of(results, None, "updates") is None
-    results.records[runs[0]]["config"] = "damaged"
+    results.records[runs[0]]["config"] = {}
     assert settings_of(results, runs[0]) == {}
