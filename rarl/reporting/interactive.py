@@ -26,7 +26,7 @@ VEGA_LITE = "6.4"  # of those in vl-convert-python
 _PICTURE = r"""<img\b[^>]*\bsrc=["'](?:\.\./)*figures/({})\.(?:svg|png|webp)["'][^>]*>"""  # of these names
 
 
-def save(report: Path, name: str, what: Chart | Player) -> list[Path]:
+def save(report: Path, name: str, what: Chart | Player) -> None:
     """Write what takes the place of the picture `name`: interactive/`name`.json and, of a chart, its numbers
     tables/`name`-chart.csv, of a player its pictures figures/`name`-sheet.webp."""
     if isinstance(what, Chart):
@@ -38,9 +38,7 @@ def save(report: Path, name: str, what: Chart | Player) -> list[Path]:
         with atomic_writer(beside, "wb") as file:
             file.write(what.sheet)
         document = {"element": "retrieval-player", "sheet": f"figures/{beside.name}", **what.data}
-    path = report / FOLDER / f"{name}.json"
-    write_text(path, _line(document) + "\n")
-    return [beside, path]
+    write_text(report / FOLDER / f"{name}.json", _line(document) + "\n")
 
 
 def put_in(site: Path, report: Path) -> int:

@@ -3,6 +3,8 @@ site."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +22,7 @@ from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
 from rarl.reporting import answers, figures, forest, measured_costs, provenance, rules, searches, tables, variants
 from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, check_experiments, read_entries, read_texts
-from rarl.reporting.claims import Revised, load_claims
+from rarl.reporting.claims import Claim, Revised, load_claims
 from rarl.reporting.effects import Effect, judge
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
 from rarl.reporting.registry import ABLATIONS, BEYOND, CHECKS, ERRATA, NAVIGATION, PARTS
@@ -59,7 +61,7 @@ class Report:
 
     def sheet(self, name: str, title: str) -> Sheet:
         """A new page."""
-        self.sheets.append(replace(self.first, name=name, title=title, parts=[], files=[]))
+        self.sheets.append(replace(self.first, name=name, title=title, parts=[]))
         return self.sheets[-1]
 
     def asked_on(self, page: str) -> list[Outcome]:
@@ -93,7 +95,7 @@ def build_report(
       planned_runs, planned_datasets: of the scale, see `load_results`.
       preview: say "preliminary" wherever it matters, and write to scratch/{scale}/preview instead of reports/{scale};
         for looking at runs that are still being made.
-      before_publishing: called before the pages are written; if it raises, they stay as they were.
+      before_publishing: called when all is made, and nothing is published; if it raises, the report stays as it was.
       order: of the experiments; None: as their runs come.
 
     Returns:
@@ -109,20 +111,33 @@ def build_report(
     results = load_results(scale, root, planned_runs, planned_datasets)
     check_experiments(results.experiments)
     studies = load_studies(results, list(dict.fromkeys(results.runs["experiment"])) if order is None else order)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
+        _write(Path(folder), results, studies, claims, rules.Judged(judging), preview=preview)
+        before_publishing()
+        _publish(Path(folder), output)
+    return output / "README.md"
+
+
+def _write(
+    folder: Path, results: Results, studies: Mapping[str, Study], claims: Sequence[Claim], judged: rules.Judged, *,
+    preview: bool,
+) -> None:  # fmt: skip
+    """All files of a report, into an empty folder."""
     own = set(results.runs["experiment"]).isdisjoint(e for claim in claims if claim.test for e, _ in claim.test.sides())
-    judged = rules.Judged(judging)
     # Of others' experiments none is about.
     outcomes = evaluate_claims([] if own else claims, results, studies, judged)
     planned = set(results.planned()["experiment"])
     shown = {name: study for name, study in studies.items() if name in planned}
     stamp = "preliminary" if preview else ""
-    stamp = stamp if results.about.allows_verdicts else f"{scale}: not a result"
+    stamp = stamp if results.about.allows_verdicts else f"{results.scale}: not a result"
     costs = measured_costs.read_costs(results, due=not preview)
-    first = Sheet(output, results, judged, stamp)
+    first = Sheet(folder, results, judged, stamp)
     found = [e for study in shown.values() for e in judge(study, judged)]
-    revised = {name: r for claim in claims for name, r in claim.revised.items() if scale in r.scales}
+    revised = {name: r for claim in claims for name, r in claim.revised.items() if results.scale in r.scales}
     report = Report(first, shown, found, outcomes, costs, preview, {} if own else revised)
-    faults = read_entries(root / "results" / scale / KNOWN_FAULTS, KnownFault)
+    beside = results.root / "results" / results.scale
+    faults = read_entries(beside / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
         last = [ABLATIONS, BEYOND]
@@ -141,14 +156,24 @@ def build_report(
     appendix = report.sheet("appendix", "Appendix")
     with figures.style():
         appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
-    if errata := read_entries(root / "results" / scale / ERRATA, Erratum):
+    if errata := read_entries(beside / ERRATA, Erratum):
         answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes)
-    before_publishing()
     for sheet in report.sheets:
-        write_text(output / f"{sheet.name}.md", sheet.markdown())
-    write_text(output / NAVIGATION, yaml.safe_dump(_navigation(report), sort_keys=False, allow_unicode=True))
-    _remove_stale(output, [path for sheet in report.sheets for path in (*sheet.files, output / f"{sheet.name}.md")])
-    return output / "README.md"
+        write_text(folder / f"{sheet.name}.md", sheet.markdown())
+    write_text(folder / NAVIGATION, yaml.safe_dump(_navigation(report), sort_keys=False, allow_unicode=True))
+
+
+def _publish(made: Path, output: Path) -> None:
+    """Move all that was made into the report. A figure of an earlier build that this one did not make would show runs
+    that are gone."""
+    files = {path.relative_to(made) for path in made.rglob("*") if path.is_file()}
+    for pattern in _MADE:
+        (output / pattern).parent.mkdir(parents=True, exist_ok=True)
+        for path in output.glob(pattern):
+            if path.is_file() and path.relative_to(output) not in files:
+                path.unlink()
+    for file in files:
+        shutil.move(made / file, output / file)
 
 
 def _experiments(report: Report, page: str) -> None:
@@ -183,7 +208,7 @@ def _experiments(report: Report, page: str) -> None:
 
 def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
     mains = [s for s in report.studies.values() if not s.settings.extends and s.used_sets]
-    curves, step = replace(sheet, parts=[]), replace(sheet, parts=[])  # with the same list of files
+    curves, step = replace(sheet, parts=[]), replace(sheet, parts=[])
     for study in mains:
         scores.headline(study, curves)
     any(gallery.write(study, step) for study in mains)
@@ -358,13 +383,3 @@ def _navigation(report: Report) -> list[Any]:
                                                 for v in found]}
                 for study in report.studies.values() if (found := variants.own_variants(study))]  # fmt: skip
     return entries + ([{"Variants": by_study}] if by_study else [])
-
-
-def _remove_stale(output: Path, files: Iterable[Path]) -> None:
-    """A figure of an earlier build that this one did not make would show runs that are gone."""
-    kept = {path.resolve() for path in files}
-    for pattern in _MADE:
-        (output / pattern).parent.mkdir(parents=True, exist_ok=True)
-        for path in output.glob(pattern):
-            if path.is_file() and path.resolve() not in kept:
-                path.unlink()

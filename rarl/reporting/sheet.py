@@ -41,7 +41,6 @@ class Sheet:
     title: str = ""
     level: int = 2
     parts: list[Markup] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
 
     @property
     def rules(self) -> Rules:
@@ -93,9 +92,7 @@ class Sheet:
 
     def csv(self, name: str, frame: pd.DataFrame) -> Markup:
         """Write tables/`name`.csv and return a link to it."""
-        path = self.output / "tables" / f"{name}.csv"
-        tables.write_csv(path, frame)
-        self.files.append(path)
+        tables.write_csv(self.output / "tables" / f"{name}.csv", frame)
         return Markup("[CSV]({}tables/{}.csv)").format(self.root, name)
 
     def numbers(self, name: str, frame: pd.DataFrame, what: str) -> None:
@@ -118,12 +115,10 @@ class Sheet:
         """
         if self.stamp:
             figures.stamp(figure, self.stamp)
-        path = self.output / "figures" / f"{name}.svg"
-        figures.save(figure, path)
-        self.files.append(path)
+        figures.save(figure, self.output / "figures" / f"{name}.svg")
         self.csv(name, frame)
         if more is not None:
-            self.files += interactive.save(self.output, name, more)
+            interactive.save(self.output, name, more)
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         self.parts.append(
             Markup(

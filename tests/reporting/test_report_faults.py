@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from rarl.errors import RarlError
+from rarl.reporting import report as building
 from rarl.reporting.report import build_report
 from rarl.reporting.site import build_site
 from tests.reporting import synthetic as made
@@ -27,6 +29,24 @@ def test_same_runs_same_bytes_and_no_stale_figure(tmp_path):
     (folder / "figures" / "gridroboman-old.svg").write_text("<svg/>")
     build(tmp_path)
     assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
+
+
+@pytest.mark.parametrize("fault", ["before_publishing", "in the middle"])
+def test_a_report_that_cannot_be_finished_leaves_the_one_before(tmp_path, monkeypatch, fault):
+    def fail(*_, **__):
+        raise RarlError("changed")
+
+    write(tmp_path, {"dqn-hidden": 0.1})
+    build(tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "reports").rglob("*") if path.is_file()}
+    write(tmp_path)
+    options = {fault: fail} if fault == "before_publishing" else {}
+    if not options:
+        monkeypatch.setattr(building.answers, "write_all", fail)
+    with pytest.raises(RarlError, match="changed"):
+        build(tmp_path, **options)
+    assert {path: path.read_bytes() for path in (tmp_path / "reports").rglob("*") if path.is_file()} == before
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["laptop"]
 
 
 def test_without_any_run(tmp_path):
