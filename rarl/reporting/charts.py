@@ -56,7 +56,7 @@ class Chart(NamedTuple):
 def panels_of(study: Study, task_sets: Iterable[str]) -> dict[str, tuple[str, list[Variant]]]:
     """Title -> (task set, variants): a panel per task set and group."""
     return {", ".join(filter(None, (study.set_title(task_set), header))): (task_set, variants)
-            for task_set in task_sets for header, variants in study.groups_on(task_set).items()}  # fmt: skip
+            for task_set, header, variants in study.panels_on(task_sets)}  # fmt: skip
 
 
 def curves(study: Study) -> Chart:

@@ -41,7 +41,7 @@ def effort(sides: Sequence[tuple[str, str]], results: Results) -> str:
     found = [_of(side, results) for side in sides]
     if len(set(sides)) < 2 or not any(map(len, found)):
         return ""
-    (a, b), seeds = map(len, found), [of_side["seed"].nunique() for of_side in found]
+    (a, b), seeds = map(len, found), [trials["seed"].nunique() for trials in found]
     keys = sorted(set.intersection(*map(_keys, found)))
     text = tables.plural(a, "trial") + (f" against {b}" if a != b else " each")
     text += f", on {seeds[0]} and {seeds[1]} tuning seeds" if seeds[0] != seeds[1] and a and b else ""

@@ -61,7 +61,7 @@ def build_site(folder: Path, title: str) -> Path:
     """Build the site of the Markdown pages in `folder` into `folder`/site; returns the path of its first page.
 
     Raises:
-      RarlError: a link leads nowhere, a page is in no navigation, or MkDocs cannot build it.
+      RarlError: there is no navigation, it leads nowhere or is of another kind, or MkDocs cannot build the site.
     """
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
@@ -71,13 +71,16 @@ def build_site(folder: Path, title: str) -> Path:
     navigation = folder / NAVIGATION
     if not navigation.is_file():
         raise RarlError(f"{navigation} is not there; `rarl report` writes it with the pages")
+    entries = read_yaml(navigation)
+    if not _is_navigation(entries, folder):
+        raise RarlError(f"{navigation}: must be a list of {{title: a page that is there, or such a list}}")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".site-") as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pages, made = Path(temporary) / "pages", Path(temporary) / "site"
         shutil.copytree(folder, pages, ignore=shutil.ignore_patterns(FOLDER, INTERACTIVE))
         for asset in _ASSETS.iterdir():
             shutil.copy(asset, pages / asset.name)
-        settings = configuration(title, read_yaml(navigation))
+        settings = configuration(title, entries)
         file = io.BytesIO(yaml.safe_dump(settings).encode())
         file.name = str(Path(temporary) / "mkdocs.yml")
         logger = logging.getLogger("mkdocs")
@@ -92,6 +95,15 @@ def build_site(folder: Path, title: str) -> Path:
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         made.rename(folder / FOLDER)
     return folder / FOLDER / "index.html"
+
+
+def _is_navigation(entries: Any, folder: Path) -> bool:
+    """Whether it is as `configuration` asks for, of pages in a folder."""
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and len(entry) == 1
+        and all((folder / to).is_file() if isinstance(to, str) else _is_navigation(to, folder) for to in entry.values())
+        for entry in entries
+    )  # fmt: skip
 
 
 class _TableMarks(Treeprocessor):

@@ -186,6 +186,10 @@ class Study:
             variants[:0] = [v for v in shown if v.name in changed and v not in variants]
         return groups
 
+    def panels_on(self, task_sets: Iterable[str]) -> list[tuple[str, str, list[Variant]]]:
+        """(task set, header, variants) of each panel, see `groups_on`."""
+        return [(chosen, *group) for chosen in task_sets for group in self.groups_on(chosen).items()]
+
     def task_order(self, tasks: Iterable[str]) -> dict[str, list[str]]:
         """Header -> tasks, as they are spelled in tables, in the order of the environment."""
         tasks = set(tasks)

@@ -85,3 +85,12 @@ def test_tables_have_captions_scopes_and_heads_beside_their_cells():
 def test_without_pages_it_says_what_writes_them(tmp_path):
     with pytest.raises(RarlError, match="rarl report"):
         build_site(tmp_path, "t")
+
+
+@pytest.mark.parametrize("text", ["3", "Claims: README.md", "[README.md]", "[{a: README.md, b: README.md}]", "[{a: 3}]",
+                                  "[{a: [{b: nowhere.md}]}]", ""])  # fmt: skip
+def test_a_navigation_of_another_kind_is_named(tmp_path, text):
+    (tmp_path / "README.md").write_text("# A page")
+    (tmp_path / NAVIGATION).write_text(text)
+    with pytest.raises(RarlError, match=r"navigation\.yaml: must be a list"):
+        build_site(tmp_path, "t")

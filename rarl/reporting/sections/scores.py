@@ -98,8 +98,7 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> tuple[Figure, str]:
     """(figure, what is on the x axis): a panel per task set and group of variants."""
     frame = curves.rename(columns={"variant": "agent"})
     x, axis = study.x_axis(curves)
-    panels = [(task_set, header, variants) for task_set in study.used_sets
-              for header, variants in study.groups_on(task_set).items()]  # fmt: skip
+    panels = study.panels_on(study.used_sets)
     lines = math.ceil(len(panels) / _ACROSS)
     figure = figures.new_figure(2.1 * lines + 0.75)
     shared = study.score.ends is not None
