@@ -199,7 +199,7 @@ def _check_form(test: ClaimTest, folder: Path, where: str) -> None:
     forms = MEASURES[test.measure].forms
     given = {key for key in ("b", "of", "against", "quantity") if getattr(test, key)}
     if given not in forms:
-        needed = " or ".join(" and ".join(sorted(form)) for form in forms)
+        needed = ", or ".join(" and ".join(sorted(form)) for form in forms)
         raise RarlError(f"{where}: test: {test.measure} needs {needed}, got {' and '.join(sorted(given)) or 'neither'}")
     interventions, quantities = ("intervention", INTERVENTION_NAMES), ("quantity", QUANTITY_NAMES)
     attended = ("group of tasks", _groups(folder / f"experiments/{test.experiment}.yaml"))

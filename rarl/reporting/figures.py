@@ -210,16 +210,17 @@ def logarithmic(axes: Axes, values: Sequence[float]) -> None:
 
 
 def by_amount(
-    panels: Mapping[str, pd.DataFrame], looks: Mapping[str, Look], xlabel: str, ylabel: str, bounds: Bounds = UNBOUNDED
-) -> tuple[Figure, list[Axes]]:
+    panels: Mapping[str, pd.DataFrame], looks: Mapping[str, Look], xlabel: str, ylabel: str,
+    bounds: Mapping[str, Bounds],
+) -> tuple[Figure, list[Axes]]:  # fmt: skip
     """Values against an amount, on a logarithmic axis, a panel for each title: every seed and means, as in `curves`.
 
-    panels: title -> rows with the columns agent, seed, amount, value. looks: agent -> look.
+    panels: title -> rows with the columns agent, seed, amount, value. looks: agent -> look. bounds: title -> of values.
     """
     figure = new_figure(3.2)
     grid = list(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)))
     for axes, (title, frame) in zip(grid, panels.items(), strict=True):
-        curves(axes, frame, "amount", "value", looks, bounds)
+        curves(axes, frame, "amount", "value", looks, bounds[title])
         logarithmic(axes, sorted(frame["amount"].unique()))
         axes.tick_params(axis="x", rotation=45)
         axes.set_ylim(bottom=0)

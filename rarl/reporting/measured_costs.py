@@ -56,7 +56,7 @@ def write(sheet: Sheet, frame: pd.DataFrame) -> None:
 
 def write_history(sheet: Sheet) -> None:
     """Learner steps by commit, see `rarl.benchmarks.history`; nothing before there are two measurements."""
-    columns = ["date", "commit", "machine", *NAMES[:1], *NAMES[2:4], "learner_step_ms"]
+    columns = ["date", "commit", "machine", "scale", *NAMES[:1], *NAMES[2:4], "learner_step_ms"]
     frame = sheet.results.table("costs-history", columns, of_all_scales=True)
     if frame["commit"].nunique() > 1:
         caption = (
@@ -68,11 +68,12 @@ def write_history(sheet: Sheet) -> None:
 
 def _by_commit(sheet: Sheet, frame: pd.DataFrame) -> Figure:
     commits, experiments = list(frame["commit"].unique()), frame.groupby("experiment", sort=False)
+    apart = [name for name in ("machine", "scale") if frame[name].nunique() > 1]
     figure = figures.new_figure(0.6 + 1.7 * len(experiments))
     grid = figure.subplots(len(experiments), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, rows) in zip(grid, experiments, strict=True):
-        for i, ((variant, machine), line) in enumerate(rows.groupby(["variant", "machine"], sort=False)):
-            label = sheet.results.label(name, variant) + (f", {machine}" if frame["machine"].nunique() > 1 else "")
+        for i, ((variant, *where), line) in enumerate(rows.groupby(["variant", *apart], sort=False)):
+            label = ", ".join([sheet.results.label(name, variant), *where])
             axes.plot([commits.index(c) for c in line["commit"]], line["learner_step_ms"], "os^vDP"[i % 6] + "-",
                       color=figures.PALETTE[i % len(figures.PALETTE)], label=label)  # fmt: skip
         axes.set(title=sheet.results.title(name), ylabel="ms per update")

@@ -102,7 +102,7 @@ def build_report(
       The path of the first page, README.md.
 
     Raises:
-      RarlError: the claims file is missing or wrong, or that of an experiment. Runs that are missing, failed or damaged raise nothing.
+      RarlError: a file under config/ is missing or wrong. Runs that are missing, failed or damaged raise nothing.
     """
     root = Path(root)
     output = folder_of(scale, root, preview=preview)

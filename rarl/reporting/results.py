@@ -52,8 +52,8 @@ class Results:
     runs: one row per planned or found run (RUN_COLUMNS). The other tables hold rows of usable runs only, each with the
     run's identity and environment, those of returns with a score by the environment's `Score`; NaN where it cannot be
     known. trials: trainings with changed settings on tuning seeds; `last` is the mean of the column `measure` at
-    the end. records: run -> run.json, whose parts are there if empty. galleries: run -> path. datasets: of the scale, by id. problems: (where, what),
-    all that was wrong or odd.
+    the end. records: run -> run.json, its parts empty where it has none. galleries: run -> path. datasets: of the
+    scale, by id. problems: (where, what), all that was wrong or odd.
     """
 
     scale: str
@@ -394,7 +394,7 @@ def _columns(kind: str, played: bool) -> list[str]:
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A CSV file with at least `columns`, all of them numbers except names, of which none is missing; tasks in their one
+    """A CSV file with at least `columns`, of numbers except those of names, where none is missing; tasks in their one
     spelling. A torn or odd file raises _Damaged."""
     try:
         text = path.read_text(encoding="utf-8")

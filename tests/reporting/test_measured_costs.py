@@ -10,7 +10,7 @@ import pytest
 from rarl.benchmarks import history
 from rarl.benchmarks.costs import COLUMNS
 from rarl.errors import RarlError
-from rarl.reporting import measured_costs
+from rarl.reporting import figures, measured_costs
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.rules import Judged
@@ -127,6 +127,18 @@ def test_a_history_of_costs_by_commit(root, monkeypatch):
     write(root, ROWS)
     with pytest.raises(RarlError, match="its first line"):
         history.append(root, "reference", costs)
+
+
+def test_lines_of_a_history_are_of_one_scale(root):
+    rows = [("d", commit, "m", scale, "gridroboman", "dqn-hidden", "dqn-hidden", ms) for commit in "ab"
+            for scale, ms in (("reference", 1.0), ("mine", 9.0))]  # fmt: skip
+    path = root / "results/costs-history.csv"
+    made.write_frame(path, pd.DataFrame(rows, columns=history.COLUMNS[:8]))
+    sheet = part(root)
+    with figures.style():
+        measured_costs.write_history(sheet)
+    drawn = (root / "out/figures/costs-history.svg").read_text()
+    assert drawn.count(">DQN, task hidden, reference<") == drawn.count(">DQN, task hidden, mine<") == 1
 
 
 def test_a_preview_does_not_wait_for_it(root):

@@ -8,9 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rarl.reporting.sections.relevance import INDEX_COST, chance, share_of
+from rarl.reporting import figures
+from rarl.reporting.claims import Rules
+from rarl.reporting.rules import Judged
+from rarl.reporting.sections.relevance import INDEX_COST, chance, share_of, write_distractors
+from rarl.reporting.sheet import Sheet
+from rarl.reporting.statistics import SHARES as FROM_0_TO_1
 from tests.reporting import synthetic as made
-from tests.reporting.built import build, outcomes, table
+from tests.reporting.built import build, outcomes, study_of, table
 
 SHARES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 RETURNS = {"uniform": (0.50, 0.49, 0.42, 0.23, 0.14, 0.11), "index": (0.48, 0.48, 0.47, 0.45, 0.40, 0.30)}
@@ -115,6 +120,14 @@ def test_one_relevant_trajectory_among_many(root):
     assert rows[own].loc[200_000, "recall@10"].mean() == pytest.approx(0.125)
 
 
+def test_what_is_found_is_a_share_whatever_scores_are(root, tmp_path, monkeypatch):
+    study, drawn = study_of(root, "relevance"), []
+    monkeypatch.setattr(figures, "curves", lambda *args: drawn.append(args[-1]))
+    with figures.style():
+        write_distractors(study, Sheet(tmp_path, study.results, Judged(Rules())))
+    assert drawn == [study.bounds, FROM_0_TO_1] != [FROM_0_TO_1] * 2
+
+
 def test_runs_that_were_not_probed(tmp_path):
     made.write_runs(tmp_path, "relevance", "10-tasks", {"uniform": 0.5}, TASKS, seeds=1)
     made.write_runs(tmp_path, "held-out", "24-tasks", {"ra-dqn": 0.5}, TASKS, seeds=1)
@@ -148,9 +161,12 @@ def test_held_out_tasks_by_hand(tmp_path):
     assert said["Q15-kept"].samples.a == pytest.approx(
         {s: (0.30 + off) / (0.50 + off) for s, off in enumerate(made.BY_SEED)}
     )
+    path = tmp_path / "config/experiments/held-out.yaml"
+    path.write_text(path.read_text().replace("report: [held-out]", "report: [tasks, held-out]"))
     build(tmp_path)
     folder = tmp_path / "reports/laptop"
-    rows = table(folder, "held-out-tasks", "intervention", "task", "seed")
+    assert len(table(folder, "held-out-tasks")) == 2 * 5 * 25  # the other part's
+    rows = table(folder, "held-out-zero-shot", "intervention", "task", "seed")
     assert rows.loc[("held-out", "red-on-green", 2), "score"] == pytest.approx(0.40)
 
 

@@ -26,7 +26,7 @@ def write(study: Study, sheet: Sheet) -> None:
         if not len(frame) or frame["amount"].nunique() < 2:
             continue
         panels = {str(group): rows for group, rows in frame.groupby("group", sort=False)}
-        figure, _ = figures.by_amount(panels, looks, name, study.score.label, study.bounds)
+        figure, _ = figures.by_amount(panels, looks, name, study.score.label, dict.fromkeys(panels, study.bounds))
         sheet.figure(
             f"{study.name}-{task_set}-across",
             figure,

@@ -29,7 +29,7 @@ def write(study: Study, sheet: Sheet) -> None:
     groups = {f"training {noun}s": learned, f"held-out {noun}s, {full.label} retrieves from": given}
     strip, _ = figures.strip(groups, study.score.label, bounds=study.bounds)
     sheet.figure(
-        f"{study.name}-tasks",
+        f"{study.name}-zero-shot",
         strip,
         frame[["task_set", "intervention", "task", "given_task", "seed", "episodes", "score"]],
         f"Score of every seed on training {noun}s, and on held-out {noun}s with each dataset to retrieve from.",

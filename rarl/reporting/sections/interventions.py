@@ -78,7 +78,8 @@ def _experience(study: Study, sheet: Sheet, task_set: str) -> None:
         [{"agent": kind, "amount": n, "seed": seed, "value": score} for name, kind, n in given
          for seed, score in study.under(variant, task_set, name).items()]
     )  # fmt: skip
-    figure, (axes,) = figures.by_amount({"": frame}, EXPERIENCE, "trajectories given", study.score.label, study.bounds)
+    label, bounds = study.score.label, {"": study.bounds}
+    figure, (axes,) = figures.by_amount({"": frame}, EXPERIENCE, "trajectories given", label, bounds)
     bases = list(study.seed_scores(study.base, task_set).values())
     if bases:
         axes.axhline(float(np.mean(bases)), color=study.base.look.colour, ls=study.base.look.line, lw=1.4)
@@ -86,7 +87,7 @@ def _experience(study: Study, sheet: Sheet, task_set: str) -> None:
         f"{study.name}-experience",
         figure,
         frame,
-        f"{study.score.label} of {variant.label} by how many trajectories of which kind it is given at test time.",
+        f"{label} of {variant.label} by how many trajectories of which kind it is given at test time.",
         f"Experience at test time, no weight changed ({study.set_title(task_set)}, {variant.label}): trajectories of "
         f"the {study.spec.task_noun} given to retrieve from. Horizontal: {study.base.label}.",
     )

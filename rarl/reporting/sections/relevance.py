@@ -56,7 +56,7 @@ def write(study: Study, sheet: Sheet) -> None:
     own = seeds[(seeds["way"] == "") & (seeds["share"] > 0)].rename(columns={"score": "value"})
     sheet.figure(
         f"{study.name}-share",
-        by_share(study, {"": own}, study.bounds, study.score.label),
+        by_share(study, {"": own}, {"": study.bounds}, study.score.label),
         seeds,
         "Score against the share of relevant trajectories for each way to retrieve, with confidence intervals.",
         f"{study.set_title(task_set)}: mean with 95 % CI against the share of relevant trajectories.",
@@ -73,7 +73,7 @@ def write(study: Study, sheet: Sheet) -> None:
     pool = study.value(study.base, task_set, "agent.retrieval.pool.trajectories") or 0
     sheet.figure(
         f"{study.name}-found",
-        by_share(study, drawn, SHARES, "", pool),
+        by_share(study, drawn, dict.fromkeys(drawn, SHARES), "", pool),
         pd.DataFrame(rows),
         "Recall at ten and mean reciprocal rank against the share of relevant trajectories, with chance.",
         "Recall@10 and mean reciprocal rank (MRR) of relevant trajectories, with 95 % CI. An index ranks the whole "
@@ -97,11 +97,12 @@ def write_distractors(study: Study, sheet: Sheet) -> None:
     )
     panels = {study.score.label: seeds.rename(columns={"score": "value"}), "recall@10": recall}
     drawn = {title: frame[(frame["way"] == "") & frame["share"].notna()] for title, frame in panels.items()}
+    bounds = {study.score.label: study.bounds, "recall@10": SHARES}
     renamed = {"share": "trajectories", "value": "recall@10"}
     frame = seeds.merge(recall.drop(columns="quantity"), on=["variant", "way", "share", "seed"], how="left")
     sheet.figure(
         f"{study.name}-among",
-        by_share(study, drawn, study.bounds, "", xlabel="trajectories"),
+        by_share(study, drawn, bounds, "", xlabel="trajectories"),
         frame.rename(columns=renamed),
         "Score and recall at ten against the number of trajectories, one of them relevant, for each way to retrieve.",
         f"{study.set_title(task_set)}: score and recall@10 where one trajectory of so many is relevant. Thin: seeds. "
@@ -110,7 +111,7 @@ def write_distractors(study: Study, sheet: Sheet) -> None:
 
 
 def by_share(
-    study: Study, panels: Mapping[str, pd.DataFrame], bounds: Bounds, ylabel: str, trajectories: int = 0,
+    study: Study, panels: Mapping[str, pd.DataFrame], bounds: Mapping[str, Bounds], ylabel: str, trajectories: int = 0,
     xlabel: str = "",
 ) -> Figure:  # fmt: skip
     """Values against the share, a panel for each title; with chance where the number of trajectories is given."""
