@@ -14,7 +14,7 @@ from rarl.errors import required
 from rarl.reporting import rules, searches, tables
 from rarl.reporting.checks import Check
 from rarl.reporting.choices import Erratum
-from rarl.reporting.claims import EVERY, WITH_MARGIN
+from rarl.reporting.claims import WITH_MARGIN
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import TABLE, Sheet
 from rarl.reporting.statistics import power
@@ -230,9 +230,8 @@ def _first_row(o: Outcome, study: Study) -> list[Any]:
 def _updates(outcome: Outcome, study: Study) -> str:
     """ "1,800 updates"; of agent and baseline where they differ."""
     test, found = required(outcome.claim.test, "test"), []
-    for experiment, variant in test.sides():
-        last = study.results.select(study.results.last, experiment, variant=variant)
-        last = last[(last["task_set"] == test.task_set) | (test.task_set == EVERY)]
+    for side in test.sides():
+        last = study.rows(study.results.last, study.variant(side), test.task_set)
         if len(last):
             found.append(tables.count(last["update"].max()))
     return f"{' against '.join(dict.fromkeys(found))} updates" if found else ""

@@ -196,7 +196,7 @@ def _check_claim(claim: Claim, folder: Path, where: str) -> None:
 
 def _check_form(test: ClaimTest, folder: Path, where: str) -> None:
     """That a test has the keys that its measure needs, no others, and that these name what is measured."""
-    forms = MEASURES[test.measure].forms
+    _, forms = MEASURES[test.measure]
     given = {key for key in ("b", "of", "against", "quantity") if getattr(test, key)}
     if given not in forms:
         needed = ", or ".join(" and ".join(sorted(form)) for form in forms)

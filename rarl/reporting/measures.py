@@ -113,12 +113,8 @@ def cost_ratio(study: Study, test: ClaimTest, rules: Rules) -> Samples | None:
     runs = runs[runs["usable"]]
     updates = runs["updates"].where(runs["updates"] > 0)
     runs = runs.assign(task=runs["task_set"], ms_per_update=1000 * runs["seconds_training"] / updates)
-    costs = []
-    for experiment, variant in test.sides():
-        here = runs[(runs["experiment"] == experiment) & (runs["variant"] == variant)]
-        here = here if test.task_set == EVERY else here[here["task_set"] == test.task_set]
-        costs.append(score_table(here, test.quantity).astype(float))
-    a, b = common(costs)
+    each = (study.rows(runs, variant, test.task_set) for variant in _variants(study, test))
+    a, b = common([score_table(rows, test.quantity).astype(float) for rows in each])
     seeds = a.index.intersection(b.index)
     ratios = seed_means(a.loc[seeds] / b.loc[seeds])
     return Samples(ratios, {}, "single", _over(study, list(a)), POSITIVE) if ratios else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Set
-from typing import NamedTuple
 
 from rarl.config.files import ExperimentSettings
 from rarl.envs.names import slug
@@ -34,28 +33,17 @@ PARTS = {
     "held-out": "rarl.reporting.sections.held_out:write",
 }
 USUAL_PARTS = ("scores", "tasks", "differences", "sweeps", "interventions", "attention", "gallery")
-
-
-class Measure(NamedTuple):
-    """A measure of claims.
-
-    function: (study, test, rules) -> samples, or None where there are no runs for it. forms: the keys that a test has
-    beside `a`, of b, of, against and quantity: one of these sets.
-    """
-
-    function: str
-    forms: tuple[Set[str], ...]
-
-
-MEASURES = {
-    "difference": Measure("rarl.reporting.measures:difference", ({"b"},)),
-    "intervention": Measure("rarl.reporting.measures:intervention", ({"of", "against"}, {"b", "of"})),
-    "interaction": Measure("rarl.reporting.measures:interaction", ({"b", "of", "against"},)),
-    "ratio": Measure("rarl.reporting.measures:ratio", ({"of", "against"},)),
-    "attention": Measure("rarl.reporting.measures:attention", ({"of", "against", "quantity"}, {"b", "quantity"})),
-    "solved_of_unsolved": Measure("rarl.reporting.measures:solved_of_unsolved", ({"b"},)),
-    "tuned": Measure("rarl.reporting.measures:tuned", ({"b"},)),
-    "cost_ratio": Measure("rarl.reporting.measures:cost_ratio", ({"b", "quantity"},)),
+# measure of a claim -> function (study, test, rules) -> samples, or None where there are no runs for it; and which of
+# the keys b, of, against and quantity its test has: one of these sets
+MEASURES: dict[str, tuple[str, tuple[Set[str], ...]]] = {
+    "difference": ("rarl.reporting.measures:difference", ({"b"},)),
+    "intervention": ("rarl.reporting.measures:intervention", ({"of", "against"}, {"b", "of"})),
+    "interaction": ("rarl.reporting.measures:interaction", ({"b", "of", "against"},)),
+    "ratio": ("rarl.reporting.measures:ratio", ({"of", "against"},)),
+    "attention": ("rarl.reporting.measures:attention", ({"of", "against", "quantity"}, {"b", "quantity"})),
+    "solved_of_unsolved": ("rarl.reporting.measures:solved_of_unsolved", ({"b"},)),
+    "tuned": ("rarl.reporting.measures:tuned", ({"b"},)),
+    "cost_ratio": ("rarl.reporting.measures:cost_ratio", ({"b", "quantity"},)),
 }
 COSTS = ("parameters", "ms_per_update")  # of which there are ratios
 # validity check -> function (study, test, rules) -> `rarl.reporting.checks.Check`, or None where nothing was recorded

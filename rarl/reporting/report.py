@@ -193,7 +193,6 @@ def _experiments(report: Report, page: str) -> None:
             sheet.level = 2
             sheet.heading(study.title)
             sheet.level = 3
-        if len(members) > 1:
             sheet.text(report.texts.experiments.get(study.name, ""))
         if not study.used_sets:
             sheet.text("No usable run yet.")

@@ -54,10 +54,9 @@ def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame, tab
         ["In Python", tables.code(f'rarl.load("{first}")')],
         ["Parameters", tables.count(record["parameters"].get("total"))],
     ]
-    for row in costs.itertuples():
-        if (row.experiment, row.variant) == variant.runs:
-            ms = f"{row.learner_step_ms:.3g} ms per update, {row.acting_ms:.3g} ms per action"
-            rows.append(["Costs", f"{ms}, {row.memory_mb:.0f} MB"])
+    for row in results.select(costs, study.name, variant=name).itertuples():
+        ms = f"{row.learner_step_ms:.3g} ms per update, {row.acting_ms:.3g} ms per action"
+        rows.append(["Costs", f"{ms}, {row.memory_mb:.0f} MB"])
     sheet.parts.append(tables.table(["What", "Value"], rows))
     sheet.heading("Seeds")
     shown = results.select(table, study.name, variant=name)

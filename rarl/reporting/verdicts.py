@@ -69,7 +69,7 @@ def evaluate_claims(
             why = "no runs that could judge it" if planned.empty else "too small a scale to judge it"
             sizes = {} if planned.empty else study.sizes(test)
             return Outcome(claim, Verdict(NOT_TESTED, why), study, ours_scale=sizes)
-        samples = load(MEASURES[test.measure].function)(study, test, rules)
+        samples = load(MEASURES[test.measure][0])(study, test, rules)
 
         def check(name: str) -> Check | None:
             return load(CHECKS[name])(study, test, rules)
