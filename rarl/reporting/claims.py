@@ -162,7 +162,8 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
 def _check_claim(claim: Claim, folder: Path, where: str) -> None:
     def check(key: str, what: str, name: str, known: Iterable[str]) -> None:
         known = list(map(str, known))
-        if known and not any(fnmatchcase(one, name) for one in known):
+        patterned = what == "variant" and any(fnmatchcase(one, name) for one in known)
+        if known and name not in known and not patterned:
             raise RarlError(f"{where}: {key}: unknown {what} {name!r}: {did_you_mean(name, known)}")
 
     if not claim.margin > 0 and (claim.kind in WITH_MARGIN or (claim.kind == "superiority" and claim.test)):

@@ -121,6 +121,7 @@ def test_mistakes_in_the_file_are_named(tmp_path, text, says):
         ({"b": "gridrobomann/x"}, "claim A: test.b: unknown experiment 'gridrobomann': did you mean 'gridroboman'"),
         ({"b": "gridroboman/dqm"}, "claim A: test.b: unknown variant 'dqm': did you mean 'dqn'"),
         ({"b": "ra-x*"}, "claim A: test.b: unknown variant 'ra-x\\*'"),
+        ({"measure": "diff*"}, "claim A: test.measure: unknown measure 'diff\\*'"),
         ({"b": None}, "claim A: test: difference needs b, got neither"),
         ({"measure": "tuned", "of": "own"}, "claim A: test: tuned needs b, got b and of"),
         ({"measure": "ratio", "of": "own", "against": "removed"}, "test: ratio needs against and of, got ag"),
