@@ -218,14 +218,16 @@ def by_amount(
     panels: title -> rows with the columns agent, seed, amount, value. looks: agent -> look. bounds: title -> of values.
     """
     figure = new_figure(3.2)
-    grid = list(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)))
+    of_one_kind = len({bounds[title] for title in panels}) == 1
+    grid = list(np.atleast_1d(figure.subplots(1, len(panels), sharey=of_one_kind)))
     for axes, (title, frame) in zip(grid, panels.items(), strict=True):
         curves(axes, frame, "amount", "value", looks, bounds[title])
         logarithmic(axes, sorted(frame["amount"].unique()))
         axes.tick_params(axis="x", rotation=45)
-        axes.set_ylim(bottom=0)
         axes.set_title(title, weight="bold")
         axes.set(xlabel=xlabel, ylabel=ylabel if axes is grid[0] else "")
+    for axes in grid:  # when all is drawn: it ends the choice of the other end
+        axes.set_ylim(bottom=0)
     legend(figure, looks.values())
     return figure, grid
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
 from rarl.reporting import figures
 from rarl.reporting.figures import Look, StripRow
+from rarl.reporting.statistics import SHARES, UNBOUNDED
 
 LOOK = Look("A", "#3f90da", "o")
 
@@ -92,3 +94,16 @@ def test_looks_of_a_group_differ_and_bases_look_alike():
     assert found["a"].within("x").label == "A"
     many = figures.looks({str(i): (str(i), "", "part") for i in range(30)})
     assert len(many) == 30
+
+
+@pytest.mark.parametrize("bounds", [SHARES, UNBOUNDED])
+def test_nothing_of_several_panels_is_cut_off(bounds):
+    """Of one kind they share their axis, of several each has its own."""
+    frames = {title: pd.DataFrame({"agent": "dqn", "seed": [0, 0], "amount": [1, 10], "value": [top / 2, top]})
+              for title, top in (("low", 0.2), ("high", 0.8))}  # fmt: skip
+    looks = {"dqn": Look("DQN", "black", "o")}
+    with figures.style():
+        _, grid = figures.by_amount(frames, looks, "x", "y", {"low": bounds, "high": SHARES})
+    assert [axes.get_ylim()[0] for axes in grid] == [0, 0]
+    assert all(axes.get_ylim()[1] > frame["value"].max() for axes, frame in zip(grid, frames.values(), strict=True))
+    assert (grid[0].get_ylim() == grid[1].get_ylim()) == (bounds == SHARES)
