@@ -13,8 +13,9 @@ from rarl.config.settings import AgentSettings, RunSettings
 from rarl.envs.common import VALUES
 from rarl.envs.space import observation_space
 from rarl.envs.spec import load, spec_of
+from rarl.errors import RarlError
 from rarl.nn.retrieval import DirectRetrieval, RetrievalProcess, Retriever, SlotRetrieval, TaskOracle
-from rarl.nn.value_network import ValueNetwork
+from rarl.nn.value_network import QHead, ValueNetwork
 
 
 def build_network(settings: RunSettings, n_actions: int, n_tasks: int | None = None) -> ValueNetwork:
@@ -45,8 +46,15 @@ def build_network(settings: RunSettings, n_actions: int, n_tasks: int | None = N
         recurrent=agent.core == "gru",
         carry=r.carry,
         retriever_encoder=new_encoder() if r.first_updates > 0 else None,
-        head=load(VALUES.get(agent.values, agent.values)),
+        head=_head_of(agent.values),
     )
+
+
+def _head_of(values: str) -> type[QHead]:
+    head = load(VALUES.get(values, values))
+    if not (isinstance(head, type) and issubclass(head, QHead)):
+        raise RarlError(f"agent.values = {values!r}: must be a class of heads (a subclass of {QHead.__name__})")
+    return head
 
 
 def encoder_of(settings: RunSettings, n_actions: int, n_tasks: int) -> nn.Module:

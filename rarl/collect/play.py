@@ -118,7 +118,8 @@ def generate_agent(
         torch.manual_seed(seed)
         try:
             learner = OnlineLearner(run, "cpu")
-            recorder, policy = Recorder.in_place_of(learner.actors), learner.actors.policy
+            recorder, policy = Recorder(learner.actors.envs), learner.actors.policy
+            learner.actors.play_in(recorder)
             at_last, falls, written = policy.epsilons, random_share * environment_steps, 0
             while written < environment_steps:
                 policy.epsilons = 1 - (1 - at_last) * (min(recorder.steps / falls, 1) if falls else 1)
@@ -151,14 +152,6 @@ class Recorder(VectorEnv):
         self._playing = [_PlayedEpisode() for _ in range(self.num_envs)]
         self._finished: list[tuple[int, _PlayedEpisode]] = []
         self.steps = 0  # of all environments
-
-    @classmethod
-    def in_place_of(cls, actors: Any) -> Recorder:
-        """Records what actors play from their next episodes on."""
-        playing = actors._playing
-        recorder = playing.envs = actors.envs = cls(playing.envs)
-        playing.x = recorder.reset()
-        return recorder
 
     def reset(self, seeds: Sequence[int] | np.ndarray | None = None, where: np.ndarray | None = None) -> np.ndarray:
         x = self.envs.reset(seeds, where)

@@ -72,6 +72,11 @@ class Actors:
         self._playing = Playing(envs)
         self._pending: dict[str, Any] | None = None
 
+    def play_in(self, envs: VectorEnv) -> None:
+        """Play in other n environments from now on, from the start of new episodes."""
+        self.envs = self._playing.envs = envs
+        self._playing.x = envs.reset()
+
     def play(self, steps: int) -> Experience:
         """So many steps of every actor."""
         gained = Experience([], [], [])

@@ -77,3 +77,8 @@ def test_an_unknown_one_is_one_line(values, said):
     settings = settings_of("gridroboman", {"values": values})
     with pytest.raises(RarlError, match=said):
         check_run(spec_of("gridroboman"), settings, "here")
+
+
+def test_what_is_no_head_is_named(tiny_root):
+    with pytest.raises(RarlError, match=r"^agent\.values = 'examples/cartpole.py:SPEC': must be a class of heads"):
+        tiny_project.learner_of(tiny_root, "dqn", {"agent": {"values": "examples/cartpole.py:SPEC"}})
