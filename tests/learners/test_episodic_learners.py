@@ -20,6 +20,7 @@ from rarl.rollouts import evaluation
 from rarl.runs import checkpoints
 from tests import tiny_atari, tiny_project
 from tests.fake_games import FakeGames
+from tests.kept_episodes import roll_out_kept
 from tests.runs.run_processes import assert_same, products, start, wait_for_update
 
 PROJECTS = {"gridroboman": tiny_project, "atari": tiny_atari}
@@ -126,10 +127,10 @@ def test_evaluations_are_deterministic_and_leave_learning_alone(roots, environme
 
 def test_boards_and_exploration_are_those_of_the_other_agents(roots, monkeypatch):
     """An agent that always prefers one action plays the same episodes, whoever it is."""
-    played, roll_out = [], evaluation.roll_out
+    played = []
 
     def record(*arguments, **options):
-        played.append(roll_out(*arguments, **options | {"keep": True}))
+        played.append(roll_out_kept(*arguments, **options))
         return played[-1]
 
     monkeypatch.setattr(evaluation, "roll_out", record)

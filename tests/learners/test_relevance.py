@@ -12,6 +12,7 @@ from rarl.agents.pools import relevant
 from rarl.rollouts import evaluation
 from rarl.runs import checkpoints
 from tests import tiny_project
+from tests.kept_episodes import roll_out_kept
 from tests.runs.run_processes import assert_same
 from tests.tiny_relevance import SHARES, changes
 
@@ -107,11 +108,9 @@ def test_half_of_a_batch_is_what_the_index_proposes_for_the_states_learned_from(
 def test_evaluations_take_the_shares_in_turn(tiny_root, monkeypatch, kind):
     learner = learner_of(tiny_root, kind, {"evaluation": {"episodes_per_task": 6, "retrieval_batches": 3}})
     calls, played = [], []
-    choose, roll = learner.memory.choose, evaluation.roll_out
+    choose = learner.memory.choose
     monkeypatch.setattr(learner.memory, "choose", lambda *a: calls.append((a, choose(*a))) or calls[-1][1])
-    monkeypatch.setattr(
-        evaluation, "roll_out", lambda *a, **k: played.append(roll(*a, **k | {"keep": True})) or played[-1]
-    )
+    monkeypatch.setattr(evaluation, "roll_out", lambda *a, **k: played.append(roll_out_kept(*a, **k)) or played[-1])
     rows = learner.evaluate()
     assert [row["episodes"] for row in rows] == [6] * 10
     (tasks, _, shares, proposed), chosen = calls[0]
