@@ -248,7 +248,7 @@ class Quantity:
         if self.error < 1e-14 * sum(abs(group).sum() for group in self.groups):
             self.error = 0.0
         if design == "independent":
-            parts = sum(v**2 / (n - 1) for v, n in zip(variances, self.n, strict=True))
+            parts = sum(v**2 / (n - 1) if n > 1 else math.nan for v, n in zip(variances, self.n, strict=True))
             self.df = sum(variances) ** 2 / parts if parts else sum(self.n) - 2
 
     def interval(self, level: float) -> tuple[float, float]:
@@ -261,6 +261,8 @@ class Quantity:
 
     def p(self, null: float) -> float:
         """By bisection on the level of the interval of which the null is an end."""
+        if min(self.n) < 2:
+            return math.nan
         if self.error == 0:
             return float(math.isclose(self.d, null, rel_tol=1e-9, abs_tol=1e-12))
         if abs(self.d - null) < 1e-9 * self.error:
