@@ -14,7 +14,7 @@ from rarl.errors import required
 from rarl.reporting import rules, searches, tables
 from rarl.reporting.checks import Check
 from rarl.reporting.choices import Erratum
-from rarl.reporting.claims import WITH_MARGIN
+from rarl.reporting.claims import WITH_MARGIN, Rules
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import TABLE, Sheet
 from rarl.reporting.statistics import power
@@ -111,7 +111,7 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "preliminary": o.preliminary, "text": claim.text, "place": claim.place, "number": str(paper.number),
             "anchor": Markup('<a id="{0}" href="#{0}">{1}</a>').format(claim.id, tables.unbroken(claim.id)),
             "reported": ", ".join(filter(None, [str(paper.number), f"n={paper.n}" * bool(paper.n), claim.place])),
-            "ours": ours(o), "verdict": verdict(o), "because": because(o), "detail": detail, "budget": budget(o),
+            "ours": ours(o), "verdict": verdict(o), "said": _with_reason(o), "because": because(o), "detail": detail, "budget": budget(o),
             "share": "; ".join(share for share, _ in budgets(o)),
             "grounds": "; ".join(filter(None, grounds)) if o.interval else "",
         })  # fmt: skip
@@ -166,16 +166,16 @@ def write_errata(sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Out
 
 
 _HEADS = {
-    "text": "Claim", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict",
+    "text": "Claim", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict", "said": "Verdict",
     "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail", "id": "Id",
     "grounds": "Specified and searched", "checks": "Validity checks", "anchor": "Id", "seeds": "Seeds",
     "reason": "Why not", "share": "Of the paper's budget", "environment": "Environment", "link": "Id",
 }  # fmt: skip
-_PAPER = ("text", "verdict", "reported", "ours", "seeds", "share", "anchor")
+_PAPER = ("text", "said", "reported", "ours", "seeds", "share", "anchor")
 _KINDS = {  # title -> (which, columns)
     "Claims of the paper": (lambda c: not c.own and not c.elsewhere, _PAPER),
     "Claims that the paper tested on a different environment": (lambda c: c.elsewhere, _PAPER),
-    "Questions of our own": (lambda c: c.own, ("text", "verdict", "ours", "seeds", "anchor")),
+    "Questions of our own": (lambda c: c.own, ("text", "said", "ours", "seeds", "anchor")),
 }
 
 
@@ -186,13 +186,28 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
         if members := [o for o in tested if which(o.claim)]:
             sheet.heading(title)
             caption = "Differences are agent − baseline with 95 % CI; verdicts hold at this scale only."
-            sheet.parts += [Markup(f"{TABLE}{caption}"), _table(members, names)]
+            table = _table(members, names)
+            sheet.parts += [Markup("{}{}{}").format(TABLE, caption, legend(table, sheet.rules)), table]
     if tested:
         names = ("id", "because", "detail", "grounds", "checks")
         sheet.folded("What each verdict rests on", _table(tested, names))
     if left := [o for o in outcomes if o.verdict.outcome == rules.NOT_TESTED]:
         sheet.heading("Not tested at this scale")
         sheet.parts.append(_table(left, ("text", "reason", "reported", "budget", "anchor")))
+
+
+def legend(table: str, judging: Rules) -> str:
+    """Sentences on words and marks that verdicts in a table have; each begins with a space."""
+    says = {
+        (
+            "is not used",
+            "be used",
+        ): f"Used: for certain, at least {100 * judging.reads:.2g} % of greedy actions depend on"
+        " which trajectories are retrieved.",
+        (EXPLORATORY,): "Exploratory: asked after the runs.",
+        (LATER,): "†: by a check changed after the runs.",
+    }
+    return "".join(f" {text}" for words, text in says.items() if any(word in table for word in words))
 
 
 def _table(outcomes: Sequence[Outcome], names: Sequence[str]) -> Markup:
