@@ -111,7 +111,8 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "preliminary": o.preliminary, "text": claim.text, "place": claim.place, "number": str(paper.number),
             "anchor": Markup('<a id="{0}" href="#{0}">{1}</a>').format(claim.id, tables.unbroken(claim.id)),
             "reported": ", ".join(filter(None, [str(paper.number), f"n={paper.n}" * bool(paper.n), claim.place])),
-            "ours": ours(o), "verdict": verdict(o), "said": _with_reason(o), "because": because(o), "detail": detail, "budget": budget(o),
+            "ours": ours(o), "verdict": verdict(o), "said": _with_reason(o),
+            "because": because(o), "detail": detail, "budget": budget(o),
             "share": "; ".join(share for share, _ in budgets(o)),
             "grounds": "; ".join(filter(None, grounds)) if o.interval else "",
         })  # fmt: skip
@@ -198,12 +199,9 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
 
 def legend(table: str, judging: Rules) -> str:
     """Sentences on words and marks that verdicts in a table have; each begins with a space."""
+    reads = f"{100 * judging.reads:.2g} % of greedy actions depend on which trajectories are retrieved."
     says = {
-        (
-            "is not used",
-            "be used",
-        ): f"Used: for certain, at least {100 * judging.reads:.2g} % of greedy actions depend on"
-        " which trajectories are retrieved.",
+        ("is not used", "be used"): f"Used: for certain, at least {reads}",
         (EXPLORATORY,): "Exploratory: asked after the runs.",
         (LATER,): "†: by a check changed after the runs.",
     }
