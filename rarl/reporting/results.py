@@ -285,9 +285,10 @@ class _Loader:
         return Results(self.scale, self.root, runs, **tables, trials=self._trials(), **kept, problems=self.problems)
 
     def _trials(self) -> pd.DataFrame:
-        """Of results/search/*.jsonl at this scale, and at scales that are not there any more, of scratch, in their
-        order; a damaged record is a problem."""
+        """Of results/search/*.jsonl at this scale, in their order; a damaged record is a problem. Those of the scale's
+        experiments that were made at scales of scratch, which are not there any more, are its own."""
         trials: list[tuple] = []
+        here = {row["experiment"] for row in self.rows}
         others = set(scales_in(self.root)) - {self.scale}
         for path in sorted((self.root / "results" / "search").glob("*.jsonl")):
             experiment = self.experiments.get(path.stem)
@@ -299,7 +300,7 @@ class _Loader:
                     measure = e.get("measure") or (spec.score.column if spec else "return_mean")  # older do not say
                     found = (path.stem, e["variant"], str(e["task_set"]), int(e["seed"]), tuple(e["changed"]),
                              int(updates), measure, float(last), float(e["core_seconds"]), str(e["scale"]))  # fmt: skip
-                    if found[-1] not in others:
+                    if found[-1] == self.scale or (found[-1] not in others and path.stem in here):
                         trials.append(found)
                 except (ValueError, KeyError, IndexError, TypeError, AttributeError):
                     self.problems.append((f"results/search/{path.name}", f"line {number} is not a record of a trial"))

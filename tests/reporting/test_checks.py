@@ -221,7 +221,9 @@ def test_tries_of_other_scales_are_not_this_ones(tmp_path):
     entry = {"variant": "dqn-hidden", "task_set": 30, "seed": 100, "changed": [], "core_seconds": 1.0,
              "return_by_update": [[9, 0.1]]}  # fmt: skip
     path.write_text("".join(json.dumps(entry | {"scale": scale}) + "\n" for scale in ("laptop", "mine", "laptop")))
-    assert load_results("laptop", tmp_path).trials["scale"].tolist() == ["laptop", "mine", "laptop"]  # of scratch
+    assert load_results("laptop", tmp_path).trials["scale"].tolist() == ["laptop", "laptop"]
+    write(tmp_path)  # now the experiment is one of the scale's, and so are its tries at a scale of scratch
+    assert load_results("laptop", tmp_path).trials["scale"].tolist() == ["laptop", "mine", "laptop"]
     (tmp_path / "config" / "mine.yaml").touch()
     assert load_results("mine", tmp_path).trials["scale"].tolist() == ["mine"]
     assert load_results("laptop", tmp_path).trials["scale"].tolist() == ["laptop", "laptop"]
