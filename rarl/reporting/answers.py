@@ -188,7 +188,7 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
             sheet.heading(title)
             caption = "Differences are agent − baseline with 95 % CI; verdicts hold at this scale only."
             table = _table(members, names)
-            sheet.parts += [Markup("{}{}{}").format(TABLE, caption, legend(table, sheet.rules)), table]
+            sheet.parts += [Markup("{}{} {}").format(TABLE, caption, legend(table, sheet.rules)), table]
     if tested:
         names = ("id", "because", "detail", "grounds", "checks")
         sheet.folded("What each verdict rests on", _table(tested, names))
@@ -198,14 +198,14 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
 
 
 def legend(table: str, judging: Rules) -> str:
-    """Sentences on words and marks that verdicts in a table have; each begins with a space."""
+    """Sentences on words and marks that verdicts in a table have."""
     reads = f"{100 * judging.reads:.2g} % of greedy actions depend on which trajectories are retrieved."
     says = {
-        ("is not used", "be used"): f"Used: for certain, at least {reads}",
+        ("is not used", "be used"): f"Used: it is certain that {reads}",
         (EXPLORATORY,): "Exploratory: asked after the runs.",
-        (LATER,): "†: by a check changed after the runs.",
+        (LATER,): "†: a check says so that was made after the runs, and does not decide.",
     }
-    return "".join(f" {text}" for words, text in says.items() if any(word in table for word in words))
+    return " ".join(text for words, text in says.items() if any(word in table for word in words))
 
 
 def _table(outcomes: Sequence[Outcome], names: Sequence[str]) -> Markup:
@@ -288,7 +288,7 @@ def overview_table(outcomes: Sequence[Outcome]) -> Markup:
 
 def tally(found: Mapping[str, int]) -> str:
     """ "4 supported, 1 contradicted"."""
-    words = {rules.EXCLUDED: "not of the reported size", rules.MEASURED: "measured without a verdict"}
+    words = {rules.EXCLUDED: "with the paper's size excluded", rules.MEASURED: "measured without a verdict"}
     return ", ".join(f"{n} {words.get(said, said)}" for said, n in found.items() if said != rules.NOT_TESTED)
 
 

@@ -163,7 +163,8 @@ class Study:
     def set_title(self, task_set: str) -> str:
         """A task set for people: "30 tasks"; "1,000 episodes per level" where sets differ in that alone."""
         if task_set == EVERY:
-            return tables.plural(len(self.used_sets or self.task_sets), self.spec.task_noun)
+            sets = self.used_sets or [chosen.name for chosen in self.task_sets]
+            return tables.spaced(sets[0]) if len(sets) == 1 else tables.plural(len(sets), self.spec.task_noun)
         known = {chosen.name: chosen for chosen in self.task_sets}
         chosen = known.get(task_set)
         if chosen and chosen.episodes and len(known) > 1 and len({c.tasks for c in known.values()}) == 1:
