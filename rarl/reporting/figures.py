@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from rarl.files import atomic_writer
 from rarl.reporting.statistics import UNBOUNDED, Bounds, Interval, t_interval
 
 WIDTH = 4.3  # inches
+_ROWS, _ROW = 4, 0.19  # of a legend that there is room for; inches of one more
 INK, FAINT, GRID = "#333333", "#6b6b6b", "#e4e4e4"
 PAPER = "#fefefe"  # of hollow markers: what lies behind the figure; white is written on coloured cells
 PALETTE = ("#2f7fc8", "#bd1f01", "#c17f00", "#832db6", "#6f7f7d", "#a96b59", "#d95d00", "#717581", "#8d803f", "#23878c")
@@ -68,7 +70,7 @@ class Look:
 
     def within(self, header: str) -> Look:
         """The same look under a header, which then need not be in its label: "DQN, task hidden" is "DQN"."""
-        return replace(self, label=self.label.removesuffix(f", {header}"))
+        return replace(self, label=re.sub(rf", {re.escape(header)}(?=,|$)", "", self.label) if header else self.label)
 
 
 _LOOKS = (  # first of an agent without retrieval, then of the full agent, then of the others
@@ -137,11 +139,13 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def legend(figure: Figure, shown: Iterable[Look], *, line: bool = True) -> None:
-    """Above the figure, in as many columns as fit."""
+    """Above the figure, in as many columns as fit; the figure grows where that takes many rows."""
     handles = [Line2D([], [], color=look.colour, marker=look.marker, ls=look.line if line else "none", ms=5,
                       label=look.label) for look in shown]  # fmt: skip
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     columns = max(1, min(4, len(handles), 66 // (longest + 8)))
+    rows = math.ceil(len(handles) / columns)
+    figure.set_figheight(figure.get_figheight() + _ROW * max(0, rows - _ROWS))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 

@@ -92,6 +92,7 @@ def test_looks_of_a_group_differ_and_bases_look_alike():
     assert found["a"].colour == found["d"].colour
     assert len({found[name].marker for name in "abce"}) == 4
     assert found["a"].within("x").label == "A"
+    assert Look("A, x, xy", "black", "o").within("x").label == "A, xy"
     many = figures.looks({str(i): (str(i), "", "part") for i in range(30)})
     assert len(many) == 30
 
@@ -107,3 +108,17 @@ def test_nothing_of_several_panels_is_cut_off(bounds):
     assert [axes.get_ylim()[0] for axes in grid] == [0, 0]
     assert all(axes.get_ylim()[1] > frame["value"].max() for axes, frame in zip(grid, frames.values(), strict=True))
     assert (grid[0].get_ylim() == grid[1].get_ylim()) == (bounds == SHARES)
+
+
+def test_a_long_legend_takes_nothing_from_the_panels():
+    heights = []
+    for n in (4, 14):
+        with figures.style():
+            figure = figures.new_figure(2.6)
+            axes = figure.subplots()
+            figures.legend(
+                figure, [Look(f"an agent whose name is rather long, the {i}th of them", "black", "o") for i in range(n)]
+            )
+            figure.canvas.draw()
+        heights.append(axes.get_window_extent().height)
+    assert heights[1] > 0.8 * heights[0]

@@ -20,6 +20,7 @@ from rarl.reporting.statistics import finite, t_interval
 from rarl.reporting.study import Study, Variant
 
 _ACROSS = 2  # panels side by side
+_LINES = 10  # of a performance profile; more cannot be told apart
 
 
 def write(study: Study, sheet: Sheet) -> None:
@@ -129,7 +130,7 @@ def _profile(study: Study, sheet: Sheet) -> None:
     shown = [v for v in study.variants_on(task_set, sweeps=False)
              if v.settings.kind in ("base", "gain") or not v.settings.group]  # fmt: skip
     found = {v.name: finite(study.table(v, task_set).to_numpy().ravel()) for v in shown}
-    if study.table(study.base, task_set).shape[1] < 2 or not any(map(len, found.values())):
+    if study.table(study.base, task_set).shape[1] < 2 or len(found) > _LINES or not any(map(len, found.values())):
         return
     pooled = np.concatenate(list(found.values()))
     thresholds = np.linspace(min(0.0, pooled.min()), pooled.max(), 61)
