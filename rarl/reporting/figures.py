@@ -292,7 +292,7 @@ def strip(
     rows_of(axes, labels)
     if ends is not None:
         axes.set_xlim(*ends)
-    axes.set_xlabel(xlabel)
+    axes.set_xlabel(xlabel, loc="right")
     return figure, axes
 
 
