@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from rarl.errors import required
 from rarl.reporting import rules, searches, tables
-from rarl.reporting.checks import Check
+from rarl.reporting.checks import Check, failed
 from rarl.reporting.choices import Erratum
 from rarl.reporting.claims import WITH_MARGIN, Rules
 from rarl.reporting.results import Results
@@ -201,7 +201,7 @@ def legend(table: str, judging: Rules) -> str:
     """Sentences on words and marks that verdicts in a table have."""
     reads = f"{100 * judging.reads:.2g} % of greedy actions depend on which trajectories are retrieved."
     says = {
-        ("is not used", "be used"): f"Used: it is certain that {reads}",
+        (_FAILED["reads"], _FAILED_SURELY["reads"]): f"Used: it is certain that {reads}",
         (EXPLORATORY,): "Exploratory: asked after the runs.",
         (LATER,): "†: a check says so that was made after the runs, and does not decide.",
     }
@@ -262,10 +262,9 @@ def _with_reason(outcome: Outcome) -> str:
 
 def _why_void(checks: Mapping[str, Check | None]) -> str:
     found = []
-    for name, check in checks.items():
-        if check is not None and not check.passed:
-            words = (_FAILED_SURELY if check.fails else {}).get(name) or _FAILED.get(name, name)
-            found.append(words + (f" ({check.number} % of actions)" if name == "reads" else ""))
+    for name, check in failed(checks).items():
+        words = (_FAILED_SURELY if check.fails else {}).get(name) or _FAILED.get(name, name)
+        found.append(words + (f" ({check.number} % of actions)" if name == "reads" else ""))
     return "; ".join(found)
 
 

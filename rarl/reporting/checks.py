@@ -6,7 +6,7 @@ its agents must pass: if neither did, nothing was compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rarl.reporting import tables
@@ -26,6 +26,11 @@ class Check(NamedTuple):
     found: str
     number: str = ""
     fails: bool = False
+
+
+def failed(checks: Mapping[str, Check | None]) -> dict[str, Check]:
+    """Those that do not hold; what was not recorded is not held against a claim."""
+    return {name: check for name, check in checks.items() if check is not None and not check.passed}
 
 
 def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:

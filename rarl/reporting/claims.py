@@ -140,7 +140,7 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
 
     def check(where: str, what: str, name: str, known: Iterable[str]) -> None:
         if name and name not in (known := list(known)):
-            raise RarlError(f"{path}: {where}: unknown {what} {name!r}: {did_you_mean(name, known)}")
+            raise _unknown(f"{path}: {where}", what, name, known)
 
     for claim in claims:
         check(f"claim {claim.id}: qualifies", "primary claim", claim.qualifies, led)
@@ -159,12 +159,16 @@ def load_claims(path: str | Path) -> tuple[Rules, list[Claim]]:
     ]
 
 
+def _unknown(where: str, what: str, name: str, known: Iterable[str]) -> RarlError:
+    return RarlError(f"{where}: unknown {what} {name!r}: {did_you_mean(name, known)}")
+
+
 def _check_claim(claim: Claim, folder: Path, where: str) -> None:
     def check(key: str, what: str, name: str, known: Iterable[str]) -> None:
         known = list(map(str, known))
         patterned = what == "variant" and any(fnmatchcase(one, name) for one in known)
         if known and name not in known and not patterned:
-            raise RarlError(f"{where}: {key}: unknown {what} {name!r}: {did_you_mean(name, known)}")
+            raise _unknown(f"{where}: {key}", what, name, known)
 
     if not claim.margin > 0 and (claim.kind in WITH_MARGIN or (claim.kind == "superiority" and claim.test)):
         raise RarlError(f"{where}: margin: {claim.kind} needs a margin above 0")
@@ -210,7 +214,7 @@ def _check_form(test: ClaimTest, folder: Path, where: str) -> None:
     for key, (what, known) in kinds.items():
         name = getattr(test, key)
         if name and known and {name, without_numbers(name)}.isdisjoint(known):
-            raise RarlError(f"{where}: test.{key}: unknown {what} {name!r}: {did_you_mean(name, known)}")
+            raise _unknown(f"{where}: test.{key}", what, name, known)
 
 
 def _groups(path: Path) -> list[str]:

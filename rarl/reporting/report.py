@@ -21,6 +21,7 @@ from rarl.config.scale import Dataset
 from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
 from rarl.reporting import answers, figures, forest, measured_costs, provenance, rules, searches, tables, variants
+from rarl.reporting.checks import failed
 from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, check_experiments, read_entries, read_texts
 from rarl.reporting.claims import Claim, Revised, load_claims
 from rarl.reporting.effects import Effect, judge
@@ -237,7 +238,7 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         "ablations": any(study.page == ABLATIONS for study in report.studies.values()),
         "budgets": any(answers.budgets(o) for o in primary),
         "rising": _still_rising(primary),
-        "revised": sum(any(c is not None and not c.passed for c in o.later.values()) for o in report.outcomes),
+        "revised": sum(bool(failed(o.later)) for o in report.outcomes),
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rarl.envs.spec import load
 from rarl.provenance import claim_digests
-from rarl.reporting.checks import Check
+from rarl.reporting.checks import Check, failed
 from rarl.reporting.claims import EVERY, Claim, ClaimTest
 from rarl.reporting.registry import CHECKS, MEASURES
 from rarl.reporting.results import Results
@@ -108,8 +108,8 @@ def evaluate_claims(
 
 def _quantity(outcome: Outcome) -> Case:
     claim = outcome.claim
-    failed = [f"{name}: {check.found}" for name, check in outcome.checks.items() if check and not check.passed]
-    return Case(outcome.samples, claim.kind, claim.margin, claim.paper.size, "; ".join(failed))
+    void = "; ".join(f"{name}: {check.found}" for name, check in failed(outcome.checks).items())
+    return Case(outcome.samples, claim.kind, claim.margin, claim.paper.size, void)
 
 
 def _involved(test: ClaimTest, runs: pd.DataFrame) -> pd.DataFrame:
