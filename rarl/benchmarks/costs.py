@@ -13,6 +13,8 @@ results/{scale}/costs.csv has a row for each variant of each experiment's larges
     memory_mb        most memory of a process that builds the learner and takes a few learner steps, in 10^6 bytes:
                      resident memory (the libraries' included) on a CPU, what tensors took on a GPU
     tensors_mb       of parameters, those of target networks too, and the optimiser's state
+    gflop            10^9 floating-point operations of a learner step's products of matrices and convolutions: what no
+                     faster way of doing the same saves; empty on a GPU, where not all are counted
     gpu_busy         share of a learner step in which the GPU computes; empty on a CPU
     kernels          of a learner step; empty on a CPU
     rounds, threads, device
@@ -58,7 +60,7 @@ from rarl.trajectories.store import TrajectoryDataset
 log = logging.getLogger(__name__)
 
 COLUMNS = ("experiment", "task_set", "variant", "base", "parameters", "step", "learner_step_ms", "acting_ms", "read_ms",
-           "memory_mb", "tensors_mb", "gpu_busy", "kernels", "rounds", "threads", "device")  # fmt: skip
+           "memory_mb", "tensors_mb", "gflop", "gpu_busy", "kernels", "rounds", "threads", "device")  # fmt: skip
 SPEEDS = "environment-speed.csv"
 ACTING = 32  # environments that are acted in at a time
 ROUNDS = (3, 7)  # least and most
@@ -328,6 +330,18 @@ def tensor_bytes(learner: Any) -> int:
 # ------------------------------------------------------------------------------------------------------ how it is timed
 
 
+def _gflop(step: Callable[[], Any]) -> str:
+    """Of an ordinary learner step, in which nothing is done that is done only now and then, as text."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts = []
+    for _ in range(CYCLE):
+        with FlopCounterMode(display=False) as counter:
+            step()
+        counts.append(counter.get_total_flops())
+    return f"{min(counts) / 1e9:.4g}"
+
+
 def _on_gpu(step: Callable[[], Any], device: str) -> dict[str, str]:
     """What a GPU does in learner steps, as text, and copies are no kernels; nothing on a CPU."""
     if device == "cpu":
@@ -400,6 +414,7 @@ class _Benchmark:
                 for name in ("learner_step", "acting", "read")
             },
             "tensors_mb": f"{tensor_bytes(self.learner) / 1e6:.4g}",
+            "gflop": _gflop(self.learner.update) if self.subject.device == "cpu" else "",
             **_on_gpu(self.learner.update, self.subject.device),
             "threads": settings.threads,
             "device": self.subject.device.partition(":")[0],

@@ -10,8 +10,10 @@ from rarl.reporting.results import Results
 from rarl.reporting.sheet import Sheet
 
 NAMES = ["experiment", "task_set", "variant", "base", "step", "device"]
-NUMBERS = ["parameters", "learner_step_ms", "acting_ms", "read_ms", "memory_mb", "tensors_mb", "rounds", "threads"]
-COMPARED = ("learner_step_ms", "acting_ms", "parameters", "memory_mb")
+NUMBERS = ["parameters", "learner_step_ms", "acting_ms", "read_ms", "memory_mb", "tensors_mb", "gflop", "rounds",
+           "threads"]  # fmt: skip
+COMPARED = ("learner_step_ms", "gflop", "acting_ms", "parameters", "memory_mb")
+OF_STEPS = ("learner_step_ms", "gflop")
 
 
 def read_costs(results: Results, *, due: bool = True) -> pd.DataFrame:
@@ -34,7 +36,8 @@ def read_costs(results: Results, *, due: bool = True) -> pd.DataFrame:
         numbers = frame[column].where(frame[column] > 0).astype(float)
         frame[ratio_of(column)] = numbers / frame["experiment"].map(base[column].where(base[column] > 0)).astype(float)
     unlike = frame["step"] != frame["experiment"].map(base["step"])
-    frame[ratio_of("learner_step_ms")] = frame[ratio_of("learner_step_ms")].mask(unlike)
+    for column in OF_STEPS:
+        frame[ratio_of(column)] = frame[ratio_of(column)].mask(unlike)
     return frame
 
 
@@ -48,7 +51,8 @@ def write(sheet: Sheet, frame: pd.DataFrame) -> None:
     names = [sheet.results.label(*who) for who in frame[["experiment", "variant"]].to_numpy()]
     frame = frame.assign(name=names, title=frame["experiment"].map(sheet.results.title))
     heads = {"name": "Variant", "title": "Experiment", "parameters": "Parameters", "parameters_ratio": "×",
-             "learner_step_ms": "ms per update", "learner_step_ratio": "×", "acting_ms": "ms to act",
+             "learner_step_ms": "ms per update", "learner_step_ratio": "×", "gflop": "GFLOP per update",
+             "gflop_ratio": "×", "acting_ms": "ms to act",
              "acting_ratio": "×", "read_ms": "ms per retrieval", "memory_mb": "MB", "memory_ratio": "×"}  # fmt: skip
     caption = "costs of each variant; ×: ratio to the base, only where update steps are comparable"
     sheet.table("measured-costs", frame, heads, caption, folded=True)

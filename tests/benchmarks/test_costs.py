@@ -286,7 +286,7 @@ def test_all_variants_are_measured_beside_their_base(measured):
         ("relatives", "10-tasks", "told", "dqn"),
     ]
     for row in measured:
-        for column in ("parameters", "learner_step_ms", "acting_ms", "memory_mb", "tensors_mb"):
+        for column in ("parameters", "learner_step_ms", "acting_ms", "memory_mb", "tensors_mb", "gflop"):
             assert 0 < float(row[column]) < 1e5, (row["variant"], column)
         assert int(row["rounds"]) >= costs.ROUNDS[0]
         assert (row["threads"], row["device"], row["gpu_busy"], row["kernels"]) == ("1", "cpu", "", "")
@@ -301,13 +301,19 @@ def test_what_retrieves_has_more_parameters_and_a_time_to_read(measured):
     for key in retrieves:
         row, base = of[key], of[key[0], of[key]["base"]]
         assert float(row["read_ms"]) > 0
-        for column in ("parameters", "tensors_mb"):
+        for column in ("parameters", "tensors_mb", "gflop"):
             assert float(row[column]) > float(base[column])
     # The same agent, on fewer tasks but with as large a batch.
     assert of["relatives", "dqn"]["parameters"] == of["gridroboman", "dqn"]["parameters"]
     # Network, target, two moments; 4 bytes each, and a little more that counts steps.
     dqn = of["gridroboman", "dqn"]
     assert 4 * 4 * int(dqn["parameters"]) / 1e6 <= float(dqn["tensors_mb"]) < 4 * 5 * int(dqn["parameters"]) / 1e6
+
+
+def test_operations_are_those_of_an_ordinary_step():
+    a, b = torch.ones(30, 40), torch.ones(40, 50)
+    works = iter([lambda: (a @ b, b.T @ a.T), lambda: a @ b, lambda: (a @ b, a @ b, a @ b)])
+    assert float(costs._gflop(lambda: next(works)())) == pytest.approx(2 * 30 * 40 * 50 / 1e9)
 
 
 def test_a_variant_that_cannot_be_built_is_named(tmp_path, tiny_root):

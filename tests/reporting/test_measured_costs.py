@@ -19,12 +19,12 @@ from tests.reporting import synthetic as made
 from tests.reporting.built import build, table
 
 HEAD = ",".join(column for column in COLUMNS if column not in ("gpu_busy", "kernels"))
-# Parameters, step, milliseconds of step, acting, reading; MB of memory and tensors; rounds, threads, device.
+# Parameters, step, milliseconds of step, acting, reading; MB of memory and tensors; GFLOP; rounds, threads, device.
 ROWS = """\
-gridroboman,30-tasks,dqn-hidden,dqn-hidden,1000,"1,320 states",10,0.02,,300,1.5,5,1,cpu
-gridroboman,30-tasks,ra-dqn-hidden,dqn-hidden,1500,"1,320 states",65,0.05,1.25,330,2.5,5,1,cpu
-relatives,10-tasks,dqn-hidden,dqn-hidden,1000,40 states,8,0.02,,300,1.5,5,1,cpu
-relatives,10-tasks,mfec,dqn-hidden,0,1 episode of every task,4,,,450,0,5,1,cpu
+gridroboman,30-tasks,dqn-hidden,dqn-hidden,1000,"1,320 states",10,0.02,,300,1.5,0.2,5,1,cpu
+gridroboman,30-tasks,ra-dqn-hidden,dqn-hidden,1500,"1,320 states",65,0.05,1.25,330,2.5,0.9,5,1,cpu
+relatives,10-tasks,dqn-hidden,dqn-hidden,1000,40 states,8,0.02,,300,1.5,0.1,5,1,cpu
+relatives,10-tasks,mfec,dqn-hidden,0,1 episode of every task,4,,,450,0,0.3,5,1,cpu
 """
 
 
@@ -54,12 +54,12 @@ def test_the_columns_are_those_that_are_measured():
 
 def test_ratios_to_the_base_by_hand(root):
     frame = measured_costs.read_costs(load_results("laptop", root)).set_index(["experiment", "variant"])
-    ratios = ["learner_step_ratio", "acting_ratio", "parameters_ratio", "memory_ratio"]
-    assert list(frame.loc[("gridroboman", "ra-dqn-hidden"), ratios]) == pytest.approx([6.5, 2.5, 1.5, 1.1])
-    assert list(frame.loc[("gridroboman", "dqn-hidden"), ratios]) == [1, 1, 1, 1]
+    ratios = ["learner_step_ratio", "gflop_ratio", "acting_ratio", "parameters_ratio", "memory_ratio"]
+    assert list(frame.loc[("gridroboman", "ra-dqn-hidden"), ratios]) == pytest.approx([6.5, 4.5, 2.5, 1.5, 1.1])
+    assert list(frame.loc[("gridroboman", "dqn-hidden"), ratios]) == [1, 1, 1, 1, 1]
     mfec = frame.loc[("relatives", "mfec"), ratios]
     # A step of its own is not the base's; it says not how it acts, and has no parameters.
-    assert list(mfec.isna()) == [True, True, True, False]
+    assert list(mfec.isna()) == [True, True, True, True, False]
     assert list(mfec.dropna()) == pytest.approx([1.5])
 
 
@@ -96,7 +96,7 @@ def test_a_missing_or_odd_file_is_a_problem_and_no_more(root, rows, head, says):
 
 
 def test_a_missing_base_costs_its_experiment_the_ratios(root):
-    write(root, ROWS.replace("relatives,10-tasks,dqn-hidden,dqn-hidden,1000,40 states,8,0.02,,300,1.5,5,1,cpu\n", ""))
+    write(root, "".join(row for row in ROWS.splitlines(keepends=True) if not row.startswith("relatives,10-tasks,dqn")))
     sheet = part(root)
     assert sheet.results.problems == []
     assert table(root / "out", "measured-costs", "variant").loc["mfec"].filter(like="ratio").isna().all()

@@ -139,7 +139,8 @@ def test_the_first_page_tells_use_and_costs_of_the_main_agents(tmp_path):
         rows = pd.DataFrame({"update": [5, 10], "states": 30, "effective_states": [30, 6], "flips_removed": [0.9, 0.2]})
         made.write_frame(tmp_path / f"results/laptop/runs/{name}/retrieval.csv", rows)
     cost = {"experiment": "gridroboman", "task_set": "30-tasks", "base": "dqn-hidden", "step": "10 states"}
-    numbers = {"acting_ms": 1, "read_ms": None, "memory_mb": 9, "tensors_mb": 1, "rounds": 5, "threads": 1}
+    numbers = {"acting_ms": 1, "read_ms": None, "memory_mb": 9, "tensors_mb": 1, "gflop": 2, "rounds": 5,
+               "threads": 1}  # fmt: skip
     costs = [cost | numbers | {"variant": name, "parameters": n, "learner_step_ms": ms, "device": "cpu"}
              for name, n, ms in (("dqn-hidden", 1000, 10), ("ra-dqn-hidden", 1500, 35))]  # fmt: skip
     made.write_frame(tmp_path / "results/laptop/costs.csv", pd.DataFrame(costs))
