@@ -214,6 +214,18 @@ def costs(arguments: argparse.Namespace) -> None:
         print(history.append(scale.root, scale.name, path))
 
 
+def compare(arguments: argparse.Namespace) -> None:
+    scale = _scale(arguments)
+    from rarl.reporting import repeats
+
+    root, name = scale.root, scale.name
+    before = repeats.read(Path(arguments.claims)) if arguments.claims else repeats.committed(root, name)
+    if arguments.keep:
+        print(repeats.keep(root, name, arguments.keep, before))
+    else:
+        print(repeats.told(repeats.compared(before, repeats.read(repeats.claims_of(root, name)))))
+
+
 def _task_set(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
@@ -304,6 +316,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("path", nargs="*", help="files or folders (default: everything missing or damaged)")
     command = add(commands, "record", record, "prepare a finished scale for DVC, as `make record` and `dvc repro` do")
     command.add_argument("--check", action="store_true", help="only check whether the scale can be recorded")
+    text = "do runs made again say the same? The report here against the committed one, or another"
+    command = add(commands, "compare", compare, text)
+    command.add_argument("claims", nargs="?", help="the other's tables/claims.csv (default: that of the last commit)")
+    command.add_argument(
+        "--keep", metavar="WHICH", help="keep what the other says in results/SCALE/repeats.csv, for the report to tell"
+    )
     add(commands, "plan", plan, "what `snakemake all` would run, and its estimated time on this machine")
     environment = commands.add_parser("env", help="check an environment, also one of your own")
     of_environment = environment.add_subparsers(required=True, metavar="COMMAND")

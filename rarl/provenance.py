@@ -107,6 +107,11 @@ def git_state(folder: str | os.PathLike = PACKAGE) -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(changes)}
 
 
+def file_at_head(root: str | os.PathLike, path: str | os.PathLike) -> str | None:
+    """The text of a file under `root` as the last commit has it; None where there is none."""
+    return _git(root, "show", f"HEAD:./{Path(path).as_posix()}")
+
+
 def _git(folder: str | os.PathLike, *arguments: str) -> str | None:
     try:
         done = subprocess.run(

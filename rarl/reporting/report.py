@@ -20,7 +20,18 @@ from markupsafe import Markup
 from rarl.config.scale import Dataset
 from rarl.envs.spec import load
 from rarl.files import check_folder_writable, write_text
-from rarl.reporting import answers, figures, forest, measured_costs, provenance, rules, searches, tables, variants
+from rarl.reporting import (
+    answers,
+    figures,
+    forest,
+    measured_costs,
+    provenance,
+    repeats,
+    rules,
+    searches,
+    tables,
+    variants,
+)
 from rarl.reporting.checks import failed
 from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, check_experiments, read_entries, read_texts
 from rarl.reporting.claims import Claim, Revised, load_claims
@@ -322,9 +333,12 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
     answers.write(left, report.asked_on("appendix"))
     measured_costs.write(costs, report.costs)
     measured_costs.write_history(costs)
+    twice = replace(sheet, parts=[])
+    repeats.write(twice, tables.expanded(answers.claim_frame(report.outcomes)))
     return {
         "left": Markup("\n\n").join(left.parts),
         "costs": Markup("\n\n").join(costs.parts),
+        "twice": Markup("\n\n").join(twice.parts),
         "trials": searches.counts(results.trials),
         "power": answers.power_frame(report.outcomes, results, sheet.rules.level),
         "trials_csv": sheet.csv("trials", searches.frame(results.trials)) if len(results.trials) else "",

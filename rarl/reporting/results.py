@@ -36,7 +36,7 @@ MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must
 _ON_DATA = {name: name.replace("_", " ") for name in MEASURED_ON_DATA}  # where nobody can play
 _PARTS = ("config", "data", "git", "versions", "hardware", "parameters", "seconds", "expert_returns", "claims")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind", "scale", "date", "commit", "machine",
-          "experiment", "task_set", "variant", "base", "step", "device"}  # fmt: skip
+          "experiment", "task_set", "variant", "base", "step", "device", "made", "id", "outcome"}  # fmt: skip
 _NUMBERS_IF_THERE = {"success_rate"}  # in interventions of experiments that measure success
 
 
