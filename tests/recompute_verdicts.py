@@ -241,6 +241,8 @@ class Quantity:
         if design == "paired":
             width = self.bounds[1] - self.bounds[0]
             self.groups, self.bounds = [np.array([a[s] - b[s] for s in seeds])], (-width, width)
+        if design == "independent" and any((g == bound).all() for g in self.groups for bound in self.bounds):
+            self.bounds = ANY  # from what lies on a bound, whatever stays within bounds keeps away
         self.n = [len(group) for group in self.groups] + ([len(b)] if design == "single" and b else [])
         self.d = self.groups[0].mean() - (self.groups[1].mean() if len(self.groups) > 1 else 0.0)
         variances = [group.var(ddof=1) / len(group) if len(group) > 1 else math.nan for group in self.groups]

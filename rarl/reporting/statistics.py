@@ -6,7 +6,8 @@ Every function therefore wants one aggregate per seed, or a table with one row p
 Quantities that cannot leave their bounds (success rates, shares, scores of at least 0) have intervals that do not
 either: of a mean, also of paired differences, Student-t on the logit or log scale by the delta method; of a difference
 of independent shares, from those of its two means by the method of variance estimates recovery (Newcombe 1998; Zou and
-Donner 2008), with Welch's degrees of freedom. Without bounds, and far from them, they are Student-t and Welch-t.
+Donner 2008), with Welch's degrees of freedom. Without bounds, and far from them, they are Student-t and Welch-t; and
+where a whole group lies on a bound, from which a bounded interval of the other one always keeps away.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ UNBOUNDED: Bounds = (-math.inf, math.inf)
 SHARES: Bounds = (0.0, 1.0)
 POSITIVE: Bounds = (0.0, math.inf)
 POWER = 0.8
-_FARTHEST = 1e3  # standard errors; no p is told beyond
+_FARTHEST = 1e3  # standard errors; where no bounded interval is looked for
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ class Estimate:
 
         if all(bounds == UNBOUNDED for _, _, bounds in self.parts):
             t = abs(self.estimate - null) / self.error
-        elif beyond(0.0) * beyond(_FARTHEST) > 0:
-            t = _FARTHEST
+        elif beyond(0.0) * beyond(_FARTHEST) >= 0:  # no interval within the bounds holds it
+            t = abs(self.estimate - null) / self.error
         else:
             t = float(brentq(beyond, 0.0, _FARTHEST))
         return 2 * float(stdtr(self.df, -t))
@@ -149,6 +150,8 @@ def mean_of(values: np.ndarray | pd.Series | list[float], bounds: Bounds = UNBOU
 def difference_of(a: np.ndarray | list[float], b: np.ndarray | list[float], bounds: Bounds = UNBOUNDED) -> Estimate:
     """mean(a) - mean(b) of independent seeds, a (n_a,) and b (n_b,), of unequal variance."""
     of_a, of_b = (mean_of(x, _of_difference(bounds)) for x in (a, b))
+    if any(found.error == 0 and found.estimate in bounds for found in (of_a, of_b)):
+        of_a, of_b = mean_of(a), mean_of(b)
     n, parts = of_a.n + of_b.n, [*of_a.parts, *of_b.parts]
     va, vb = of_a.error**2, of_b.error**2
     df = n[0] + n[1] - 2.0

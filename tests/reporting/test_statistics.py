@@ -234,6 +234,18 @@ def test_coverage_of_scores_above_zero(n, variation):
     assert covered([difference_of(x, y, bounds) for x, y in zip(a, b, strict=True)], 0.4) > LEAST
 
 
+@pytest.mark.filterwarnings("ignore:Precision loss")  # theirs, of a group whose seeds are all the same
+@pytest.mark.parametrize("seeds", [[0.0, 0.1, 0.0, 0.0, 0.1], [0.0, 0.0, 0.0, 0.0, 0.025]])
+def test_a_group_on_a_bound_is_not_far_from_all_others(seeds):
+    """A bounded interval never holds its bound: by it, anything above nothing would be sure."""
+    for x in (np.array(seeds), 1 - np.array(seeds)):
+        found = difference_of(x, np.full(5, x[0]), (0, 1))
+        welch = stats.ttest_ind(x, np.full(5, x[0]), equal_var=False)
+        assert found.p(0) == pytest.approx(welch.pvalue)
+        assert found.interval().low < 0 < found.interval().high
+    assert mean_of(seeds, (0, 1)).p(0) == pytest.approx(stats.ttest_1samp(seeds, 0).pvalue)
+
+
 def test_far_from_bounds_they_do_not_matter():
     a, b = [0.50, 0.51, 0.49, 0.50, 0.52], [0.40, 0.41, 0.42, 0.40, 0.39]
     for function in (difference_of, paired_difference_of):
