@@ -19,7 +19,7 @@ from rarl.reporting.results import Results
 from rarl.reporting.sheet import TABLE, Sheet
 from rarl.reporting.statistics import power
 from rarl.reporting.study import Study
-from rarl.reporting.verdicts import Outcome
+from rarl.reporting.verdicts import Outcome, counts
 
 _MARKS = {
     rules.SUPPORTED: "✓", rules.CONTRADICTED: "✗", rules.EXCLUDED: "✗", rules.EQUIVALENT: "≈",
@@ -136,6 +136,7 @@ def write_all(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     numbers, frame = sheet.csv("claims", frame.loc[:, :"number"]), frame.replace("", None)
     frame["environment"] = [o.study.spec.title if o.study is not None else None for o in outcomes]
     frame["link"] = [_link(tables.unbroken(o.claim.id), o) for o in outcomes]
+    frame["text"] += [" (Less likely reading of the paper, not counted.)" * bool(o.claim.reading_of) for o in outcomes]
     heads = {name: _HEADS[name] for name in ("text", "verdict", "environment", "reported", "ours", "link")}
     caption = "Claims of the paper and questions of our own."
     sheet.parts.append(Markup("{}{} {}").format(TABLE, caption, numbers))
@@ -285,10 +286,14 @@ def overview_table(outcomes: Sequence[Outcome]) -> Markup:
     return tables.table(["Claim or question", "Verdict", "We find"], rows) if rows else Markup("")
 
 
-def tally(found: Mapping[str, int]) -> str:
-    """ "4 supported, 1 contradicted"."""
+def tally(outcomes: Sequence[Outcome]) -> str:
+    """ "4 supported, 5 with the paper's size excluded (4 †)", † where a later check would say not interpretable."""
     words = {rules.EXCLUDED: "with the paper's size excluded", rules.MEASURED: "measured without a verdict"}
-    return ", ".join(f"{n} {words.get(said, said)}" for said, n in found.items() if said != rules.NOT_TESTED)
+    doubted = counts([o for o in outcomes if failed(o.later)])
+    return ", ".join(
+        f"{n} {words.get(said, said)}" + (f" ({doubted[said]} †)" if said in doubted and said != rules.VOID else "")
+        for said, n in counts(outcomes).items() if said != rules.NOT_TESTED
+    )  # fmt: skip
 
 
 def power_frame(outcomes: Sequence[Outcome], results: Results, level: float) -> pd.DataFrame:

@@ -33,6 +33,8 @@ COLUMNS = {  # of a run's files, at least
     "attention": ["task", "quantity", "value"],
 }
 MEASURED = {"return_mean": "return", "success_rate": "success rate"}  # and must be numbers; by playing
+# All evaluations' columns; what else there is an environment's own.
+EVALUATED = {*COLUMNS["evaluations"], *MEASURED_ON_DATA, *IDENTITY, "environment", "expert", "score"}
 _ON_DATA = {name: name.replace("_", " ") for name in MEASURED_ON_DATA}  # where nobody can play
 _PARTS = ("config", "data", "git", "versions", "hardware", "parameters", "seconds", "expert_returns", "claims")
 _WORDS = {"task", "given_task", "intervention", "quantity", "kind", "scale", "date", "commit", "machine",

@@ -35,7 +35,8 @@ FIRST = (
 BY_KIND = {
     "superiority": ("better", (
         (EQUIVALENT, "margin: inside, even where the sign is certain: m was fixed as too small to count"),
-        (SUPPORTED, "sign: above 0; “smaller (larger) than the paper's” where size excludes s on that side"),
+        (SUPPORTED, "sign: above 0; “smaller (larger) than the paper's” where size excludes s on that side, “perhaps "
+                    "inside ±m” where d is"),
         (CONTRADICTED, "sign: below 0"),
         (EXCLUDED, "size: d is not s"),
     )),
@@ -82,9 +83,10 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """ "supported, smaller than the paper's" """
+        """ "supported, smaller than the paper's"; "supported, perhaps inside ±0.05" where the estimate is."""
         beside = f", {self.size} than the paper's" if self.size and self.outcome in (SUPPORTED, MEASURED) else ""
-        return self.outcome + beside
+        within = self.reason.partition(", but ")[2] if self.outcome in (SUPPORTED, CONTRADICTED) else ""
+        return self.outcome + beside + (f", {within}" if within else "")
 
 
 def p_columns(verdict: Verdict) -> dict[str, float]:
@@ -153,7 +155,9 @@ def _verdict(case: Case, tests: Mapping[str, tuple[float, float]], family: int, 
         if inside:
             return said(EQUIVALENT, f"inside ±{m}", "same")
         if certain("sign"):
-            return said(SUPPORTED if d > 0 else CONTRADICTED, "above 0" if d > 0 else "below 0", sign)
+            side = "above 0" if d > 0 else "below 0"
+            side += f", but perhaps inside ±{m}" if case.margin and abs(d) < case.margin else ""
+            return said(SUPPORTED if d > 0 else CONTRADICTED, side, sign)
         return said(EXCLUDED, f"{size} than {case.size:g}") if size else said(INCONCLUSIVE)
     if kind == "equivalence":
         if certain("margin"):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rarl.reporting import tables
+from rarl.reporting.configurations import value_of
 from rarl.reporting.results import Results, normalised, spec_if_there
 from rarl.reporting.study import of_side
 
@@ -43,7 +44,8 @@ def effort(sides: Sequence[tuple[str, str]], results: Results) -> str:
         return ""
     (a, b), seeds = map(len, found), [trials["seed"].nunique() for trials in found]
     keys = sorted(set.intersection(*map(_keys, found)))
-    text = tables.plural(a, "trial") + (f" against {b}" if a != b else " each")
+    of_a, of_b = (_lent(side, len(trials), results) for side, trials in zip(sides, found, strict=True))
+    text = tables.plural(a, "trial") + of_a + (f" against {b}{of_b}" if a != b else " each")
     text += f", on {seeds[0]} and {seeds[1]} tuning seeds" if seeds[0] != seeds[1] and a and b else ""
     text += f"; both tried {', '.join(keys)}" if keys else ""
     return ("equal search: " if a == b and seeds[0] == seeds[1] else "unequal search: ") + text
@@ -59,6 +61,23 @@ def _of(side: tuple[str, str], results: Results) -> pd.DataFrame:
             name = getattr(extended, role) or next(iter(extended.variants))
             return trials[(trials["experiment"] == settings.extends) & (trials["variant"] == name)]
     return own
+
+
+def _lent(side: tuple[str, str], trials: int, results: Results) -> str:
+    """Whose trials found the settings of a variant that has none of its own: those of its experiment's full agent, or
+    of the base agent where it does not retrieve, if that is an agent of the same kind."""
+    settings = results.experiments.get(side[0])
+    if trials or settings is None:
+        return ""
+
+    def of(side: tuple[str, str], key: str) -> object:
+        runs = results.runs[of_side(results.runs, side) & results.runs["usable"]]["run"]
+        return value_of(results, runs.iloc[0], f"agent.{key}") if len(runs) else None
+
+    retrieves = of(side, "retrieval.process") in ("slots", "direct")
+    lender = (side[0], (settings.full_variant if retrieves else None) or settings.base_variant or "")
+    n = len(_of(lender, results)) if lender != side and of(lender, "base") == of(side, "base") is not None else 0
+    return f" (settings from {tables.plural(n, 'trial')} of {results.label(*lender)})" if n else ""
 
 
 def spread(sides: Sequence[tuple[str, str]], results: Results) -> float:

@@ -102,9 +102,8 @@ class Estimate:
         def beyond(t: float) -> float:
             return self._ends(t)[side] - null
 
-        if all(bounds == UNBOUNDED for _, _, bounds in self.parts):
-            t = abs(self.estimate - null) / self.error
-        elif beyond(0.0) * beyond(_FARTHEST) >= 0:  # no interval within the bounds holds it
+        # Else no interval within the bounds may hold it.
+        if all(bounds == UNBOUNDED for _, _, bounds in self.parts) or beyond(0.0) * beyond(_FARTHEST) >= 0:
             t = abs(self.estimate - null) / self.error
         else:
             t = float(brentq(beyond, 0.0, _FARTHEST))

@@ -25,7 +25,7 @@ from rarl.reporting.claims import EVERY, LEVEL, ClaimTest
 from rarl.reporting.configurations import differences, first_run, settings_of, value_of
 from rarl.reporting.figures import Look, in_order, looks
 from rarl.reporting.registry import USUAL_PARTS, page_of
-from rarl.reporting.results import Results, ends_of, normalised, spec_if_there, spelled
+from rarl.reporting.results import EVALUATED, Results, ends_of, normalised, spec_if_there, spelled
 from rarl.reporting.statistics import (
     POSITIVE,
     UNBOUNDED,
@@ -238,6 +238,13 @@ class Study:
         take all."""
         experiment, name = variant.runs if variant else (self.name, None)
         return self.results.select(frame, experiment, None if task_set == EVERY else task_set, name)
+
+    @cached_property
+    def also_measured(self) -> list[str]:
+        """What evaluations of this environment measure beside what all do: columns' names."""
+        frame = self.results.select(self.results.evaluations, self.name)
+        own = [name for name in frame if name not in EVALUATED]
+        return [name for name in own if pd.api.types.is_numeric_dtype(frame[name]) and frame[name].notna().any()]
 
     def table(self, variant: Variant, task_set: str, value: str = "score", at: str = "last") -> pd.DataFrame:
         """(seeds, tasks): a column of the last evaluations, or of the first; may be empty. Where every run learns one

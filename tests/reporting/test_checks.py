@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rarl.provenance import claim_digests
-from rarl.reporting.answers import LATER, claim_frame, first_table
+from rarl.reporting.answers import LATER, claim_frame, first_table, tally
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
 from rarl.reporting.rules import NOT_TESTED, SUPPORTED, VOID
@@ -90,6 +90,8 @@ def test_the_check_that_was_fixed_before_the_runs_decides(tmp_path, removed, bef
     row = claim_frame([said]).iloc[0]
     assert said.later["reads"].found in row["checks"]
     assert (LATER in str(first_table([said], [said.study]))) == (not said.later["reads"].passed)
+    counted = replace(said, claim=said.claim.model_copy(update={"reading_of": None}))
+    assert tally([counted]) == ("1 supported (1 †)" if before else "1 not interpretable")
 
 
 @pytest.mark.parametrize(
@@ -202,6 +204,19 @@ def test_equal_search_is_counted(tmp_path):
     extended = effort([("ablations", "ra-dqn"), ("ablations", "slots-8")], results)
     assert extended.startswith("unequal search: 2 trials against 0")
     assert effort(sides[:1], results) == effort(sides, of_all) == ""
+
+
+def test_whose_trials_found_the_settings_of_who_has_none(tmp_path):
+    """RA-DQN that observes the task is as it was tuned with the task hidden; an agent of another kind has no such."""
+    variants = {"dqn-hidden": 0.1, "ra-dqn-hidden": 0.5, "ra-dqn-observed": 0.6}
+    made.write_runs(tmp_path, "gridroboman", "30-tasks", variants, made.BOARDS[:2])
+    made.write_runs(tmp_path, "ancestors", "30-tasks", {"nec-hidden": 0.1}, made.BOARDS[:2])
+    rows = [tried("dqn-hidden", rate=1), tried("ra-dqn-hidden", rate=1), tried("ra-dqn-hidden", 101, rate=2)]
+    results = replace(load_results("laptop", tmp_path), trials=pd.DataFrame(rows))
+    base = ("gridroboman", "dqn-hidden")
+    lent = "0 trials (settings from 2 trials of RA-DQN, task hidden)"
+    assert effort([("gridroboman", "ra-dqn-observed"), base], results) == f"unequal search: {lent} against 1"
+    assert effort([("ancestors", "nec-hidden"), base], results) == "unequal search: 0 trials against 1"
 
 
 def test_deviation_between_tuning_seeds(tmp_path):

@@ -58,6 +58,13 @@ def test_verdicts_of_one(kind, mean, times, outcome, reading):
     assert (said.outcome, said.reading) == (outcome, reading)
 
 
+def test_an_effect_that_may_be_too_small_to_count_is_called_that():
+    assert alone(Case(samples(0.04), margin=0.05)).words == f"{SUPPORTED}, perhaps inside ±0.05"
+    assert alone(Case(samples(-0.04), margin=0.05)).words == f"{CONTRADICTED}, perhaps inside ±0.05"
+    assert alone(Case(samples(0.06), margin=0.05)).words == SUPPORTED
+    assert alone(Case(samples(0.04))).words == SUPPORTED
+
+
 def test_the_papers_size():
     """Beside "supported"; alone where the sign is open; larger too; with its own sign."""
     supported = alone(Case(samples(0.2), margin=0.05, size=0.4))

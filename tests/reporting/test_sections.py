@@ -131,6 +131,23 @@ def test_what_is_retrieved_as_means_over_seeds_at_the_end(tmp_path):
     assert rows.loc["ra-dqn-hidden", ["states", "flips_removed"]].tolist() == pytest.approx([64, 25])
 
 
+def test_a_page_tells_what_runs_warned_of_and_what_else_was_measured(tmp_path):
+    warning = "k_states = 10, but a retrieval batch holds 8"
+    names = made.write_runs(tmp_path, "gridroboman", "30-tasks", {"ra-dqn-hidden": 0.5}, made.BOARDS[:1],
+                            warnings=[warning])  # fmt: skip
+    for seed, name in enumerate(names):
+        path = tmp_path / f"results/laptop/runs/{name}/evaluations.csv"
+        made.write_frame(path, pd.read_csv(path).assign(first_faced=0.5 + 0.1 * seed))
+        rows = pd.DataFrame({"update": [5, 10], "states": 8})
+        made.write_frame(tmp_path / f"results/laptop/runs/{name}/retrieval.csv", rows)
+    text = build(tmp_path)["gridroboman"]
+    assert "What the runs warn of" in text
+    assert text.count("but a retrieval batch holds 8") == 1
+    assert "First faced" in text
+    row = table(tmp_path / "reports/laptop", "gridroboman-scores", "variant").loc["ra-dqn-hidden"]
+    assert row["first_faced"] == pytest.approx(0.7)
+
+
 def test_the_first_page_tells_use_and_costs_of_the_main_agents(tmp_path):
     names = made.write_runs(
         tmp_path, "gridroboman", "30-tasks", {"dqn-hidden": 0.2, "ra-dqn-hidden": 0.5}, made.BOARDS[:1]

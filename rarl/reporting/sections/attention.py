@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from rarl.reporting import tables
 from rarl.reporting.claims import EVERY
 from rarl.reporting.registry import QUANTITIES
 from rarl.reporting.results import IDENTITY, spelled
@@ -107,3 +108,14 @@ def write_use(study: Study, sheet: Sheet) -> None:
         caption = ("fixed set of states, last evaluation, mean over seeds. An agent whose greedy actions do not change "
                    "with another batch does not read what is retrieved.")  # fmt: skip
         sheet.table(f"{study.name}-retrieval", frame, _USE, caption)
+    if said := warnings(study):
+        sheet.folded("What the runs warn of", tables.table(["Warning", "Variants"], said))
+
+
+def warnings(study: Study) -> list[list[str]]:
+    """What runs said of their settings before they began, each with the variants whose runs said it."""
+    runs, found = study.rows(study.results.runs), dict[str, list[str]]()
+    for run, variant in runs.loc[runs["usable"], ["run", "variant"]].to_numpy():
+        for warning in study.results.records[run].get("warnings") or ():
+            found.setdefault(str(warning), []).append(study.label(variant))
+    return [[warning, ", ".join(dict.fromkeys(labels))] for warning, labels in found.items()]

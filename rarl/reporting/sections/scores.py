@@ -61,6 +61,7 @@ def write(study: Study, sheet: Sheet) -> None:
     noun = study.spec.task_noun
     heads = {**study.heads, "iqm": f"IQM over {noun}s", "solved": f"{noun.capitalize()}s solved", "reported": "Paper",
              "spread": "±"} | ({"raw": "Return"} if study.score.normaliser else {})  # fmt: skip
+    heads |= {name: name.replace("_", " ").capitalize() for name in study.also_measured}
     sheet.table(
         f"{study.name}-scores", score_frame(study, sheet.rules), heads, "final scores, mean over seeds with 95 % CI."
     )
@@ -167,6 +168,8 @@ def score_frame(study: Study, rules: Rules) -> pd.DataFrame:
             "iqm": study.interval(trim_mean(table.dropna(), 0.25, axis=1), rules.level),
             "solved": solved if study.score.normaliser == "expert" else math.nan,
             "reported": printed[0], "spread": printed[1], "set": study.set_title(task_set), "agent": variant.label,
+            **{name: t_interval(list(study.table(variant, task_set, name).mean(axis=1)), rules.level)
+               for name in study.also_measured},
         })  # fmt: skip
     return pd.DataFrame(rows)
 
