@@ -141,12 +141,17 @@ def _cell(name: str, value: Any, form: Callable[[Any], Any] | None) -> Any:
     return interval(value, signed=name.startswith("delta")) if isinstance(value, Interval) else plain(value)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, digits: int = 3) -> Any:
     """A number with three digits that count, without zeros at the end; whole ones in full. Anything else as it is."""
     if not _is_number(value):
         return value
-    text = number(value, 0 if float(value).is_integer() else decimals(value, 3))
+    text = number(value, 0 if float(value).is_integer() else decimals(value, digits))
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def rough(value: Any) -> Any:
+    """As `plain`, with two digits, for what was measured and has no interval."""
+    return plain(value, 2)
 
 
 def expanded(frame: pd.DataFrame) -> pd.DataFrame:
