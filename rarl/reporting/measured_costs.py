@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rarl.reporting import figures, tables
+from rarl.reporting import figures
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import Sheet
 
@@ -55,7 +55,7 @@ def write(sheet: Sheet, frame: pd.DataFrame) -> None:
              "gflop_ratio": "×", "acting_ms": "ms to act",
              "acting_ratio": "×", "read_ms": "ms per retrieval", "memory_mb": "MB", "memory_ratio": "×"}  # fmt: skip
     caption = "costs of each variant; ×: ratio to the base, only where update steps are comparable"
-    sheet.table("measured-costs", frame, heads, caption, folded=True, **dict.fromkeys(heads, tables.rough))
+    sheet.table("measured-costs", frame, heads, caption, folded=True, digits=2)
 
 
 def write_history(sheet: Sheet) -> None:

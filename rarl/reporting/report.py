@@ -234,7 +234,7 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         "numbers": counts(report.outcomes),
         "first_table": first or tables.table(["Environment", "Retrieval gains", "Effect"], gains),
         "questions": answers.overview_table(report.outcomes),
-        "use": tables.to_markdown(use, _USE, **dict.fromkeys(_USE, tables.rough)) if len(use) else "",
+        "use": tables.to_markdown(use, _USE, digits=2) if len(use) else "",
         **_parts(sheet, [e for e in report.effects if e.study.page != BEYOND]),
         "use_csv": sheet.csv("main-agents", use[[name for name in _USE if name in use]]) if len(use) else "",
         "devices": sorted(set(report.costs["device"])),

@@ -68,6 +68,7 @@ class Sheet:
         caption: str,
         *,
         folded: bool = False,
+        digits: int = 3,
         **forms: Callable[[Any], Any],
     ) -> None:
         """A frame as a table (see `tables.to_markdown`), opened on demand if folded, and as tables/`name`.csv with all
@@ -79,7 +80,7 @@ class Sheet:
         caption = f"{caption.rstrip('.')}; {said}." if said else caption
         caption = caption[:1].upper() + caption[1:]
         heads = {column: head for column, head in heads.items() if column not in once}
-        body, link = tables.to_markdown(frame, heads, **forms), self.csv(name, frame)
+        body, link = tables.to_markdown(frame, heads, digits=digits, **forms), self.csv(name, frame)
         if folded:
             self.folded(caption, Markup("{}\n\n{}").format(body, link))
         else:

@@ -118,40 +118,38 @@ def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], align: str = ""
     return Markup("\n".join(lines))
 
 
-def to_markdown(frame: pd.DataFrame, heads: Mapping[str, str], **forms: Callable[[Any], Any]) -> Markup:
+def to_markdown(
+    frame: pd.DataFrame, heads: Mapping[str, str], *, digits: int = 3, **forms: Callable[[Any], Any]
+) -> Markup:
     """The columns of a frame as a table, as their values ask for it; those without any value are left out.
 
     Intervals of columns whose names begin with "delta" are signed.
 
     Args:
       heads: name of a column -> its head.
+      digits: that count, of numbers without an interval.
       forms: name of a column -> value -> cell, where it is not the usual one.
     """
     shown = [name for name in heads if name in frame and frame[name].notna().any()]
-    rows = [[_cell(name, row[name], forms.get(name)) for name in shown] for _, row in frame.iterrows()]
+    rows = [[_cell(name, row[name], forms.get(name), digits) for name in shown] for _, row in frame.iterrows()]
     numeric = [all(isinstance(v, Interval) or _is_number(v) for v in frame[name].dropna()) for name in shown]
     return table([heads[name] for name in shown], rows, "".join("r" if n else "l" for n in numeric))
 
 
-def _cell(name: str, value: Any, form: Callable[[Any], Any] | None) -> Any:
+def _cell(name: str, value: Any, form: Callable[[Any], Any] | None, digits: int) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if form is not None:
         return form(value)
-    return interval(value, signed=name.startswith("delta")) if isinstance(value, Interval) else plain(value)
+    return interval(value, signed=name.startswith("delta")) if isinstance(value, Interval) else plain(value, digits)
 
 
 def plain(value: Any, digits: int = 3) -> Any:
-    """A number with three digits that count, without zeros at the end; whole ones in full. Anything else as it is."""
+    """A number with so many digits that count, without zeros at the end; whole ones in full. Anything else as it is."""
     if not _is_number(value):
         return value
     text = number(value, 0 if float(value).is_integer() else decimals(value, digits))
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def rough(value: Any) -> Any:
-    """As `plain`, with two digits, for what was measured and has no interval."""
-    return plain(value, 2)
 
 
 def expanded(frame: pd.DataFrame) -> pd.DataFrame:

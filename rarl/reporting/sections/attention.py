@@ -107,7 +107,7 @@ def write_use(study: Study, sheet: Sheet) -> None:
         sheet.heading("What is retrieved, and whether it is used")
         caption = ("fixed set of states, last evaluation, mean over seeds. An agent whose greedy actions do not change "
                    "with another batch does not read what is retrieved.")  # fmt: skip
-        sheet.table(f"{study.name}-retrieval", frame, _USE, caption, folded=False, **dict.fromkeys(_USE, tables.rough))
+        sheet.table(f"{study.name}-retrieval", frame, _USE, caption, digits=2)
     if said := warnings(study):
         sheet.folded("What the runs warn of", tables.table(["Warning", "Variants"], said))
 
