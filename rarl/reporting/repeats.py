@@ -7,6 +7,7 @@ repeats.csv keeps what earlier makings said, with `made`, which of them; the rep
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rarl.errors import RarlError
 from rarl.files import csv_text, write_text
 from rarl.provenance import file_at_head
 from rarl.reporting import tables
+from rarl.reporting.results import Results
 from rarl.reporting.sheet import Sheet
 from rarl.reporting.statistics import Interval
 
@@ -106,13 +108,17 @@ def keep(root: Path, scale: str, made: str, before: pd.DataFrame) -> Path:
     return path
 
 
-def write(sheet: Sheet, now: pd.DataFrame) -> None:
-    """Of each other making: how many verdicts are the same, and those that are not. now: tables/claims.csv."""
-    kept = sheet.results.table(NAME, ["made", *KEPT])
+def others(results: Results, now: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What other makings said, as `compared`, those of which something was made again. now: as tables/claims.csv."""
+    kept = results.table(NAME, ["made", *KEPT])
     if now.empty:
-        return
-    found = {made: compared(before, now) for made, before in kept.groupby("made", sort=False)}
-    found = {made: frame for made, frame in found.items() if len(frame)}
+        return {}
+    found = {str(made): compared(before, now) for made, before in kept.groupby("made", sort=False)}
+    return {made: frame for made, frame in found.items() if len(frame)}
+
+
+def write(sheet: Sheet, found: Mapping[str, pd.DataFrame]) -> None:
+    """How many verdicts are the same as those of `others`, and those that are not."""
     if not found:
         return
     whole = pd.concat([frame.assign(made=made) for made, frame in found.items()])

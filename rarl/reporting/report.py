@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,11 @@ class Report:
     def results(self) -> Results:
         """The runs."""
         return self.first.results
+
+    @cached_property
+    def repeated(self) -> dict[str, pd.DataFrame]:
+        """What other makings of these runs said."""
+        return repeats.others(self.results, tables.expanded(answers.claim_frame(self.outcomes)))
 
     def sheet(self, name: str, title: str) -> Sheet:
         """A new page."""
@@ -250,6 +255,8 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         "budgets": any(answers.budgets(o) for o in primary),
         "rising": _still_rising(primary),
         "revised": sum(bool(failed(o.later)) for o in report.outcomes),
+        "repeated": {made: (int((f["outcome"] == f["outcome_before"]).sum()), len(f))
+                     for made, f in report.repeated.items()},
     }  # fmt: skip
 
 
@@ -334,7 +341,7 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
     measured_costs.write(costs, report.costs)
     measured_costs.write_history(costs)
     twice = replace(sheet, parts=[])
-    repeats.write(twice, tables.expanded(answers.claim_frame(report.outcomes)))
+    repeats.write(twice, report.repeated)
     return {
         "left": Markup("\n\n").join(left.parts),
         "costs": Markup("\n\n").join(costs.parts),
