@@ -50,7 +50,8 @@ def verdict(outcome: Outcome) -> str:
 
 
 def because(outcome: Outcome) -> str:
-    """What the verdict rests on: the test that decided, with p before and after Holm's correction."""
+    """What the verdict rests on: the test that decided, with p before and after Holm's correction; and the least change
+    of the estimate that would change it."""
     claim, said = outcome.claim, outcome.verdict
     test = _DECIDES.get(claim.kind, _DECIDES.get(said.outcome, "sign"))
     p, adjusted = said.tests.get(test, (math.nan, math.nan))
@@ -61,6 +62,10 @@ def because(outcome: Outcome) -> str:
         found.append(f"80 % power at {said.smallest:.2g}")
     if said.size and said.outcome not in (rules.SUPPORTED, rules.EXCLUDED):
         found.append(f"the paper's {claim.paper.size:g} is excluded: {said.size}")
+    if outcome.turn is not None:
+        by, other = outcome.turn
+        word = "lower" if by < 0 else "higher"
+        found.append(f"{other} if the estimate were {abs(by):.2g} {word}")
     return "; ".join(filter(None, found))
 
 
@@ -106,6 +111,7 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "family_size": o.family, "outcome": o.verdict.outcome, "reason": o.verdict.reason, "estimate": o.interval,
             "seeds": o.interval.seeds if o.interval else None, "unit": claim.unit, "margin": claim.margin or None,
             **rules.p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
+            "turns_by": o.turn.by if o.turn else None, "turns_to": o.turn.outcome if o.turn else None,
             "size_excluded": o.verdict.size or None, "pre_specified": o.specified, "search": o.search or None,
             "checks": "; ".join(checks) or None,
             "preliminary": o.preliminary, "text": claim.text, "place": claim.place, "number": str(paper.number),

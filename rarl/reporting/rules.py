@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+from rarl.errors import required
 from rarl.reporting.claims import WITH_MARGIN, Kind, Rules
 from rarl.reporting.statistics import Samples, holm, smallest_effect
 
@@ -97,14 +99,65 @@ def p_columns(verdict: Verdict) -> dict[str, float]:
 
 def judge(family: Sequence[Case], rules: Rules) -> list[Verdict]:
     """The verdicts of one family. A member without numbers counts in it all the same."""
+    return _judged(family, [_uncorrected(case) for case in family], rules)
+
+
+def _uncorrected(case: Case) -> dict[str, float]:
+    return {name: _p(name, case) for name in TESTS if _applies(name, case)}
+
+
+def _judged(family: Sequence[Case], p: Sequence[Mapping[str, float]], rules: Rules) -> list[Verdict]:
     tests: list[dict[str, tuple[float, float]]] = [{} for _ in family]
     for name in TESTS:
-        members = [i for i, case in enumerate(family) if _applies(name, case)]
-        p = [_p(name, family[i]) for i in members]
-        for i, one, adjusted in zip(members, p, holm(p), strict=True):
-            tests[i][name] = (one, float(adjusted))
+        members = [i for i, one in enumerate(p) if name in one]
+        for i, adjusted in zip(members, holm([p[i][name] for i in members]), strict=True):
+            tests[i][name] = (p[i][name], float(adjusted))
     size = sum(_applies("sign", case) for case in family)
     return [_verdict(case, found, size, rules) for case, found in zip(family, tests, strict=True)]
+
+
+class Turn(NamedTuple):
+    """The least change of an estimate, its seeds all alike, by which the verdict would be another one, and which."""
+
+    by: float
+    outcome: str
+
+
+_STEPS, _HALVINGS = [0.25 * 2**k for k in range(8)], 10  # of its standard error
+
+
+def turns(family: Sequence[Case], rules: Rules) -> list[Turn | None]:
+    """Of each member, the others as they are; None where nothing is tested, or where no such change is near."""
+    p = [_uncorrected(case) for case in family]
+    return [_turn(family, p, i, rules) if case.samples is not None else None for i, case in enumerate(family)]
+
+
+def _turn(family: Sequence[Case], p: Sequence[Mapping[str, float]], i: int, rules: Rules) -> Turn | None:
+    case = family[i]
+    samples = required(case.samples, "samples")
+    error = samples.estimate.error
+    if case.void or not p[i] or not error > 0:
+        return None
+
+    def outcome(by: float) -> str:
+        moved = replace(case, samples=replace(samples, a={seed: x + by for seed, x in samples.a.items()}))
+        cases, found = [*family[:i], moved, *family[i + 1 :]], [*p[:i], _uncorrected(moved), *p[i + 1 :]]
+        return _judged(cases, found, rules)[i].outcome
+
+    now, near = outcome(0.0), 0.0
+    for step in _STEPS:
+        if sides := [sign for sign in (-1, 1) if outcome(sign * step * error) != now]:
+            ends = []
+            for sign in sides:
+                low, high = near, step
+                for _ in range(_HALVINGS):
+                    middle = (low + high) / 2
+                    low, high = (middle, high) if outcome(sign * middle * error) == now else (low, middle)
+                ends.append(sign * high * error)
+            by = min(ends, key=abs)
+            return Turn(by, outcome(by))
+        near = step
+    return None
 
 
 def _applies(name: str, case: Case) -> bool:

@@ -13,7 +13,7 @@ from rarl.reporting.checks import Check, failed
 from rarl.reporting.claims import EVERY, Claim, ClaimTest
 from rarl.reporting.registry import CHECKS, MEASURES
 from rarl.reporting.results import Results
-from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Verdict, judge
+from rarl.reporting.rules import MEASURED, NOT_TESTED, OUTCOMES, Case, Judged, Turn, Verdict, judge, turns
 from rarl.reporting.searches import effort
 from rarl.reporting.statistics import Interval, Samples
 from rarl.reporting.study import Study, of_side
@@ -25,9 +25,9 @@ class Outcome:
 
     study: its experiment; None without a test, or where nobody describes it. due: this scale has runs that can judge
     it. preliminary: some of its planned runs are not there (yet). checks: of its validity, None where nothing was
-    recorded. later: checks that were written once its runs had been seen, and that its verdict does not rest on.
-    specified: the claim, as it is now, was there before all its runs were first made. family: how many were judged
-    together. search: how the settings of both sides were searched.
+    recorded. later: checks that were written once its runs had been seen, and that its verdict does not rest on. turn:
+    what would change the verdict. specified: the claim, as it is now, was there before all its runs were first made.
+    family: how many were judged together. search: how the settings of both sides were searched.
     """
 
     claim: Claim
@@ -40,6 +40,7 @@ class Outcome:
     preliminary: bool = False
     checks: Mapping[str, Check | None] = field(default_factory=dict)
     later: Mapping[str, Check | None] = field(default_factory=dict)
+    turn: Turn | None = None
     specified: bool = False
     family: int = 0
     search: str = ""
@@ -96,10 +97,11 @@ def evaluate_claims(
     found = [measured(claim) for claim in claims]
     for name in dict.fromkeys(o.claim.family for o in found if o.due):
         members = [i for i, o in enumerate(found) if o.due and o.claim.family == name]
-        verdicts = judge([_quantity(found[i]) for i in members], rules)
+        cases = [_quantity(found[i]) for i in members]
+        verdicts = judge(cases, rules)
         size = sum("sign" in verdict.tests for verdict in verdicts)
-        for i, verdict in zip(members, verdicts, strict=True):
-            found[i] = replace(found[i], verdict=verdict, family=size)
+        for i, verdict, turn in zip(members, verdicts, turns(cases, rules), strict=True):
+            found[i] = replace(found[i], verdict=verdict, turn=turn, family=size)
             samples = found[i].samples
             if samples is not None and verdict.outcome not in (MEASURED, NOT_TESTED):
                 judged.put(samples, verdict)

@@ -24,6 +24,7 @@ from rarl.reporting.rules import (
     Case,
     Judged,
     judge,
+    turns,
 )
 from rarl.reporting.statistics import Samples
 
@@ -63,6 +64,27 @@ def test_an_effect_that_may_be_too_small_to_count_is_called_that():
     assert alone(Case(samples(-0.04), margin=0.05)).words == f"{CONTRADICTED}, perhaps inside ±0.05"
     assert alone(Case(samples(0.06), margin=0.05)).words == SUPPORTED
     assert alone(Case(samples(0.04))).words == SUPPORTED
+
+
+def test_what_would_change_a_verdict():
+    """By hand: the interval of five against five is ±0.0231, and what lies inside ±0.05 with it is equivalent."""
+    half = 0.0230600
+    one, other, none = (
+        turns([Case(samples(0.2), margin=0.05)], RULES)[0],
+        turns([Case(samples(0.0))], RULES)[0],
+        Case(None),
+    )
+    assert (one.outcome, one.by) == (EQUIVALENT, pytest.approx(-0.2 + 0.05 - half, abs=1e-3))
+    assert other.outcome in (SUPPORTED, CONTRADICTED)
+    assert abs(other.by) == pytest.approx(half, abs=1e-3)
+    # Beside others the interval is that of Holm's correction.
+    beside, missing = turns([Case(samples(0.2)), none], RULES)
+    assert (beside.outcome, missing) == (INCONCLUSIVE, None)
+    assert beside.by == pytest.approx(-0.2 + samples(0.2).interval(0.975).high - 0.2, abs=1e-3)
+    assert (
+        turns([Case(samples(0.2), void="learned")], RULES) == turns([Case(samples(0.2), "estimate")], RULES) == [None]
+    )
+    assert turns([Case(samples(9.0))], RULES) == [None]  # far from any other
 
 
 def test_the_papers_size():
