@@ -142,7 +142,7 @@ def test_a_narrow_page_can_be_read(show, site, name):
     verdicts = {*READINGS.values(), *table(REPORT, "claims")["outcome"], "yes", "no"}
     shown = [(text, left, right) for text, left, right in told if text in verdicts]
     assert [one for one in shown if not 0 <= one[1] < one[2] <= NARROW] == []
-    assert bool(shown) == (name != "appendix")
+    assert shown or name == "appendix"
 
 
 # --- the table of all claims ------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_claims_are_filtered(open_page, site):
     assert says.get_attribute("aria-live") or says.evaluate("(one) => one.tagName") == "OUTPUT"
     page.get_by_label("Verdict").select_option("✓ supported")
     expected = claims[(claims["outcome"] == "supported") & ~claims["own"]]
-    assert sorted(rows(page, 0)) == sorted(expected["text"])
+    assert sorted(row.partition(" (Less likely")[0] for row in rows(page, 0)) == sorted(expected["text"])
     assert f"{len(expected)} of {len(claims)}" in says.inner_text()
     page.get_by_label("Environment").select_option("BabyAI")
     assert {*rows(page, 1)} <= {"✓ supported"}
