@@ -335,9 +335,8 @@ def _gflop(step: Callable[[], Any]) -> str:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
 
-    class Counter(
-        TorchDispatchMode
-    ):  # the library's own follows modules too, and fails where one runs without gradients
+    # The library's own counter follows modules too, and fails where one runs without gradients.
+    class Counter(TorchDispatchMode):
         total = 0
 
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):

@@ -34,6 +34,7 @@ _FAILED = {
 }  # fmt: skip
 _FAILED_SURELY = {"reads": "what is retrieved is not used"}
 EXPLORATORY, LATER = "exploratory", " †"  # a check that was changed after the runs
+LESS_LIKELY = " (Less likely reading of the paper, not counted.)"
 # kind, or verdict -> the test that decides; else the sign
 _DECIDES = {"equivalence": "margin", "no gain": "gain", rules.EQUIVALENT: "margin", rules.EXCLUDED: "size"}
 
@@ -142,7 +143,7 @@ def write_all(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     numbers, frame = sheet.csv("claims", frame.loc[:, :"number"]), frame.replace("", None)
     frame["environment"] = [o.study.spec.title if o.study is not None else None for o in outcomes]
     frame["link"] = [_link(tables.unbroken(o.claim.id), o) for o in outcomes]
-    frame["text"] += [" (Less likely reading of the paper, not counted.)" * bool(o.claim.reading_of) for o in outcomes]
+    frame["text"] += [LESS_LIKELY * bool(o.claim.reading_of) for o in outcomes]
     heads = {name: _HEADS[name] for name in ("text", "verdict", "environment", "reported", "ours", "link")}
     caption = "Claims of the paper and questions of our own."
     sheet.parts.append(Markup("{}{} {}").format(TABLE, caption, numbers))

@@ -255,8 +255,7 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         "budgets": any(answers.budgets(o) for o in primary),
         "rising": _still_rising(primary),
         "revised": sum(bool(failed(o.later)) for o in report.outcomes),
-        "repeated": {made: (int((f["outcome"] == f["outcome_before"]).sum()), len(f))
-                     for made, f in report.repeated.items()},
+        "repeated": {made: (frame["same"].sum(), len(frame)) for made, frame in report.repeated.items()},
     }  # fmt: skip
 
 

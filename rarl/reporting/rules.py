@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from rarl.errors import required
 from rarl.reporting.claims import WITH_MARGIN, Kind, Rules
 from rarl.reporting.statistics import Samples, holm, smallest_effect
 
@@ -73,7 +72,8 @@ class Verdict:
 
     outcome: one of `OUTCOMES`. reading: key of `READINGS`. tests: name -> (p, p after Holm's correction).
     size: "smaller" or "larger" than the paper's where that is excluded. smallest: the effect that such runs show with
-    a chance of 80 % after correction, by their own variance.
+    a chance of 80 % after correction, by their own variance. within: "±0.05" where the sign is certain, but the
+    estimate lies inside the margin.
     """
 
     outcome: str
@@ -82,13 +82,13 @@ class Verdict:
     tests: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     size: str = ""
     smallest: float = math.nan
+    within: str = ""
 
     @property
     def words(self) -> str:
         """ "supported, smaller than the paper's"; "supported, perhaps inside ±0.05" where the estimate is."""
         beside = f", {self.size} than the paper's" if self.size and self.outcome in (SUPPORTED, MEASURED) else ""
-        within = self.reason.partition(", but ")[2] if self.outcome in (SUPPORTED, CONTRADICTED) else ""
-        return self.outcome + beside + (f", {within}" if within else "")
+        return self.outcome + beside + (f", perhaps inside {self.within}" if self.within else "")
 
 
 def p_columns(verdict: Verdict) -> dict[str, float]:
@@ -99,21 +99,26 @@ def p_columns(verdict: Verdict) -> dict[str, float]:
 
 def judge(family: Sequence[Case], rules: Rules) -> list[Verdict]:
     """The verdicts of one family. A member without numbers counts in it all the same."""
-    return _judged(family, [_uncorrected(case) for case in family], rules)
+    tests = _corrected([_uncorrected(case) for case in family])
+    return [_verdict(case, found, _size(family), rules) for case, found in zip(family, tests, strict=True)]
+
+
+def _size(family: Sequence[Case]) -> int:
+    return sum(_applies("sign", case) for case in family)
 
 
 def _uncorrected(case: Case) -> dict[str, float]:
     return {name: _p(name, case) for name in TESTS if _applies(name, case)}
 
 
-def _judged(family: Sequence[Case], p: Sequence[Mapping[str, float]], rules: Rules) -> list[Verdict]:
-    tests: list[dict[str, tuple[float, float]]] = [{} for _ in family]
+def _corrected(p: Sequence[Mapping[str, float]]) -> list[dict[str, tuple[float, float]]]:
+    """Of each member name -> (p, p after Holm's correction)."""
+    tests: list[dict[str, tuple[float, float]]] = [{} for _ in p]
     for name in TESTS:
         members = [i for i, one in enumerate(p) if name in one]
         for i, adjusted in zip(members, holm([p[i][name] for i in members]), strict=True):
             tests[i][name] = (p[i][name], float(adjusted))
-    size = sum(_applies("sign", case) for case in family)
-    return [_verdict(case, found, size, rules) for case, found in zip(family, tests, strict=True)]
+    return tests
 
 
 class Turn(NamedTuple):
@@ -129,20 +134,19 @@ _STEPS, _HALVINGS = [0.25 * 2**k for k in range(8)], 10  # of its standard error
 def turns(family: Sequence[Case], rules: Rules) -> list[Turn | None]:
     """Of each member, the others as they are; None where nothing is tested, or where no such change is near."""
     p = [_uncorrected(case) for case in family]
-    return [_turn(family, p, i, rules) if case.samples is not None else None for i, case in enumerate(family)]
+    return [_turn(case, [*p[:i], *p[i + 1 :]], _size(family), rules) for i, case in enumerate(family)]
 
 
-def _turn(family: Sequence[Case], p: Sequence[Mapping[str, float]], i: int, rules: Rules) -> Turn | None:
-    case = family[i]
-    samples = required(case.samples, "samples")
-    error = samples.estimate.error
-    if case.void or not p[i] or not error > 0:
+def _turn(case: Case, others: Sequence[Mapping[str, float]], size: int, rules: Rules) -> Turn | None:
+    """others: uncorrected p of the family's other members. size: of the family."""
+    samples = case.samples
+    error = samples.estimate.error if samples is not None else 0.0
+    if samples is None or case.void or not any(_applies(name, case) for name in TESTS) or not error > 0:
         return None
 
     def outcome(by: float) -> str:
         moved = replace(case, samples=replace(samples, a={seed: x + by for seed, x in samples.a.items()}))
-        cases, found = [*family[:i], moved, *family[i + 1 :]], [*p[:i], _uncorrected(moved), *p[i + 1 :]]
-        return _judged(cases, found, rules)[i].outcome
+        return _verdict(moved, _corrected([_uncorrected(moved), *others])[0], size, rules).outcome
 
     now, near = outcome(0.0), 0.0
     for step in _STEPS:
@@ -208,9 +212,9 @@ def _verdict(case: Case, tests: Mapping[str, tuple[float, float]], family: int, 
         if inside:
             return said(EQUIVALENT, f"inside ±{m}", "same")
         if certain("sign"):
-            side = "above 0" if d > 0 else "below 0"
-            side += f", but perhaps inside ±{m}" if case.margin and abs(d) < case.margin else ""
-            return said(SUPPORTED if d > 0 else CONTRADICTED, side, sign)
+            within = f"±{m}" if case.margin and abs(d) < case.margin else ""
+            side = ("above 0" if d > 0 else "below 0") + (f", but perhaps inside {within}" if within else "")
+            return replace(said(SUPPORTED if d > 0 else CONTRADICTED, side, sign), within=within)
         return said(EXCLUDED, f"{size} than {case.size:g}") if size else said(INCONCLUSIVE)
     if kind == "equivalence":
         if certain("margin"):

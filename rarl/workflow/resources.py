@@ -39,7 +39,8 @@ def memory_of_run(run: Run, datasets: Iterable[Dataset], gpu: bool, playing: boo
       playing: whether a replay or an episodic memory is filled; a look into a trained agent needs none.
     """
     s = run.settings
-    most = _PROCESS_MB + min(sum(map(_dataset_mb, datasets)), _DATASETS_MB)
+    read = [] if s.agent.base in EPISODIC else datasets  # they learn from what they play
+    most = _PROCESS_MB + min(sum(map(_dataset_mb, read)), _DATASETS_MB)
     most += _CUDA_MB if gpu else _MARGIN * step_mb(s)
     if s.online is not None:
         most += memory_model(s).environment * s.online.actors

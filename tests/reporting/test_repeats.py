@@ -13,8 +13,6 @@ from rarl.reporting import repeats
 from tests.reporting import synthetic as made
 from tests.reporting.built import build, table
 
-CLAIMS = "reports/laptop/tables/claims.csv"
-
 
 def rows(*numbers: tuple[str, str, float, float, float]) -> pd.DataFrame:
     return pd.DataFrame(numbers, columns=repeats.KEPT).assign(text=[f"Is it {row[0]}?" for row in numbers])

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.stats import trim_mean
 
 from rarl.envs.spec import load
-from rarl.reporting import charts, figures
+from rarl.reporting import charts, figures, tables
 from rarl.reporting.claims import Rules
 from rarl.reporting.figures import Look, StripRow
 from rarl.reporting.sheet import Sheet
@@ -61,7 +61,7 @@ def write(study: Study, sheet: Sheet) -> None:
     noun = study.spec.task_noun
     heads = {**study.heads, "iqm": f"IQM over {noun}s", "solved": f"{noun.capitalize()}s solved", "reported": "Paper",
              "spread": "±"} | ({"raw": "Return"} if study.score.normaliser else {})  # fmt: skip
-    heads |= {name: name.replace("_", " ").capitalize() for name in study.also_measured}
+    heads |= {name: tables.spaced(name).capitalize() for name in study.also_measured}
     sheet.table(
         f"{study.name}-scores", score_frame(study, sheet.rules), heads, "final scores, mean over seeds with 95 % CI."
     )
