@@ -875,13 +875,12 @@ def test_no_two_variants_of_a_shipped_scale_are_the_same_agent(name):
 def test_agents_of_a_shipped_scale_differ_in_nothing_but_what_they_are(name):
     """Same budget, same learning, same evaluation: the comparison is of agents."""
     scale = Scale(name, ROOT)
-    by_place, fusions = {}, {}
+    by_place, shared = {}, {}
     for run in scale.runs.values():
         s = run.settings
         if s.agent.base in EPISODIC:  # learns in ways of its own
             continue
-        # The masking loss is what A-4 and A-5 are; how fast retrieval learns is one of what an agent with retrieval is;
-        # how u is let in is what some variants change.
+        # The masking loss is what A-4 and A-5 are; how fast retrieval learns is one of what an agent with retrieval is.
         agents = {"masking", "retrieval_rate"}
         common = s.model_dump(exclude={"variant": True, "seed": True, "agent": True, "learning": agents})
         agent = s.agent.model_dump(include={"encoder", "d_s", "fusion"})
@@ -890,9 +889,14 @@ def test_agents_of_a_shipped_scale_differ_in_nothing_but_what_they_are(name):
             continue
         if experiment.across == "agent.d_s":
             del agent["d_s"]
-        fusion = agent.pop("fusion")
-        if "fusion" not in experiment.variants[s.variant].settings.get("agent", {}):
-            assert fusions.setdefault((s.experiment, s.task_set), fusion) == fusion
+        # How u is let in, or how much of an imitator the agent is, is what some variants change, and say.
+        changed = experiment.variants[s.variant].settings
+        for group, name, value in (
+            ("agent", "fusion", agent.pop("fusion")),
+            ("learning", "conservative", common["learning"].pop("conservative")),
+        ):
+            if name not in changed.get(group, {}):
+                assert shared.setdefault((s.experiment, s.task_set, name), value) == value
         # What learns from single states learns from other sequences than what is recurrent.
         by_place.setdefault((s.experiment, s.task_set, s.agent.core), []).append((common, agent))
     for settings in by_place.values():
