@@ -84,9 +84,9 @@ site: $(STAMP) ## build the site of a report from its pages: reports/SCALE/site/
 	@python -m rarl report --only site $(if $(SCALE),--scale $(SCALE))
 
 .PHONY: bench
-bench: $(STAMP) ## measure learner steps by fixed settings (scale reference), for results/costs-history.csv
-	@snakemake --cores $(CORES) --config scale=reference -- datasets
-	@python -m rarl costs --scale reference --output benchmarks/costs.csv --history
+bench: $(STAMP) ## measure costs by fixed settings (SCALE=reference, or paper-sizes), for results/costs-history.csv
+	@snakemake --cores $(CORES) --config scale=$(or $(SCALE),reference) -- datasets
+	@python -m rarl costs --scale $(or $(SCALE),reference) --output benchmarks/costs.csv --history
 
 .PHONY: report
 report: $(STAMP) ## build pages and site of a report from the existing runs: reports/SCALE/

@@ -1,7 +1,8 @@
-"""results/costs-history.csv: what learner steps cost at which commit on which machine, a row for each measured variant.
+"""results/costs-history.csv: what variants cost at which commit on which machine, rows as in costs.csv.
 
-`rarl costs --history` appends to it. The settings of scale `reference` stay when those of others change. The report
-draws it; times of different machines do not compare, ratios within one measurement do.
+`rarl costs --history` appends to it. The settings of scale `reference` stay when those of others change; those of
+`paper-sizes` are the paper's networks and batches. The report draws how learner steps changed, and shows the last
+measurement of other scales; times of different machines do not compare, ratios within one measurement do.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import datetime
 from pathlib import Path
 
 from rarl import provenance
+from rarl.benchmarks import costs
 from rarl.errors import RarlError
 from rarl.files import csv_text, write_text
 
 NAME = "costs-history.csv"
-KEPT = ("experiment", "variant", "base", "learner_step_ms", "acting_ms", "gpu_busy", "kernels", "device")
-COLUMNS = ("date", "commit", "machine", "scale", *KEPT)
+COLUMNS = ("date", "commit", "machine", "scale", *costs.COLUMNS)
 
 
 def kept(root: Path) -> list[list[str]]:
@@ -37,14 +38,14 @@ def kept(root: Path) -> list[list[str]]:
     return rows
 
 
-def append(root: Path, scale: str, costs: Path) -> Path:
-    """Add the rows of a table of costs, measured just now by the code of this commit; raises what `kept` does."""
+def append(root: Path, scale: str, measured: Path) -> Path:
+    """Add the rows of a costs.csv, measured just now by the code of this commit; raises what `kept` does."""
     rows, path = kept(root), root / "results" / NAME
     found = provenance.hardware(device="cuda:0")
     machines = {"cpu": f"{found['cpu']}, {found['cores']} cores", "cuda": found["gpu"]}
     today, commit = datetime.datetime.now(datetime.UTC).date().isoformat(), provenance.git_state()["commit"]
-    with costs.open(encoding="utf-8", newline="") as file:
+    with measured.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            rows.append([today, commit, machines[row["device"]], scale, *(row[name] for name in KEPT)])
+            rows.append([today, commit, machines[row["device"]], scale, *(row[name] for name in costs.COLUMNS)])
     write_text(path, csv_text(rows))
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rarl.config.scale import read_scale, scales_in
 from rarl.reporting import figures
 from rarl.reporting.results import Results
 from rarl.reporting.sheet import Sheet
@@ -31,6 +32,10 @@ def read_costs(results: Results, *, due: bool = True) -> pd.DataFrame:
     if frame.duplicated(["experiment", "variant"]).any():
         results.note(where, "costs.csv names a variant twice")
         return frame[:0]
+    return _with_ratios(frame)
+
+
+def _with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
     base = frame[frame["variant"] == frame["base"]].set_index("experiment")
     for column in COMPARED:
         numbers = frame[column].where(frame[column] > 0).astype(float)
@@ -48,26 +53,41 @@ def ratio_of(column: str) -> str:
 
 def write(sheet: Sheet, frame: pd.DataFrame) -> None:
     """The table of measured costs, see `read_costs`, and its CSV."""
+    _table(sheet, "measured-costs", frame, "costs of each variant")
+
+
+def _table(sheet: Sheet, name: str, frame: pd.DataFrame, caption: str) -> None:
     names = [sheet.results.label(*who) for who in frame[["experiment", "variant"]].to_numpy()]
     frame = frame.assign(name=names, title=frame["experiment"].map(sheet.results.title))
     heads = {"name": "Variant", "title": "Experiment", "parameters": "Parameters", "parameters_ratio": "×",
              "learner_step_ms": "ms per update", "learner_step_ratio": "×", "gflop": "GFLOP per update",
              "gflop_ratio": "×", "acting_ms": "ms to act",
              "acting_ratio": "×", "read_ms": "ms per retrieval", "memory_mb": "MB", "memory_ratio": "×"}  # fmt: skip
-    caption = "costs of each variant; ×: ratio to the base, only where update steps are comparable"
-    sheet.table("measured-costs", frame, heads, caption, folded=True, digits=2)
+    caption += "; ×: ratio to the base, only where update steps are comparable"
+    sheet.table(name, frame, heads, caption, folded=True, digits=2)
 
 
 def write_history(sheet: Sheet) -> None:
-    """Learner steps by commit, see `rarl.benchmarks.history`; nothing before there are two measurements."""
-    columns = ["date", "commit", "machine", "scale", *NAMES[:1], *NAMES[2:4], "learner_step_ms"]
-    frame = sheet.results.table("costs-history", columns, of_all_scales=True)
-    if frame["commit"].nunique() > 1:
+    """Of results/costs-history.csv, see `rarl.benchmarks.history`: learner steps by commit, of scales that were
+    measured at two; and the last measurement of each scale that has experiments of this one."""
+    columns = ["date", "commit", "machine", "scale", *NAMES, *NUMBERS]
+    results = sheet.results
+    frame = results.table("costs-history", columns, of_all_scales=True)
+    frame = frame[frame["experiment"].isin(results.planned()["experiment"])]
+    repeated = frame[frame.groupby("scale")["commit"].transform("nunique") > 1]
+    if len(repeated):
         caption = (
             "Milliseconds per update by fixed settings, at commits in their order. Each line: one agent, one machine."
         )
         alt = "Time of a learner step with and without retrieval at several commits, by environment."
-        sheet.figure("costs-history", _by_commit(sheet, frame), frame, alt, caption)
+        sheet.figure("costs-history", _by_commit(sheet, repeated), repeated, alt, caption)
+    for scale, rows in frame[frame["parameters"].notna()].groupby("scale", sort=False):
+        last = rows[rows["commit"] == rows["commit"].iloc[-1]].drop_duplicates(["experiment", "variant"], keep="last")
+        date, commit, machine = last.iloc[-1][["date", "commit", "machine"]]
+        there = scale in scales_in(results.root)
+        what = f"{read_scale(scale, results.root).description}, " if there else ""
+        told = f"costs at scale {scale} ({what}commit {commit[:7]}, {date}, {machine})"
+        _table(sheet, f"costs-{scale}", _with_ratios(last.copy()), told)
 
 
 def _by_commit(sheet: Sheet, frame: pd.DataFrame) -> Figure:

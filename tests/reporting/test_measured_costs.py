@@ -130,15 +130,28 @@ def test_a_history_of_costs_by_commit(root, monkeypatch):
 
 
 def test_lines_of_a_history_are_of_one_scale(root):
-    rows = [("d", commit, "m", scale, "gridroboman", "dqn-hidden", "dqn-hidden", ms) for commit in "ab"
-            for scale, ms in (("reference", 1.0), ("mine", 9.0))]  # fmt: skip
+    """Drawn where it was measured twice; the last measurement of each scale is a table with its own ratios."""
+    rows = [
+        {"date": "d", "commit": commit * 40, "machine": "m", "scale": scale, "experiment": "gridroboman",
+         "task_set": "30-tasks", "base": "dqn-hidden", "step": "1 state", "device": "cpu",
+         "variant": variant, "parameters": parameters, "learner_step_ms": ms * times}
+        for commit, scale, parameters, ms in
+        (("a", "reference", None, 1.0), ("a", "mine", None, 9.0), ("b", "reference", 7, 1.0), ("b", "mine", 7, 9.0),
+         ("a", "large", 8, 50.0))
+        for variant, times in (("dqn-hidden", 1), ("ra-dqn-hidden", 4 if commit == "b" else 3))
+    ]  # fmt: skip
     path = root / "results/costs-history.csv"
-    made.write_frame(path, pd.DataFrame(rows, columns=history.COLUMNS[:8]))
+    made.write_frame(path, pd.DataFrame(rows, columns=history.COLUMNS))
+    made.write_runs(root, "gridroboman", "10-tasks", {"dqn-hidden": 0.1}, made.BOARDS[:1], seeds=1)
     sheet = part(root)
     with figures.style():
         measured_costs.write_history(sheet)
+    assert sheet.results.problems == []
     drawn = (root / "out/figures/costs-history.svg").read_text()
     assert drawn.count(">DQN, task hidden, reference<") == drawn.count(">DQN, task hidden, mine<") == 1
+    assert ">DQN, task hidden, large<" not in drawn
+    ratios = {name: table(root / "out", f"costs-{name}")["learner_step_ratio"].tolist() for name in ("mine", "large")}
+    assert ratios == {"mine": [1, 4], "large": [1, 3]}
 
 
 def test_a_preview_does_not_wait_for_it(root):
