@@ -126,6 +126,7 @@ def report(arguments: argparse.Namespace) -> None:
     code = _loaded(arguments, report_job(scale))
     from rarl.reporting.report import build_report, folder_of, title_of
     from rarl.reporting.site import build_site
+    from rarl.workflow.plan import made_by_other_code
 
     if arguments.only != "site":
         page = build_report(
@@ -135,6 +136,7 @@ def report(arguments: argparse.Namespace) -> None:
             preview=arguments.preview,
             before_publishing=code.check,
             order=list(scale.experiments),
+            by_other_code=made_by_other_code(scale),
         )
     if arguments.only != "pages":
         folder = folder_of(scale.name, preview=arguments.preview)

@@ -5,7 +5,7 @@ and number of environments:
 
     environment, task
     library       whose: "rarl" is `make_vector`; others stand beside it under their own names, played at random just so
-    environments  that are played at once; more of them only as long as a step of all takes less than `LONGEST`
+    environments  that are played at once; as many as a step of all takes less than `LONGEST`, by the rate of fewer
     steps_per_core_second
                   environment steps a second of the processor's time, all threads together; starts of episodes included
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,7 +27,7 @@ from rarl.envs.vector import VectorEnv
 
 COLUMNS = ("environment", "task", "library", "environments", "steps_per_core_second")
 NUMBERS = (1, 64, 1024)
-LONGEST = 0.02  # seconds
+LONGEST = 0.2  # seconds
 ROUNDS = 3
 
 
@@ -34,13 +35,14 @@ def environment_speeds(run: Run, seconds: float) -> list[dict[str, Any]]:
     """The rows of the environment of a run, each measured for so many seconds; none where nothing can be played."""
     rows = []
     for library, make in _ways(run):
+        rate = math.inf
         for n in NUMBERS:
+            if n / rate > LONGEST:
+                break
             with contextlib.redirect_stdout(io.StringIO()):  # what libraries tell of their work
                 rate = _steps_per_second(make(n), n, seconds)
             place = {"environment": run.settings.environment, "task": run.tasks[0], "library": library}
             rows.append(place | {"environments": n, "steps_per_core_second": f"{rate:.4g}"})
-            if n / rate > LONGEST:
-                break
     return rows
 
 

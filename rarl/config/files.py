@@ -107,6 +107,9 @@ class ExperimentSettings(Settings):
         False,
         description="whether agents of the extended experiment are compared though data, budget or learning differ",
     )
+    unrecorded_trials: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="by variant, about how many trials found its settings before trials were recorded"
+    )
     across: str | None = Field(
         None,
         description="a setting, dotted, against which scores are drawn: a panel for each group, a line for its base "

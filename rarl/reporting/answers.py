@@ -28,7 +28,8 @@ _MARKS = {
 _ANSWERS = {rules.SUPPORTED: "yes", rules.CONTRADICTED: "no, the opposite"}
 # validity check -> why an answer means nothing if it fails
 _FAILED = {
-    "learned": "no agent is sure to have learned", "reads": "what is retrieved is not shown to be used",
+    "learned": "no agent is sure to have learned", "both-learned": "one agent is not sure to have learned",
+    "reads": "what is retrieved is not shown to be used",
     "attends": "attention does not ask for the level", "control": "the probe's control failed",
     "finds": "nothing relevant is found",
 }  # fmt: skip
@@ -119,6 +120,7 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             "anchor": Markup('<a id="{0}" href="#{0}">{1}</a>').format(claim.id, tables.unbroken(claim.id)),
             "reported": ", ".join(filter(None, [str(paper.number), f"n={paper.n}" * bool(paper.n), claim.place])),
             "ours": ours(o), "verdict": verdict(o), "said": _with_reason(o),
+            "note": "; ".join(filter(None, _notes(o))),
             "because": because(o), "detail": detail, "budget": budget(o),
             "share": "; ".join(share for share, _ in budgets(o)),
             "grounds": "; ".join(filter(None, grounds)) if o.interval else "",
@@ -144,10 +146,10 @@ def write_all(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     frame["environment"] = [o.study.spec.title if o.study is not None else None for o in outcomes]
     frame["link"] = [_link(tables.unbroken(o.claim.id), o) for o in outcomes]
     frame["text"] += [LESS_LIKELY * bool(o.claim.reading_of) for o in outcomes]
-    heads = {name: _HEADS[name] for name in ("text", "verdict", "environment", "reported", "ours", "link")}
-    caption = "Claims of the paper and questions of our own."
-    sheet.parts.append(Markup("{}{} {}").format(TABLE, caption, numbers))
-    sheet.parts.append(tables.to_markdown(frame, heads))
+    heads = {name: _HEADS[name] for name in ("text", "verdict", "note", "environment", "reported", "ours", "link")}
+    table = tables.to_markdown(frame, heads)
+    caption = f"Claims of the paper and questions of our own. {legend(table, sheet.rules)}"
+    sheet.parts += [Markup("{}{} {}").format(TABLE, caption, numbers), table]
 
 
 def write_errata(sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Outcome]) -> None:
@@ -166,7 +168,7 @@ def write_errata(sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Out
              "ours": "Number"}  # fmt: skip
     frame = pd.DataFrame(rows)
     sheet.text(
-        Markup("The report before this one against this one, by the reason why they differ. {}").format(
+        Markup("Each claim in the previous report and in this one, by why they differ. {}").format(
             sheet.csv("errata", frame)
         )
     )
@@ -176,9 +178,10 @@ def write_errata(sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Out
 
 _HEADS = {
     "text": "Claim", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict", "said": "Verdict",
-    "budget": "Fraction of the paper's budget", "because": "Test that decided", "detail": "Detail", "id": "Id",
+    "budget": "Share of the paper's budget", "because": "Test that decided", "detail": "Detail", "id": "Id",
     "grounds": "Specified and searched", "checks": "Validity checks", "anchor": "Id", "seeds": "Seeds",
     "reason": "Why not", "share": "Of the paper's budget", "environment": "Environment", "link": "Id",
+    "note": "What qualifies it",
 }  # fmt: skip
 _PAPER = ("text", "said", "reported", "ours", "seeds", "share", "anchor")
 _KINDS = {  # title -> (which, columns)
@@ -194,7 +197,10 @@ def write(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     for title, (which, names) in _KINDS.items():
         if members := [o for o in tested if which(o.claim)]:
             sheet.heading(title)
-            caption = "Differences are agent − baseline with 95 % CI; verdicts hold at this scale only."
+            caption = (
+                "Differences are agent − baseline with 95 % CI, not corrected for the number of tests; verdicts are, "
+                "and hold at this scale only."
+            )
             table = _table(members, names)
             sheet.parts += [Markup("{}{} {}").format(TABLE, caption, legend(table, sheet.rules)), table]
     if tested:
@@ -209,9 +215,9 @@ def legend(table: str, judging: Rules) -> str:
     """Sentences on words and marks that verdicts in a table have."""
     reads = f"{100 * judging.reads:.2g} % of greedy actions depend on which trajectories are retrieved."
     says = {
-        (_FAILED["reads"], _FAILED_SURELY["reads"]): f"Used: it is certain that {reads}",
+        (_FAILED["reads"], _FAILED_SURELY["reads"]): f"Used: by its interval, at least {reads}",
         (EXPLORATORY,): "Exploratory: asked after the runs.",
-        (LATER,): "†: a check says so that was made after the runs, and does not decide.",
+        (LATER,): "†: by a check made after the runs; it does not change the verdict.",
     }
     return " ".join(text for words, text in says.items() if any(word in table for word in words))
 
@@ -231,7 +237,7 @@ def first_table(outcomes: Sequence[Outcome], studies: Iterable[Study]) -> Markup
         if o.claim.primary and o.claim.test is not None and o.study is study:
             below = [other for other in outcomes if other.claim.qualifies == o.claim.id and other.interval is not None]
             rows += [_first_row(one, study) for one in (o, *below)]
-    heads = ["Environment", "Verdict", "The paper reports", "We find", "Budget, of the paper's"]
+    heads = ["Environment", "Verdict", "The paper reports", "We find", "Budget, as a share of the paper's"]
     return tables.table(heads, rows) if rows else Markup("")
 
 
@@ -261,11 +267,16 @@ def _updates(outcome: Outcome, study: Study) -> str:
 def _with_reason(outcome: Outcome) -> str:
     """The verdict; where there is none, why; what a check says that was written after the runs; whether the question is
     of that time."""
+    why, *rest = _notes(outcome)
+    return "; ".join(filter(None, [": ".join(filter(None, [verdict(outcome), why])), *rest]))
+
+
+def _notes(outcome: Outcome) -> list[str]:
+    """What qualifies a verdict, each "" where there is nothing to say."""
     why = outcome.verdict.reason if outcome.verdict.outcome == rules.NOT_TESTED else ""
     why = _why_void(outcome.checks) if outcome.verdict.outcome == rules.VOID else why
     later = _why_void(outcome.later)
-    parts = [": ".join(filter(None, [verdict(outcome), why])), f"{later}{LATER}" if later else ""]
-    return "; ".join(filter(None, [*parts, "" if outcome.specified or outcome.interval is None else EXPLORATORY]))
+    return [why, later + LATER if later else "", "" if outcome.specified or outcome.interval is None else EXPLORATORY]
 
 
 def _why_void(checks: Mapping[str, Check | None]) -> str:

@@ -35,17 +35,29 @@ def failed(checks: Mapping[str, Check | None]) -> dict[str, Check]:
 
 def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     """An agent scores more at its end than at its start, or than random play."""
+    return _any([check for variant in _variants(study, test) for check in _learned(study, variant, test, rules)])
+
+
+def both_learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
+    """Each agent scores more at its end than at its start, or than random play."""
+    each = [_any(_learned(study, variant, test, rules)) for variant in _variants(study, test)]
+    found = [check for check in each if check is not None]
+    without = [check for check in found if not check.passed]
+    words = "; ".join(check.found for check in without or found)
+    return Check(not without, words, fails=any(check.fails for check in without)) if found else None
+
+
+def _learned(study: Study, variant: Variant, test: ClaimTest, rules: Rules) -> list[Check]:
     random, found = study.score.marks.get("random"), []
-    for variant in _variants(study, test):
-        last, first = (study.seed_scores(variant, test.task_set, at) for at in ("last", "first"))
-        change = paired(last, first, bounds=study.bounds)
-        if change is not None:
-            found.append(_above(0, variant, change.interval(rules.level), "above its start"))
-        if last and random is not None:
-            # Without bounds: an interval that cannot go below the least score is always above random play.
-            interval = t_interval(list(last.values()), rules.level)
-            found.append(_above(random, variant, interval, f"(random play {random:.3g})"))
-    return _any(found)
+    last, first = (study.seed_scores(variant, test.task_set, at) for at in ("last", "first"))
+    change = paired(last, first, bounds=study.bounds)
+    if change is not None:
+        found.append(_above(0, variant, change.interval(rules.level), "above its start"))
+    if last and random is not None:
+        # Without bounds: an interval that cannot go below the least score is always above random play.
+        interval = t_interval(list(last.values()), rules.level)
+        found.append(_above(random, variant, interval, f"(random play {random:.3g})"))
+    return found
 
 
 def reads(study: Study, test: ClaimTest, rules: Rules) -> Check | None:

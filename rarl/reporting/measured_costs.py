@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -44,6 +46,17 @@ def _with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
     for column in OF_STEPS:
         frame[ratio_of(column)] = frame[ratio_of(column)].mask(unlike)
     return frame
+
+
+def against(costs: pd.DataFrame, side: tuple[str, str], base: tuple[str, str]) -> dict[str, Any]:
+    """The row of one variant of `read_costs`, its ratios to another one's; empty where it was not measured."""
+    rows = [
+        costs[(costs["experiment"] == experiment) & (costs["variant"] == name)] for experiment, name in (side, base)
+    ]
+    if not all(map(len, rows)):
+        return {}
+    pair = pd.concat(rows).assign(experiment="", base=base[1])
+    return dict(_with_ratios(pair).iloc[0])
 
 
 def ratio_of(column: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +81,15 @@ def compute(results: Results) -> Markup:
     return tables.to_markdown(frame, heads, total=lambda seconds: tables.unbroken(duration(seconds)))
 
 
-def run_table(results: Results) -> pd.DataFrame:
-    """One row per run for tables/runs.csv."""
+def run_table(results: Results, by_other_code: Collection[str] = ()) -> pd.DataFrame:
+    """One row per run for tables/runs.csv. by_other_code: runs that other code made than would make them now."""
     frame = results.runs.copy()
     scores = results.last.groupby("run")["score"].agg(lambda x: float(x.mean(skipna=False)))
     frame.insert(6, "score", [scores.get(run) for run in frame["run"]])
     records = [results.records.get(run, {}) for run in frame["run"]]
     frame["config_digest"] = [record.get("config_digest") for record in records]
     frame["commit"] = [record.get("git", {}).get("commit") for record in records]
+    frame["by_other_code"] = frame["run"].isin(list(by_other_code))
     return frame
 
 

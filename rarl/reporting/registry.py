@@ -49,6 +49,7 @@ COSTS = ("parameters", "ms_per_update")  # of which there are ratios
 # validity check -> function (study, test, rules) -> `rarl.reporting.checks.Check`, or None where nothing was recorded
 CHECKS = {
     "learned": "rarl.reporting.checks:learned",
+    "both-learned": "rarl.reporting.checks:both_learned",
     "reads": "rarl.reporting.checks:reads",
     "reads-or-needs": "rarl.reporting.checks:reads_or_needs",
     "attends": "rarl.reporting.checks:attends",
@@ -72,12 +73,12 @@ INTERVENTIONS = {  # on what is retrieved -> in words
 }
 # Those that give an amount of data: first part of their names -> what that is, with the number after it.
 AMOUNTS = {
-    "truncated": "{} trajectories",
+    "truncated": "retrieval batch cut to {} trajectories",
     "cut": "first {} steps of each",
-    "given": "given {} it learned from",
-    "given-best": "given {} of the best quarter",
-    "given-worst": "given {} of the worst quarter",
-    "given-new": "given {} it never saw",
+    "given": "given {} trajectories it learned from",
+    "given-best": "given {} trajectories of the best quarter",
+    "given-worst": "given {} trajectories of the worst quarter",
+    "given-new": "given {} trajectories it never saw",
 }
 HELD_OUT = {  # on held-out tasks -> what is given to retrieve from
     "held-out": "the task's own dataset",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -63,6 +63,7 @@ class Report:
     costs: pd.DataFrame
     preview: bool
     revised: Mapping[str, Revised] = field(default_factory=dict)
+    by_other_code: Collection[str] = ()
     texts: Texts = field(default_factory=lambda: read_texts())
     sheets: list[Sheet] = field(default_factory=list)
 
@@ -104,6 +105,7 @@ def build_report(
     planned_datasets: Mapping[str, Dataset] | None = None,
     before_publishing: Callable[[], None] = lambda: None,
     order: Sequence[str] | None = None,
+    by_other_code: Collection[str] = (),
 ) -> Path:
     """Build the pages of the report of `scale` from whatever runs there are.
 
@@ -114,6 +116,7 @@ def build_report(
         for looking at runs that are still being made.
       before_publishing: called when all is made, and nothing is published; if it raises, the report stays as it was.
       order: of the experiments; None: as their runs come.
+      by_other_code: runs that other code made than would make them now.
 
     Returns:
       The path of the first page, README.md.
@@ -130,15 +133,15 @@ def build_report(
     studies = load_studies(results, list(dict.fromkeys(results.runs["experiment"])) if order is None else order)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
-        _write(Path(folder), results, studies, claims, rules.Judged(judging), preview=preview)
+        _write(Path(folder), results, studies, claims, rules.Judged(judging), by_other_code, preview=preview)
         before_publishing()
         _publish(Path(folder), output)
     return output / "README.md"
 
 
 def _write(
-    folder: Path, results: Results, studies: Mapping[str, Study], claims: Sequence[Claim], judged: rules.Judged, *,
-    preview: bool,
+    folder: Path, results: Results, studies: Mapping[str, Study], claims: Sequence[Claim], judged: rules.Judged,
+    by_other_code: Collection[str], *, preview: bool,
 ) -> None:  # fmt: skip
     """All files of a report, into an empty folder."""
     own = set(results.runs["experiment"]).isdisjoint(e for claim in claims if claim.test for e, _ in claim.test.sides())
@@ -152,8 +155,12 @@ def _write(
     first = Sheet(folder, results, judged, stamp)
     found = [e for study in shown.values() for e in judge(study, judged)]
     revised = {name: r for claim in claims for name, r in claim.revised.items() if results.scale in r.scales}
-    report = Report(first, shown, found, outcomes, costs, preview, {} if own else revised)
+    usable = set(results.runs["run"][results.runs["usable"]])
+    report = Report(
+        first, shown, found, outcomes, costs, preview, {} if own else revised, usable.intersection(by_other_code)
+    )
     beside = results.root / "results" / results.scale
+    errata = read_entries(beside / ERRATA, Erratum)
     faults = read_entries(beside / KNOWN_FAULTS, KnownFault)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
@@ -162,8 +169,9 @@ def _write(
         for page in sorted(pages, key=lambda page: last.index(page) if page in last else -1):
             _experiments(report, page)
         answers.write_all(report.sheet("claims", "All claims"), outcomes)
-        front.parts.append(_render("overview", report, _overview(report, front) | {"faults": faults}))
-    runs = provenance.run_table(results)
+        beside_runs = {"faults": faults, "errata": bool(errata)}
+        front.parts.append(_render("overview", report, _overview(report, front) | beside_runs))
+    runs = provenance.run_table(results, report.by_other_code)
     for study in shown.values():
         for variant in variants.own_variants(study):
             sheet = report.sheet(variants.page_name(study, variant), variant.label)
@@ -173,7 +181,7 @@ def _write(
     appendix = report.sheet("appendix", "Appendix")
     with figures.style():
         appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
-    if errata := read_entries(beside / ERRATA, Erratum):
+    if errata:
         answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes)
     for sheet in report.sheets:
         write_text(folder / f"{sheet.name}.md", sheet.markdown())
@@ -305,7 +313,7 @@ def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
 
 def _still_rising(primary: Iterable[Outcome]) -> str:
     """By how much more, in percent, the agents of each environment's primary claims scored at the last evaluation than
-    at the one before, the most of them; empty where none did."""
+    at the one before, that of them which rose most; empty where none did."""
     most: dict[str, float] = {}
     for o in primary:
         if o.study is None or o.claim.test is None or o.interval is None:
@@ -324,12 +332,13 @@ def _use_and_costs(report: Report, mains: Sequence[Study], primary: Sequence[Out
     rows: list[Mapping[str, Any]] = []
     for study in mains:
         tests = [o.claim.test for o in primary if o.interval is not None and o.claim.test is not None]
-        last = {test.sides()[0]: test.task_set for test in tests if test.experiment == study.name}
-        for side, task_set in last.items():
+        last = {test.sides()[0]: test for test in tests if test.experiment == study.name}
+        for side, test in last.items():
             variant = study.variant(side)
-            costs = report.costs[(report.costs["experiment"] == side[0]) & (report.costs["variant"] == side[1])]
-            found = attention.used_by(study, variant, task_set) | {"agent": f"{study.title}: {variant.label}"}
-            rows.append(dict(costs.iloc[-1]) | found if len(costs) else found)
+            found = attention.used_by(study, variant, test.task_set or "") | {
+                "agent": f"{study.title}: {variant.label}"
+            }
+            rows.append(measured_costs.against(report.costs, *test.sides()) | found)
     return pd.DataFrame(rows)
 
 
@@ -352,7 +361,7 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
         "open": _choices(report, "open"),
         "making": tables.table(["What", "Value"], provenance.making(results)),
         "compute": provenance.compute(results),
-        "runs_csv": sheet.csv("runs", provenance.run_table(results)),
+        "runs_csv": sheet.csv("runs", provenance.run_table(results, report.by_other_code)),
         "problems": results.problems[:MOST_PROBLEMS],
         "more_problems": max(0, len(results.problems) - MOST_PROBLEMS),
     }

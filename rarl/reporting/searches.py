@@ -39,16 +39,25 @@ def effort(sides: Sequence[tuple[str, str]], results: Results) -> str:
     An experiment's base and full agent that have no trials of their own have the settings, and so the trials, of those
     of the experiment that it extends.
     """
-    found = [_of(side, results) for side in sides]
+    found, unrecorded = [_of(side, results) for side in sides], [_unrecorded(side, results) for side in sides]
     if len(set(sides)) < 2 or not any(map(len, found)):
         return ""
     (a, b), seeds = map(len, found), [trials["seed"].nunique() for trials in found]
     keys = sorted(set.intersection(*map(_keys, found)))
     of_a, of_b = (_lent(side, len(trials), results) for side, trials in zip(sides, found, strict=True))
-    text = tables.plural(a, "trial") + of_a + (f" against {b}{of_b}" if a != b else " each")
+    of_a, of_b = (
+        f"{of}, and about {n} not recorded" if n else of for of, n in zip((of_a, of_b), unrecorded, strict=True)
+    )
+    equal = a == b and unrecorded[0] == unrecorded[1]
+    text = tables.plural(a, "trial") + of_a + (" each" if equal else f" against {b}{of_b}")
     text += f", on {seeds[0]} and {seeds[1]} tuning seeds" if seeds[0] != seeds[1] and a and b else ""
     text += f"; both tried {', '.join(keys)}" if keys else ""
-    return ("equal search: " if a == b and seeds[0] == seeds[1] else "unequal search: ") + text
+    return ("equal search: " if equal and seeds[0] == seeds[1] else "unequal search: ") + text
+
+
+def _unrecorded(side: tuple[str, str], results: Results) -> int:
+    settings = results.experiments.get(side[0])
+    return settings.unrecorded_trials.get(side[1], 0) if settings is not None else 0
 
 
 def _of(side: tuple[str, str], results: Results) -> pd.DataFrame:

@@ -47,8 +47,8 @@ def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame, tab
     base_run = first_run(results, other.runs[0], first.split("/")[1], other.runs[1]) if other is not None else None
     rows: list[list[Any]] = [
         ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), study.page)],
-        ["Command", tables.code(record.get("command") or "not recorded")],
         ["Commit", commit_of(record)],
+        ["Command, at that commit", tables.code(record.get("command") or "not recorded")],
         ["Code digest", record.get("code_digest")],
         ["Checkpoint (by DVC)", tables.code(f"results/{results.scale}/checkpoints/{first}/")],
         ["In Python", tables.code(f'rarl.load("{first}")')],
@@ -63,7 +63,7 @@ def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame, tab
     shown = shown.assign(minutes=shown["seconds_total"] / 60)
     heads = {"task_set": "Task set", "seed": "Seed", "score": study.score.label.capitalize(), "updates": "Updates",
              "minutes": "Minutes", "status": "Status", "config_digest": "Config"}  # fmt: skip
-    sheet.parts.append(tables.to_markdown(shown, heads, task_set=tables.spaced))
+    sheet.parts.append(tables.to_markdown(shown, heads, task_set=tables.spaced, seed=str))
     if other is not None and base_run is not None:
         differing = [[tables.code(key), _text(x), _text(y)] for key, x, y in changed(results, base_run, first)
                      if key not in _NOT_SETTINGS]  # fmt: skip

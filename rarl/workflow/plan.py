@@ -156,6 +156,12 @@ def made_by_extended(scale: Scale) -> dict[str, Run]:
     return {i: scale.runs[i] for i in scale.extended() if i not in current}
 
 
+def made_by_other_code(scale: Scale) -> set[str]:
+    """The runs that a report shows though their code, or a setting, was another one than it is today."""
+    states = {i: _state_of_record(scale, run, Counter()) for i, run in scale.wanted().items()}
+    return {i for i, state in states.items() if state in (OTHER_CODE, OTHER_SETTINGS)}
+
+
 def _changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
     old, new = dict(leaves(then)), dict(leaves(now))
     keys = [key for key in sorted({*old, *new}) if old.get(key, _ABSENT) != new.get(key, _ABSENT)]

@@ -49,7 +49,7 @@ def attention_frame(study: Study, level: float) -> pd.DataFrame:
                 if group != "all" and (name not in _BY_GROUP or len(groups) > 3):
                     continue
                 found, chance = (_of(table, tasks) for table in (values, uniform))
-                if not found:
+                if not found or (name == "kl" and not any(found.values())):  # without a bottleneck there is none
                     continue
                 over, bounds = paired(found, chance), SHARES if name in _SHARES else POSITIVE
                 rows.append({

@@ -59,8 +59,10 @@ def write(study: Study, sheet: Sheet) -> None:
         + (" Open diamond: the paper's number with its spread, at its own scale." if diamonds else ""),
     )
     noun = study.spec.task_noun
-    heads = {**study.heads, "iqm": f"IQM over {noun}s", "solved": f"{noun.capitalize()}s solved", "reported": "Paper",
-             "spread": "±"} | ({"raw": "Return"} if study.score.normaliser else {})  # fmt: skip
+    heads = {**study.heads, "iqm": f"IQM over {noun}s", "solved": f"{noun.capitalize()}s solved"}
+    if study.spec.one_task:  # of which the mean is the task's own
+        del heads["iqm"]
+    heads |= ({"raw": "Return"} if study.score.normaliser else {}) | {"reported": "Paper", "spread": "±"}
     heads |= {name: tables.spaced(name).capitalize() for name in study.also_measured}
     sheet.table(
         f"{study.name}-scores", score_frame(study, sheet.rules), heads, "final scores, mean over seeds with 95 % CI."
