@@ -271,18 +271,19 @@ def _read_version(path: str, name: str, mtime_ns: int, size: int) -> _Read:
 
 
 def _kept_or_parsed(file: Path, name: str) -> tuple[str, list[str], list[str]]:
-    """Digest, imports, and texts that may name files: kept in the user's cache by the bytes of the source."""
-    source = file.read_bytes()
+    """Digest, imports, and texts that may name files: kept in the user's cache, the last of each file."""
+    source, cache = file.read_bytes(), os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     of = hashlib.sha256(b"\0".join([_own_digest(), name.encode(), source])).hexdigest()
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "rarl", "code", f"{of}.json")
-    with contextlib.suppress(OSError, ValueError):
-        digest, imports, texts = json.loads(kept.read_bytes())
-        return digest, imports, texts
+    kept = Path(cache, "rarl", "code", f"{hashlib.sha256(os.fsencode(file)).hexdigest()}.json")
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        content, digest, imports, texts = json.loads(kept.read_bytes())
+        if content == of:
+            return digest, imports, texts
     found = _parsed(source, file, name)
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(found))
+        part.write_text(json.dumps([of, *found]))
         part.replace(kept)
     return found
 

@@ -353,6 +353,7 @@ def test_what_is_kept_of_a_source_changes_nothing(package, tmp_path, monkeypatch
     assert found() == before
     (package / "late.py").write_text("value = 2\n")
     assert found().digest != before.digest
+    assert sorted((tmp_path / "cache/rarl/code").glob("*")) == sorted(kept)  # one for each file, however it changes
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     (package / "late.py").write_text("value = 'scores.csv', 'toy.core:area'\n")
     assert found() == before

@@ -1,6 +1,5 @@
 """What people write: choices.yaml beside this module, on where we deviate from the paper and what it leaves open; and
-what is known to be wrong in a scale's results, results/{scale}/known-faults.yaml; and what earlier results said that
-these do not, results/{scale}/errata.yaml.
+what earlier results said that these do not, results/{scale}/errata.yaml.
 
 Read and checked before anything runs; what is wrong in it is reported in one line that names the choice and the key.
 """
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -24,7 +23,6 @@ from rarl.reporting.claims import load_claims
 from rarl.reporting.registry import PARTS
 
 CHOICES = Path(__file__).parent / "choices.yaml"
-KNOWN_FAULTS = "known-faults.yaml"  # beside results
 
 
 class Choice(Settings):
@@ -123,13 +121,6 @@ def check_experiments(experiments: Mapping[str, ExperimentSettings]) -> None:
                 _check_setting(key, f"{where}: {place}", [experiment.environment])
 
 
-class KnownFault(Settings):
-    """What results show, and why that is wrong, until they are made again."""
-
-    shown: str
-    wrong: str
-
-
 class Before(Settings):
     """What an earlier report said of a claim or question."""
 
@@ -144,10 +135,7 @@ class Erratum(Settings):
     before: dict[str, Before]
 
 
-Entry = TypeVar("Entry", KnownFault, Erratum)
-
-
-def read_entries(path: Path, kind: type[Entry]) -> list[Entry]:
+def read_errata(path: Path) -> list[Erratum]:
     """A file that lies beside results; no entries without it.
 
     Raises:
@@ -155,5 +143,5 @@ def read_entries(path: Path, kind: type[Entry]) -> list[Entry]:
     """
     entries = read_yaml(path) if path.is_file() else []
     if not isinstance(entries, list):
-        raise RarlError(f"{path}: must be a list of entries with the keys {', '.join(kind.model_fields)}")
-    return [validate(kind, entry, f"{path}: entry {i}") for i, entry in enumerate(entries, 1)]
+        raise RarlError(f"{path}: must be a list of entries with the keys {', '.join(Erratum.model_fields)}")
+    return [validate(Erratum, entry, f"{path}: entry {i}") for i, entry in enumerate(entries, 1)]

@@ -33,7 +33,7 @@ from rarl.reporting import (
     variants,
 )
 from rarl.reporting.checks import failed
-from rarl.reporting.choices import KNOWN_FAULTS, Erratum, KnownFault, Texts, check_experiments, read_entries, read_texts
+from rarl.reporting.choices import Texts, check_experiments, read_errata, read_texts
 from rarl.reporting.claims import Claim, Revised, load_claims
 from rarl.reporting.effects import Effect, judge
 from rarl.reporting.interactive import FOLDER as INTERACTIVE
@@ -159,9 +159,7 @@ def _write(
     report = Report(
         first, shown, found, outcomes, costs, preview, {} if own else revised, usable.intersection(by_other_code)
     )
-    beside = results.root / "results" / results.scale
-    errata = read_entries(beside / ERRATA, Erratum)
-    faults = read_entries(beside / KNOWN_FAULTS, KnownFault)
+    errata = read_errata(results.root / "results" / results.scale / ERRATA)
     with figures.style():
         front = report.sheet("README", "Retrieval-augmented reinforcement learning, replicated")
         last = [ABLATIONS, BEYOND]
@@ -169,8 +167,7 @@ def _write(
         for page in sorted(pages, key=lambda page: last.index(page) if page in last else -1):
             _experiments(report, page)
         answers.write_all(report.sheet("claims", "All claims"), outcomes)
-        beside_runs = {"faults": faults, "errata": bool(errata)}
-        front.parts.append(_render("overview", report, _overview(report, front) | beside_runs))
+        front.parts.append(_render("overview", report, _overview(report, front) | {"errata": bool(errata)}))
     runs = provenance.run_table(results, report.by_other_code)
     for study in shown.values():
         for variant in variants.own_variants(study):
@@ -180,7 +177,7 @@ def _write(
     methods.parts.append(_render("method", report, {"checks": _checks(report)}))
     appendix = report.sheet("appendix", "Appendix")
     with figures.style():
-        appendix.parts.append(_render("appendix", report, _appendix(report, appendix) | {"faults": faults}))
+        appendix.parts.append(_render("appendix", report, _appendix(report, appendix)))
     if errata:
         answers.write_errata(report.sheet("errata", "Errata"), errata, outcomes)
     for sheet in report.sheets:

@@ -8,7 +8,7 @@ REPORT_TEXTS = [
     *sorted(map(str, Path("rarl/reporting/templates").glob("*"))),
     *sorted(map(str, Path("results/search").glob("*"))),
     *sorted(map(str, Path("results").glob("*.csv"))),  # the history of costs
-    *sorted(map(str, Path(f"results/{S}").glob("*.yaml"))),  # known faults, errata
+    *sorted(map(str, Path(f"results/{S}").glob("*.yaml"))),  # errata
     *sorted(map(str, Path(f"results/{S}").glob("repeats.csv"))),
 ]
 
