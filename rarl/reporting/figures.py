@@ -88,15 +88,20 @@ _LOOKS = (  # first of an agent without retrieval, then of the full agent, then 
 
 
 def looks(agents: Mapping[str, tuple[str, str, str]]) -> dict[str, Look]:
-    """Different looks for agents, name -> (label, group, kind), in a group; in all groups a base looks alike, and so
-    does a full agent."""
+    """Different looks for agents, name -> (label, group, kind): always in a group, and over all groups as long as there
+    are some left. A base looks alike in all groups, so does a full agent, and what is called the same but for its
+    group."""
     found: dict[str, Look] = {}
     used: dict[str, list[int]] = {}
+    called: dict[str, int] = {}
     for name, (label, group, kind) in agents.items():
-        taken = used.setdefault(group, [])
-        wanted = {"base": [0], "gain": [1]}.get(kind, []) + list(range(2, len(_LOOKS)))
-        place = next((i for i in wanted if i not in taken), 2 + len(taken) % (len(_LOOKS) - 2))
+        taken, everywhere = used.setdefault(group, []), {place for places in used.values() for place in places}
+        words, others = Look(label, "", "").within(group).label, range(2, len(_LOOKS))
+        wanted = {"base": [0], "gain": [1]}.get(kind, []) + ([called[words]] if words in called else [])
+        wanted += [*(i for i in others if i not in everywhere), *others]
+        place = next((i for i in wanted if i not in taken), 2 + len(taken) % len(others))
         taken.append(place)
+        called.setdefault(words, place)
         found[name] = Look(label, *_LOOKS[place])
     return found
 

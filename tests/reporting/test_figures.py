@@ -93,6 +93,10 @@ def test_looks_of_a_group_differ_and_bases_look_alike():
     assert len({found[name].marker for name in "abce"}) == 4
     assert found["a"].within("x").label == "A"
     assert Look("A, x, xy", "black", "o").within("x").label == "A, xy"
+    agents |= {"f": ("C, y", "y", "part"), "g": ("G", "y", "part"), "h": ("C", "y", "part")}
+    found = figures.looks(agents)
+    assert found["f"].colour == found["c"].colour != found["h"].colour  # called the same; but not twice in a group
+    assert len({found[name].marker for name in "acegh"}) == 5
     many = figures.looks({str(i): (str(i), "", "part") for i in range(30)})
     assert len(many) == 30
 

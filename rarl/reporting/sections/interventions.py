@@ -59,7 +59,8 @@ def write(study: Study, sheet: Sheet) -> None:
         means.rename(columns={raw: "raw"}).reset_index(),
         "Scores of the probed agents with their retrieval dataset as trained, removed, shuffled or swapped.",
         f"Another retrieval dataset at test time, same networks ({', '.join(map(study.set_title, shown))}). Dots: "
-        f"seeds, mean over {study.spec.task_noun}s. Tick and bar: mean with 95 % CI."
+        f"seeds, mean over {study.spec.task_noun}s. Tick and bar: mean with 95 % CI. Episodes are others than those of "
+        "the last evaluation, so “as trained” is not the final score."
         + (f" Vertical: {study.base.label}." if bases else ""),
     )
     heads = {"what": "Retrieval dataset", **study.heads, "delta": "Δ vs as trained"}
