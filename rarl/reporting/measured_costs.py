@@ -83,10 +83,7 @@ def _table(sheet: Sheet, name: str, frame: pd.DataFrame, caption: str) -> None:
 def write_history(sheet: Sheet) -> None:
     """Of results/costs-history.csv, see `rarl.benchmarks.history`: learner steps by commit, of scales that were
     measured at two; and the last measurement of each scale that has experiments of this one."""
-    columns = ["date", "commit", "machine", "scale", *NAMES, *NUMBERS]
-    results = sheet.results
-    frame = results.table("costs-history", columns, of_all_scales=True)
-    frame = frame[frame["experiment"].isin(results.planned()["experiment"])]
+    frame = _history(sheet.results)
     repeated = frame[frame.groupby("scale")["commit"].transform("nunique") > 1]
     if len(repeated):
         caption = (
@@ -94,13 +91,44 @@ def write_history(sheet: Sheet) -> None:
         )
         alt = "Time of a learner step with and without retrieval at several commits, by environment."
         sheet.figure("costs-history", _by_commit(sheet, repeated), repeated, alt, caption)
-    for scale, rows in frame[frame["parameters"].notna()].groupby("scale", sort=False):
-        last = rows[rows["commit"] == rows["commit"].iloc[-1]].drop_duplicates(["experiment", "variant"], keep="last")
-        date, commit, machine = last.iloc[-1][["date", "commit", "machine"]]
-        there = scale in scales_in(results.root)
-        what = f"{read_scale(scale, results.root).description}, " if there else ""
-        told = f"costs at scale {scale} ({what}commit {commit[:7]}, {date}, {machine})"
-        _table(sheet, f"costs-{scale}", _with_ratios(last.copy()), told)
+    for scale, rows in _last_at_scales(frame).items():
+        date, commit, machine = rows.iloc[-1][["date", "commit", "machine"]]
+        told = f"costs at scale {scale} ({_about(sheet.results, scale)}commit {commit[:7]}, {date}, {machine})"
+        _table(sheet, f"costs-{scale}", rows, told)
+
+
+def told_of_scales(results: Results) -> str:
+    """How many times their base's an update of agents takes at scales that were measured once, at sizes of their own:
+    "paper-sizes (the paper's networks): Gridroboman 360, BabyAI 67 to 100"; "" where there is none."""
+    frame, found = _history(results), []
+    once = frame.groupby("scale")["commit"].nunique() == 1
+    for scale, rows in _last_at_scales(frame).items():
+        ratios = rows[rows["variant"] != rows["base"]].groupby("experiment", sort=False)[ratio_of("learner_step_ms")]
+        ends = {results.title(str(name)): dict.fromkeys((f"{of.min():.3g}", f"{of.max():.3g}")) for name, of in ratios}
+        words = [f"{title} {' to '.join(numbers)}" for title, numbers in ends.items() if "nan" not in numbers]
+        if once[scale] and words:
+            about = f" ({_about(results, scale).removesuffix(', ')})" if _about(results, scale) else ""
+            found.append(f"{scale}{about}: {', '.join(words)}")
+    return "; ".join(found)
+
+
+def _history(results: Results) -> pd.DataFrame:
+    columns = ["date", "commit", "machine", "scale", *NAMES, *NUMBERS]
+    frame = results.table("costs-history", columns, of_all_scales=True)
+    return frame[frame["experiment"].isin(results.planned()["experiment"])]
+
+
+def _last_at_scales(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Scale -> the rows of its last measurement, with ratios."""
+    known = frame[frame["parameters"].notna()].groupby("scale", sort=False)
+    last = {str(scale): rows[rows["commit"] == rows["commit"].iloc[-1]] for scale, rows in known}
+    return {
+        s: _with_ratios(rows.drop_duplicates(["experiment", "variant"], keep="last").copy()) for s, rows in last.items()
+    }
+
+
+def _about(results: Results, scale: str) -> str:
+    return f"{read_scale(scale, results.root).description}, " if scale in scales_in(results.root) else ""
 
 
 def _by_commit(sheet: Sheet, frame: pd.DataFrame) -> Figure:

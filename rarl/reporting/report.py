@@ -248,6 +248,7 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         **_parts(sheet, [e for e in report.effects if e.study.page != BEYOND]),
         "use_csv": sheet.csv("main-agents", use[[name for name in _USE if name in use]]) if len(use) else "",
         "devices": sorted(set(report.costs["device"])),
+        "elsewhere": measured_costs.told_of_scales(report.results),
         "drawn": any(isinstance(s.value(s.base, s.used_sets[-1], "episodes"), int) for s in mains),
         "key_choices": _choices(report, "deviation", key=True),
         "curves": Markup("\n\n").join(curves.parts),

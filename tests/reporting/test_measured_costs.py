@@ -152,6 +152,7 @@ def test_lines_of_a_history_are_of_one_scale(root):
     assert ">DQN, task hidden, large<" not in drawn
     ratios = {name: table(root / "out", f"costs-{name}")["learner_step_ratio"].tolist() for name in ("mine", "large")}
     assert ratios == {"mine": [1, 4], "large": [1, 3]}
+    assert measured_costs.told_of_scales(sheet.results) == "large: Gridroboman 3"
 
 
 def test_a_preview_does_not_wait_for_it(root):
