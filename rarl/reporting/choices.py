@@ -113,6 +113,10 @@ def check_experiments(experiments: Mapping[str, ExperimentSettings]) -> None:
         for part in experiment.report or ():
             if part not in PARTS:
                 raise RarlError(f"{where}: report: unknown part {part!r}; {did_you_mean(part, PARTS)}")
+        for variant in experiment.unrecorded_trials:
+            if variant not in experiment.variants:
+                hint = did_you_mean(variant, experiment.variants)
+                raise RarlError(f"{where}: unrecorded_trials: unknown variant {variant!r}; {hint}")
         settings = {"across": [experiment.across] if experiment.across else []}
         for sweep, of_sweep in experiment.sweeps.items():
             settings |= {f"sweeps.{sweep}.keys": of_sweep.keys, f"sweeps.{sweep}.alike": of_sweep.alike}

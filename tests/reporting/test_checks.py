@@ -12,7 +12,7 @@ from rarl.provenance import claim_digests
 from rarl.reporting.answers import LATER, claim_frame, first_table, tally
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
-from rarl.reporting.rules import NOT_TESTED, SUPPORTED, VOID
+from rarl.reporting.rules import MEASURED, NOT_TESTED, SUPPORTED, VOID
 from rarl.reporting.searches import effort, spread
 from rarl.reporting.verdicts import counts
 from tests.reporting import synthetic as made
@@ -43,6 +43,18 @@ def test_an_agent_that_does_not_learn_answers_nothing(tmp_path):
     write(tmp_path, {"dqn-hidden": 0.0})  # one that learns is enough: the base may be unable to
     write(tmp_path, {"ra-dqn-hidden": 0.5})
     assert outcomes(tmp_path)["C3c-hidden"].verdict.outcome == SUPPORTED
+
+
+def test_a_comparison_with_what_did_not_learn_is_marked(tmp_path):
+    """By a check that came after the runs: the verdict stays."""
+    for learned in (False, True):
+        made.write_runs(tmp_path, "ancestors", "30-tasks", {"mfec-hidden": 0.2 * learned}, TASKS)
+        write(tmp_path, {"ra-dqn-hidden": 0.5})
+        said = outcomes(tmp_path)["Q17-mfec-hidden"]
+        assert said.checks["learned"].passed
+        assert said.later["both-learned"].passed == learned
+        assert said.verdict.outcome == MEASURED
+        assert ("one agent is not sure to have learned †" in claim_frame([said])["note"][0]) != learned
 
 
 def test_random_play_is_a_start_too(tmp_path):
@@ -204,6 +216,10 @@ def test_equal_search_is_counted(tmp_path):
     extended = effort([("ablations", "ra-dqn"), ("ablations", "slots-8")], results)
     assert extended.startswith("unequal search: 2 trials against 0")
     assert effort(sides[:1], results) == effort(sides, of_all) == ""
+    more.experiments["gridroboman"] = more.experiments["gridroboman"].model_copy(
+        update={"unrecorded_trials": {"ra-dqn-hidden": 25}}
+    )
+    assert effort(sides, more).startswith("unequal search: 2 trials, and about 25 not recorded against 2; both tried")
 
 
 def test_whose_trials_found_the_settings_of_who_has_none(tmp_path):

@@ -172,6 +172,7 @@ def test_faults_in_the_texts_are_told_before_anything_runs(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     for change, says in (
         ({"report": ["scors"]}, "report: unknown part 'scors'; did you mean 'scores'"),
+        ({"unrecorded_trials": {"dqm": 3}}, "unrecorded_trials: unknown variant 'dqm'; did you mean 'dqn'"),
         ({"across": "agent.d_ss"}, "across: unknown key 'agent.d_ss'; did you mean 'd_s'"),
         ({"across": "environment_options.x"}, "across: unknown key 'environment_options.x'"),
         ({"sweeps": {"a": {"title": "A", "keys": ["agent.retrieval.nf"]}}}, "sweeps.a.keys: unknown key 'agent.re"),

@@ -92,6 +92,15 @@ def test_one_row_per_run(project, report):
     assert runs["status"].value_counts().to_dict() == {"finished": len(project[1]) - 1, "missing": 1}
 
 
+def test_runs_by_other_code_are_counted(tmp_path):
+    runs = made.write_runs(tmp_path, "gridroboman", "30-tasks", {"dqn-hidden": 0.1}, made.BOARDS[:1])
+    pages = build(tmp_path, by_other_code=[runs[1], "gridroboman/30-tasks/dqn-hidden/seed-9"])
+    assert "1 of 5 runs were made by earlier code" in pages["README"]
+    by_other = table(tmp_path / "reports/laptop", "runs", "run")["by_other_code"]
+    assert by_other[by_other].index.tolist() == [runs[1]]
+    assert "earlier code" not in build(tmp_path)["README"]
+
+
 def test_links_images_and_anchors_lead_somewhere(report):
     """Those of Markdown and those of HTML, from the folder of their page; every file is linked."""
     reached = set()

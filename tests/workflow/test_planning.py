@@ -18,7 +18,7 @@ from rarl.config.scale import Run, Scale
 from rarl.jobs import dataset_job, probe_job, train_job
 from rarl.runs.run_folder import RunPaths
 from rarl.workflow import plan
-from rarl.workflow.plan import describe_plan, plan_to_tell, standing
+from rarl.workflow.plan import describe_plan, made_by_other_code, plan_to_tell, standing
 from tests import tiny_project
 
 OTHER = "0" * 12
@@ -90,6 +90,8 @@ def test_what_will_be_done_again_is_told(root: Path, fault: dict[str, Any], stat
     assert found.runs_left() == pytest.approx(6 / 7 if state == "failed" else 1)
     told = "7 not there" if state == "not there" else f"1 {state}, 6 not there"
     assert f"runs      7 ({told})" in describe_plan(scale)
+    # A report shows what is recorded, wherever it was made.
+    assert made_by_other_code(scale) == ({first(scale).id} if OTHER in fault.values() else set())
 
 
 def test_it_is_told_which_code_changed(root: Path) -> None:
