@@ -217,7 +217,7 @@ def legend(table: str, judging: Rules) -> str:
     says = {
         (_FAILED["reads"], _FAILED_SURELY["reads"]): f"Used: by its interval, at least {reads}",
         (EXPLORATORY,): "Exploratory: asked after the runs.",
-        (LATER,): "†: by a check made after the runs; it does not change the verdict.",
+        (LATER,): "†: by a check made after the runs; the verdict stays.",
     }
     return " ".join(text for words, text in says.items() if any(word in table for word in words))
 
