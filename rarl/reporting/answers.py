@@ -144,9 +144,8 @@ def write_all(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     frame = claim_frame(outcomes)
     numbers, frame = sheet.csv("claims", frame.loc[:, :"number"]), frame.replace("", None)
     frame["environment"] = [o.study.spec.title if o.study is not None else None for o in outcomes]
-    frame["link"] = [_link(tables.unbroken(o.claim.id), o) for o in outcomes]
-    frame["text"] += [LESS_LIKELY * bool(o.claim.reading_of) for o in outcomes]
-    heads = {name: _HEADS[name] for name in ("text", "verdict", "note", "environment", "reported", "ours", "link")}
+    frame["text"] = [_link(o.claim.text, o) + LESS_LIKELY * bool(o.claim.reading_of) for o in outcomes]
+    heads = {name: _HEADS[name] for name in ("text", "verdict", "note", "environment", "reported", "ours")}
     table = tables.to_markdown(frame, heads)
     caption = f"Claims of the paper and questions of our own. {legend(table, sheet.rules)}"
     sheet.parts += [Markup("{}{} {}").format(TABLE, caption, numbers), table]
@@ -180,7 +179,7 @@ _HEADS = {
     "text": "Claim", "reported": "Reported", "ours": "Replicated", "verdict": "Verdict", "said": "Verdict",
     "budget": "Share of the paper's budget", "because": "Test that decided", "detail": "Detail", "id": "Id",
     "grounds": "Specified and searched", "checks": "Validity checks", "anchor": "Id", "seeds": "Seeds",
-    "reason": "Why not", "share": "Of the paper's budget", "environment": "Environment", "link": "Id",
+    "reason": "Why not", "share": "Of the paper's budget", "environment": "Environment",
     "note": "What qualifies it",
 }  # fmt: skip
 _PAPER = ("text", "said", "reported", "ours", "seeds", "share", "anchor")
