@@ -99,7 +99,7 @@ def write_history(sheet: Sheet) -> None:
 
 def told_of_scales(results: Results) -> str:
     """How many times their base's an update of agents takes at scales that were measured once, at sizes of their own:
-    "paper-sizes (the paper's networks): Gridroboman 360, BabyAI 67 to 100"; "" where there is none."""
+    "large (larger networks): A board 360, A maze 67 to 101"; "" where there is none."""
     frame, found = _history(results), []
     once = frame.groupby("scale")["commit"].nunique() == 1
     for scale, rows in _last_at_scales(frame).items():
