@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import os
 import sys
@@ -73,6 +74,16 @@ def _is_first(run: Run, scale: Scale) -> bool:
     first_seed = (scale.settings.experiments[s.experiment].seeds or scale.settings.seeds)[0]
     largest = scale.largest_task_set(s.experiment)
     return largest is not None and s.task_set == task_set_name(largest) and s.seed == first_seed
+
+
+def described_scales(root: str | Path = ".") -> list[str]:
+    """The files of the scales in results/costs-history.csv, of which a report says what they are about."""
+    history = Path(root) / "results" / "costs-history.csv"
+    if not history.is_file():
+        return []
+    with history.open(encoding="utf-8", newline="") as file:
+        named = sorted({f"config/{row.get('scale')}.yaml" for row in csv.DictReader(file)})
+    return [path for path in named if (Path(root) / path).is_file()]
 
 
 def report_files(scale: Scale) -> list[str]:

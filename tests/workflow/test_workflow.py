@@ -132,3 +132,12 @@ def test_jobs_use_this_python_and_one_thread(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     workflow.prepare_environment()
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_report_follows_the_files_of_scales_whose_costs_it_shows(tmp_path: Path) -> None:
+    assert workflow.described_scales(tmp_path) == []
+    (tmp_path / "results").mkdir()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "results/costs-history.csv").write_text("date,scale\nd,large\nd,large\nd,gone\n")
+    (tmp_path / "config/large.yaml").touch()
+    assert workflow.described_scales(tmp_path) == ["config/large.yaml"]

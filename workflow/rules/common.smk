@@ -36,6 +36,7 @@ from rarl.workflow.rules import (
     cost_digest,
     dataset_files,
     dataset_kinds,
+    described_scales,
     gpus,
     index_cost_digest,
     plan_digest,
