@@ -93,8 +93,8 @@ def write_history(sheet: Sheet) -> None:
         sheet.figure("costs-history", _by_commit(sheet, repeated), repeated, alt, caption)
     for scale, rows in _last_at_scales(frame).items():
         date, commit, machine = rows.iloc[-1][["date", "commit", "machine"]]
-        told = f"costs at scale {scale} ({_about(sheet.results, scale)}commit {commit[:7]}, {date}, {machine})"
-        _table(sheet, f"costs-{scale}", rows, told)
+        told = ", ".join([*_about(sheet.results, scale), f"commit {commit[:7]}", date, machine])
+        _table(sheet, f"costs-{scale}", rows, f"costs at scale {scale} ({told})")
 
 
 def told_of_scales(results: Results) -> str:
@@ -107,7 +107,7 @@ def told_of_scales(results: Results) -> str:
         ends = {results.title(str(name)): dict.fromkeys((f"{of.min():.3g}", f"{of.max():.3g}")) for name, of in ratios}
         words = [f"{title} {' to '.join(numbers)}" for title, numbers in ends.items() if "nan" not in numbers]
         if once[scale] and words:
-            about = f" ({_about(results, scale).removesuffix(', ')})" if _about(results, scale) else ""
+            about = "".join(f" ({what})" for what in _about(results, scale))
             found.append(f"{scale}{about}: {', '.join(words)}")
     return "; ".join(found)
 
@@ -127,8 +127,9 @@ def _last_at_scales(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def _about(results: Results, scale: str) -> str:
-    return f"{read_scale(scale, results.root).description}, " if scale in scales_in(results.root) else ""
+def _about(results: Results, scale: str) -> list[str]:
+    """What its file says that it is for, where it is still there."""
+    return [read_scale(scale, results.root).description] if scale in scales_in(results.root) else []
 
 
 def _by_commit(sheet: Sheet, frame: pd.DataFrame) -> Figure:

@@ -311,7 +311,7 @@ def _parts(sheet: Sheet, found: Iterable[Effect]) -> dict[str, Any]:
 
 def _still_rising(primary: Iterable[Outcome]) -> str:
     """By how much more, in percent, the agents of each environment's primary claims scored at the last evaluation than
-    at the one before, that of them which rose most; empty where none did."""
+    at the one before, the most of them; empty where none did."""
     most: dict[str, float] = {}
     for o in primary:
         if o.study is None or o.claim.test is None or o.interval is None:

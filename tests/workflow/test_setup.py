@@ -136,7 +136,9 @@ def validator(path: str) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema)
 
 
-@pytest.mark.parametrize("path", sorted({*HERE.glob("config/**/*.yaml")} - {HERE / "config/claims.yaml"}), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted({*HERE.glob("config/**/*.yaml")} - {HERE / "config/claims.yaml"}), ids=lambda path: path.stem
+)
 def test_editors_find_the_schema_of_a_file(path: Path) -> None:
     named = path.read_text().partition("\n")[0].removeprefix("# yaml-language-server: $schema=")
     kind = {"experiments": "experiment"}.get(path.parent.name, "config" if path.name == "config.yaml" else "scale")
