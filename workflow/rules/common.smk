@@ -22,7 +22,7 @@ from rarl.jobs import (
     report_job,
     train_job,
 )
-from rarl.workflow.plan import made_by_all, made_by_extended, made_elsewhere, plan_to_tell
+from rarl.workflow.plan import made_by_all, made_by_extended, made_by_other_code, made_elsewhere, plan_to_tell
 from rarl.config.scale import index_cost_plan
 from rarl.workflow.resources import (
     gpu_partition,
@@ -145,9 +145,13 @@ def extended_targets(wildcards):
 
 
 def records_from_elsewhere(wildcards):
-    """What a report shows of runs that were made elsewhere: no job makes these files, so they are no inputs."""
+    """What a report shows of runs that were made elsewhere: no job makes these files, so they are no inputs.
+
+    Which of them were made by other code than today's is told as well, and no file changes when that does.
+    """
     files = [path for path in report_inputs(ELSEWHERE) if Path(path).is_file()]
-    return digest([[path, checksum(path)] for path in files]) if files else None
+    by_other_code = sorted(made_by_other_code(SCALE) & set(ELSEWHERE))
+    return digest([[[path, checksum(path)] for path in files], by_other_code]) if files else None
 
 
 def report_inputs(runs):
