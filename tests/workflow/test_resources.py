@@ -108,7 +108,7 @@ def kept_bytes(settings: RunSettings) -> float:
         ("laptop", "babyai/6-levels-1000-episodes/rdqn/seed-1000"),
         ("workstation", "babyai/40-levels-10000-episodes/rdqn/seed-0"),
         ("paper", "babyai/40-levels-200000-episodes/rdqn/seed-0"),
-        ("laptop", "atari/kung-fu-master/r2d2/seed-1000"),
+        ("laptop", "atari/kung-fu-master/r2d2/seed-1005"),
         ("workstation", "atari/frostbite/r2d2/seed-0"),
         ("workstation", "atari/frostbite/dqn/seed-0"),
         ("paper", "ancestors-atari/frostbite/nec/seed-0"),
