@@ -288,8 +288,10 @@ class _Loader:
 
     def _trials(self) -> pd.DataFrame:
         """Of results/search/*.jsonl at this scale, in their order; a damaged record is a problem. Those of the scale's
-        experiments that were made at scales of scratch, which are not there any more, are its own."""
+        experiments that were made at scales of scratch, which are not there any more, are its own. The same settings
+        on the same seed with the same outcome are one trial, however often made."""
         trials: list[tuple] = []
+        known: set[tuple] = set()
         here = {row["experiment"] for row in self.rows}
         others = set(scales_in(self.root)) - {self.scale}
         for path in sorted((self.root / "results" / "search").glob("*.jsonl")):
@@ -302,7 +304,11 @@ class _Loader:
                     measure = e.get("measure") or (spec.score.column if spec else "return_mean")  # older do not say
                     found = (path.stem, e["variant"], str(e["task_set"]), int(e["seed"]), tuple(e["changed"]),
                              int(updates), measure, float(last), float(e["core_seconds"]), str(e["scale"]))  # fmt: skip
-                    if found[-1] == self.scale or (found[-1] not in others and path.stem in here):
+                    same = (*found[:5], e.get("digest") or number, repr(e["return_by_update"]))
+                    if same not in known and (
+                        found[-1] == self.scale or (found[-1] not in others and path.stem in here)
+                    ):
+                        known.add(same)
                         trials.append(found)
                 except (ValueError, KeyError, IndexError, TypeError, AttributeError):
                     self.problems.append((f"results/search/{path.name}", f"line {number} is not a record of a trial"))

@@ -258,3 +258,15 @@ def test_tries_of_other_scales_are_not_this_ones(tmp_path):
     (tmp_path / "config" / "mine.yaml").touch()
     assert load_results("mine", tmp_path).trials["scale"].tolist() == ["mine"]
     assert load_results("laptop", tmp_path).trials["scale"].tolist() == ["laptop", "laptop"]
+
+
+def test_a_trial_that_was_made_twice_is_one(tmp_path):
+    """Settings, seed and outcome are the same; another outcome is of other code, and another trial."""
+    made.write_project(tmp_path)
+    path = tmp_path / "results/search/gridroboman.jsonl"
+    path.parent.mkdir(parents=True)
+    entry = {"variant": "dqn-hidden", "task_set": 30, "seed": 100, "changed": [], "core_seconds": 1.0,
+             "return_by_update": [[9, 0.1]], "digest": "a", "scale": "laptop"}  # fmt: skip
+    others = [{"core_seconds": 2.0}, {"digest": "b"}, {"seed": 101}, {"return_by_update": [[9, 0.2]]}]
+    path.write_text("".join(json.dumps(entry | other) + "\n" for other in ({}, *others)))
+    assert load_results("laptop", tmp_path).trials["core_seconds"].tolist() == [1.0, 1.0, 1.0, 1.0]
