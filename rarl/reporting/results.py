@@ -19,12 +19,13 @@ from rarl.config.scale import Dataset, read_experiments, read_scale, scales_in
 from rarl.envs.spec import MEASURED_ON_DATA, EnvSpec, load, plays, spec_of
 from rarl.errors import RarlError
 from rarl.files import read_json
+from rarl.mappings import leaves
 
 IDENTITY = ["run", "experiment", "task_set", "variant", "seed"]
 RUN_COLUMNS = [*IDENTITY, "status", "usable", "reason", "updates", "seconds_total", "seconds_training",
                "seconds_evaluation", "peak_memory_mb", "parameters", "resumed"]  # fmt: skip
 TRIAL_COLUMNS = ["experiment", "variant", "task_set", "seed", "changed", "updates", "measure", "last", "core_seconds",
-                 "scale"]  # fmt: skip
+                 "scale", "settings"]  # fmt: skip
 COLUMNS = {  # of a run's files, at least
     "evaluations": ["update", "task", "episodes", "return_mean", "return_std", "success_rate"],
     "training": ["update"],
@@ -303,13 +304,11 @@ class _Loader:
                     updates, last = e["return_by_update"][-1]
                     measure = e.get("measure") or (spec.score.column if spec else "return_mean")  # older do not say
                     found = (path.stem, e["variant"], str(e["task_set"]), int(e["seed"]), tuple(e["changed"]),
-                             int(updates), measure, float(last), float(e["core_seconds"]), str(e["scale"]))  # fmt: skip
-                    same = (*found[:5], e.get("digest") or number, repr(e["return_by_update"]))
-                    if same not in known and (
-                        found[-1] == self.scale or (found[-1] not in others and path.stem in here)
-                    ):
+                             int(updates), measure, float(last), float(e["core_seconds"]))  # fmt: skip
+                    scale, same = str(e["scale"]), (*found[:5], e.get("digest") or number, repr(e["return_by_update"]))
+                    if same not in known and (scale == self.scale or (scale not in others and path.stem in here)):
                         known.add(same)
-                        trials.append(found)
+                        trials.append((*found, scale, dict(leaves(e.get("config") or {}))))
                 except (ValueError, KeyError, IndexError, TypeError, AttributeError):
                     self.problems.append((f"results/search/{path.name}", f"line {number} is not a record of a trial"))
         return pd.DataFrame(trials, columns=TRIAL_COLUMNS)

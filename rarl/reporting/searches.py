@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,9 @@ from rarl.reporting.study import of_side
 
 
 def frame(trials: pd.DataFrame) -> pd.DataFrame:
-    """All of them, with what they changed as text."""
-    return trials.assign(changed=[", ".join(map(str, changed)) for changed in trials["changed"]])
+    """All of them, with what they changed as text; without their whole settings."""
+    changed = [", ".join(map(str, changed)) for changed in trials["changed"]]
+    return trials.drop(columns="settings").assign(changed=changed)
 
 
 def counts(trials: pd.DataFrame) -> pd.DataFrame:
@@ -28,9 +30,22 @@ def counts(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _keys(trials: pd.DataFrame) -> set[str]:
-    """The settings that were changed, budget and evaluation aside."""
+    """The settings that were changed, budget and evaluation aside: in a trial's command, or in the files between two of
+    a variant's trials, where both have the setting."""
     keys = {change.partition("=")[0] for changed in trials["changed"] for change in changed}
+    for _, settings in trials.groupby("variant")["settings"]:
+        shared = {key for key in set.intersection(*map(set, settings)) if key.startswith(("agent.", "learning."))}
+        if not any(map(_retrieves, settings)):
+            shared = {key for key in shared if not key.startswith("agent.retrieval.")}
+        keys |= {key for key in shared if len({str(each[key]) for each in settings}) > 1}
     return {key for key in keys if key != "updates" and not key.startswith("evaluation.")}
+
+
+def _retrieves(settings: Mapping[str, Any]) -> bool:
+    """Whether a trial's agent did; what others have of the settings of retrieval means nothing. Older records say it by
+    the agent's name."""
+    older = str(settings.get("agent.kind", "")).startswith("ra-")
+    return older or settings.get("agent.retrieval.process", "none") != "none"
 
 
 def effort(sides: Sequence[tuple[str, str]], results: Results) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from rarl.provenance import claim_digests
+from rarl.reporting import searches
 from rarl.reporting.answers import LATER, claim_frame, first_table, tally
 from rarl.reporting.claims import load_claims
 from rarl.reporting.results import load_results
@@ -199,7 +200,7 @@ def test_digests_are_of_what_the_scale_can_judge(tmp_path):
 def tried(variant: str, seed: int = 100, last: float = 1.0, **changed) -> dict:
     changes = tuple(f"{key}={value}" for key, value in changed.items())
     return {"experiment": "gridroboman", "variant": variant, "task_set": "30", "seed": seed, "changed": changes,
-            "updates": 100, "last": last, "scale": "laptop"}  # fmt: skip
+            "updates": 100, "last": last, "scale": "laptop", "settings": {}}  # fmt: skip
 
 
 def test_equal_search_is_counted(tmp_path):
@@ -233,6 +234,19 @@ def test_whose_trials_found_the_settings_of_who_has_none(tmp_path):
     lent = "0 trials (settings from 2 trials of RA-DQN, task hidden)"
     assert effort([("gridroboman", "ra-dqn-observed"), base], results) == f"unequal search: {lent} against 1"
     assert effort([("ancestors", "nec-hidden"), base], results) == "unequal search: 0 trials against 1"
+
+
+def test_settings_that_were_changed_in_files_count_too():
+    """Between two trials of a variant, where both have the setting; budgets and what only one knows do not."""
+    with_price = {"agent.retrieval.process": "slots", "agent.beta": 0.1, "agent.old": 1, "episodes": 9}
+    without = {"agent.retrieval.process": "slots", "agent.beta": 0.0, "episodes": 8}
+    rows = [
+        tried("ra", rate=1) | {"settings": with_price},
+        tried("ra") | {"settings": without},
+        tried("base", **{"evaluation.episodes": 1}),
+    ]
+    found = searches.counts(pd.DataFrame(rows)).set_index("variant")["changed"]
+    assert found.to_dict() == {"ra": "agent.beta, rate", "base": ""}
 
 
 def test_deviation_between_tuning_seeds(tmp_path):
