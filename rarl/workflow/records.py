@@ -115,6 +115,9 @@ def load_records(scale: str, root: str | os.PathLike = ".") -> bool:
             file = root / METADATA / _name_of(product)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(record), encoding="utf-8")
+            # What an interrupted job of another state of the project had begun is there again as it was recorded.
+            if (root / product).exists():
+                (root / STATE / "incomplete" / _name_of(product)).unlink(missing_ok=True)
     _remember(scale, root)
     return True
 

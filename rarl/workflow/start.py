@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -42,22 +43,44 @@ def guard(workflow: Any, scale: Scale) -> None:
             if executor_plugin.common_settings.dryrun_exec:
                 verify.check(scale, planned=False)
                 return execute(executor_plugin, *arguments, **keywords)
-            # With a limit of jobs per time span, which is on by default, Snakemake 9 looks at all jobs that are ready
-            # once more in every such span for each job that it started: after a hundred jobs that costs half a core.
-            workflow.scheduling_settings.max_jobs_per_timespan = None
+            _lift_default_limit(workflow.scheduling_settings)
             with workflow_lock.hold(scale.root, tell=logger.warning):
                 verify.check(scale, planned=False)
-                done = execute(executor_plugin, *arguments, **keywords)
-                everything = not workflow.dag_settings.targets or EVERYTHING in workflow.dag_settings.targets
+                everything = _makes_everything(workflow.dag_settings)
+                try:
+                    done = execute(executor_plugin, *arguments, **keywords)
+                except BaseException:  # Ctrl-C, too: what was made until then is not what the saved records tell of
+                    with suppress(OSError):
+                        _save(scale, everything)
+                    raise
                 verify.check(scale, planned=everything)
-                kept = everything or workflow_records.file_of(scale.name, scale.root).exists()
-                if kept and workflow_records.is_outdated(scale.name, scale.root):
-                    workflow_records.save_records(scale.name, scale.root)
+                _save(scale, everything)
                 return done
         except RarlError as error:
             raise CliException(str(error)) from None  # of which Snakemake prints the text alone
 
     workflow.execute = guarded
+
+
+def _makes_everything(settings: Any) -> bool:
+    """Whether after this run of Snakemake all products should be as planned."""
+    parts = settings.until or settings.omit_from or settings.batch is not None
+    return not parts and (not settings.targets or EVERYTHING in settings.targets)
+
+
+def _lift_default_limit(settings: Any) -> None:
+    """With a limit of jobs per time span, of which one is on by default, Snakemake 9 looks at all jobs that are ready
+    once more in every such span for each job that it started: after a hundred jobs that costs half a core. A limit that
+    the user sets stays."""
+    limit = settings.max_jobs_per_timespan
+    if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
+        settings.max_jobs_per_timespan = None
+
+
+def _save(scale: Scale, everything: bool) -> None:
+    kept = everything or workflow_records.file_of(scale.name, scale.root).exists()
+    if kept and workflow_records.is_outdated(scale.name, scale.root):
+        workflow_records.save_records(scale.name, scale.root)
 
 
 def check_recordable(scale: Scale) -> None:

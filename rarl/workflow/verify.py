@@ -19,6 +19,7 @@ from rarl.config.scale import Dataset, Scale
 from rarl.envs.names import slug
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file, state_of, write_json
+from rarl.mappings import differences
 from rarl.runs.run_folder import CHECKPOINT, checksums_of, read_record, sidecar
 from rarl.trajectories.plan import unlike_plan
 from rarl.trajectories.store import MANIFEST, TrajectoryDataset, place_of, read_manifest, repair
@@ -205,8 +206,8 @@ def _unlike(folder: Path, manifest: dict[str, Any], dataset: Dataset | None) -> 
         return
     faults = unlike_plan(manifest, dataset)
     if faults:
-        foreign = any(manifest[key] != getattr(dataset, key) for key in ("environment", "task"))
-        foreign = foreign or manifest["source"] != dataset.settings.source
+        place = (dataset.name, dataset.task, dataset.settings.source)
+        foreign = (manifest["environment"], manifest["task"], manifest["source"]) != place
         what = "of another dataset: " if foreign else ""
         yield Fault(folder / MANIFEST, what + "; ".join(faults), unplanned=not foreign)
 
@@ -238,6 +239,11 @@ def _of_checkpoints(scale: Scale, hashes: Hashes) -> Iterator[Fault]:
         elif listed is not None and found not in listed:
             yield Fault(path, f"damaged (its SHA-256 is not the one in {sidecar(path).name})")
         elif said is not None and run in scale.runs:
+            if said.get("config_digest") not in (None, scale.runs[run].digest):
+                changed = differences(said.get("config") or {}, scale.runs[run].recorded()) or [
+                    "what follows from settings"
+                ]
+                yield Fault(record, f"made with other settings: {'; '.join(changed[:3])}", unplanned=True)
             yield from _made_from_others(record, said, scale, hashes)
 
 

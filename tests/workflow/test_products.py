@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rarl.config.scale import Scale
+from rarl.config.scale import Dataset, Scale
 from rarl.errors import RarlError
-from rarl.files import sha256_file, write_json, write_text
+from rarl.files import read_json, sha256_file, write_json, write_text
 from rarl.runs.run_folder import CHECKPOINT, sidecar
 from rarl.workflow import verify
 
@@ -118,6 +118,29 @@ def test_what_the_settings_no_longer_ask_for_is_due_and_not_recorded(scale: Scal
         verify.check(other, planned=False)
         with pytest.raises(RarlError, match=rf"lift-red/manifest\.json: {key} \d+ \(planned: {value}\)\n"):
             verify.check(other)
+
+
+@pytest.mark.parametrize("environment", ["gridroboman", "rarl.envs.gridroboman.spec:SPEC"])
+def test_a_dataset_with_other_settings_is_due_however_its_environment_is_named(scale: Scale, environment: str) -> None:
+    planned = scale.datasets["gridroboman/planner/lift-red"]
+    changed = Dataset(environment, planned.task, planned.settings.model_copy(update={"episodes": 17}))
+    folder = dataset(scale)
+    [fault] = verify._unlike(folder, read_json(folder / "manifest.json"), changed)
+    assert fault.unplanned
+    assert fault.what.startswith("episodes ")
+
+
+def test_a_run_with_other_settings_is_due_and_not_recorded(scale: Scale) -> None:
+    record = scale.root / "results/tiny/runs" / RUN / "run.json"
+    run = scale.runs[RUN]
+    said = read_json(record) | {"config_digest": run.digest, "config": run.recorded()}
+    write_json(record, said)
+    assert verify.find_faults(scale) == []
+    other = said["config"] | {"updates": said["config"]["updates"] + 1}
+    write_json(record, said | {"config_digest": "0" * 12, "config": other})
+    verify.check(scale, planned=False)
+    with pytest.raises(RarlError, match=r"run\.json: made with other settings: updates: \d+ then, \d+ now\n"):
+        verify.check(scale)
 
 
 def test_checkpoints_are_those_of_their_run(scale: Scale) -> None:

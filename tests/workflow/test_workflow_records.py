@@ -24,11 +24,16 @@ from rarl.workflow.records import (
 LONG = f"results/small/runs/{'a' * 150}/{'b' * 150}/run.json"  # its record lies in a folder
 
 
-def record(root: Path, product: str, **content: object) -> Path:
-    """A record as Snakemake writes it, and its product."""
+def record_path(folder: Path, product: str) -> Path:
+    """Where Snakemake keeps something of a product."""
     name = urlsafe_b64encode(product.encode()).decode()
     parts = [name[i : i + 254] for i in range(0, len(name), 254)]
-    path = root / ".snakemake/metadata" / Path(*(f"@{part}" for part in parts[:-1]), parts[-1])
+    return folder / Path(*(f"@{part}" for part in parts[:-1]), parts[-1])
+
+
+def record(root: Path, product: str, **content: object) -> Path:
+    """A record as Snakemake writes it, and its product."""
+    path = record_path(root / ".snakemake/metadata", product)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     (root / product).parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +92,23 @@ def test_records_follow_what_is_checked_out(project: Path) -> None:
         file_of("small", project).write_bytes(content)
         assert load_records("small", project)
         assert record_of(LONG, project).get("params") == expected
+
+
+def test_what_is_checked_out_is_not_what_an_interrupted_job_had_begun(project: Path) -> None:
+    """Of another state of the project; of what is not there again, and of other scales, the mark stays."""
+    saved = save_records("small", project).read_bytes()
+    begun = project / ".snakemake/incomplete"
+    marks = {name: record_path(begun, name) for name in (LONG, "data/small/gone.json", "data/large/a/manifest.json")}
+    for mark in marks.values():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    assert not load_records("small", project)
+    assert all(mark.exists() for mark in marks.values())
+    record(project, LONG, params=["'second'"])
+    save_records("small", project)
+    file_of("small", project).write_bytes(saved)
+    assert load_records("small", project)
+    assert [name for name, mark in marks.items() if mark.exists()] == list(marks)[1:]
 
 
 def test_saving_again_changes_nothing_until_snakemake_writes(project: Path) -> None:
