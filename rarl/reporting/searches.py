@@ -44,8 +44,10 @@ def _keys(trials: pd.DataFrame) -> set[str]:
 def _retrieves(settings: Mapping[str, Any]) -> bool:
     """Whether a trial's agent did; what others have of the settings of retrieval means nothing. Older records say it by
     the agent's name."""
-    older = str(settings.get("agent.kind", "")).startswith("ra-")
-    return older or settings.get("agent.retrieval.process", "none") != "none"
+    older = settings.get("agent.kind")
+    if older is not None:
+        return str(older).startswith("ra-")
+    return settings.get("agent.retrieval.process", "none") != "none"
 
 
 def effort(sides: Sequence[tuple[str, str]], results: Results) -> str:
