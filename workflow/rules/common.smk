@@ -22,7 +22,7 @@ from rarl.jobs import (
     report_job,
     train_job,
 )
-from rarl.workflow.plan import made_by_all, made_by_extended, made_by_other_code, made_elsewhere, plan_to_tell
+from rarl.workflow.plan import made_by_all, made_by_extended, made_elsewhere, plan_to_tell
 from rarl.config.scale import index_cost_plan
 from rarl.workflow.resources import (
     gpu_partition,
@@ -150,8 +150,10 @@ def records_from_elsewhere(wildcards):
     Which of them were made by other code than today's is told as well, and no file changes when that does.
     """
     files = [path for path in report_inputs(ELSEWHERE) if Path(path).is_file()]
-    by_other_code = sorted(made_by_other_code(SCALE) & set(ELSEWHERE))
-    return digest([[[path, checksum(path)] for path in files], by_other_code]) if files else None
+    if not files:
+        return None
+    not_as_today = sorted(set(made_by_extended(SCALE)) & set(ELSEWHERE))
+    return digest([[[path, checksum(path)] for path in files], not_as_today])
 
 
 def report_inputs(runs):
