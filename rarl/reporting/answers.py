@@ -76,11 +76,11 @@ def p_text(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.{tables.decimals(p, 2)}f}"
 
 
-def ours(outcome: Outcome) -> str:
-    """Our number with its interval and unit."""
+def ours(outcome: Outcome, known: str = "") -> str:
+    """Our number with its interval, and with its unit unless that is `known`."""
     difference = outcome.samples is None or outcome.samples.design != "single"
     text = tables.interval(outcome.interval, signed=difference)
-    return f"{text} {outcome.claim.unit}" if text != tables.NONE and outcome.claim.unit else text
+    return text if text == tables.NONE or outcome.claim.unit in ("", known) else f"{text} {outcome.claim.unit}"
 
 
 def budgets(outcome: Outcome) -> list[tuple[str, str]]:
@@ -235,12 +235,12 @@ def first_table(outcomes: Sequence[Outcome], studies: Iterable[Study]) -> Markup
     for study, o in product(studies, outcomes):
         if o.claim.primary and o.claim.test is not None and o.study is study:
             below = [other for other in outcomes if other.claim.qualifies == o.claim.id and other.interval is not None]
-            rows += [_first_row(one, study) for one in (o, *below)]
+            rows += [_first_row(o, study), *(_first_row(one, study, o.claim.unit) for one in below)]
     heads = ["Environment", "Verdict", "The paper reports", "We find", "Budget, as a share of the paper's"]
     return tables.table(heads, rows) if rows else Markup("")
 
 
-def _first_row(o: Outcome, study: Study) -> list[Any]:
+def _first_row(o: Outcome, study: Study, known: str = "") -> list[Any]:
     test = required(o.claim.test, "test")
     sides = [study.variant(side).label for side in test.sides()]
     where = f"{study.title}, {study.set_title(test.task_set)}" if test.task_set else study.title
@@ -250,7 +250,7 @@ def _first_row(o: Outcome, study: Study) -> list[Any]:
     who = Markup("↳ {}").format(_link(what, o)) if o.claim.qualifies else who
     share = [] if o.claim.qualifies else [budget(o)]
     share.append(_updates(o, study) if o.interval is not None else "")
-    return [who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o), "; ".join(filter(None, share))]
+    return [who, _with_reason(o), o.claim.paper.number, _scores(o) + ours(o, known), "; ".join(filter(None, share))]
 
 
 def _updates(outcome: Outcome, study: Study) -> str:

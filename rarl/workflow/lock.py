@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from rarl.errors import RarlError
 from rarl.runs.run_folder import describe_holder, holder_of, note_holder
 
 STATE = Path(".snakemake")
+SLURM_LOGS = STATE / "slurm_logs"  # which Snakemake's plugin for Slurm makes
 LOCK = "workflow.lock"
 MARK = "RARL_WORKFLOW"  # environment variable of the jobs of a workflow: the folder that it works in
 _SECONDS_TO_STOP = 120.0  # a training process ends its learner step and writes a checkpoint
@@ -33,8 +35,8 @@ log = logging.getLogger(__name__)
 def hold(folder: str | os.PathLike = ".", *, tell: Callable[[str], Any] = log.warning) -> Iterator[None]:
     """Hold the workflow's lock of `folder` for the length of a `with` block, and clear up after a killed workflow.
 
-    Jobs that the killed one left running are told to stop, as Ctrl-C does; training goes on from there when it is
-    started again. `tell` gets a line about that.
+    Jobs that the killed one left running, here or in Slurm's queue, are told to stop, as Ctrl-C does; training goes on
+    from there when it is started again. `tell` gets a line about that.
 
     Raises:
         RarlError: a workflow is running here; or was started on another machine, where it may still run; or a job that
@@ -67,6 +69,7 @@ def hold(folder: str | os.PathLike = ".", *, tell: Callable[[str], Any] = log.wa
                 )
         note_holder(descriptor)
         _stop(_left_jobs(folder), tell)
+        _cancel(folder, tell)
         shutil.rmtree(state / "locks", ignore_errors=True)
         yield
     finally:
@@ -111,3 +114,60 @@ def _stop(jobs: list[Any], tell: Callable[[str], Any]) -> None:
             f"jobs of a killed workflow still run in this folder (process {left}); wait for them, or "
             f"`kill {left.replace(',', '')}`, then again"
         )
+
+
+def _left_in_slurm(folder: Path) -> list[str]:
+    """The numbers of Slurm's jobs that a workflow in `folder` submitted; none where Slurm is not used.
+
+    Snakemake's own note of a job's number is overwritten as soon as the job begins, so Slurm is asked: Snakemake's
+    plugin gives it the folder and a comment with the rule.
+
+    Raises:
+        RarlError: Slurm was used here and does not answer.
+    """
+    if shutil.which("squeue") is None:
+        return []
+    try:
+        told = _slurm("squeue", "--me", "--noheader", "--array", "--format=%i|%k|%Z")
+    except RarlError:
+        if not (folder / SLURM_LOGS).exists():  # Slurm's commands are installed, that is all
+            return []
+        raise
+    jobs = [line.split("|", 2) for line in told.splitlines() if line.count("|") >= 2]
+    return [number for number, rule, place in jobs if rule.startswith("rule_") and Path(place).resolve() == folder]
+
+
+def _cancel(folder: Path, tell: Callable[[str], Any]) -> None:
+    jobs = _left_in_slurm(folder)
+    if not jobs:
+        return
+    tell(f"A workflow was killed here; cancelling the jobs that it left in Slurm ({', '.join(jobs)}).")
+    _slurm("scancel", *jobs)
+    end = time.monotonic() + _SECONDS_TO_STOP
+    while jobs := _left_in_slurm(folder):
+        if time.monotonic() > end:
+            raise RarlError(
+                f"jobs of a killed workflow are still in Slurm's queue ({', '.join(jobs)}); when `squeue --me` no "
+                "longer shows them, again"
+            )
+        time.sleep(_SECONDS_TO_STOP / 60)
+
+
+def _slurm(*command: str) -> str:
+    """What a command of Slurm's prints.
+
+    Raises:
+        RarlError: it fails.
+    """
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = f"no answer ({error})"
+    else:
+        if done.returncode == 0:
+            return done.stdout
+        reason = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+    raise RarlError(
+        f"{command[0]}: {reason}; a killed workflow may have left jobs in Slurm's queue, and they must not be started "
+        f"twice. Again when Slurm answers, or, if it is gone, `rm -r {SLURM_LOGS}`"
+    )

@@ -24,12 +24,12 @@ from rarl.jobs import (
     report_job,
     train_job,
 )
-from rarl.mappings import leaves
 from rarl.progress import duration
 from rarl.reporting.choices import check_texts
 from rarl.runs.run_folder import CHECKPOINT, RunPaths, read_record
 from rarl.workflow.records import record_of
 from rarl.workflow.rules import cost_digest, gpus, index_cost_digest, plan_digest
+from rarl.workflow.verify import changed_settings
 
 # What `_reference_work` takes on the core that `about_core_minutes` was measured on. That core is out of reach: seven
 # runs of scale laptop, of all kinds, were made again on another (Intel Xeon with AVX-512, busy with other work), where
@@ -126,8 +126,8 @@ def _state_of_record(scale: Scale, run: Run, why: Counter[str]) -> str:
     if record.get("code_digest") != code_digest_of(job):
         why.update(_changed_code(record.get("code"), job.code().record))
         state = OTHER_CODE
-    if record.get("config_digest") != run.digest:
-        why.update(_changed_settings(record.get("config", {}), run.recorded()))
+    if changed := changed_settings(record, run):
+        why.update(f"setting {line.partition(': ')[0]}" if ": " in line else line for line in changed)
         state = OTHER_SETTINGS
     return state
 
@@ -160,15 +160,6 @@ def made_by_other_code(scale: Scale) -> set[str]:
     """The runs that a report shows though their code, or a setting, was another one than it is today."""
     states = {i: _state_of_record(scale, run, Counter()) for i, run in scale.wanted().items()}
     return {i for i, state in states.items() if state in (OTHER_CODE, OTHER_SETTINGS)}
-
-
-def _changed_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
-    old, new = dict(leaves(then)), dict(leaves(now))
-    keys = [key for key in sorted({*old, *new}) if old.get(key, _ABSENT) != new.get(key, _ABSENT)]
-    return [f"setting {key}" for key in keys] or ["what is derived from settings"]
-
-
-_ABSENT = object()
 
 
 def _changed_code(then: Any, now: Mapping[str, Mapping[str, str]]) -> Iterable[str]:

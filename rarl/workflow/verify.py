@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rarl.config.scale import Dataset, Scale
+from rarl.config.scale import Dataset, Run, Scale
 from rarl.envs.names import slug
 from rarl.errors import RarlError
 from rarl.files import read_json, sha256_file, state_of, write_json
@@ -239,12 +239,16 @@ def _of_checkpoints(scale: Scale, hashes: Hashes) -> Iterator[Fault]:
         elif listed is not None and found not in listed:
             yield Fault(path, f"damaged (its SHA-256 is not the one in {sidecar(path).name})")
         elif said is not None and run in scale.runs:
-            if said.get("config_digest") not in (None, scale.runs[run].digest):
-                changed = differences(said.get("config") or {}, scale.runs[run].recorded()) or [
-                    "what follows from settings"
-                ]
+            if changed := changed_settings(said, scale.runs[run]):
                 yield Fault(record, f"made with other settings: {'; '.join(changed[:3])}", unplanned=True)
             yield from _made_from_others(record, said, scale, hashes)
+
+
+def changed_settings(record: Mapping[str, Any], run: Run) -> list[str]:
+    """What differs between the settings in a run's record and those of today, a line each: "key: 1 then, 2 now"."""
+    if record.get("config_digest") == run.digest:
+        return []
+    return differences(record.get("config") or {}, run.recorded()) or ["what is derived from settings"]
 
 
 def _made_from_others(record: Path, said: dict[str, Any], scale: Scale, hashes: Hashes) -> Iterator[Fault]:

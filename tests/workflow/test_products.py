@@ -34,6 +34,7 @@ def scale(own_root: Path) -> Scale:
         "run": RUN,
         "status": "finished",
         "checkpoint_sha256": checksum,
+        "config_digest": scale.runs[RUN].digest,
         "data": {manifest: sha256_file(own_root / manifest)},
     }
     write_json(own_root / "results/tiny/runs" / RUN / "run.json", record)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.workflow import slurm_cluster
 from tests.workflow.slurm_cluster import Cluster
-from tests.workflow.workflow_project import Project
+from tests.workflow.workflow_project import DQN, Project
 
 LACKING = slurm_cluster.why_not()
 pytestmark = [
@@ -68,6 +71,13 @@ def gpus_by_rule(jobs: list[dict[str, str]]) -> dict[str, set[tuple[str, bool]]]
     for job in jobs:
         found.setdefault(job["rule"], set()).add((job["Partition"], "gres/gpu" in job["ReqTRES"]))
     return found
+
+
+def wait_until(done: Callable[[], bool], tell: Callable[[], str], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, tell()
+        time.sleep(0.1)
 
 
 def cuda_build_of_torch(folder: Path) -> str:
@@ -128,6 +138,34 @@ def test_a_gpu_is_asked_for_where_there_is_one_and_the_scale_wants_it(
     assert trained(**cuda) == {("gpu", True)}
     assert trained(**cuda, RARL_GPU_PARTITION="") == {("main", False)}
     assert trained(RARL_GPU_PARTITION="gpu") == {("gpu", True)}
+
+
+def test_jobs_that_a_killed_workflow_left_in_the_queue_are_cancelled_and_go_on(
+    untouched: Project, without_gpus: Cluster, tmp_path: Path
+) -> None:
+    project, cluster = untouched, without_gpus
+    last = max((int(job["JobID"]) for job in jobs_of(cluster)), default=0)
+    project.scale(lambda settings: settings["experiments"]["gridroboman"]["settings"].update(updates=4000))
+    submit(project, cluster, "datasets")
+    target = f"results/tiny/runs/{DQN}/run.json"
+    log = tmp_path / "killed.txt"
+    process = project.start(
+        *("snakemake", "--workflow-profile", "profiles/slurm", target),
+        output=log,
+        **{name: cluster.environment[name] for name in ("PATH", "SLURM_CONF")},
+    )
+    begun = project.folder / "scratch/tiny/runs" / DQN / "training.csv"
+    wait_until(lambda: begun.exists() or process.poll() is not None, log.read_text)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    running = [job for job in jobs_of(cluster, last) if job["State"] == "RUNNING"]
+    assert [job["rule"] for job in running] == ["train_run"]
+
+    output = submit(project, cluster, target)
+    assert f"cancelling the jobs that it left in Slurm ({running[0]['JobID']})" in output
+    states = [job["State"].split()[0] for job in jobs_of(cluster, last) if job["rule"] == "train_run"]
+    assert states == ["CANCELLED", "COMPLETED"]
+    assert json.loads(project.product("runs", DQN, "run.json").read_text())["resumed"] == 1
 
 
 def test_a_scale_that_wants_a_gpu_runs_without_one(untouched: Project, without_gpus: Cluster, tmp_path: Path) -> None:

@@ -129,6 +129,62 @@ def test_a_job_that_does_not_stop_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         process.wait()
 
 
+SLURM = """#!{python}
+import pathlib, sys
+queue = pathlib.Path({queue!r})
+if not queue.exists():
+    sys.exit("squeue: error: no controller")
+lines = queue.read_text().splitlines()
+if pathlib.Path(sys.argv[0]).name == "squeue":
+    print(*lines, sep="\\n")
+else:
+    queue.write_text("\\n".join(line for line in lines if line.split("|")[0] not in sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that `squeue` reads and `scancel` shortens; without it Slurm does not answer."""
+    found = tmp_path / "queue"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("squeue", "scancel"):
+        (programs / name).write_text(SLURM.format(python=sys.executable, queue=str(found)))
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return found
+
+
+def test_jobs_left_in_slurms_queue_are_cancelled_and_no_others(tmp_path: Path, queue: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    others = [f"1|rule_train_run_wildcards_a|{tmp_path}", f"2|my own|{project}", f"3||{project}"]
+    queue.write_text("\n".join([*others, f"4|rule_train_run_wildcards_a|{project}", f"5_7|rule_probe_run|{project}"]))
+    told: list[str] = []
+    with hold(project, tell=told.append):
+        assert queue.read_text().splitlines() == others
+    assert len(told) == 1
+    assert "(4, 5_7)" in told[0]
+    with hold(project, tell=told.append):
+        assert len(told) == 1
+
+
+def test_jobs_that_stay_in_slurms_queue_are_told(tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.write_text(f"4|rule_train_run|{tmp_path}")
+    (queue.parent / "bin/scancel").write_text("#!/bin/sh\n")
+    monkeypatch.setattr(workflow_lock, "_SECONDS_TO_STOP", 0.1)
+    with pytest.raises(RarlError, match=r"still in Slurm's queue \(4\)"), hold(tmp_path):
+        pass
+
+
+def test_a_slurm_that_does_not_answer_is_told_where_it_was_used(tmp_path: Path, queue: Path) -> None:
+    with hold(tmp_path):
+        pass
+    (tmp_path / workflow_lock.SLURM_LOGS).mkdir()
+    with pytest.raises(RarlError, match=r"squeue: .*no controller; .*rm -r .snakemake/slurm_logs"), hold(tmp_path):
+        pass
+
+
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / ".snakemake").write_text("in the way")
     with pytest.raises(RarlError, match=r"workflow\.lock: cannot be written"), hold(tmp_path):
