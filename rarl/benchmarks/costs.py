@@ -74,7 +74,11 @@ MOST_WARM_UP = 2000  # updates before the first learner step
 
 
 def measure_costs(
-    scale: Scale, output: Path | None = None, device: str = "auto", code: LoadedCode | None = None
+    scale: Scale,
+    output: Path | None = None,
+    device: str = "auto",
+    code: LoadedCode | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Measure all variants of a scale and write the table.
 
@@ -82,6 +86,7 @@ def measure_costs(
       output: the file to write; default results/{scale}/costs.csv.
       device: as `rarl train` takes it.
       code: what this process computes with, where the caller has looked already.
+      changes: settings of every variant that are to be others than planned.
 
     Returns:
       The file.
@@ -105,7 +110,7 @@ def measure_costs(
                 needed = _data_of(run)
                 if needed not in opened:
                     opened[needed] = open_datasets(scale, run)
-            short = _all_shortened([run.settings for run in runs.values()])
+            short = _all_shortened([_changed(run.settings, changes or {}) for run in runs.values()])
             subjects = [
                 _Variant(run, ready, opened[_data_of(run)], chosen)
                 for run, ready in zip(runs.values(), short, strict=True)

@@ -1,10 +1,11 @@
 """Whether a GPU computes what a CPU computes, and what learner steps cost on it.
 
-`python -m rarl.benchmarks.gpu_check FOLDER` takes four minutes on a machine with a GPU; elsewhere the CPU is compared
-with itself. Missing datasets are made. FOLDER gets, besides costs.csv and environment-speed.csv of `rarl costs`,
-machine.json and equality.csv: for each variant
+`python -m rarl.benchmarks.gpu_check FOLDER` takes six minutes on a machine with a GPU; elsewhere the CPU is compared
+with itself. Missing datasets are made. FOLDER gets costs.csv and environment-speed.csv of `rarl costs`; the same with
+learner steps as CUDA graphs in the folder captured/; machine.json; and equality.csv: for each variant
 
     experiment, variant, device
+    cuda_graph          off, or auto: a learner step is one CUDA graph where it can be
     losses              compared, from the first learner step on: `STEPS`, or what a CPU does in `SECONDS` or in all
                         updates of the run; a variant without any has no row
     first_difference    of the first losses, relative
@@ -38,8 +39,9 @@ from rarl.trajectories.store import MANIFEST, TrajectoryDataset
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("experiment", "variant", "device", "losses", "first_difference", "largest_difference")
+COLUMNS = ("experiment", "variant", "device", "cuda_graph", "losses", "first_difference", "largest_difference")
 STEPS, SECONDS, TOLERANCE = 50, 8.0, 0.01
+GRAPHS = ("off", "auto")
 
 
 def losses(
@@ -74,11 +76,13 @@ def compare(scale: Scale, device: str) -> list[tuple]:
             if not expected:
                 log.info("%s %s: no losses to compare", experiment, variant)
                 continue
-            found = losses(run, datasets, device, len(expected))
-            differences = [abs(a - b) / max(abs(a), abs(b), 1e-6) for a, b in zip(expected, found, strict=True)]
-            numbers = [f"{number:.3g}" for number in (differences[0], max(differences))]
-            rows.append((experiment, variant, device, len(expected), *numbers))
-            log.info("%s %s: %d losses, differences %s and at most %s", experiment, variant, len(expected), *numbers)
+            for graph in GRAPHS:
+                ready = run.with_settings(run.settings.model_copy(update={"cuda_graph": graph}))
+                found = losses(ready, datasets, device, len(expected))
+                differences = [abs(a - b) / max(abs(a), abs(b), 1e-6) for a, b in zip(expected, found, strict=True)]
+                numbers = [f"{number:.3g}" for number in (differences[0], max(differences))]
+                rows.append((experiment, variant, device, graph, len(expected), *numbers))
+                log.info("%s %s, graph %s: %d losses, differences %s and at most %s", *rows[-1][:2], *rows[-1][3:])
     return rows
 
 
@@ -95,7 +99,9 @@ def check(scale: Scale, folder: Path, device: str) -> bool:
     finally:
         torch.backends.cudnn.allow_tf32 = tf32
     write_text(folder / "equality.csv", csv_text([COLUMNS, *rows]))
-    measure_costs(scale, folder / "costs.csv", device)
+    for graph, place in zip(GRAPHS, (folder, folder / "captured"), strict=True):
+        place.mkdir(exist_ok=True)
+        measure_costs(scale, place / "costs.csv", device, changes={"cuda_graph": graph})
     return all(float(row[-1]) <= TOLERANCE for row in rows)
 
 

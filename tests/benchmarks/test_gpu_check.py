@@ -38,10 +38,12 @@ def test_a_cpu_agrees_with_itself_and_is_measured(folder):
         gpu_check.main([str(folder), "--scale", "tiny", "--device", "cpu"])
     assert end.value.code == 0
     assert [tuple(row.values()) for row in rows(folder / "equality.csv")] == [
-        ("gridroboman", variant, "cpu", "3", "0", "0") for variant in ("dqn", "ra-dqn")
-    ]
-    assert [row["variant"] for row in rows(folder / "costs.csv")] == ["dqn", "ra-dqn"]
-    assert rows(folder / "environment-speed.csv")
+        ("gridroboman", variant, "cpu", graph, "3", "0", "0")
+        for variant in ("dqn", "ra-dqn") for graph in ("off", "auto")
+    ]  # fmt: skip
+    for place in (folder, folder / "captured"):
+        assert [row["variant"] for row in rows(place / "costs.csv")] == ["dqn", "ra-dqn"]
+        assert rows(place / "environment-speed.csv")
     assert "torch" in json.loads((folder / "machine.json").read_text())["versions"]
 
 
@@ -51,15 +53,16 @@ def test_losses_that_differ_are_told_by_the_exit_code(folder, monkeypatch):
     def losses(*arguments):
         calls.append(arguments)
         found = real(*arguments)
-        return found if len(calls) % 2 else [*found[:-1], 1.02 * found[-1]]
+        return found if len(calls) % 3 else [*found[:-1], 1.02 * found[-1]]
 
     monkeypatch.setattr(gpu_check, "losses", losses)
-    monkeypatch.setattr(gpu_check, "measure_costs", lambda *_: None)
+    monkeypatch.setattr(gpu_check, "measure_costs", lambda *_, changes: None)
     with pytest.raises(SystemExit) as end:
         gpu_check.main([str(folder), "--scale", "tiny", "--device", "cpu"])
     assert end.value.code != 0
-    first, *_ = rows(folder / "equality.csv")
-    assert (float(first["first_difference"]), float(first["largest_difference"])) == (
+    plain, captured, *_ = rows(folder / "equality.csv")
+    assert float(plain["largest_difference"]) == 0
+    assert (float(captured["first_difference"]), float(captured["largest_difference"])) == (
         0,
         pytest.approx(0.0196, rel=0.01),
     )
@@ -72,8 +75,8 @@ def test_an_agent_without_a_loss_is_left_out(folder, tiny_root, monkeypatch, cap
     variants = {"variants": ["dqn", "mfec"], "probes": []}
     tiny_project.write_config(folder.parents[1], {"experiments": {"gridroboman": {"task_sets": {10: variants}}}})
     monkeypatch.setattr(gpu_check, "open_datasets", lambda scale, run: datasets)
-    (row,) = gpu_check.compare(Scale("tiny"), "cpu")
-    assert row[:4] == ("gridroboman", "dqn", "cpu", 3)
+    found = gpu_check.compare(Scale("tiny"), "cpu")
+    assert [row[:5] for row in found] == [("gridroboman", "dqn", "cpu", graph, 3) for graph in ("off", "auto")]
 
 
 def test_what_is_in_the_way_is_told_and_settings_are_put_back(folder, monkeypatch, capsys):
