@@ -29,6 +29,7 @@ _ANSWERS = {rules.SUPPORTED: "yes", rules.CONTRADICTED: "no, the opposite"}
 # validity check -> why an answer means nothing if it fails
 _FAILED = {
     "learned": "no agent is sure to have learned", "both-learned": "one agent is not sure to have learned",
+    "each-learned": "one agent is not sure to have learned",
     "reads": "what is retrieved is not shown to be used",
     "attends": "attention does not ask for the level", "control": "the probe's control failed",
     "finds": "nothing relevant is found",
@@ -115,7 +116,7 @@ def claim_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
             **rules.p_columns(o.verdict), "smallest_effect": o.verdict.smallest, "paper_size": paper.size,
             "turns_by": o.turn.by if o.turn else None, "turns_to": o.turn.outcome if o.turn else None,
             "size_excluded": o.verdict.size or None, "pre_specified": o.specified, "search": o.search or None,
-            "checks": "; ".join(checks) or None,
+            "checks": "; ".join(checks) or None, "outcome_in_pairs": o.in_pairs or None,
             "preliminary": o.preliminary, "text": claim.text, "place": claim.place, "number": str(paper.number),
             "anchor": Markup('<a id="{0}" href="#{0}">{1}</a>').format(claim.id, tables.unbroken(claim.id)),
             "reported": ", ".join(filter(None, [str(paper.number), f"n={paper.n}" * bool(paper.n), claim.place])),
@@ -311,6 +312,14 @@ def tally(outcomes: Sequence[Outcome]) -> str:
         f"{n} {words.get(said, said)}" + (f" ({doubted[said]} †)" if said in doubted and said != rules.VOID else "")
         for said, n in counts(outcomes).items() if said != rules.NOT_TESTED
     )  # fmt: skip
+
+
+def pairs_frame(outcomes: Sequence[Outcome]) -> tuple[int, pd.DataFrame]:
+    """How many claims can be judged by pairs of seeds too, and those of another verdict then."""
+    both = [o for o in outcomes if o.in_pairs]
+    rows = [{"claim": _link(o.claim.text, o), "verdict": verdict(o), "ours": ours(o), "in_pairs": o.in_pairs}
+            for o in both if o.in_pairs != o.verdict.outcome]  # fmt: skip
+    return len(both), pd.DataFrame(rows)
 
 
 def power_frame(outcomes: Sequence[Outcome], results: Results, level: float) -> pd.DataFrame:

@@ -47,6 +47,14 @@ def both_learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     return Check(not without, words, fails=any(check.fails for check in without)) if found else None
 
 
+def each_learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
+    """Each agent scores more at its end than at its start, and than random play where that is known."""
+    found = [check for variant in _variants(study, test) for check in _learned(study, variant, test, rules)]
+    without = [check for check in found if not check.passed]
+    words = "; ".join(check.found for check in without or found)
+    return Check(not without, words, fails=any(check.fails for check in without)) if found else None
+
+
 def _learned(study: Study, variant: Variant, test: ClaimTest, rules: Rules) -> list[Check]:
     random, found = study.score.marks.get("random"), []
     last, first = (study.seed_scores(variant, test.task_set, at) for at in ("last", "first"))

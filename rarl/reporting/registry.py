@@ -50,6 +50,7 @@ COSTS = ("parameters", "ms_per_update")  # of which there are ratios
 CHECKS = {
     "learned": "rarl.reporting.checks:learned",
     "both-learned": "rarl.reporting.checks:both_learned",
+    "each-learned": "rarl.reporting.checks:each_learned",
     "reads": "rarl.reporting.checks:reads",
     "reads-or-needs": "rarl.reporting.checks:reads_or_needs",
     "attends": "rarl.reporting.checks:attends",

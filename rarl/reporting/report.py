@@ -247,6 +247,7 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         "use": tables.to_markdown(use, _USE, digits=2) if len(use) else "",
         **_parts(sheet, [e for e in report.effects if e.study.page != BEYOND]),
         "use_csv": sheet.csv("main-agents", use[[name for name in _USE if name in use]]) if len(use) else "",
+        "fixed": list(use["agent"][use["top_three"] == 3]) if "top_three" in use else [],
         "devices": sorted(set(report.costs["device"])),
         "elsewhere": measured_costs.told_of_scales(report.results),
         "drawn": any(isinstance(s.value(s.base, s.used_sets[-1], "episodes"), int) for s in mains),
@@ -261,6 +262,7 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         "budgets": any(answers.budgets(o) for o in primary),
         "rising": _still_rising(primary),
         "revised": sum(bool(failed(o.later)) for o in report.outcomes),
+        "pairs": answers.pairs_frame(report.outcomes),
         "repeated": {made: (frame["same"].sum(), len(frame)) for made, frame in report.repeated.items()},
     }  # fmt: skip
 
@@ -352,6 +354,7 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
         "left": Markup("\n\n").join(left.parts),
         "costs": Markup("\n\n").join(costs.parts),
         "twice": Markup("\n\n").join(twice.parts),
+        "pairs": answers.pairs_frame(report.outcomes),
         "trials": searches.counts(results.trials),
         "power": answers.power_frame(report.outcomes, results, sheet.rules.level),
         "trials_csv": sheet.csv("trials", searches.frame(results.trials)) if len(results.trials) else "",

@@ -27,7 +27,8 @@ class Outcome:
     it. preliminary: some of its planned runs are not there (yet). checks: of its validity, None where nothing was
     recorded. later: checks that were written once its runs had been seen, and that its verdict does not rest on. turn:
     what would change the verdict. specified: the claim, as it is now, was there before all its runs were first made.
-    family: how many were judged together. search: how the settings of both sides were searched.
+    family: how many were judged together. search: how the settings of both sides were searched. in_pairs: the outcome if
+    agents that drew the same episodes with the same seed were compared seed by seed; "" where there are none such.
     """
 
     claim: Claim
@@ -44,6 +45,7 @@ class Outcome:
     specified: bool = False
     family: int = 0
     search: str = ""
+    in_pairs: str = ""
 
     @property
     def page(self) -> str:
@@ -98,10 +100,15 @@ def evaluate_claims(
     for name in dict.fromkeys(o.claim.family for o in found if o.due):
         members = [i for i, o in enumerate(found) if o.due and o.claim.family == name]
         cases = [_quantity(found[i]) for i in members]
-        verdicts = judge(cases, rules)
+        verdicts, pairs = (
+            judge(cases, rules),
+            [_in_pairs(found[i], case) for i, case in zip(members, cases, strict=True)],
+        )
+        by_pairs = judge([pair or case for pair, case in zip(pairs, cases, strict=True)], rules)
         size = sum("sign" in verdict.tests for verdict in verdicts)
-        for i, verdict, turn in zip(members, verdicts, turns(cases, rules), strict=True):
-            found[i] = replace(found[i], verdict=verdict, turn=turn, family=size)
+        for n, (i, verdict, turn) in enumerate(zip(members, verdicts, turns(cases, rules), strict=True)):
+            other = by_pairs[n].outcome if pairs[n] else ""
+            found[i] = replace(found[i], verdict=verdict, turn=turn, family=size, in_pairs=other)
             samples = found[i].samples
             if samples is not None and verdict.outcome not in (MEASURED, NOT_TESTED):
                 judged.put(samples, verdict)
@@ -112,6 +119,17 @@ def _quantity(outcome: Outcome) -> Case:
     claim = outcome.claim
     void = "; ".join(f"{name}: {check.found}" for name, check in failed(outcome.checks).items())
     return Case(outcome.samples, claim.kind, claim.margin, claim.paper.size, void)
+
+
+def _in_pairs(outcome: Outcome, case: Case) -> Case | None:
+    """The same, compared seed by seed; None unless both sides have the same seeds, with a draw of episodes for each."""
+    samples, study, test = outcome.samples, outcome.study, outcome.claim.test
+    if samples is None or study is None or test is None or samples.design != "independent":
+        return None
+    drawn = (study.value(v, test.task_set, "episodes") for side in test.sides() for v in study.variants_like(side))
+    if set(samples.a) != set(samples.b) or not all(isinstance(number, int) for number in drawn):
+        return None
+    return replace(case, samples=replace(samples, design="paired"))
 
 
 def _involved(test: ClaimTest, runs: pd.DataFrame) -> pd.DataFrame:

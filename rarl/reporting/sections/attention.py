@@ -3,13 +3,16 @@ give."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from rarl.errors import RarlError
 from rarl.reporting import tables
 from rarl.reporting.claims import EVERY
+from rarl.reporting.pictures import read_gallery
 from rarl.reporting.registry import QUANTITIES
 from rarl.reporting.results import IDENTITY, spelled
 from rarl.reporting.sheet import Sheet
@@ -22,6 +25,7 @@ OTHER = ("flips_exchanged", "flips_redrawn")  # by another batch: of another tas
 _USE = {  # of retrieval.csv
     "agent": "Agent", "set": "Task set", "states": "States per batch", "steps_per_trajectory": "Steps per trajectory",
     "last_share": "Share of them that are last steps", "effective_states": "Effective number of attended states",
+    "top_three": "Ever among the three of most attention, per recorded episode",
     "logit_std": "SD of logits", "z_between": "SD of z between batches, relative to its RMS",
     "flips_redrawn": "Actions changed by another draw, %", "flips_exchanged": "by another task's batch, %",
     "flips_removed": "by none, %",
@@ -84,7 +88,26 @@ def retrieval_frame(study: Study) -> pd.DataFrame:
     numbers = last[measured].apply(pd.to_numeric, errors="coerce")
     means = numbers.groupby([last[key] for key in IDENTITY[2:4]], sort=False).mean().reset_index()
     means[[name for name in measured if name.startswith("flips")]] *= 100
+    means["top_three"] = [_top_three(study, *key) for key in means[IDENTITY[2:4]].itertuples(index=False)]
     return means.assign(agent=means["variant"].map(study.label), set=means["task_set"].map(study.set_title))
+
+
+def _top_three(study: Study, task_set: str, variant: str) -> float:
+    """How many states are ever among the three of most attention in a recorded episode, which has one retrieval batch:
+    mean over episodes and seeds. 3: they never change, whatever the agent sees. NaN where nothing was recorded."""
+    runs = study.results.runs
+    own = (runs["experiment"] == study.name) & (runs["task_set"] == task_set) & (runs["variant"] == variant)
+    found = []
+    for run in runs["run"][own & runs["usable"]]:
+        try:
+            episodes = read_gallery(study.results.galleries[run]) if run in study.results.galleries else []
+            for steps in (episode["steps"] for episode in episodes):
+                top = [sorted(step["retrieved"], key=lambda state: -state["weight"])[:3] for step in steps]
+                if len(top) > 1 and all(len(states) == 3 for states in top):
+                    found.append(len({state["candidate"] for states in top for state in states}))
+        except (RarlError, KeyError, TypeError) as error:
+            study.results.note(f"{run}/gallery.json", error)
+    return sum(found) / len(found) if found else math.nan
 
 
 def used_by(study: Study, variant: Variant, task_set: str) -> dict[str, Any]:
