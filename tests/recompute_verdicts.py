@@ -354,10 +354,13 @@ def recompute(root: Path, scale: str) -> pd.DataFrame:
                 sides.append((experiment or test["experiment"], variant))
         task_set = runs.named_set(test, sides)
         if task_set is not None:
-            found = None
+            found = pairs = None
             if all(runs.of(side, task_set) for side in sides):
                 design, a, b, bounds = measure(runs, test, sides, task_set, rules)
                 found = Quantity(design, a, b, bounds) if a and (b or design == "single") else None
+                drawn = [runs.records[run]["config"].get("episodes") for side in sides for run in runs.of(side, task_set)]
+                if found and design == "independent" and set(a) == set(b) and None not in drawn:
+                    pairs = Quantity("paired", a, b, bounds)
             checks = [
                 revised["before"]
                 if (revised := file.get("revised_checks", {}).get(name))
@@ -367,14 +370,19 @@ def recompute(root: Path, scale: str) -> pd.DataFrame:
                 for name in claim["validity"]
             ]
             void = found is not None and any(fails(runs, name, test, sides, task_set, rules) for name in checks)
-            due.append((claim, found, void))
+            due.append((claim, found, void, pairs))
     rows = []
-    for family in dict.fromkeys(claim["family"] for claim, _, _ in due):
+    for family in dict.fromkeys(claim["family"] for claim, *_ in due):
         members = [entry for entry in due if entry[0]["family"] == family]
-        p = {name: corrected(name, members) for name in ("sign", "margin", "gain", "size")}
-        for i, (claim, found, void) in enumerate(members):
-            tests = {name: values[i] for name, values in p.items() if i in values}
+        in_pairs = [(claim, pairs or found, void) for claim, found, void, pairs in members]
+        p, by_pairs = (
+            {name: corrected(name, entries) for name in ("sign", "margin", "gain", "size")}
+            for entries in ([entry[:3] for entry in members], in_pairs)
+        )
+        for i, (claim, found, void, pairs) in enumerate(members):
+            tests, others = ({name: values[i] for name, values in which.items() if i in values} for which in (p, by_pairs))
             rows.append({"id": claim["id"], "outcome": outcome(claim, found, void, tests, rules)})
+            rows[-1]["in_pairs"] = outcome(claim, pairs, void, others, rules) if pairs else ""
             if found is not None:
                 low, high = found.interval(rules["level"])
                 test = {"equivalence": "margin", "no gain": "gain"}.get(claim.get("kind"), "sign")
@@ -437,6 +445,8 @@ def disagreements(root: Path, scale: str) -> list[str]:
         here, kind = ours.loc[name], said["kind"]
         if here["outcome"] != said["outcome"]:
             found.append(f"{name}: {said['outcome']}, here {here['outcome']}")
+        if here["in_pairs"] != str(said["outcome_in_pairs"]).replace("nan", ""):
+            found.append(f"{name}: in pairs {said['outcome_in_pairs']}, here {here['in_pairs']}")
         test = {"equivalence": "margin", "no gain": "gain"}.get(kind, "sign")
         pairs = {"estimate": ("estimate", 1e-4), "estimate_low": ("low", 1e-4), "estimate_high": ("high", 1e-4),
                  f"p_{test}": ("p", 1e-2), f"p_{test}_holm": ("holm", 1e-2)}  # fmt: skip

@@ -150,6 +150,23 @@ def write_all(sheet: Sheet, outcomes: Sequence[Outcome]) -> None:
     table = tables.to_markdown(frame, heads)
     caption = f"Claims of the paper and questions of our own. {legend(table, sheet.rules)}"
     sheet.parts += [Markup("{}{} {}").format(TABLE, caption, numbers), table]
+    rows = [[_link(o.claim.id, o), o.claim.text, in_a_sentence(o)] for o in outcomes if not o.claim.own]
+    if rows:
+        sheet.folded("Each claim of the paper in a sentence", tables.table(["Id", "Claim", "In a sentence"], rows))
+
+
+def in_a_sentence(outcome: Outcome) -> str:
+    """What the paper says, what was found, how sure that is, and what would change it."""
+    claim, said = outcome.claim, outcome.verdict
+    paper = f"The paper reports {claim.paper.number}" if claim.paper.number else "The paper says so without a number"
+    if outcome.interval is None:
+        scales = f"; scale {' or '.join(claim.scales)} could" if claim.scales else "; no scale here could"
+        return f"{paper}; not tested here, {said.reason}{scales}."
+    sure = [because(outcome) or "a size, with no test", "pre-specified" if outcome.specified else EXPLORATORY]
+    sure += [f"{outcome.interval.seeds} seeds"]
+    if said.outcome == rules.VOID or failed(outcome.later):
+        sure.append(f"to be asked again where this is mended: {_why_void(outcome.checks) or _why_void(outcome.later)}")
+    return f"{paper}; we find {_scores(outcome)}{ours(outcome)}, {said.words}: {'; '.join(sure)}."
 
 
 def write_errata(sheet: Sheet, errata: Sequence[Erratum], outcomes: Sequence[Outcome]) -> None:
@@ -334,7 +351,10 @@ def power_frame(outcomes: Sequence[Outcome], results: Results, level: float) -> 
         design = "independent" if o.samples is None or o.samples.design == "independent" else "paired"
         if math.isnan(sd) and o.samples is not None:
             n = min(o.samples.estimate.n)
-            sd, source = o.samples.estimate.error * math.sqrt(n / (2 if design == "independent" else 1)), "these runs"
+            sd, source = (
+                o.samples.estimate.error * math.sqrt(n / (2 if design == "independent" else 1)),
+                "these runs, afterwards",
+            )
         effect = abs(claim.paper.size or claim.margin)
         if sd > 0:
             chances = {f"{what}_{n}": round(100 * power(design, sd, n, share * effect, o.family, level))

@@ -27,8 +27,8 @@ class Outcome:
     it. preliminary: some of its planned runs are not there (yet). checks: of its validity, None where nothing was
     recorded. later: checks that were written once its runs had been seen, and that its verdict does not rest on. turn:
     what would change the verdict. specified: the claim, as it is now, was there before all its runs were first made.
-    family: how many were judged together. search: how the settings of both sides were searched. in_pairs: the outcome if
-    agents that drew the same episodes with the same seed were compared seed by seed; "" where there are none such.
+    family: how many were judged together. search: how the settings of both sides were searched. in_pairs: the outcome
+    if agents that drew the same episodes with the same seed were compared seed by seed; "" where there are none such.
     """
 
     claim: Claim

@@ -58,6 +58,17 @@ def test_a_comparison_with_what_did_not_learn_is_marked(tmp_path):
         assert ("one agent is not sure to have learned †" in claim_frame([said])["note"][0]) != learned
 
 
+def test_each_agent_must_be_above_random_play_and_its_own_start(tmp_path):
+    """By a check that came after the runs."""
+    for level in (0.3, 0.0):
+        for game in ("pong", "breakout"):
+            for variant, plays in (("r2d2", level), ("ra-r2d2", 0.3)):
+                made.write_runs(tmp_path, "atari", game, {variant: plays}, [game], changes=made.PLAYED)
+        said = outcomes(tmp_path)["Q7"]
+        assert said.checks["learned"].passed
+        assert said.later["each-learned"].passed == (level > 0)
+
+
 def test_random_play_is_a_start_too(tmp_path):
     for game, level in (("pong", 0.3), ("breakout", 0.0)):
         made.write_runs(tmp_path, "atari", game, {"r2d2": level}, [game], changes=made.PLAYED)

@@ -11,8 +11,9 @@ import yaml
 
 from rarl.envs.spec import ENVIRONMENTS, spec_of
 from rarl.errors import RarlError
-from rarl.reporting import choices
+from rarl.reporting import answers, choices
 from rarl.reporting.claims import load_claims
+from rarl.reporting.rules import INCONCLUSIVE, SUPPORTED
 from rarl.reporting.statistics import Samples
 from rarl.workflow.rules import scale_of
 from tests import tiny_project
@@ -247,6 +248,30 @@ def test_verdicts_turn_with_the_numbers(tmp_path):
         "equivalent within the margin"
     ]
     assert said["C4a-200k"].verdict.outcome == "not tested"  # one size of data: there is no larger
+
+
+def test_agents_with_the_same_draws_are_compared_in_pairs_too(tmp_path):
+    """Seeds far apart, agents close together: Welch sees nothing, pairs do."""
+    for drawn, expected in (({"episodes": 50}, SUPPORTED), ({}, "")):
+        root = tmp_path / str(len(drawn))
+        made.write_project(root)
+        for seed in range(5):
+            for variant, more in (("dqn-hidden", 0.0), ("ra-dqn-hidden", 0.06 + 0.001 * seed)):
+                run = f"gridroboman/30-tasks/{variant}/seed-{seed}"
+                made.write_run(root, run, 0.2 * seed + more, made.BOARDS[:2], changes=drawn)
+        said = outcomes(root)["C3c-hidden"]
+        assert (said.verdict.outcome, said.in_pairs) == (INCONCLUSIVE, expected)
+        told, differing = answers.pairs_frame([said])
+        assert (told, len(differing)) == (int(bool(drawn)), int(bool(drawn)))
+
+
+def test_every_claim_of_the_paper_has_a_sentence(project):
+    found = outcomes(project)
+    tested, untested = answers.in_a_sentence(found["C3c-hidden"]), answers.in_a_sentence(found["C1"])
+    assert "+0.40" in tested
+    assert "5 v 5 seeds" in tested
+    assert untested.startswith("The paper reports +11.32 ± 1.2 %")
+    assert "scale paper could" in untested
 
 
 def test_designs_of_samples():

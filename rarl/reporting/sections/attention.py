@@ -102,8 +102,10 @@ def _top_three(study: Study, task_set: str, variant: str) -> float:
         try:
             episodes = read_gallery(study.results.galleries[run]) if run in study.results.galleries else []
             for steps in (episode["steps"] for episode in episodes):
-                top = [sorted(step["retrieved"], key=lambda state: -state["weight"])[:3] for step in steps]
-                if len(top) > 1 and all(len(states) == 3 for states in top):
+                # Of a game's steps not all were recorded with it.
+                shown = [step["retrieved"] for step in steps if len(step["retrieved"]) > 2]
+                top = [sorted(states, key=lambda state: -state["weight"])[:3] for states in shown]
+                if len(top) > 1:
                     found.append(len({state["candidate"] for states in top for state in states}))
         except (RarlError, KeyError, TypeError) as error:
             study.results.note(f"{run}/gallery.json", error)

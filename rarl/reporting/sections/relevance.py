@@ -91,9 +91,10 @@ def write_distractors(study: Study, sheet: Sheet) -> None:
     if seeds.dropna(subset=["share"]).empty or recall.empty:
         return
     sheet.heading("One relevant trajectory among many")
+    stride = study.value(study.base, task_set, "agent.retrieval.step_stride")
     sheet.text(
         "Retrieval datasets made after training, each with one trajectory of the task; the others are of other tasks. "
-        "No network had seen any of them."
+        f"No network had seen any of them. The index has a key for one step in {stride} of each trajectory."
     )
     panels = {study.score.label: seeds.rename(columns={"score": "value"}), "recall@10": recall}
     drawn = {title: frame[(frame["way"] == "") & frame["share"].notna()] for title, frame in panels.items()}
