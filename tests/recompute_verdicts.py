@@ -358,7 +358,9 @@ def recompute(root: Path, scale: str) -> pd.DataFrame:
             if all(runs.of(side, task_set) for side in sides):
                 design, a, b, bounds = measure(runs, test, sides, task_set, rules)
                 found = Quantity(design, a, b, bounds) if a and (b or design == "single") else None
-                drawn = [runs.records[run]["config"].get("episodes") for side in sides for run in runs.of(side, task_set)]
+                drawn = [
+                    runs.records[run]["config"].get("episodes") for side in sides for run in runs.of(side, task_set)
+                ]
                 if found and design == "independent" and set(a) == set(b) and None not in drawn:
                     pairs = Quantity("paired", a, b, bounds)
             checks = [
@@ -380,7 +382,9 @@ def recompute(root: Path, scale: str) -> pd.DataFrame:
             for entries in ([entry[:3] for entry in members], in_pairs)
         )
         for i, (claim, found, void, pairs) in enumerate(members):
-            tests, others = ({name: values[i] for name, values in which.items() if i in values} for which in (p, by_pairs))
+            tests, others = (
+                {name: values[i] for name, values in which.items() if i in values} for which in (p, by_pairs)
+            )
             rows.append({"id": claim["id"], "outcome": outcome(claim, found, void, tests, rules)})
             rows[-1]["in_pairs"] = outcome(claim, pairs, void, others, rules) if pairs else ""
             if found is not None:

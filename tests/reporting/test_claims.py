@@ -266,7 +266,7 @@ def test_agents_with_the_same_draws_are_compared_in_pairs_too(tmp_path):
 
 
 def test_every_claim_of_the_paper_has_a_sentence(project):
-    found = outcomes(project)
+    found = outcomes(*project)
     tested, untested = answers.in_a_sentence(found["C3c-hidden"]), answers.in_a_sentence(found["C1"])
     assert "+0.40" in tested
     assert "5 v 5 seeds" in tested

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from rarl.reporting import figures
-from rarl.reporting.sections import scores
+from rarl.reporting.sections import attention, scores
 from rarl.reporting.sections.interventions import amount_of
 from tests.reporting import synthetic as made
 from tests.reporting.built import build, study_of, table
@@ -203,3 +203,16 @@ def test_scores_against_a_setting(tmp_path):
     assert means.loc["task hidden", "with retrieval", 32] == pytest.approx(0.5)
     assert means.loc["task hidden", "without retrieval", 256] == pytest.approx(0.2)
     assert len(means) == 4
+
+
+@pytest.mark.parametrize(("second", "ever"), [([4, 7, 9], 3), ([9, 4, 2], 4)])
+def test_states_ever_among_the_three_of_most_attention(tmp_path, second, ever):
+    """By their weights, in steps of which it was recorded; a run without a gallery is left out."""
+    (run, *_) = made.write_runs(tmp_path, "gridroboman", "30-tasks", {"ra-dqn-hidden": 0.5}, made.BOARDS[:1])
+    shown = [[4, 9, 7, 2], second, []]
+    steps = [{"retrieved": [{"candidate": c, "weight": 1 / (1 + i)} for i, c in enumerate(few)]} for few in shown]
+    made.write_gallery(tmp_path, run, {"episodes": [{"task": made.BOARDS[0], "return": 1.0, "steps": steps}]})
+    frame = pd.DataFrame({"update": [2000], "flips_redrawn": [0.1]})
+    made.write_frame(tmp_path / f"results/laptop/runs/{run}/retrieval.csv", frame)
+    (row,) = attention.retrieval_frame(study_of(tmp_path, "gridroboman")).to_dict("records")
+    assert row["top_three"] == ever
