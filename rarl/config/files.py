@@ -175,7 +175,9 @@ class ResourceSettings(Settings):
         False, description="whether networks are trained on a GPU where there is one; small ones gain nothing there"
     )
     jobs_per_gpu: int = Field(
-        4, ge=1, description="jobs that share a GPU of this machine: one alone leaves it idle most of the time"
+        4,
+        ge=1,
+        description="jobs that share a GPU of this machine, unless fewer fit; one alone leaves it mostly idle",
     )
     hours: float = Field(
         1.0, gt=0, description="time limit of a job on a cluster; a run that was stopped by it goes on where it was"

@@ -28,6 +28,7 @@ from rarl.progress import duration
 from rarl.reporting.choices import check_texts
 from rarl.runs.run_folder import CHECKPOINT, RunPaths, read_record
 from rarl.workflow.records import record_of
+from rarl.workflow.resources import jobs_per_gpu
 from rarl.workflow.rules import cost_digest, gpus, index_cost_digest, plan_digest
 from rarl.workflow.verify import changed_settings
 
@@ -222,8 +223,9 @@ def _time_left(scale: Scale, found: Standing) -> str:
         return f"How long it takes is not known: the scale's file has no about_core_minutes.\n{where_to_stop}"
     cores, n_gpus = os.cpu_count() or 1, gpus() if scale.settings.resources.gpu else 0
     slowness = _reference_work() / _REFERENCE_SECONDS
-    seconds = 60 * scale.settings.about_core_minutes * found.runs_left() * slowness / cores
-    each = f", {scale.settings.resources.jobs_per_gpu} jobs on each" if n_gpus else ""
+    at_a_time = min(cores, n_gpus * jobs_per_gpu(scale)) if n_gpus else cores
+    seconds = 60 * scale.settings.about_core_minutes * found.runs_left() * slowness / at_a_time
+    each = f", {jobs_per_gpu(scale)} jobs on each" if n_gpus else ""
     where = f"{cores} CPU core{'s' * (cores > 1)}" + (
         f" and {n_gpus} GPU{'s' * (n_gpus > 1)}{each}" if n_gpus else ", no GPU"
     )

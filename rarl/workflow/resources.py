@@ -24,6 +24,7 @@ from rarl.workflow.rules import torch_knows_gpus
 
 # The processes by which Snakemake starts a job on a node, and one of ours with its libraries; before it learns.
 _SNAKEMAKE_MB, _PROCESS_MB, _CUDA_MB = 400, 450, 3000
+_CONTEXT_MB = 600  # of a GPU's memory, what each process has there before it computes
 _DATASETS_MB = 512  # resident pages of memory maps: rarl.trajectories.sampling.ResidentLimit
 _LEARNER_MB = 100  # networks, gradients and moments of one, and its nearly empty replay
 _MARGIN = 1.5  # what allocators, copies and the optimiser take beyond the sums below
@@ -204,6 +205,28 @@ def uses_gpu(job: str, run: Run) -> bool:
     if run.settings.agent.base in EPISODIC and run.settings.agent.base != "nec":
         return False
     return job == "train" or run.settings.online is not None  # to look into other agents is a matter of seconds
+
+
+def jobs_per_gpu(scale: Scale) -> int:
+    """How many jobs of a scale share a GPU of this machine: as many as its file says, unless fewer of its largest
+    learner steps fit into the smallest GPU's memory."""
+    most, memory = scale.settings.resources.jobs_per_gpu, _gpu_memory_mb()
+    steps = [step_mb(run.settings) for run in scale.runs.values() if uses_gpu("train", run)]
+    if memory is None or not steps:
+        return most
+    return max(1, min(most, int(memory / (_MARGIN * max(steps) + _CONTEXT_MB))))
+
+
+def _gpu_memory_mb() -> float | None:
+    """Of the smallest GPU; None where the driver does not say."""
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
+            capture_output=True, text=True, timeout=60, check=True,
+        ).stdout  # fmt: skip
+        return 1.048576 * min(map(float, told.split()))
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def is_on_cluster(sends_jobs: bool) -> bool:

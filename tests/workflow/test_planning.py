@@ -193,6 +193,17 @@ def test_the_time_left_follows_the_speed_of_a_core(root: Path, monkeypatch: pyte
     assert "(2 CPU cores, no GPU; a core takes 3.0 times the reference's)" in said
 
 
+def test_the_time_left_is_that_of_the_places_on_gpus(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = root / "config" / "tiny.yaml"
+    file.write_text(file.read_text() + "\nresources: {gpu: true, jobs_per_gpu: 3}\n")
+    monkeypatch.setattr(plan.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(plan, "gpus", lambda: 1)
+    monkeypatch.setattr(plan, "_reference_work", lambda: plan._REFERENCE_SECONDS)
+    said = describe_plan(put(root))
+    assert "1 GPU, 3 jobs on each" in said
+    assert "About 1.7 s for the runs that are left" in said  # 0.1 minutes, 6 of 7 runs, three at a time
+
+
 def test_no_time_is_told_where_nobody_has_measured_it(root: Path) -> None:
     file = root / "config" / "tiny.yaml"
     file.write_text("".join(line for line in file.open() if "about_core_minutes" not in line))

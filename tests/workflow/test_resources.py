@@ -56,6 +56,27 @@ def test_a_learner_step_fits_a_gpu(name: str) -> None:
         assert step_mb(run.settings) < GPU_MB, run.id
 
 
+@pytest.mark.parametrize("name", SCALES)
+def test_jobs_that_share_a_gpu_fit_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scale = Scale(name, ROOT)
+    most = max(step_mb(run.settings) for run in scale.runs.values() if resources.uses_gpu("train", run))
+    for memory in (GPU_MB, 2 * GPU_MB):
+        monkeypatch.setattr(resources, "_gpu_memory_mb", lambda memory=memory: memory)
+        assert resources.jobs_per_gpu(scale) * most < memory
+
+
+def test_as_many_jobs_share_a_gpu_as_the_scale_says_where_memory_is_large_or_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale, program = Scale("paper", ROOT), tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert resources.jobs_per_gpu(scale) == 4  # there is no such program
+    for told, expected in (("81559\n1000000", 1), ("1000000\n1000000", 4), ("N/A", 4)):
+        program.write_text(f"#!/bin/sh\n/bin/echo '{told}'\n")
+        program.chmod(0o755)
+        assert resources.jobs_per_gpu(scale) == expected
+
+
 def test_a_larger_job_asks_for_more() -> None:
     scale = Scale("paper", ROOT)
     run = scale.runs["atari/alien/ra-r2d2/seed-0"]

@@ -27,6 +27,7 @@ from rarl.config.scale import index_cost_plan
 from rarl.workflow.resources import (
     gpu_partition,
     is_on_cluster,
+    jobs_per_gpu,
     memory_of_costs,
     memory_of_index_cost,
     memory_of_run,
@@ -224,7 +225,7 @@ def gpu_there():
 # Whether jobs are sent away is not known yet; if they are, there is a number of nodes.
 if workflow.is_main_process and workflow.resource_settings.nodes is None and gpus():
     if "gpu" not in workflow.global_resources:
-        workflow.register_resource("gpu", gpus() * SCALE.settings.resources.jobs_per_gpu)
+        workflow.register_resource("gpu", gpus() * jobs_per_gpu(SCALE))
 
 
 def partition_of(gpu):
