@@ -26,7 +26,11 @@ from rarl.reporting.figures import INK, PALETTE
 SHOWN = 3  # retrieved states
 PIXELS = 128  # of a state, about; cells have whole numbers of pixels
 # Of an episode, and of a step of it.
-RULE = ("Seed of median score, episode of median return", "step half-way to its first reward: state, retrieved states")
+RULE = (
+    "Seed of median score, episode of median return",
+    "step half-way to its first reward (a third of the episode in, where there is none or it comes at once): state, "
+    "retrieved states",
+)
 
 
 def read_gallery(path: Path) -> list[dict[str, Any]]:
@@ -70,7 +74,9 @@ def draw_step(spec: EnvSpec, episode: Mapping[str, Any]) -> tuple[Figure, pd.Dat
     look = pictures_of(spec)
     with naming_the_gallery():
         steps = episode["steps"]
-        chosen = next((i for i in chosen_steps([step["reward"] for step in steps])[1:] if steps[i]["retrieved"]), None)
+        # Where each step is rewarded the first says nothing: then as in an episode without rewards.
+        by_reward, by_time = (chosen_steps(of)[1:] for of in ([step["reward"] for step in steps], [0.0] * len(steps)))
+        chosen = next((i for i in by_reward or by_time if steps[i]["retrieved"]), None)
         if chosen is None:
             return None
         step, retrieved = steps[chosen], steps[chosen]["retrieved"][:SHOWN]

@@ -43,6 +43,11 @@ def test_a_step_shows_what_was_retrieved_for_it(studies, tmp_path):
     assert frame["picture"].tolist() == ["state", "retrieved", "retrieved"]
     assert frame["weight"].tolist()[1:] == [0.3, 0.3]
     assert len([axes for axes in figure.axes if axes.images]) == 3
+    for step in episode["steps"]:  # as where an agent is rewarded for as long as it goes on
+        step["reward"] = 1.0
+    with figures.style():
+        _, frame = pictures.draw_step(studies["gridroboman"].spec, episode)
+    assert f"step {len(episode['steps']) // 3};" in frame["text"][0]
     for step in episode["steps"]:
         step["retrieved"] = []
     assert pictures.draw_step(studies["gridroboman"].spec, episode) is None
