@@ -79,10 +79,10 @@ def test_as_many_jobs_share_a_gpu_as_the_scale_says_where_memory_is_large_or_not
 
 def test_a_larger_job_asks_for_more() -> None:
     scale = Scale("paper", ROOT)
-    run = scale.runs["atari/alien/ra-r2d2/seed-0"]
+    run = scale.runs["atari/alien/ra-r2d2/seed-1000"]
 
     def changed(**changes: dict) -> Run:
-        return scale.run("atari", "alien", "ra-r2d2", 0, changes)
+        return scale.run("atari", "alien", "ra-r2d2", 1000, changes)
 
     whole = asked(scale, run, gpu=True)
     # 4 million compressed frames, and a copy of them for each checkpoint.
@@ -125,15 +125,15 @@ def kept_bytes(settings: RunSettings) -> float:
     ("scale", "run"),
     [
         ("laptop", "gridroboman/30-tasks/dqn-hidden/seed-1000"),
-        ("paper", "gridroboman/30-tasks/dqn-hidden/seed-0"),
+        ("paper", "gridroboman/30-tasks/dqn-hidden/seed-1000"),
         ("laptop", "babyai/6-levels-1000-episodes/rdqn/seed-1000"),
-        ("workstation", "babyai/40-levels-10000-episodes/rdqn/seed-0"),
-        ("paper", "babyai/40-levels-200000-episodes/rdqn/seed-0"),
+        ("workstation", "babyai/40-levels-10000-episodes/rdqn/seed-1000"),
+        ("paper", "babyai/40-levels-200000-episodes/rdqn/seed-1000"),
         ("laptop", "atari/kung-fu-master/r2d2/seed-1005"),
-        ("workstation", "atari/frostbite/r2d2/seed-0"),
-        ("workstation", "atari/frostbite/dqn/seed-0"),
-        ("paper", "ancestors-atari/frostbite/nec/seed-0"),
-        ("paper", "atari/alien/r2d2/seed-0"),
+        ("workstation", "atari/frostbite/r2d2/seed-1000"),
+        ("workstation", "atari/frostbite/dqn/seed-1000"),
+        ("paper", "ancestors-atari/frostbite/nec/seed-1000"),
+        ("paper", "atari/alien/r2d2/seed-1000"),
     ],
 )
 def test_what_is_kept_of_a_state_covers_what_autograd_keeps(scale: str, run: str) -> None:
@@ -197,7 +197,7 @@ def test_without_slurm_there_is_no_partition(tmp_path, monkeypatch) -> None:
 def test_jobs_that_compute_little_want_no_gpu() -> None:
     runs = Scale("paper", ROOT).runs
     game, board, counting = (
-        runs[f"{run}/seed-0"]
+        runs[f"{run}/seed-1000"]
         for run in ("atari/alien/r2d2", "gridroboman/30-tasks/ra-dqn-hidden", "ancestors-atari/alien/mfec")
     )
     assert [resources.uses_gpu("train", run) for run in (game, board, counting)] == [True, True, False]
