@@ -85,6 +85,8 @@ def train(arguments: argparse.Namespace) -> None:
     scale = _scale(arguments)
     run = scale.find_run(arguments.run)
     _check_digest(arguments, run.digest, arguments.run)
+    for doubt in run.settings.doubts:
+        logging.getLogger(__name__).warning(doubt)
     import_torch()
     code = _loaded(arguments, train_job(run))
     from rarl.runs.train import train_run

@@ -425,9 +425,15 @@ class RunSettings(Settings):
         if learning.burn_in >= learning.sequence_steps:
             raise ValueError(f"learning.burn_in = {learning.burn_in} leaves nothing of sequence_steps to learn from")
         if online.period_steps > learning.sequence_steps - learning.burn_in:
-            raise ValueError("online.period_steps cannot exceed learning.sequence_steps - learning.burn_in")
+            raise ValueError(
+                f"online.period_steps = {online.period_steps}: cannot exceed learning.sequence_steps - learning.burn_in = "
+                f"{learning.sequence_steps} - {learning.burn_in}"
+            )
         if online.start_sequences > online.capacity_sequences:
-            raise ValueError("online.start_sequences cannot exceed online.capacity_sequences")
+            raise ValueError(
+                f"online.start_sequences = {online.start_sequences}: cannot exceed online.capacity_sequences = "
+                f"{online.capacity_sequences}"
+            )
         if self.least_sequences > online.capacity_sequences:
             raise ValueError(
                 f"online.capacity_sequences = {online.capacity_sequences}: a learner step that retrieves needs "
@@ -449,6 +455,26 @@ class RunSettings(Settings):
         The datasets of such a run, where it has any, are there for their expert's return, by which its own is divided.
         """
         return self.online is not None or self.agent.base in EPISODIC
+
+    @property
+    def doubts(self) -> list[str]:
+        """What is allowed, and hardly meant: such a run ends as it began, and nothing else says so."""
+        found, period = [], self.learning.target_period_updates
+        if self.agent.base in EPISODIC:
+            return found
+        if period is not None and period >= self.updates:
+            found.append(
+                f"learning.target_period_updates = {period}, updates = {self.updates}: the target network stays as it was "
+                "drawn; set the first well below the second"
+            )
+        if self.online is not None:
+            played = self.updates * self.online.steps_per_update * self.online.actors // self.online.period_steps
+            if played <= self.least_sequences:
+                found.append(
+                    f"updates = {self.updates}: about {played} sequences are played, and learning begins with "
+                    f"{self.least_sequences} (online.start_sequences, and what retrieval needs); nothing is learned"
+                )
+        return found
 
     @property
     def least_sequences(self) -> int:

@@ -124,7 +124,9 @@ def validate(model: type[Settings], value: Any, where: str) -> Any:
         got = context.get("got", first["input"])
         hint = _number_hint(got)
         place = f"{where}: {key}" if key else where
-        raise RarlError(f"{place}: {message[0].lower() + message[1:]}, got {got!r:.80}{hint}") from None
+        # What is wrong with several keys of a mapping names them, and their values where these matter.
+        found = "" if first["type"] == "value_error" and isinstance(got, Mapping) else f", got {got!r:.80}{hint}"
+        raise RarlError(f"{place}: {message[0].lower() + message[1:]}{found}") from None
 
 
 def _meant(name: str, expected: str) -> str:

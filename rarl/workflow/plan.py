@@ -201,11 +201,18 @@ def describe_plan(scale: Scale, found: Standing | None = None) -> str:
         states = Counter(_state_of_record(scale, run, Counter()) for run in elsewhere.values())
         again = "" if set(states) == {CURRENT} else "; `snakemake extended` makes again what is not current"
         lines.append(f"  elsewhere {_counted(states)}, only records are here, shown as they are{again}")
-    lines.append(f"  page      reports/{scale.name}/site/index.html, a preview as soon as the first seed is through")
+    lines.append(f"  page      reports/{scale.name}/README.md; as a site by the target `site`")
     if found.why:
         named = [f"{name} ({n})" for name, n in found.why.most_common(_MOST_NAMED)]
         more = f", and {len(found.why) - _MOST_NAMED} more" if len(found.why) > _MOST_NAMED else ""
         lines.append(f"Changed since, with the number of runs that it concerns: {', '.join(named)}{more}.")
+    doubts: dict[str, list[str]] = {}
+    for run in made_by_all(scale).values():
+        for doubt in run.settings.doubts:
+            doubts.setdefault(doubt, []).append(run.id)
+    for doubt, runs in doubts.items():
+        others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        lines.append(f"Warning: {runs[0]}{others}: {doubt}.")
     return "\n".join([*lines, _time_left(scale, found)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -183,6 +184,16 @@ def test_nothing_is_said_if_nothing_is_left(root: Path, monkeypatch: pytest.Monk
     scale = Scale("tiny", root)
     assert plan_to_tell(scale) is None
     assert "Nothing is left to be made." in describe_plan(scale)
+
+
+def test_settings_by_which_nothing_is_learned_are_told(root: Path) -> None:
+    file = root / "config" / "tiny.yaml"
+    assert "Warning" not in describe_plan(Scale("tiny", root))
+    file.write_text(re.sub("updates: (12|6)$", "updates: 4", file.read_text(), flags=re.MULTILINE))
+    said = describe_plan(Scale("tiny", root))
+    assert re.search(
+        r"Warning: gridroboman/10-tasks/.* and \d+ more: learning.target_period_updates = 5, updates = 4", said
+    )
 
 
 def test_the_time_left_follows_the_speed_of_a_core(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,7 +263,7 @@ def test_what_is_made_again_is_told_with_the_reason_before_anything_runs(project
         "  probes    1 (1 by other code)",
         "  costs     2 (1 current, 1 by other code)",
         "  report    1 (1 to follow)",
-        "  page      reports/tiny/site/index.html, a preview as soon as the first seed is through",
+        "  page      reports/tiny/README.md; as a site by the target `site`",
         "Changed since, with the number of runs that it concerns: rarl.runs.loop (2).",
     ]
     lines = output.splitlines()

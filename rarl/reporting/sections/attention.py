@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from rarl.config.settings import RunSettings
 from rarl.errors import RarlError
 from rarl.reporting import tables
 from rarl.reporting.claims import EVERY
@@ -137,10 +138,20 @@ def write_use(study: Study, sheet: Sheet) -> None:
         sheet.folded("What the runs warn of", tables.table(["Warning", "Variants"], said))
 
 
+def _doubts(settings: Any) -> list[str]:
+    """Those of a run's settings; none where they are of another version."""
+    try:
+        return RunSettings.model_validate(settings).doubts
+    except ValueError:
+        return []
+
+
 def warnings(study: Study) -> list[list[str]]:
-    """What runs said of their settings before they began, each with the variants whose runs said it."""
+    """What runs said of their settings before they began, or these say of themselves, each with the variants that it
+    concerns."""
     runs, found = study.rows(study.results.runs), dict[str, list[str]]()
     for run, variant in runs.loc[runs["usable"], ["run", "variant"]].to_numpy():
-        for warning in study.results.records[run].get("warnings") or ():
+        record = study.results.records[run]
+        for warning in [*(record.get("warnings") or ()), *_doubts(record.get("config"))]:
             found.setdefault(str(warning), []).append(study.label(variant))
     return [[warning, ", ".join(dict.fromkeys(labels))] for warning, labels in found.items()]
