@@ -13,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
+from rarl.config.doubts import doubts_about
 from rarl.config.scale import Scale, default_scale, index_cost_plan
 from rarl.errors import RarlError
 from rarl.files import ENVIRONMENTAL
@@ -85,7 +86,7 @@ def train(arguments: argparse.Namespace) -> None:
     scale = _scale(arguments)
     run = scale.find_run(arguments.run)
     _check_digest(arguments, run.digest, arguments.run)
-    for doubt in run.settings.doubts:
+    for doubt in doubts_about(run.settings):
         logging.getLogger(__name__).warning(doubt)
     import_torch()
     code = _loaded(arguments, train_job(run))

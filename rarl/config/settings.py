@@ -457,26 +457,6 @@ class RunSettings(Settings):
         return self.online is not None or self.agent.base in EPISODIC
 
     @property
-    def doubts(self) -> list[str]:
-        """What is allowed, and hardly meant: such a run ends as it began, and nothing else says so."""
-        found, period = [], self.learning.target_period_updates
-        if self.agent.base in EPISODIC:
-            return found
-        if period is not None and period >= self.updates:
-            found.append(
-                f"learning.target_period_updates = {period}, updates = {self.updates}: the target network stays as it was "
-                "drawn; set the first well below the second"
-            )
-        if self.online is not None:
-            played = self.updates * self.online.steps_per_update * self.online.actors // self.online.period_steps
-            if played <= self.least_sequences:
-                found.append(
-                    f"updates = {self.updates}: about {played} sequences are played, and learning begins with "
-                    f"{self.least_sequences} (online.start_sequences, and what retrieval needs); nothing is learned"
-                )
-        return found
-
-    @property
     def least_sequences(self) -> int:
         """Online agents: sequences in the replay before learning begins; others: 0.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rarl.config.doubts import doubts_about
 from rarl.config.scale import Run, Scale, index_cost_plan
 from rarl.errors import RarlError
 from rarl.jobs import (
@@ -208,7 +209,7 @@ def describe_plan(scale: Scale, found: Standing | None = None) -> str:
         lines.append(f"Changed since, with the number of runs that it concerns: {', '.join(named)}{more}.")
     doubts: dict[str, list[str]] = {}
     for run in made_by_all(scale).values():
-        for doubt in run.settings.doubts:
+        for doubt in doubts_about(run.settings):
             doubts.setdefault(doubt, []).append(run.id)
     for doubt, runs in doubts.items():
         others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""

@@ -254,3 +254,11 @@ def test_dvc_which_starts_snakemake_for_every_stage_is_told_once(
     assert said() == ["told", "silent"]
     assert said() == ["told", "silent"]  # the next time again
     assert [plan_to_tell(Scale("tiny", root)) is None for _ in range(2)] == [False, False]
+
+
+def test_committed_records_have_the_settings_of_today() -> None:
+    """A change of what is in a digest would make all of them stale unnoticed."""
+    root = Path(__file__).resolve().parents[2]
+    scale, reasons = Scale("laptop", root), Counter[str]()
+    states = Counter(plan._state_of_record(scale, run, reasons) for run in scale.wanted().values())
+    assert states[plan.CURRENT] + states[plan.OTHER_CODE] == states.total(), [r for r in reasons if "setting" in r]

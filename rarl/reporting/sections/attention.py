@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from rarl.config.doubts import doubts_about
 from rarl.config.settings import RunSettings
 from rarl.errors import RarlError
 from rarl.reporting import tables
@@ -141,7 +142,7 @@ def write_use(study: Study, sheet: Sheet) -> None:
 def _doubts(settings: Any) -> list[str]:
     """Those of a run's settings; none where they are of another version."""
     try:
-        return RunSettings.model_validate(settings).doubts
+        return doubts_about(RunSettings.model_validate(settings))
     except ValueError:
         return []
 
