@@ -117,10 +117,16 @@ def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
     with told_in_one_line(f"{spec.name}: what its trajectories hold"):
         content = content_of(settings.environment)
     if content is not None:
+        if content.observations.dtype in (None, "None"):
+            space = getattr(envs, "observation_space", "that environments have")
+            raise RarlError(
+                f"{spec.name}: the space of observations, {space}, is none of arrays: `prepare` must turn each into an "
+                "array, the space of which is `observation`"
+            )
         bad = content.observations.first_bad(observations.reshape(-1, *observations.shape[2:]))
         if str(observations.dtype) != content.observations.dtype or bad is not None:
             raise RarlError(
-                f"{spec.name}: observations are {observations.dtype} from {observations.min()} to "
+                f"{spec.name}: observations become {observations.dtype} from {observations.min()} to "
                 f"{observations.max()}; the space says {content.observations.dtype}, "
                 f"{content.observations.range_text(() if bad is None else bad[1:])}"
             )
@@ -129,7 +135,8 @@ def _playing(spec: EnvSpec, settings: RunSettings) -> Iterator[str]:
             f"{spec.name}: context = {spec.context!r}, but the environments tell nothing (`VectorEnv.context`)"
         )
     shape, dtype = observations.shape[2:], observations.dtype
-    yield f"plays: observations {dtype} {shape}, {n_actions} actions, {int(ends)} episodes ended in {STEPS} steps"
+    ended = f"{int(ends)} episodes ended in {STEPS} steps of {ENVIRONMENTS} copies"
+    yield f"plays: observations {dtype} {shape}, {n_actions} actions, {ended}"
     with told_in_one_line(f"{spec.name}: it cannot be saved in the middle of an episode and brought back"):
         yield _saved(spec, made, seeds, n_actions)
 

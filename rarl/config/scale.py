@@ -412,7 +412,7 @@ class Scale:
         for other in scales_in(self.root):
             with suppress(RarlError):
                 if other != self.name and name in getattr(Scale(other, self.root), f"{kind}s"):
-                    hint = f"scale {other!r} has: --scale {other}"
+                    hint = f"scale {other!r} has: --scale {other}, in Python scale={other!r}"
                     break
         raise RarlError(f"scale {self.name!r} has no {kind} {name!r}; {hint}")
 

@@ -426,8 +426,8 @@ class RunSettings(Settings):
             raise ValueError(f"learning.burn_in = {learning.burn_in} leaves nothing of sequence_steps to learn from")
         if online.period_steps > learning.sequence_steps - learning.burn_in:
             raise ValueError(
-                f"online.period_steps = {online.period_steps}: cannot exceed learning.sequence_steps - learning.burn_in = "
-                f"{learning.sequence_steps} - {learning.burn_in}"
+                f"online.period_steps = {online.period_steps}: cannot exceed learning.sequence_steps - learning.burn_in"
+                f" = {learning.sequence_steps} - {learning.burn_in}"
             )
         if online.start_sequences > online.capacity_sequences:
             raise ValueError(

@@ -130,7 +130,8 @@ class EnvSpec:
       options: model (pydantic) of what can be set about how the environments are played.
       options_without_effect: those of them that change how a run is carried out, and not what comes out.
       content: what its trajectories may hold, a `rarl.envs.content.Content`; None: what space and actions say.
-      reward_range, return_range: least and greatest reward, and discounted sum of rewards, as they are learned.
+      reward_range, return_range: least and greatest reward, and discounted sum of rewards, in the environment's own
+        units: nothing is scaled.
       range_points: on how many points predictions of rewards and of returns are spread.
       success: function (task, returns (n,), last rewards (n,)) -> (n,) bool, which episodes count as a success; None:
         those whose last step was rewarded.

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rarl.config.scale import Dataset
-from rarl.envs.spec import load
+from rarl.envs.spec import load, plays
 from rarl.files import check_folder_writable, write_text
 from rarl.reporting import (
     answers,
@@ -219,6 +219,8 @@ def _experiments(report: Report, page: str) -> None:
         if not study.used_sets:
             sheet.text("No usable run yet.")
             continue
+        if not plays(study.spec):
+            sheet.text(study.score.meaning)
         for part in study.parts:
             load(PARTS[part])(study, sheet)
         attention.write_use(study, sheet)
@@ -250,6 +252,8 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         "fixed": list(use["agent"][use["top_three"] == 3]) if "top_three" in use else [],
         "devices": sorted(set(report.costs["device"])),
         "elsewhere": measured_costs.told_of_scales(report.results),
+        "logs": [(study.title, study.score.meaning) for study in mains if not plays(study.spec)],
+        "offline": any(s.value(s.base, s.used_sets[-1], "source") != "replay" for s in mains),
         "drawn": any(isinstance(s.value(s.base, s.used_sets[-1], "episodes"), int) for s in mains),
         "key_choices": _choices(report, "deviation", key=True),
         "curves": Markup("\n\n").join(curves.parts),

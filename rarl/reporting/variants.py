@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
+from rarl.config.scale import default_scale
+from rarl.errors import RarlError
 from rarl.mappings import leaves
 from rarl.reporting import tables
 from rarl.reporting.configurations import changed, first_run, settings_of
@@ -35,6 +39,12 @@ def own_variants(study: Study) -> list[Variant]:
     return [v for v in study.variants.values() if v.runs == (study.name, v.name) and v.name in used]
 
 
+def _default(root: Path) -> str | None:
+    with suppress(RarlError):
+        return default_scale(root)
+    return None
+
+
 def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame, table: pd.DataFrame) -> None:
     """All of it. costs, table: of all variants and runs, see `measured_costs.read_costs`, `provenance.run_table`."""
     results, name = study.results, variant.name
@@ -45,13 +55,14 @@ def write(study: Study, variant: Variant, sheet: Sheet, costs: pd.DataFrame, tab
     if variant.settings.change:
         sheet.text(f"Changes: {variant.settings.change}.")
     base_run = first_run(results, other.runs[0], first.split("/")[1], other.runs[1]) if other is not None else None
+    scale = "" if results.scale == _default(results.root) else f', scale="{results.scale}"'
     rows: list[list[Any]] = [
         ["Experiment", Markup("[{}](../{}.md)").format(tables.md(study.title), study.page)],
         ["Commit", commit_of(record)],
         ["Command, at that commit", tables.code(record.get("command") or "not recorded")],
         ["Code digest", record.get("code_digest")],
         ["Checkpoint (by DVC)", tables.code(f"results/{results.scale}/checkpoints/{first}/")],
-        ["In Python", tables.code(f'rarl.load("{first}")')],
+        ["In Python", tables.code(f'rarl.load("{first}"{scale})')],
         ["Parameters", tables.count(record["parameters"].get("total"))],
     ]
     for row in results.select(costs, study.name, variant=name).itertuples():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -151,7 +152,11 @@ def test_data_without_an_environment_to_play_in(tmp_path, collected, of_scale, c
     cli.main(["costs", "--scale", "tiny"])
     cli.main(["report", "--scale", "tiny"])
     report = tmp_path / "reports" / "tiny"
-    assert "returns were not measured" in (report / "method.md").read_text()
+    for page in ("method", "README", "logs"):
+        assert "returns were not measured" in (report / f"{page}.md").read_text(), page
+    page = html.unescape((report / "variants" / "own-dqn.md").read_text())
+    assert 'rarl.load("own/all/dqn/seed-1", scale="tiny")' in page
+    assert "Questions to the authors" not in (report / "appendix.md").read_text()
     assert 'id="C1"' not in (report / "appendix.md").read_text()  # no claim of the paper is about these experiments
     assert (report / "site" / "index.html").is_file()
     scores = pd.read_csv(report / "tables" / "own-scores.csv")

@@ -150,6 +150,10 @@ def test_the_environment_of_the_readme(tmp_path, monkeypatch):
     [
         ("gymnasium.make('Taxi-v3')", "mine: it cannot be made: DeprecatedEnv: .*Taxi-v4"),
         ("Odd()", r"mine: observations are no arrays of numbers but Dict\('a': Discrete\(2\)\); `prepare` must"),
+        (
+            "gymnasium.make('Blackjack-v1')",
+            r"mine: the space of observations, Tuple\(.*, is none of arrays: `prepare` must",
+        ),
         ("Odd(broken=True)", "mine: it cannot be played: ZeroDivisionError"),
         ("Told(x=np.nan)", "mine: observations must be finite, and some are nan"),
         ("Told(reward=np.inf)", "mine: rewards must be finite, and some are inf"),
