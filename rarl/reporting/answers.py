@@ -30,11 +30,11 @@ _ANSWERS = {rules.SUPPORTED: "yes", rules.CONTRADICTED: "no, the opposite"}
 _FAILED = {
     "learned": "no agent is sure to have learned", "both-learned": "one agent is not sure to have learned",
     "each-learned": "one agent is not sure to have learned",
-    "reads": "what is retrieved is not shown to be used",
+    "reads": "retrieval not shown to be used",
     "attends": "attention does not ask for the level", "control": "the probe's control failed",
     "finds": "nothing relevant is found",
 }  # fmt: skip
-_FAILED_SURELY = {"reads": "what is retrieved is not used"}
+_FAILED_SURELY = {"reads": "retrieval unused"}
 EXPLORATORY, LATER = "exploratory", " †"  # a check that was changed after the runs
 LESS_LIKELY = " (Less likely reading of the paper, not counted.)"
 # kind, or verdict -> the test that decides; else the sign
