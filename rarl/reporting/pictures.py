@@ -26,11 +26,7 @@ from rarl.reporting.figures import INK, PALETTE
 SHOWN = 3  # retrieved states
 PIXELS = 128  # of a state, about; cells have whole numbers of pixels
 # Of an episode, and of a step of it.
-RULE = (
-    "Seed of median score, episode of median return",
-    "step half-way to its first reward (a third of the episode in, where there is none or it comes at once): state, "
-    "retrieved states",
-)
+RULE = "Seed of median score, episode of median return"
 
 
 def read_gallery(path: Path) -> list[dict[str, Any]]:
@@ -65,6 +61,12 @@ def naming_the_gallery() -> Iterator[None]:
         raise RarlError(f"gallery.json: {what}{error}") from None
 
 
+def step_rule(episode: Mapping[str, Any]) -> str:
+    """Which step of an episode is shown, in words: where each is rewarded, as where none is, one by time alone."""
+    first = next((i for i, step in enumerate(episode["steps"]) if step["reward"] > 0), 0)
+    return f"step {'half-way to its first reward' if first else 'a third in'}: state, retrieved states"
+
+
 def draw_step(spec: EnvSpec, episode: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame] | None:
     """A chosen step of a recorded episode and what it shows as numbers; None where nothing is retrieved.
 
@@ -74,7 +76,6 @@ def draw_step(spec: EnvSpec, episode: Mapping[str, Any]) -> tuple[Figure, pd.Dat
     look = pictures_of(spec)
     with naming_the_gallery():
         steps = episode["steps"]
-        # Where each step is rewarded the first says nothing: then as in an episode without rewards.
         by_reward, by_time = (chosen_steps(of)[1:] for of in ([step["reward"] for step in steps], [0.0] * len(steps)))
         chosen = next((i for i in by_reward or by_time if steps[i]["retrieved"]), None)
         if chosen is None:

@@ -41,6 +41,7 @@ def test_a_step_shows_what_was_retrieved_for_it(studies, tmp_path):
     with figures.style():
         figure, frame = pictures.draw_step(studies["gridroboman"].spec, episode)
     assert frame["picture"].tolist() == ["state", "retrieved", "retrieved"]
+    assert "half-way to its first reward" in pictures.step_rule(episode)
     assert frame["weight"].tolist()[1:] == [0.3, 0.3]
     assert len([axes for axes in figure.axes if axes.images]) == 3
     for step in episode["steps"]:  # as where an agent is rewarded for as long as it goes on
@@ -48,6 +49,7 @@ def test_a_step_shows_what_was_retrieved_for_it(studies, tmp_path):
     with figures.style():
         _, frame = pictures.draw_step(studies["gridroboman"].spec, episode)
     assert f"step {len(episode['steps']) // 3};" in frame["text"][0]
+    assert "a third in" in pictures.step_rule(episode)
     for step in episode["steps"]:
         step["retrieved"] = []
     assert pictures.draw_step(studies["gridroboman"].spec, episode) is None

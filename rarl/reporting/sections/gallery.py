@@ -26,11 +26,13 @@ def write(study: Study, sheet: Sheet) -> bool:
             except RarlError as error:
                 study.results.note(f"{run}/gallery.json", error)
                 continue
-            if drawn is not None:
+            if episode is not None and drawn is not None:
                 alt = f"A state of {study.spec.title} and the three retrieved states with the most attention weight."
                 who = f"{variant.label}, {study.set_title(task_set)}"
-                what = Markup('{}. {}<span class="still">, {}</span>. Thick frame: rewarded.')
-                sheet.figure(f"{study.name}-step", *drawn, alt, what.format(who, *pictures.RULE), played)
+                what = Markup('{}. {}<span class="still">, {}</span>. Thick frame: rewarded.').format(
+                    who, pictures.RULE, pictures.step_rule(episode)
+                )
+                sheet.figure(f"{study.name}-step", *drawn, alt, what, played)
                 return True
     return False
 
