@@ -5,10 +5,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import jaxtyping
 import pytest
 
 from tests import tiny_atari, tiny_babyai, tiny_project
+
+# No example is too slow: other jobs may take the processor meanwhile.
+hypothesis.settings.register_profile(
+    "any-processor", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-processor")
 
 
 def _made(project: ModuleType, root: Path) -> Path:

@@ -77,7 +77,7 @@ def plural(n: int, one: str) -> str:
 
 def interval(value: Interval | None, *, signed: bool = False) -> str:
     """Estimate and interval on one line, to the digits that its half-width carries, one, or two that begin with 1:
-    "0.42 [0.30, 0.54]".
+    "0.42 [0.30, 0.54]". Not to more than five that count, nor to more than six decimals.
 
     Without an interval, or where it has no width, three digits that count: "0.42, CI n/a (n=1)".
     """
@@ -86,6 +86,8 @@ def interval(value: Interval | None, *, signed: bool = False) -> str:
     half = (value.high - value.low) / 2 if value.known else 0.0
     carried = 2 if f"{half:e}"[0] == "1" else 1
     digits = decimals(half, carried) if half > 0 else decimals(value.estimate, 3)
+    ends = (value.estimate, *((value.low, value.high) if value.known else ()))
+    digits = min(digits, decimals(max(map(abs, ends)), 5), 6)
     text = number(value.estimate, digits, signed=signed)
     if not value.known:
         text += f", CI {value.note}"

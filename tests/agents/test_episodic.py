@@ -33,7 +33,7 @@ def test_returns_by_hand():
     np.testing.assert_allclose(n_step_returns(rewards, terminated, 1.0, 100), [7, 6, 6, 4])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.integers(1, 7),
     n=st.integers(1, 9),

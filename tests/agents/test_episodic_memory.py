@@ -64,7 +64,7 @@ VALUES = st.integers(-8, 8).map(np.float32)
 BATCHES = st.lists(st.tuples(STATES, st.integers(0, 1), VALUES), min_size=1, max_size=8)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     capacity=st.integers(1, 6),
     rule=st.sampled_from(list(RULES)),

@@ -39,7 +39,7 @@ def pools_of(trajectories, shares, n_tasks, seed=0, episodes=None):
 # ------------------------------------------------------------------------------------------------------ what they hold
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 60), SHARES, st.integers(2, 6), st.integers(0, 3))
 def test_a_retrieval_dataset_holds_its_share_and_others_evenly(trajectories, shares, n_tasks, seed):
     pools, episodes = pools_of(trajectories, shares, n_tasks, seed)
@@ -65,7 +65,7 @@ def test_where_nothing_is_relevant_each_task_gives_its_own_trajectories():
         assert np.bincount(pools.given[rows], minlength=4).tolist() == [20 * (other != task) for other in range(4)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 60), SHARES, st.integers(2, 6))
 def test_a_higher_share_adds_own_trajectories_and_takes_others_away(trajectories, shares, n_tasks):
     pools, _ = pools_of(trajectories, shares, n_tasks)

@@ -42,7 +42,7 @@ def test_without_an_epsilon_nothing_is_rescaled():
 
 
 @given(values, st.sampled_from(EPSILONS))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_inverse_is_the_inverse(x, epsilon):
     x = double(x)
     torch.testing.assert_close(unrescale(rescale(x, epsilon), epsilon), x, rtol=1e-13, atol=0)
@@ -50,7 +50,7 @@ def test_the_inverse_is_the_inverse(x, epsilon):
 
 
 @given(values, values, st.sampled_from(EPSILONS))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_both_are_odd_and_never_fall(x, y, epsilon):
     pair = torch.tensor(sorted([x, y]), dtype=torch.float32)
     for function in (rescale, unrescale):

@@ -228,7 +228,7 @@ starts = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(starts, st.lists(st.integers(0, len(ACTIONS) - 1), min_size=1, max_size=EPISODE_STEPS))
 def test_every_reachable_state_agrees(state, actions):
     robot, objects = state

@@ -16,7 +16,7 @@ def real_of(lengths, longest=None):
     return np.arange(longest or max(lengths)) < np.array(lengths)[:, None]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6),
     extra=st.integers(0, 4),

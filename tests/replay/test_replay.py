@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarl.agents.targets import sequence_targets
@@ -214,7 +214,7 @@ def replay_settings(draw):
 
 
 @given(replay_settings(), st.integers(1, 3), st.integers(0, 2**32), st.sampled_from([1.5, 9.0, 40.0]))
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_windows_against_a_slow_reference(s, actors, seed, mean_steps):
     replay = Replay(s, actors, SHAPE, STATES, by_values)
     players = Players(replay, actors, seed, mean_steps, least_steps=0)
@@ -462,7 +462,7 @@ def test_what_is_retrieved_from_never_overlaps_with_what_is_learned_from(retriev
 @given(
     replay_settings(), st.sampled_from(["priority", "uniform"]), st.integers(1, 4), st.integers(0, 2**32),
 )  # fmt: skip
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 def test_draws_against_a_slow_reference(s, retrieval, size, seed):
     s = replace(s, retrieval=retrieval)
     replay, _ = filled(s, calls=80, seed=seed, mean_steps=6.0)

@@ -33,7 +33,7 @@ def test_by_hand():
         )
     )
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_against_a_plain_array(case):
     capacity, updates = case
     tree, plain = SumTree(capacity), np.zeros(capacity)
@@ -51,7 +51,7 @@ def test_against_a_plain_array(case):
 
 
 @given(st.lists(st.sampled_from([0.0, 1e-12, 1e-6, 0.1, 1.0, 1e6, 1e12]), min_size=2, max_size=70))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_weight_of_zero_is_never_drawn(weights):
     tree = SumTree(len(weights))
     tree.set(np.arange(len(weights)), np.array(weights))

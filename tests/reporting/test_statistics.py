@@ -49,7 +49,7 @@ def test_welch_interval_by_hand():
 
 
 @given(values, values)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_intervals_equal_scipy(a, b):
     a, b = np.array(a), np.array(b)
     if a.std() < 1e-6 or b.std() < 1e-6:
