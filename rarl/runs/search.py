@@ -18,10 +18,11 @@ import torch
 
 from rarl.config.scale import Run, Scale
 from rarl.config.settings import EPISODIC, EXECUTION_ONLY, TUNING_SEEDS, RunSettings
-from rarl.envs.spec import spec_of
+from rarl.envs.spec import plays, spec_of
 from rarl.errors import RarlError, did_you_mean
 from rarl.files import check_writable, parse_yaml
 from rarl.mappings import leaves
+from rarl.rollouts.evaluation import Evaluation
 from rarl.runs.device import choose_device
 from rarl.runs.train import learner_of, open_datasets
 
@@ -137,7 +138,10 @@ def record_path(experiment: str, root: Path) -> Path:
 def try_settings(
     scale: Scale, experiment: str, task_set: int | str | None, variant: str, seed: int, assignments: Sequence[str]
 ) -> float:
-    """Train once with changed settings on a tuning seed; log the curve, record the try, return the last mean return."""
+    """Train once with changed settings on a tuning seed; log the curve, record the try, return the last mean return.
+
+    Of an agent that retrieves the record has whether what is retrieved is used, and what it scores without.
+    """
     if seed not in TUNING_SEEDS:
         raise RarlError(
             f"--seed {seed}: settings are tried on seeds {TUNING_SEEDS[0]} to {TUNING_SEEDS[-1]}; others are reported"
@@ -184,6 +188,8 @@ def try_settings(
                 shown,
             )
     diagnosed = {name: round(value, 4) for name, value in getattr(learner, "diagnose", dict)().items()}
+    if diagnosed and plays(spec_of(s.environment)):
+        diagnosed["score_removed"] = round(_without_retrieval(learner), 4)
     if diagnosed:
         log.info("%s", "  ".join(f"{name} {value:.3g}" for name, value in diagnosed.items()))
     row = {
@@ -204,3 +210,11 @@ def try_settings(
         file.flush()
         os.fsync(file.fileno())
     return curve[-1][1]
+
+
+def _without_retrieval(learner: Any) -> float:
+    """The last evaluation once more, with nothing retrieved."""
+    evaluation = Evaluation.of(learner.settings)
+    rows = evaluation.rows(evaluation.play(evaluation.policy(learner.network, None)))
+    measure = spec_of(learner.settings.environment).score.column
+    return sum(row[measure] for row in rows) / len(rows)

@@ -119,3 +119,12 @@ def test_a_try_is_recorded_with_what_was_changed(own_root, monkeypatch):
     assert row["return_by_update"][-1][0] == 2
     plain = Scale("tiny").run("gridroboman", 10, "dqn", 100).settings.model_dump(mode="json")
     assert row["config"] == merge(plain, {"updates": 2, "learning": {"discount": 0.5}})
+
+
+def test_a_try_of_an_agent_that_retrieves_tells_what_it_scores_without(own_root, monkeypatch):
+    monkeypatch.chdir(own_root)
+    cli.main(set_("updates=2", variant="ra-dqn"))
+    (line,) = (own_root / "results" / "search" / "gridroboman.jsonl").read_text().splitlines()
+    found = json.loads(line)["retrieval"]
+    assert found["score_removed"] >= 0
+    assert {"flips_removed", "flips_exchanged"} <= set(found)
