@@ -100,10 +100,8 @@ def evaluate_claims(
     for name in dict.fromkeys(o.claim.family for o in found if o.due):
         members = [i for i, o in enumerate(found) if o.due and o.claim.family == name]
         cases = [_quantity(found[i]) for i in members]
-        verdicts, pairs = (
-            judge(cases, rules),
-            [_in_pairs(found[i], case) for i, case in zip(members, cases, strict=True)],
-        )
+        verdicts = judge(cases, rules)
+        pairs = [_in_pairs(found[i], case) for i, case in zip(members, cases, strict=True)]
         by_pairs = judge([pair or case for pair, case in zip(pairs, cases, strict=True)], rules)
         size = sum("sign" in verdict.tests for verdict in verdicts)
         for n, (i, verdict, turn) in enumerate(zip(members, verdicts, turns(cases, rules), strict=True)):

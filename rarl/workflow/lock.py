@@ -142,7 +142,8 @@ def _cancel(folder: Path, tell: Callable[[str], Any]) -> None:
     if not jobs:
         return
     tell(f"A workflow was killed here; cancelling the jobs that it left in Slurm ({', '.join(jobs)}).")
-    _slurm("scancel", *jobs)
+    with contextlib.suppress(RarlError):  # what had ended meanwhile; the queue tells
+        _slurm("scancel", *jobs)
     end = time.monotonic() + _SECONDS_TO_STOP
     while jobs := _left_in_slurm(folder):
         if time.monotonic() > end:
