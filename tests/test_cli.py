@@ -254,7 +254,7 @@ def test_the_plan_counts_what_is_there(at_own, capsys):
     assert "datasets  30 (10 current, 20 not there)" in out
     assert "runs      7 (7 not there)" in out
     assert "probes    1 (1 not there)" in out
-    assert "reports/tiny/site/index.html" in out
+    assert "reports/tiny/README.md" in out
     assert re.search(r"About .+ on this machine \(\d+ CPU core", out)
 
 
