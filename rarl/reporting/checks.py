@@ -41,18 +41,12 @@ def learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
 def both_learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     """Each agent scores more at its end than at its start, or than random play."""
     each = [_any(_learned(study, variant, test, rules)) for variant in _variants(study, test)]
-    found = [check for check in each if check is not None]
-    without = [check for check in found if not check.passed]
-    words = "; ".join(check.found for check in without or found)
-    return Check(not without, words, fails=any(check.fails for check in without)) if found else None
+    return _all([check for check in each if check is not None])
 
 
 def each_learned(study: Study, test: ClaimTest, rules: Rules) -> Check | None:
     """Each agent scores more at its end than at its start, and than random play where that is known."""
-    found = [check for variant in _variants(study, test) for check in _learned(study, variant, test, rules)]
-    without = [check for check in found if not check.passed]
-    words = "; ".join(check.found for check in without or found)
-    return Check(not without, words, fails=any(check.fails for check in without)) if found else None
+    return _all([check for variant in _variants(study, test) for check in _learned(study, variant, test, rules)])
 
 
 def _learned(study: Study, variant: Variant, test: ClaimTest, rules: Rules) -> list[Check]:
@@ -158,3 +152,10 @@ def _any(found: Sequence[Check]) -> Check | None:
     told = passed or found
     words, numbers = ("; ".join(parts) for parts in ([one.found for one in told], [one.number for one in told]))
     return Check(bool(passed), words, numbers, all(one.fails for one in found)) if found else None
+
+
+def _all(found: Sequence[Check]) -> Check | None:
+    """Whether all pass; those that do not are told, else all."""
+    without = [one for one in found if not one.passed]
+    words = "; ".join(one.found for one in without or found)
+    return Check(not without, words, fails=any(one.fails for one in without)) if found else None

@@ -77,6 +77,11 @@ class Report:
         """What other makings of these runs said."""
         return repeats.others(self.results, tables.expanded(answers.claim_frame(self.outcomes)))
 
+    @cached_property
+    def pairs(self) -> tuple[int, pd.DataFrame]:
+        """How many verdicts there are by pairs of seeds, too, and those that differ then."""
+        return answers.pairs_frame(self.outcomes)
+
     def sheet(self, name: str, title: str) -> Sheet:
         """A new page."""
         self.sheets.append(replace(self.first, name=name, title=title, parts=[]))
@@ -266,7 +271,6 @@ def _overview(report: Report, sheet: Sheet) -> dict[str, Any]:
         "budgets": any(answers.budgets(o) for o in primary),
         "rising": _still_rising(primary),
         "revised": sum(bool(failed(o.later)) for o in report.outcomes),
-        "pairs": answers.pairs_frame(report.outcomes),
         "repeated": {made: (frame["same"].sum(), len(frame)) for made, frame in report.repeated.items()},
     }  # fmt: skip
 
@@ -358,7 +362,6 @@ def _appendix(report: Report, sheet: Sheet) -> dict[str, Any]:
         "left": Markup("\n\n").join(left.parts),
         "costs": Markup("\n\n").join(costs.parts),
         "twice": Markup("\n\n").join(twice.parts),
-        "pairs": answers.pairs_frame(report.outcomes),
         "trials": searches.counts(results.trials),
         "power": answers.power_frame(report.outcomes, results, sheet.rules.level),
         "trials_csv": sheet.csv("trials", searches.frame(results.trials)) if len(results.trials) else "",

@@ -173,8 +173,7 @@ def try_settings(
         scalars = learner.update()
         training_seconds += time.process_time() - started
         if update % s.evaluation.every_updates == 0 or update == s.updates:
-            rows = learner.evaluate()
-            mean = sum(row[measure] for row in rows) / len(rows)
+            mean = _mean(learner.evaluate(), measure)
             curve.append([update, round(mean, 3)])
             shown = "  ".join(f"{name} {float(value):.3f}" for name, value in scalars.items())
             log.info(
@@ -189,7 +188,7 @@ def try_settings(
             )
     diagnosed = {name: round(value, 4) for name, value in getattr(learner, "diagnose", dict)().items()}
     if diagnosed and plays(spec_of(s.environment)):
-        diagnosed["score_removed"] = round(_without_retrieval(learner), 4)
+        diagnosed["score_removed"] = round(_without_retrieval(learner, measure), 4)
     if diagnosed:
         log.info("%s", "  ".join(f"{name} {value:.3g}" for name, value in diagnosed.items()))
     row = {
@@ -212,9 +211,12 @@ def try_settings(
     return curve[-1][1]
 
 
-def _without_retrieval(learner: Any) -> float:
+def _without_retrieval(learner: Any, measure: str) -> float:
     """The last evaluation once more, with nothing retrieved."""
     evaluation = Evaluation.of(learner.settings)
-    rows = evaluation.rows(evaluation.play(evaluation.policy(learner.network, None)))
-    measure = spec_of(learner.settings.environment).score.column
+    return _mean(evaluation.rows(evaluation.play(evaluation.policy(learner.network, None))), measure)
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], measure: str) -> float:
+    """Over the tasks of an evaluation."""
     return sum(row[measure] for row in rows) / len(rows)

@@ -231,9 +231,10 @@ def _time_left(scale: Scale, found: Standing) -> str:
         return f"How long it takes is not known: the scale's file has no about_core_minutes.\n{where_to_stop}"
     cores, n_gpus = os.cpu_count() or 1, gpus() if scale.settings.resources.gpu else 0
     slowness = _reference_work() / _REFERENCE_SECONDS
-    at_a_time = min(cores, n_gpus * jobs_per_gpu(scale)) if n_gpus else cores
+    jobs = jobs_per_gpu(scale) if n_gpus else 0  # each
+    at_a_time = min(cores, n_gpus * jobs) if n_gpus else cores
     seconds = 60 * scale.settings.about_core_minutes * found.runs_left() * slowness / at_a_time
-    each = f", {jobs_per_gpu(scale)} jobs on each" if n_gpus else ""
+    each = f", {jobs} jobs on each" if n_gpus else ""
     where = f"{cores} CPU core{'s' * (cores > 1)}" + (
         f" and {n_gpus} GPU{'s' * (n_gpus > 1)}{each}" if n_gpus else ", no GPU"
     )

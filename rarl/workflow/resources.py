@@ -220,13 +220,18 @@ def jobs_per_gpu(scale: Scale) -> int:
 def _gpu_memory_mb() -> float | None:
     """Of the smallest GPU; None where the driver does not say."""
     try:
-        told = subprocess.run(
-            ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=60, check=True,
-        ).stdout  # fmt: skip
+        told = _told_by("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
         return 1.048576 * min(map(float, told.split()))
-    except (OSError, subprocess.SubprocessError, ValueError):
+    except ValueError:
         return None
+
+
+def _told_by(*command: str) -> str:
+    """What a program prints; nothing where there is no such program, or it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def is_on_cluster(sends_jobs: bool) -> bool:
@@ -259,15 +264,8 @@ def gpu_partition(wanted: str | None = None) -> str:
 
 def _partitions() -> list[tuple[str, str]]:
     """(name, generic resources) for each kind of node of each partition; a star is behind the default's name."""
-    try:
-        told = subprocess.run(
-            ["sinfo", "--noheader", "--format=%P|%G"], capture_output=True, text=True, timeout=60, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [
-        (name.strip(), resources.strip()) for name, _, resources in (line.partition("|") for line in told.splitlines())
-    ]
+    lines = _told_by("sinfo", "--noheader", "--format=%P|%G").splitlines()
+    return [(name.strip(), resources.strip()) for name, _, resources in (line.partition("|") for line in lines)]
 
 
 def _with_gpus(partitions: Sequence[tuple[str, str]], wanted: str | None) -> str:

@@ -97,10 +97,8 @@ def retrieval_frame(study: Study) -> pd.DataFrame:
 def _top_three(study: Study, task_set: str, variant: str) -> float:
     """How many states are ever among the three of most attention in a recorded episode, which has one retrieval batch:
     mean over episodes and seeds. 3: they never change, whatever the agent sees. NaN where nothing was recorded."""
-    runs = study.results.runs
-    own = (runs["experiment"] == study.name) & (runs["task_set"] == task_set) & (runs["variant"] == variant)
-    found = []
-    for run in runs["run"][own & runs["usable"]]:
+    runs, found = study.results.select(study.results.runs, study.name, task_set, variant), []
+    for run in runs["run"][runs["usable"]]:
         try:
             episodes = read_gallery(study.results.galleries[run]) if run in study.results.galleries else []
             for steps in (episode["steps"] for episode in episodes):
