@@ -1,8 +1,8 @@
 """Whether a GPU computes what a CPU computes, and what learner steps cost on it.
 
-`python -m rarl.benchmarks.gpu_check FOLDER` takes six minutes on a machine with a GPU; elsewhere the CPU is compared
-with itself. Missing datasets are made. FOLDER gets costs.csv and environment-speed.csv of `rarl costs`; the same with
-learner steps as CUDA graphs in the folder captured/; machine.json; and equality.csv: for each variant
+`python -m rarl.benchmarks.gpu_check FOLDER` takes about six minutes on a machine with a GPU, an estimate; elsewhere the
+CPU is compared with itself. Missing datasets are made. FOLDER gets costs.csv and environment-speed.csv of `rarl costs`;
+the same with learner steps as CUDA graphs in the folder captured/; machine.json; and equality.csv: for each variant
 
     experiment, variant, device
     cuda_graph          off, or auto: a learner step is one CUDA graph where it can be
